@@ -1,0 +1,94 @@
+"""The SMPL skeleton: joint names, kinematic tree, mirror table and the joint sets metrics use.
+
+Joint order is SMPL's (Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015). Everything
+here is a plain tuple, so that it can be hashed, closed over by a jitted function and read anywhere.
+"""
+
+JOINT_NAMES = (
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "spine1",
+    "left_knee",
+    "right_knee",
+    "spine2",
+    "left_ankle",
+    "right_ankle",
+    "spine3",
+    "left_foot",
+    "right_foot",
+    "neck",
+    "left_collar",
+    "right_collar",
+    "head",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
+    "left_hand",
+    "right_hand",
+)
+NUM_JOINTS = len(JOINT_NAMES)
+NUM_BETAS = 10
+
+# Parent of each joint; -1 marks the root. Parents always precede their children.
+PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
+
+
+def joint_index(name: str) -> int:
+    """Returns the index of the joint called `name`; raises ValueError for an unknown name."""
+    return JOINT_NAMES.index(name)
+
+
+def _mirror(name: str) -> int:
+    if name.startswith("left_"):
+        return joint_index("right_" + name.removeprefix("left_"))
+    if name.startswith("right_"):
+        return joint_index("left_" + name.removeprefix("right_"))
+    return joint_index(name)
+
+
+# Mirroring a picture turns joint j into joint MIRROR[j].
+MIRROR = tuple(_mirror(name) for name in JOINT_NAMES)
+
+# The joints the 3DPW challenge counts in PCK and AUC: hips, knees, ankles, neck to wrists.
+PCK_JOINTS = tuple(
+    joint_index(name)
+    for name in (
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+    )
+)
+
+# The body parts whose global orientation the 3DPW challenge compares (MPJAE).
+ORIENTATION_PARTS = tuple(
+    joint_index(name)
+    for name in (
+        "pelvis",
+        "left_hip",
+        "right_hip",
+        "left_knee",
+        "right_knee",
+        "left_shoulder",
+        "right_shoulder",
+        "left_elbow",
+        "right_elbow",
+    )
+)
+
+# Part labels: 0 is background, label j + 1 belongs to joint j, 255 means "not known".
+PART_BACKGROUND = 0
+PART_UNKNOWN = 255
+NUM_PART_LABELS = NUM_JOINTS + 1
