@@ -1,0 +1,48 @@
+"""3D human pose and shape from one photograph, robust to occlusion, in JAX and Flax.
+
+The public names are loaded on first use, so that `import pare_jax` costs nothing and modules that
+need only numpy (reading body files, skeleton tables) do not pay for JAX.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pare_jax.body.model import BodyModel, BodyOutput, load_body_model
+    from pare_jax.errors import UserError
+    from pare_jax.predict import Person, Predictor, load_predictor
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "BodyModel": "pare_jax.body.model",
+    "BodyOutput": "pare_jax.body.model",
+    "load_body_model": "pare_jax.body.model",
+    "UserError": "pare_jax.errors",
+    "Person": "pare_jax.predict",
+    "Predictor": "pare_jax.predict",
+    "load_predictor": "pare_jax.predict",
+}
+
+__all__ = [
+    "BodyModel",
+    "BodyOutput",
+    "Person",
+    "Predictor",
+    "UserError",
+    "__version__",
+    "load_body_model",
+    "load_predictor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    # Submodules by attribute (`pare_jax.geometry`), without an import line of their own.
+    try:
+        return importlib.import_module(f"pare_jax.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"pare_jax.{name}":
+            raise
+        raise AttributeError(f"module 'pare_jax' has no attribute {name!r}") from None
