@@ -1,0 +1,129 @@
+"""The training losses: one pure function of what was predicted and what is known.
+
+The terms are PARE's and SPIN's (Kocabas et al. 2021, section 3.4; Kolotouros et al. 2019, section
+3.2). Each averages over the elements of a sample, then over the samples that carry the label, so
+that a term neither depends on how many samples lack it nor becomes NaN when all of them do.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from pare_jax import geometry
+from pare_jax.models.prediction import Prediction
+from pare_jax.skeleton import PART_UNKNOWN
+
+# The names of the terms, as `config.loss` weighs them.
+TERMS = ("joints_3d", "joints_2d", "pose", "shape", "camera", "parts")
+
+
+def total_loss(
+    prediction: Prediction,
+    joints: Float[Array, "batch 24 3"],
+    batch: Mapping[str, Array],
+    weights: Mapping[str, float],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Weigh and add the terms.
+
+    Args:
+        prediction: what the network returned.
+        joints: the body's joints for the predicted rotations and betas, metres, camera axes.
+        batch: the labels and their weights, see `data_pipelines/example.py`.
+        weights: the weight of each term by name; a term with weight 0 is not computed.
+
+    Returns:
+        The total, and the weighted terms by name (they add up to the total).
+    """
+    computed = {
+        "joints_3d": lambda: joints_3d_loss(joints, batch["joints_3d"], batch["joints_3d_weight"]),
+        "joints_2d": lambda: joints_2d_loss(
+            joints, prediction.camera, batch["joints_2d"], batch["joints_2d_weight"]
+        ),
+        "pose": lambda: squared_error(
+            prediction.rotations, batch["rotations"], batch["pose_weight"]
+        ),
+        "shape": lambda: squared_error(prediction.betas, batch["betas"], batch["betas_weight"]),
+        "camera": lambda: camera_prior(prediction.camera),
+        "parts": lambda: part_cross_entropy(
+            prediction.part_logits, batch["part_labels"], batch["parts_weight"]
+        ),
+    }
+    terms = {name: weights[name] * computed[name]() for name in TERMS if weights[name]}
+    return sum(terms.values(), start=jnp.zeros(())), terms
+
+
+def squared_error(
+    predicted: Float[Array, "batch ..."], true: Float[Array, "batch ..."], weight: Array
+) -> Float[Array, ""]:
+    """Average the squared error over elements, then over samples by `weight` (batch,)."""
+    per_sample = jnp.mean((predicted - true) ** 2, axis=tuple(range(1, predicted.ndim)))
+    return _average(per_sample, weight)
+
+
+def joints_3d_loss(
+    joints: Float[Array, "batch 24 3"], true: Float[Array, "batch 24 3"], weight: Array
+) -> Float[Array, ""]:
+    """Compare joints in metres after moving both pelvises to the origin."""
+    return squared_error(joints - joints[:, :1], true - true[:, :1], weight)
+
+
+def joints_2d_loss(
+    joints: Float[Array, "batch 24 3"],
+    camera: Float[Array, "batch 3"],
+    true: Float[Array, "batch 24 2"],
+    weight: Float[Array, "batch 24"],
+) -> Float[Array, ""]:
+    """Compare projected joints in crop units, each weighted by its confidence.
+
+    A sample counts when any of its joints does; joints without confidence add nothing to it.
+    """
+    projected = geometry.project(joints, geometry.camera_translation(camera))
+    per_sample = jnp.mean(weight[..., None] * (projected - true) ** 2, axis=(1, 2))
+    return _average(per_sample, jnp.any(weight > 0, axis=1).astype(per_sample.dtype))
+
+
+def camera_prior(camera: Float[Array, "batch 3"]) -> Float[Array, ""]:
+    """Push the scale away from zero and below: exp(-10 s)^2."""
+    # Clipped where it would overflow float32; there the gradient would be of no use anyway.
+    return jnp.mean(jnp.exp(jnp.minimum(-20.0 * camera[:, 0], 40.0)))
+
+
+def part_cross_entropy(
+    logits: Float[Array, "batch h w 25"] | None,
+    labels: Int[Array, "batch H W"],
+    weight: Float[Array, "batch"],
+) -> Float[Array, ""]:
+    """Compare part logits with rendered part labels, pixel by pixel (PARE, section 3.2).
+
+    Args:
+        logits: background first, then the 24 joints.
+        labels: 0 background, joint + 1, or 255 where not known; read at the centres of the logits'
+            cells when they are finer.
+        weight: 1 for the samples that have labels.
+
+    Raises:
+        ValueError: the network has no part maps, or the labels do not divide into their grid.
+    """
+    if logits is None:
+        raise ValueError("loss.parts needs a network with part maps: set loss.parts to 0")
+    stride, rest = divmod(labels.shape[1], logits.shape[1])
+    if stride < 1 or rest:
+        raise ValueError(f"part labels {labels.shape} do not divide into maps {logits.shape}")
+    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride].astype(jnp.int32)
+    known = (labels != PART_UNKNOWN).astype(logits.dtype)
+    log_probability = jax.nn.log_softmax(logits, axis=-1)
+    picked = jnp.take_along_axis(
+        log_probability, jnp.where(labels == PART_UNKNOWN, 0, labels)[..., None], axis=-1
+    )[..., 0]
+    pixels = jnp.sum(known, axis=(1, 2))
+    per_sample = -jnp.sum(known * picked, axis=(1, 2)) / jnp.maximum(pixels, 1.0)
+    return _average(per_sample, weight * (pixels > 0))
+
+
+def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -> Array:
+    """Average by weight; 0 when no sample has any."""
+    # A sample without the label may hold anything: keep it from spreading as 0 * inf.
+    kept = jnp.where(weight > 0, per_sample, 0.0)
+    return jnp.sum(weight * kept) / jnp.maximum(jnp.sum(weight), 1e-6)
