@@ -1,0 +1,54 @@
+"""The report's baseline: a residual network, global average pooling and three MLPs."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
+from pare_jax.models.prediction import Prediction
+from pare_jax.models.resnet import ResNet
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+
+
+class Baseline(nnx.Module):
+    """Backbone, average over the picture, heads."""
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        *,
+        pose_hidden: Sequence[int] = (),
+        shape_hidden: Sequence[int] = (),
+        camera_hidden: Sequence[int] = (),
+        rngs: nnx.Rngs,
+    ):
+        """Build the network.
+
+        Args:
+            backbone: the network from images to coarse maps.
+            pose_hidden: hidden widths of the MLP that predicts all joints' rotations together.
+            shape_hidden: hidden widths of the shape MLP.
+            camera_hidden: hidden widths of the camera MLP.
+            rngs: random numbers for the weights.
+        """
+        self.backbone = backbone
+        features = backbone.out_features
+        self.heads = ParameterHeads(
+            pose=Mlp(features, pose_hidden, NUM_JOINTS * SIXD, rngs=rngs),
+            shape=Mlp(features, shape_hidden, NUM_BETAS, rngs=rngs),
+            camera=Mlp(features, camera_hidden, 3, rngs=rngs),
+        )
+
+    def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
+        """Predict one person per image.
+
+        Args:
+            images: crops, normalised by ImageNet's mean and deviation, sides divisible by 32.
+
+        Returns:
+            The prediction, without part maps and attention.
+        """
+        features = jnp.mean(self.backbone(images), axis=(1, 2), dtype=jnp.float32)
+        return self.heads(features, features)

@@ -1,0 +1,88 @@
+"""The branches that bring the backbone's maps back to a finer grid.
+
+Both the part and the feature branch of PARE (Kocabas et al., "PARE: Part Attention Regressor for
+3D Human Body Estimation", ICCV 2021, section 3) are this, with weights of their own.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pare_jax.models.layers import BatchNorm, conv
+
+
+@functools.cache
+def upsampling_matrix(size: int, align_corners: bool) -> np.ndarray:
+    """Write doubling a line of pixels by linear interpolation as a matrix.
+
+    Args:
+        size: pixels of the line.
+        align_corners: True puts the first and last pixel of both lines in the same place
+            (PARE's convention); False makes both lines span the same length, that is, pixel
+            centres lie at half-integers and borders are repeated.
+
+    Returns:
+        Weights, (2 * size, size) float32; rows sum to one.
+    """
+    target = np.arange(2 * size, dtype=np.float64)
+    position = target * (size - 1) / (2 * size - 1) if align_corners else (target + 0.5) / 2 - 0.5
+    position = np.clip(position, 0, size - 1)
+    distance = np.abs(position[:, None] - np.arange(size))
+    return np.maximum(0, 1 - distance).astype(np.float32)
+
+
+def upsample(
+    x: Float[Array, "b h w c"], *, align_corners: bool = False
+) -> Float[Array, "b 2*h 2*w c"]:
+    """Double height and width by bilinear interpolation; see `upsampling_matrix`."""
+    rows = upsampling_matrix(x.shape[1], align_corners)
+    columns = upsampling_matrix(x.shape[2], align_corners)
+    return jnp.einsum("Hh,bhwc,Ww->bHWc", rows.astype(x.dtype), x, columns.astype(x.dtype))
+
+
+class UpsamplingBlock(nnx.Module):
+    """2x bilinear upsampling, a 3x3 convolution without bias, batch normalisation, ReLU."""
+
+    def __init__(
+        self, in_features: int, features: int, *, align_corners: bool, dtype, rngs: nnx.Rngs
+    ):
+        self.conv = conv(in_features, features, 3, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(features, rngs=rngs)
+        self.align_corners = align_corners
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w C"]:
+        x = upsample(x, align_corners=self.align_corners)
+        return nnx.relu(self.bn(self.conv(x)))
+
+
+class Branch(nnx.Module):
+    """A stack of upsampling blocks, which makes the maps 2^num_blocks times finer."""
+
+    def __init__(
+        self,
+        in_features: int,
+        features: int,
+        num_blocks: int,
+        *,
+        align_corners: bool = False,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        self.blocks = nnx.List(
+            UpsamplingBlock(
+                features if index else in_features,
+                features,
+                align_corners=align_corners,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            for index in range(num_blocks)
+        )
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W C"]:
+        for block in self.blocks:
+            x = block(x)
+        return x

@@ -1,0 +1,61 @@
+"""From the `model` section of a config to a network."""
+
+import jax.numpy as jnp
+from flax import nnx
+from ml_collections import ConfigDict
+
+from pare_jax.errors import UserError
+from pare_jax.models.baseline import Baseline
+from pare_jax.models.pare import Pare
+from pare_jax.models.resnet import DEPTHS, ResNet
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+NAMES = ("baseline", "pare")
+
+
+def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
+    """Build the network a config asks for, with fresh weights.
+
+    Args:
+        config: the `model` section, documented in `configs/common.py`.
+        rngs: random numbers for the weights.
+
+    Returns:
+        The network, in train mode. Parameters, running statistics and predictions are float32;
+        `config.dtype` is the type in between.
+
+    Raises:
+        UserError: if a name is unknown or a size is not positive.
+    """
+    _check(config)
+    dtype = DTYPES[config.dtype]
+    backbone = ResNet(config.backbone, config.backbone_width, dtype=dtype, rngs=rngs)
+    hidden = {key: tuple(config[key]) for key in ("pose_hidden", "shape_hidden", "camera_hidden")}
+    if config.name == "baseline":
+        return Baseline(backbone, **hidden, rngs=rngs)
+    return Pare(
+        backbone,
+        num_blocks=config.num_blocks,
+        branch_features=config.branch_features,
+        shape_features=config.shape_features,
+        align_corners=config.align_corners,
+        **hidden,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _check(config: ConfigDict) -> None:
+    for key, known in (("name", NAMES), ("backbone", DEPTHS), ("dtype", DTYPES)):
+        if config[key] not in known:
+            raise UserError(
+                f"config.model.{key}: unknown value {config[key]!r}; use one of {', '.join(known)}"
+            )
+    sizes = {"backbone_width": config.backbone_width}
+    if config.name == "pare":
+        sizes |= {key: config[key] for key in ("num_blocks", "branch_features", "shape_features")}
+    for key in ("pose_hidden", "shape_hidden", "camera_hidden"):
+        sizes |= {f"{key}[{index}]": width for index, width in enumerate(config[key])}
+    for key, size in sizes.items():
+        if size < 1:
+            raise UserError(f"config.model.{key}: must be at least 1, but is {size}")

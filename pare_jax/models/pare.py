@@ -1,0 +1,105 @@
+"""The part-attention network: the report's `shallow` and `final` models.
+
+Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021,
+https://arxiv.org/abs/2104.08527.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pare_jax.models.attention import attend, part_attention
+from pare_jax.models.branches import Branch
+from pare_jax.models.heads import SIXD, JointLinear, Mlp, ParameterHeads
+from pare_jax.models.layers import conv
+from pare_jax.models.prediction import Prediction
+from pare_jax.models.resnet import ResNet
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
+
+# Part maps start almost flat (Xiao et al., "Simple Baselines for Human Pose Estimation", 2018):
+# every joint first looks at the whole picture.
+_flat = nnx.initializers.normal(0.001)
+
+
+class Pare(nnx.Module):
+    """Backbone, part branch, feature branch, attention, heads."""
+
+    def __init__(
+        self,
+        backbone: ResNet,
+        *,
+        num_blocks: int,
+        branch_features: int,
+        shape_features: int,
+        pose_hidden: Sequence[int] = (),
+        shape_hidden: Sequence[int] = (),
+        camera_hidden: Sequence[int] = (),
+        align_corners: bool = False,
+        dtype=jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        """Build the network.
+
+        Args:
+            backbone: the network from images to coarse maps.
+            num_blocks: upsampling blocks in each branch.
+            branch_features: channels of both branches.
+            shape_features: channels of the features that shape and camera are read from.
+            pose_hidden: hidden widths of each joint's MLP.
+            shape_hidden: hidden widths of the shape MLP.
+            camera_hidden: hidden widths of the camera MLP.
+            align_corners: how the branches upsample; see `branches.upsampling_matrix`.
+            dtype: the type to compute in.
+            rngs: random numbers for the weights.
+        """
+        self.backbone = backbone
+        self.part_branch, self.feature_branch = (
+            Branch(
+                backbone.out_features,
+                branch_features,
+                num_blocks,
+                align_corners=align_corners,
+                dtype=dtype,
+                rngs=rngs,
+            )
+            for _ in range(2)
+        )
+        self.part_conv = conv(
+            branch_features,
+            NUM_PART_LABELS,
+            1,
+            use_bias=True,
+            kernel_init=_flat,
+            dtype=dtype,
+            rngs=rngs,
+        )
+        self.shape_conv = conv(
+            branch_features, shape_features, 1, use_bias=True, dtype=dtype, rngs=rngs
+        )
+        attended = NUM_JOINTS * shape_features
+        self.heads = ParameterHeads(
+            pose=Mlp(branch_features, pose_hidden, SIXD, linear=JointLinear, rngs=rngs),
+            shape=Mlp(attended, shape_hidden, NUM_BETAS, rngs=rngs),
+            camera=Mlp(attended, camera_hidden, 3, rngs=rngs),
+        )
+
+    def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
+        """Predict one person per image.
+
+        Args:
+            images: crops, normalised by ImageNet's mean and deviation, sides divisible by 32.
+
+        Returns:
+            The prediction, with part maps and attention of side `size / 32 * 2^num_blocks`.
+        """
+        maps = self.backbone(images)
+        part_logits = self.part_conv(self.part_branch(maps)).astype(jnp.float32)
+        features = self.feature_branch(maps)
+        attention = part_attention(part_logits)
+        shape_features = attend(attention, self.shape_conv(features))
+        prediction = self.heads(
+            attend(attention, features), shape_features.reshape(len(images), -1)
+        )
+        return prediction.replace(part_logits=part_logits, attention=attention)
