@@ -1,0 +1,307 @@
+"""Checkpoints on disk, through Orbax: atomic, asynchronous, exact.
+
+A checkpoint has three items, each a flat dict from dotted names to arrays, so that a mismatch can
+be named and a reader takes only what it needs:
+
+    model     params.* and batch_stats.*          what `predict` loads
+    swa       params.*, batch_stats.* and count   the running mean, when the run keeps one
+    training  opt_state.*, step and counters      what only resuming needs
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.train_step import TrainState
+
+CONFIG_FILE = "config.json"
+CHECKPOINT_FOLDER = "checkpoints"
+# The metric whose lowest value marks the best checkpoint.
+BEST_METRIC = "mpjpe"
+
+Flat = dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: str | Path, *, keep: int = 3, read_only: bool = False):
+        """Open, or create, the folder of checkpoints.
+
+        Args:
+            workdir: the run's folder.
+            keep: how many of the latest to keep, beside the best.
+            read_only: never write or delete.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.folder = Path(workdir).absolute() / CHECKPOINT_FOLDER
+        # Only Orbax's own failures concern the user; its progress does not.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(keep),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if read_only else policy,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        try:
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except OSError as error:
+            raise UserError(f"cannot write checkpoints to {self.folder}: {error}") from error
+
+    def latest_step(self) -> int | None:
+        """Return the step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+        """Start saving; returns as soon as the arrays are copied off the devices.
+
+        Args:
+            state: what to save, under its step.
+            metrics: of an evaluation at this step, if there was one; `mpjpe` decides which
+                checkpoint is the best.
+
+        Raises:
+            UserError: this or the previous save failed, for instance on a full disk. Checkpoints
+                that were complete stay as they were.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        items = _items_of(state)
+        arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        self._guarded(
+            lambda: self._manager.save(
+                step,
+                args=ocp.args.Composite(**arguments),
+                metrics=None if metrics is None else dict(metrics),
+            )
+        )
+
+    def wait(self) -> None:
+        """Wait until everything is on disk; raises UserError like `save`."""
+        self._guarded(self._manager.wait_until_finished)
+
+    def close(self) -> None:
+        """Wait and release the folder."""
+        self._guarded(self._manager.close)
+
+    def restore(self, template: TrainState, step: int | None = None) -> TrainState:
+        """Read a checkpoint into the shape, placement and type of `template`.
+
+        Raises:
+            UserError: there is none, it is damaged, or it is of another architecture.
+        """
+        step = self._existing(step)
+        items = {
+            name: self._read(step, name, item)
+            for name, item in _items_of(template).items()
+            if name != "swa" or template.swa is not None
+        }
+        return _with_items(template, items)
+
+    def restore_model(
+        self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int | None = None
+    ) -> tuple[nnx.State, nnx.State, int, str]:
+        """Read the parameters and batch statistics alone.
+
+        Args:
+            graph_state: parameters and batch statistics of a network of the same architecture.
+            weights: "swa" (the mean, or the last where the run had none yet) or "last".
+            step: of which checkpoint; None for the latest.
+
+        Returns:
+            Parameters, batch statistics, the step, and which weights these are.
+
+        Raises:
+            UserError: as `restore`.
+        """
+        step = self._existing(step)
+        params, batch_stats = graph_state
+        which = "last"
+        if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
+            target = _flatten("params", params) | _flatten("batch_stats", batch_stats)
+            flat = self._read(step, "swa", target | {"count": np.zeros((), np.int32)})
+            which = "swa" if flat["count"] else "last"
+        if which == "last":
+            target = _flatten("params", params) | _flatten("batch_stats", batch_stats)
+            flat = self._read(step, "model", target)
+        return (
+            _unflatten("params", params, flat),
+            _unflatten("batch_stats", batch_stats, flat),
+            step,
+            which,
+        )
+
+    def _existing(self, step: int | None) -> int:
+        step = self.latest_step() if step is None else step
+        if step is None or not (self.folder / str(step)).is_dir():
+            raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
+        return step
+
+    def _read(self, step: int, name: str, target: Flat) -> Flat:
+        place = self.folder / str(step)
+        try:
+            found = self._manager.item_metadata(step)[name]
+            shapes = {key: tuple(value.shape) for key, value in dict(found).items()}
+        except Exception as error:
+            raise _damaged(place, error) from error
+        _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        try:
+            arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
+            return self._manager.restore(step, args=arguments)[name]
+        except Exception as error:
+            raise _damaged(place, error) from error
+
+    def _guarded(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise UserError(
+                f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
+                "intact: make room and run the same command again"
+            ) from error
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """Read the config a run was started with.
+
+    Raises:
+        UserError: the folder is not a run's.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise UserError(
+            f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a training"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def load_model(
+    checkpoint_or_workdir: str | Path, weights: str = "auto"
+) -> tuple[ConfigDict, nnx.Module]:
+    """Load a trained network for prediction.
+
+    Args:
+        checkpoint_or_workdir: a run's workdir (its latest checkpoint is taken), or the folder of
+            one checkpoint within it, WORKDIR/checkpoints/STEP.
+        weights: "swa", "last", or "auto" for what the run's `eval.weights` says.
+
+    Returns:
+        The run's config and the network, in evaluation mode.
+
+    Raises:
+        UserError: no such run, no checkpoint, a damaged one or one of another architecture.
+    """
+    path = Path(checkpoint_or_workdir)
+    step = None
+    if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
+        path, step = path.parent.parent, int(path.name)
+    config = load_config(path)
+    model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
+    checkpoints = Checkpoints(path, read_only=True)
+    params, batch_stats, _, _ = checkpoints.restore_model(
+        (params, batch_stats), config.eval.weights if weights == "auto" else weights, step
+    )
+    model = nnx.merge(graphdef, params, batch_stats)
+    model.eval()
+    return config, model
+
+
+def _items_of(state: TrainState) -> dict[str, Flat]:
+    items = {
+        "model": _flatten("params", state.params) | _flatten("batch_stats", state.batch_stats),
+        "training": _flatten("opt_state", state.opt_state)
+        | {"step": state.step, "bad_steps": state.bad_steps, "skipped": state.skipped},
+    }
+    if state.swa is not None:
+        items["swa"] = (
+            _flatten("params", state.swa.params)
+            | _flatten("batch_stats", state.swa.batch_stats)
+            | {"count": state.swa.count}
+        )
+    return items
+
+
+def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
+    model, training = items["model"], items["training"]
+    averages = template.swa
+    if averages is not None:
+        averages = averages.replace(
+            count=items["swa"]["count"],
+            params=_unflatten("params", averages.params, items["swa"]),
+            batch_stats=_unflatten("batch_stats", averages.batch_stats, items["swa"]),
+        )
+    return template.replace(
+        step=training["step"],
+        params=_unflatten("params", template.params, model),
+        batch_stats=_unflatten("batch_stats", template.batch_stats, model),
+        opt_state=_unflatten("opt_state", template.opt_state, training),
+        swa=averages,
+        bad_steps=training["bad_steps"],
+        skipped=training["skipped"],
+    )
+
+
+def _names(prefix: str, tree: Any) -> list[str]:
+    """Return the dotted name of each leaf, in the tree's own order."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
+    return [f"{prefix}.{name.removesuffix('.value')}" for name in names]
+
+
+def _flatten(prefix: str, tree: Any) -> Flat:
+    return dict(zip(_names(prefix, tree), jax.tree.leaves(tree), strict=True))
+
+
+def _unflatten(prefix: str, template: Any, flat: Mapping[str, Any]) -> Any:
+    leaves = [flat[name] for name in _names(prefix, template)]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            here = f"has shape {found[name]}" if name in found else "is missing"
+            there = f"has shape {wanted[name]}" if name in wanted else "has no place"
+            raise UserError(
+                f"the checkpoint {place} is of another architecture: {name} {here} there and "
+                f"{there} in the network of this config; use its own config or another --workdir"
+            )
+
+
+def _damaged(place: Path, error: Exception) -> UserError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    return UserError(
+        f"the checkpoint {place} is damaged or incomplete ({reason}): delete that folder to go on "
+        "from the one before"
+    )
