@@ -7,7 +7,6 @@ a run that was killed and resumed draws the same ones.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -1,0 +1,124 @@
+"""Check a config before anything expensive starts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pare_jax import losses, optimizer, skeleton
+from pare_jax.errors import UserError
+
+_Check = tuple[Callable[[Any], bool], str]
+
+_POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
+_NOT_NEGATIVE: _Check = (lambda v: v >= 0, "must not be negative")
+_SHARE: _Check = (lambda v: 0 <= v <= 1, "must be between 0 and 1")
+
+
+def _one_of(*names: str) -> _Check:
+    return (lambda v: v in names, f"must be one of {', '.join(names)}")
+
+
+_CHECKS: dict[str, _Check] = {
+    "seed": (lambda v: 0 <= v < 2**31, "must be between 0 and 2**31 - 1"),
+    "precision": _one_of("float32", "bfloat16"),
+    "num_epochs": _POSITIVE,
+    "num_steps": _NOT_NEGATIVE,
+    "batch_size": _POSITIVE,
+    "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
+    "augment.scale": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    "augment.rotation": _NOT_NEGATIVE,
+    "augment.flip": _SHARE,
+    "augment.colour": _SHARE,
+    "augment.noise": _NOT_NEGATIVE,
+    "augment.occlusion": _SHARE,
+    **{f"loss.{name}": _NOT_NEGATIVE for name in losses.TERMS},
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.schedule": _one_of(*optimizer.SCHEDULES),
+    "optimizer.final_fraction": _SHARE,
+    "optimizer.warmup": _NOT_NEGATIVE,
+    "optimizer.grad_clip": _NOT_NEGATIVE,
+    "max_bad_steps": _POSITIVE,
+    "swa.every_steps": _POSITIVE,
+    "swa.statistics_batches": _POSITIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "eval.every_epochs": _POSITIVE,
+    "eval.batch_size": _POSITIVE,
+    "eval.protocol": _one_of("smpl24"),
+    "eval.weights": _one_of("swa", "last"),
+    "eval.pictures": _NOT_NEGATIVE,
+    "log_every_steps": _POSITIVE,
+    "data.workers": _NOT_NEGATIVE,
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Raise UserError naming the first key whose value cannot work."""
+    for key, (holds, requirement) in _CHECKS.items():
+        value = _lookup(config, key)
+        if not holds(value):
+            raise UserError(f"config.{key} is {value!r}: it {requirement}")
+    _validate_data(config)
+    for name in config.eval.attention_joints:
+        if name not in skeleton.JOINT_NAMES:
+            raise UserError(
+                f"config.eval.attention_joints names {name!r}: "
+                f"use {', '.join(skeleton.JOINT_NAMES)}"
+            )
+    if config.loss.parts and config.model.name == "baseline":
+        raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
+    first, last = config.profile
+    if not 0 <= first <= last:
+        raise UserError(f"config.profile is {config.profile}: give (first step, last step)")
+
+
+def _validate_data(config: ConfigDict) -> None:
+    train = config.data.train
+    well_formed = isinstance(train, tuple) and all(
+        isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in train
+    )
+    if not train or not well_formed or any(weight <= 0 for _, weight in train):
+        raise UserError(
+            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0"
+        )
+    if not all(isinstance(name, str) and name.count("/") == 1 for name in config.data.eval):
+        raise UserError(
+            f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
+            "for instance ('synthetic/test',)"
+        )
+
+
+def _lookup(config: ConfigDict, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def plain(config: Any) -> Any:
+    """Turn a config into what JSON can hold; tuples become lists."""
+    if isinstance(config, ConfigDict):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    return config
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Describe the keys in which two configs differ, one line each."""
+    old_flat, new_flat = _flat(plain(old)), _flat(plain(new))
+    return [
+        f"{key}: {old_flat.get(key)!r} -> {new_flat.get(key)!r}"
+        for key in sorted(old_flat.keys() | new_flat.keys())
+        if old_flat.get(key) != new_flat.get(key)
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
