@@ -24,7 +24,6 @@ from jaxtyping import Float, Int
 # (x, y, w) -> picture, for OpenCV's 90 degree field of view; see `_to_camera`.
 _IDENTITY = np.eye(4, dtype=np.float32)[:3]
 _FIELD_OF_VIEW = np.pi / 2
-_CULLING = {"none": cv2.RASTERIZE_CULLING_NONE, "back": cv2.RASTERIZE_CULLING_CW}
 
 EMPTY = -1
 
@@ -102,22 +101,25 @@ def draw(
     """
     first = buffer.num_faces
     buffer.num_faces += len(faces)
-    in_front = points[:, 2] > buffer.near
-    numbers = np.arange(first, first + len(faces), dtype=np.float32)
-    if not in_front.all():
-        kept = in_front[faces].all(axis=1)
-        faces, numbers = faces[kept], numbers[kept]
-    if not len(faces):
+    x, y, depth = np.ascontiguousarray(points.T, dtype=np.float32)
+    kept = _could_be_seen(x, y, depth > buffer.near, faces, buffer.size, cull)
+    if not len(kept):
         return first
-    # Flat shading takes the colour of a face's first corner: give every face a corner of its own.
-    camera = _to_camera(points, *buffer.size)
-    corners = np.concatenate([camera, camera[faces[:, 0]]])
-    own = np.arange(len(points), len(corners), dtype=np.int32)
-    indices = np.column_stack([own, faces[:, 1:]]).astype(np.int32, copy=False)
-    colours = np.zeros((len(corners), 3), np.float32)
-    colours[len(points) :, 0] = numbers
+    drawn = faces[kept]
+    # Flat shading takes the colour of a face's first corner: give every face a corner of its own,
+    # in front of the corners that faces share.
+    place = np.zeros(len(points), np.int32)
+    place[drawn[:, 1:]] = 1
+    used = np.flatnonzero(place)
+    place[used] = np.arange(len(drawn), len(drawn) + len(used))
+    order = np.concatenate([drawn[:, 0], used])
+    indices = np.empty((len(drawn), 3), np.int32)
+    indices[:, 0] = np.arange(len(drawn))
+    indices[:, 1:] = place[drawn[:, 1:]]
+    colours = np.zeros((len(order), 3), np.float32)
+    colours[: len(drawn), 0] = first + kept
     cv2.triangleRasterize(
-        corners,
+        _to_camera(x[order], y[order], depth[order], *buffer.size),
         indices,
         colours,
         buffer._numbers,
@@ -126,7 +128,7 @@ def draw(
         _FIELD_OF_VIEW,
         buffer.near,
         buffer.far,
-        _settings(cull),
+        _SETTINGS,
     )
     return first
 
@@ -265,19 +267,55 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return result
 
 
-def _settings(cull: str) -> cv2.TriangleRasterizeSettings:
+def _could_be_seen(
+    x: np.ndarray,
+    y: np.ndarray,
+    in_front: np.ndarray,
+    faces: np.ndarray,
+    size: tuple[int, int],
+    cull: str,
+) -> np.ndarray:
+    """Numbers of the faces that may cover a pixel's centre.
+
+    OpenCV spends some 60 ns on every corner and as much on every face it is given; on a picture of
+    a person most faces look away or fall between pixel centres, and numpy finds them cheaper.
+    """
+    a, b, c = np.ascontiguousarray(faces.T)
+    ax, bx, cx = x[a], x[b], x[c]
+    ay, by, cy = y[a], y[b], y[c]
+    height, width = size
+    # The first and last pixel centre inside the face's bounds, a rounding error wider.
+    slack = 1e-3
+    left = np.ceil(np.minimum(np.minimum(ax, bx), cx) - (0.5 + slack))
+    right = np.floor(np.maximum(np.maximum(ax, bx), cx) - (0.5 - slack))
+    top = np.ceil(np.minimum(np.minimum(ay, by), cy) - (0.5 + slack))
+    bottom = np.floor(np.maximum(np.maximum(ay, by), cy) - (0.5 - slack))
+    kept = (left <= right) & (top <= bottom)
+    kept &= (right >= 0) & (left < width) & (bottom >= 0) & (top < height)
+    if cull == "back":
+        kept &= (ax - cx) * (by - cy) < (ay - cy) * (bx - cx)
+    if not in_front.all():
+        kept &= in_front[a] & in_front[b] & in_front[c]
+    return np.flatnonzero(kept)
+
+
+def _to_camera(
+    x: np.ndarray, y: np.ndarray, depth: np.ndarray, height: int, width: int
+) -> np.ndarray:
+    """Points in OpenCV's camera frame (y up, -z forward) that project to the given pixels."""
+    camera = np.empty((len(x), 3), np.float32)
+    camera[:, 0] = (2.0 * x - width) / height * depth
+    camera[:, 1] = (1.0 - 2.0 / height * y) * depth
+    camera[:, 2] = -depth
+    return camera
+
+
+def _make_settings() -> cv2.TriangleRasterizeSettings:
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(cv2.RASTERIZE_SHADING_FLAT)
-    settings.setCullingMode(_CULLING[cull])
+    settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
     # Read and write the depth buffer as it is, without converting it at every call.
     return settings.setGlCompatibleMode(cv2.RASTERIZE_COMPAT_INVDEPTH)
 
 
-def _to_camera(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Points in OpenCV's camera frame (y up, -z forward) that project to the given pixels."""
-    camera = np.empty((len(points), 3), np.float32)
-    depth = points[:, 2]
-    camera[:, 0] = (2.0 * points[:, 0] - width) / height * depth
-    camera[:, 1] = (1.0 - 2.0 / height * points[:, 1]) * depth
-    camera[:, 2] = -depth
-    return camera
+_SETTINGS = _make_settings()
