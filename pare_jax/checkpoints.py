@@ -91,7 +91,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = _items_of(state)
+        items = jax.tree.map(_on_host, _items_of(state))
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -281,6 +281,11 @@ def _names(prefix: str, tree: Any) -> list[str]:
 
 def _flatten(prefix: str, tree: Any) -> Flat:
     return dict(zip(_names(prefix, tree), jax.tree.leaves(tree), strict=True))
+
+
+def _on_host(value: Any) -> Any:
+    """Copy an array off its devices: the next step donates, and so overwrites, its memory."""
+    return np.array(value) if isinstance(value, jax.Array) else value
 
 
 def _unflatten(prefix: str, template: Any, flat: Mapping[str, Any]) -> Any:

@@ -107,18 +107,20 @@ def plain(config: Any) -> Any:
 
 def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
     """Describe the keys in which two configs differ, one line each."""
-    old_flat, new_flat = _flat(plain(old)), _flat(plain(new))
+    old_keys, new_keys = flat(plain(old)), flat(plain(new))
     return [
-        f"{key}: {old_flat.get(key)!r} -> {new_flat.get(key)!r}"
-        for key in sorted(old_flat.keys() | new_flat.keys())
-        if old_flat.get(key) != new_flat.get(key)
+        f"{key}: {old_keys.get(key)!r} -> {new_keys.get(key)!r}"
+        for key in sorted(old_keys.keys() | new_keys.keys())
+        if old_keys.get(key) != new_keys.get(key)
     ]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested dicts into one with dotted keys."""
+    out: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out

@@ -1,0 +1,130 @@
+"""Train or evaluate from the command line.
+
+    python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart --mode=evaluate
+
+Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. What the user can
+mend is told in one line on stderr, with exit status 2.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from pare_jax.errors import UserError
+
+_MODES = ("train", "evaluate")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define --config, --workdir and --mode."""
+    config_flags.DEFINE_config_file(
+        "config", None, "The experiment, a file in configs/.", flag_values=values
+    )
+    flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
+    flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+
+
+def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
+    """Read the command line.
+
+    Returns:
+        The config with its overrides, the workdir and the mode.
+
+    Raises:
+        UserError: an unknown flag or key, a value of the wrong type, or something missing.
+    """
+    values = flags.FlagValues()
+    define_flags(values)
+    if any(argument in ("--help", "-h", "--helpfull") for argument in argv[1:]):
+        print(
+            f"{__doc__}\nflags:\n{values.module_help('pare_jax.main') or values.main_module_help()}"
+        )
+        sys.exit(0)
+    try:
+        rest = values(list(argv))
+        config = values.config
+    except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(_one_line(error)) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot read the config file {error.filename}: {error.strerror}"
+        ) from error
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: flags start with --")
+    if config is None:
+        raise UserError("give an experiment: --config=configs/quickstart.py needs no data")
+    if not values.workdir:
+        raise UserError("give a folder for the run: --workdir=runs/NAME")
+    return config, Path(values.workdir), values.mode
+
+
+def run(config: ConfigDict, workdir: Path, mode: str) -> None:
+    """Train or evaluate a validated config."""
+    from data_pipelines import datasets
+    from pare_jax import checkpoints, train
+
+    if mode == "evaluate":
+        train.check_same_model(checkpoints.load_config(workdir), config, workdir)
+        _evaluate(config, workdir, datasets.load(config, workdir))
+        return
+    train.claim_workdir(workdir, config)
+    data = datasets.load(config, workdir)
+    writer = datasets.tensorboard_writer(workdir)
+    state = train.train(config, workdir, data, writer)
+    writer.close()
+    _show(train.Run(config, data).report(state, workdir), workdir)
+
+
+def _evaluate(config: ConfigDict, workdir: Path, data: "object") -> None:
+    from pare_jax import checkpoints, sharding, train
+
+    loop = train.Run(config, data)
+    store = checkpoints.Checkpoints(workdir, read_only=True)
+    state = sharding.put_replicated(store.restore(loop.initial_state), loop.mesh)
+    _show(loop.report(state, workdir), workdir)
+
+
+def _show(metrics: dict, workdir: Path) -> None:
+    from pare_jax import report
+
+    print(f"step {metrics['step']}, weights: {metrics['weights']}")
+    print(report.table(metrics["splits"]))
+    print(f"written: {workdir / 'eval'}")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).strip().strip("\"'").split())
+    return text or type(error).__name__
+
+
+def guarded(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a command line, turning UserError into one line on stderr and exit status 2."""
+    try:
+        main(sys.argv)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, check, run."""
+    config, workdir, mode = parse(argv)
+    from pare_jax import config as config_lib
+
+    config_lib.validate(config)
+    run(config, workdir, mode)
+
+
+if __name__ == "__main__":
+    # TensorFlow reads data and writes events; its start-up remarks are noise here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    guarded(main)
