@@ -1,0 +1,81 @@
+"""Attention maps laid over the crop they belong to."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from pare_jax.rendering.text import Picture, caption, grid
+from pare_jax.skeleton import JOINT_NAMES, joint_index
+
+# How much of the picture is left under no attention, so that the attended places stand out.
+_DIMMED = 0.55
+
+
+def draw_attention(picture: Picture, attention: Float[np.ndarray, "h w"]) -> Picture:
+    """Lay one attention map over the crop as a heat map, brightest where it is largest.
+
+    The map is scaled by its own maximum: a picture shows where a joint looks, not how firmly.
+
+    Args:
+        picture: the network's crop at any resolution, (height, width, 3) uint8.
+        attention: the joint's map over the same square, non-negative.
+
+    Returns:
+        Picture of the same size.
+    """
+    attention = np.asarray(attention, np.float32)
+    heat = attention / max(float(attention.max()), 1e-12)
+    heat = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    heat = np.clip(heat, 0.0, 1.0)
+    colours = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    # Grey below, so that colour means attention and nothing else.
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    weight = np.sqrt(heat)[..., None] * 0.85
+    mixed = (1.0 - weight) * grey * _DIMMED + weight * colours[..., ::-1]
+    return np.round(mixed).astype(np.uint8)
+
+
+def attention_sheet(
+    picture: Picture,
+    attention: Float[np.ndarray, "h w joints"],
+    joints: Sequence[str] = JOINT_NAMES,
+    columns: int = 6,
+    cell: int = 192,
+) -> Picture:
+    """Draw the maps of several joints over the crop, each with the joint's name below.
+
+    Args:
+        picture: the network's crop at any resolution.
+        attention: maps of all 24 joints.
+        joints: names of those to show.
+        columns: cells a row.
+        cell: side of each picture in pixels.
+
+    Returns:
+        The sheet.
+    """
+    return grid(attention_cells(picture, attention, joints, cell), columns)
+
+
+def attention_cells(
+    picture: Picture,
+    attention: Float[np.ndarray, "h w joints"],
+    joints: Sequence[str],
+    cell: int,
+) -> list[Picture]:
+    """Return one captioned picture a joint, as `attention_sheet` sets them."""
+    attention = np.asarray(attention)
+    picture = fit(picture, cell)
+    return [
+        caption(draw_attention(picture, attention[..., joint_index(name)]), name.replace("_", " "))
+        for name in joints
+    ]
+
+
+def fit(picture: Picture, side: int) -> Picture:
+    """Resample a square picture to `side` pixels."""
+    shrinks = picture.shape[0] > side
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return cv2.resize(picture, (side, side), interpolation=interpolation)

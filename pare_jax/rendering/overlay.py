@@ -1,0 +1,176 @@
+"""Shaded bodies over pictures, from the front and from the side."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.rendering.attention import attention_cells, fit
+from pare_jax.rendering.camera import Camera, crop_camera
+from pare_jax.rendering.rasterizer import rasterize, vertex_normals
+from pare_jax.rendering.text import PAPER, Colour, Picture, caption, row
+
+# One colour a person, readable on skin, asphalt and grass; the first serves a lone person.
+BODY_COLOURS: tuple[Colour, ...] = (
+    (120, 180, 245),
+    (245, 160, 110),
+    (140, 215, 150),
+    (225, 150, 225),
+    (240, 215, 110),
+    (125, 220, 220),
+)
+# Joints whose attention a summary shows: the ends of the limbs are what occlusion takes first.
+SUMMARY_JOINTS = ("head", "left_wrist", "right_wrist", "left_knee", "right_knee")
+
+# Directions towards the lights in the camera frame (x right, y down, z forward), and how strong.
+_LIGHTS = (((-0.5, -0.7, -0.6), 0.62), ((0.8, -0.1, -0.5), 0.22), ((0.0, 0.0, -1.0), 0.18))
+_AMBIENT = 0.22
+_SIDE_VIEW_FILLS = 0.88
+# Pictures larger than this are drawn without supersampling.
+_MAX_SUPERSAMPLED = 4_000_000
+
+Vertices = Float[np.ndarray, "vertices 3"]
+Faces = Int[np.ndarray, "faces 3"]
+
+
+def draw_mesh(
+    picture: Picture,
+    vertices: Vertices,
+    faces: Faces,
+    camera: Camera,
+    colour: Colour = BODY_COLOURS[0],
+    opacity: float = 0.9,
+) -> Picture:
+    """Draw a shaded mesh over a picture, with soft edges.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        vertices: camera frame, metres, the translation included.
+        faces: counter-clockwise seen from outside.
+        camera: what the picture was taken with.
+        colour: RGB of the lit surface.
+        opacity: 1 hides what is below.
+
+    Returns:
+        The picture with the mesh in it.
+    """
+    picture = np.ascontiguousarray(picture).copy()
+    vertices = np.asarray(vertices, np.float64)
+    in_front = vertices[:, 2] > 1e-3
+    if not in_front.any() or not np.isfinite(vertices).all():
+        return picture
+    region = _covered(camera.project(vertices[in_front]), picture.shape[:2])
+    if region is None:
+        return picture
+    left, top, right, bottom = region
+    height, width = bottom - top, right - left
+    finer = 2 if 4 * height * width <= _MAX_SUPERSAMPLED else 1
+    depth = vertices[:, 2]
+    pixels = camera.seen_in((left, top), finer).project(np.where(in_front[:, None], vertices, 1.0))
+    raster = rasterize(
+        np.column_stack([pixels, depth]).astype(np.float32),
+        np.asarray(faces),
+        _shade(vertices, faces, colour),
+        height * finer,
+        width * finer,
+        near=max(1e-3, 0.9 * float(depth[in_front].min())),
+        far=1.1 * float(depth.max()),
+    )
+    mask = (raster.face >= 0).astype(np.float32)[..., None]
+    # Averaging colour times mask keeps the empty surroundings out of the edge's colour.
+    layers = np.concatenate([raster.colour * mask, mask], -1)
+    layers = cv2.resize(layers, (width, height), interpolation=cv2.INTER_AREA)
+    below = picture[top:bottom, left:right]
+    mixed = below * (1.0 - opacity * layers[..., 3:]) + opacity * layers[..., :3]
+    picture[top:bottom, left:right] = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+    return picture
+
+
+def side_view(
+    vertices: Vertices, faces: Faces, height: int, width: int, colour: Colour = BODY_COLOURS[0]
+) -> Picture:
+    """Draw a mesh on plain ground as seen from the right edge of the picture it came from.
+
+    The viewer stands on the picture's right and looks across it: the camera that took the
+    picture would be at the left edge, so what is nearer to that camera is drawn farther left.
+    The mesh is centred and fills the panel.
+
+    Args:
+        vertices: camera frame, metres.
+        faces: counter-clockwise seen from outside.
+        height: of the panel, pixels.
+        width: of the panel, pixels.
+        colour: RGB of the lit surface.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    panel = np.full((height, width, 3), PAPER, np.uint8)
+    vertices = np.asarray(vertices, np.float64)
+    if not np.isfinite(vertices).all():
+        return panel
+    # A rotation by a quarter turn about the vertical: x' = z, z' = -x.
+    turned = np.stack([vertices[:, 2], vertices[:, 1], -vertices[:, 0]], -1)
+    low, high = turned.min(0), turned.max(0)
+    size = np.maximum(high - low, 1e-6)
+    distance = 10.0 * float(size.max())
+    turned += (0.0, 0.0, distance) - (low + high) / 2.0
+    focal_length = (
+        _SIDE_VIEW_FILLS * (distance - size[2] / 2.0) * min(width / size[0], height / size[1])
+    )
+    camera = Camera(focal_length, (width / 2.0, height / 2.0))
+    return draw_mesh(panel, turned, faces, camera, colour, opacity=1.0)
+
+
+def sample_panel(
+    image: Picture,
+    vertices: Vertices,
+    faces: Faces,
+    attention: Float[np.ndarray, "h w 24"] | None = None,
+    joints: Sequence[str] = SUMMARY_JOINTS,
+    cell: int = 224,
+) -> Picture:
+    """Draw one sample as a row: the input, the mesh over it, the side view, attention maps.
+
+    Args:
+        image: the network's crop, (S, S, 3) uint8.
+        vertices: camera frame of the crop's camera, metres, the translation included.
+        faces: counter-clockwise seen from outside.
+        attention: maps of all joints, or None for a network without.
+        joints: names of the joints whose maps are shown.
+        cell: side of each picture in the row, pixels.
+
+    Returns:
+        The row, each picture with a caption.
+    """
+    image = fit(np.asarray(image), cell)
+    over = draw_mesh(image, vertices, faces, crop_camera(cell))
+    pictures = [
+        caption(image, "input"),
+        caption(over, "prediction"),
+        caption(side_view(vertices, faces, cell, cell), "from the side"),
+    ]
+    if attention is not None:
+        pictures += attention_cells(image, attention, joints, cell)
+    return row(pictures)
+
+
+def _shade(vertices: np.ndarray, faces: np.ndarray, colour: Colour) -> np.ndarray:
+    """Colours of the vertices, 0 to 255, under three soft lights that move with the camera."""
+    normals = vertex_normals(vertices, faces)
+    light = np.full(len(vertices), _AMBIENT)
+    for direction, strength in _LIGHTS:
+        towards = np.asarray(direction) / np.linalg.norm(direction)
+        light += strength * np.maximum(normals @ towards, 0.0)
+    return np.clip(np.asarray(colour) * light[:, None], 0.0, 255.0).astype(np.float32)
+
+
+def _covered(pixels: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
+    """The part of the picture (left, top, right, bottom) that holds the points, if any."""
+    size = np.array([shape[1], shape[0]])
+    low = np.clip(np.floor(pixels.min(0)) - 1, 0, size).astype(int)
+    high = np.clip(np.ceil(pixels.max(0)) + 1, 0, size).astype(int)
+    if (high <= low).any():
+        return None
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

@@ -1,0 +1,76 @@
+"""Short texts on pictures and pictures set side by side, with OpenCV alone."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+Picture = UInt8[np.ndarray, "height width 3"]
+Colour = tuple[int, int, int]
+
+INK: Colour = (32, 32, 36)
+PAPER: Colour = (246, 246, 244)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw_text(
+    picture: Picture, text: str, corner: tuple[float, float], height: float, colour: Colour = PAPER
+) -> None:
+    """Write one line into `picture`, its top-left corner at `corner`, with a dark outline.
+
+    Args:
+        picture: changed in place.
+        text: ASCII.
+        corner: pixels (x, y).
+        height: of the capitals, pixels.
+        colour: RGB.
+    """
+    scale = height / 22.0  # Hershey's capitals are 22 pixels high at scale 1
+    width = max(1, round(height / 9))
+    place = (round(corner[0]), round(corner[1] + height))
+    if sum(colour) > 3 * 128:
+        cv2.putText(picture, text, place, _FONT, scale, INK, width + 2, cv2.LINE_AA)
+    cv2.putText(picture, text, place, _FONT, scale, colour, width, cv2.LINE_AA)
+
+
+def text_width(text: str, height: float) -> int:
+    """Return the width in pixels that `draw_text` needs."""
+    return cv2.getTextSize(text, _FONT, height / 22.0, max(1, round(height / 9)))[0][0]
+
+
+def caption(picture: Picture, text: str) -> Picture:
+    """Return the picture with `text` on a strip of paper below it, shrunk to fit its width."""
+    width = picture.shape[1]
+    strip = np.full((max(14, round(width * 0.11)), width, 3), PAPER, np.uint8)
+    letters = strip.shape[0] * 0.5
+    letters *= min(1.0, 0.96 * width / max(1, text_width(text, letters)))
+    x = (width - text_width(text, letters)) / 2.0
+    draw_text(strip, text, (x, (strip.shape[0] - letters) / 2.0), letters, INK)
+    return np.concatenate([picture, strip])
+
+
+def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
+    """Set pictures of any sizes into rows of `columns`, aligned at their top-left corners."""
+    height = max(p.shape[0] for p in pictures)
+    width = max(p.shape[1] for p in pictures)
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    sheet = np.full(shape, PAPER, np.uint8)
+    for number, picture in enumerate(pictures):
+        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+    return sheet
+
+
+def row(pictures: Sequence[Picture], gap: int = 4) -> Picture:
+    """Set pictures of any sizes side by side, aligned at the top."""
+    height = max(p.shape[0] for p in pictures)
+    width = sum(p.shape[1] + gap for p in pictures) - gap
+    sheet = np.full((height, width, 3), PAPER, np.uint8)
+    x = 0
+    for picture in pictures:
+        sheet[: picture.shape[0], x : x + picture.shape[1]] = picture
+        x += picture.shape[1] + gap
+    return sheet
