@@ -1,0 +1,53 @@
+"""The skeleton's tables, against the facts they must encode."""
+
+import pytest
+
+from pare_jax import skeleton
+
+
+def test_tree_is_smpl():
+    assert skeleton.NUM_JOINTS == 24
+    assert (
+        *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8),
+        *(9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
+    ) == skeleton.PARENTS
+    assert all(parent < joint for joint, parent in enumerate(skeleton.PARENTS))
+    assert len(set(skeleton.JOINT_NAMES)) == skeleton.NUM_JOINTS
+
+
+def test_names_follow_the_tree():
+    chains = {
+        "left_foot": ["left_ankle", "left_knee", "left_hip", "pelvis"],
+        "right_hand": [
+            *("right_wrist", "right_elbow", "right_shoulder", "right_collar"),
+            *("spine3", "spine2", "spine1", "pelvis"),
+        ],
+        "head": ["neck", "spine3"],
+    }
+    for name, ancestors in chains.items():
+        joint = skeleton.joint_index(name)
+        for ancestor in ancestors:
+            joint = skeleton.PARENTS[joint]
+            assert skeleton.JOINT_NAMES[joint] == ancestor
+
+
+def test_mirror_swaps_sides_and_keeps_the_tree():
+    for joint, mirrored in enumerate(skeleton.MIRROR):
+        name, other = skeleton.JOINT_NAMES[joint], skeleton.JOINT_NAMES[mirrored]
+        assert skeleton.MIRROR[mirrored] == joint
+        swapped = {"left": "right", "right": "left"}.get(name.split("_")[0])
+        assert other == (name if swapped is None else f"{swapped}_{name.split('_')[1]}")
+        parent = skeleton.PARENTS[joint]
+        expected = parent if parent < 0 else skeleton.MIRROR[parent]
+        assert skeleton.PARENTS[mirrored] == expected
+
+
+def test_metric_sets_are_the_challenge_ones():
+    assert skeleton.PCK_JOINTS == (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)
+    assert skeleton.ORIENTATION_PARTS == (0, 1, 2, 4, 5, 16, 17, 18, 19)
+
+
+def test_unknown_name_is_refused():
+    assert skeleton.joint_index("left_wrist") == 20
+    with pytest.raises(ValueError, match="not in tuple"):
+        skeleton.joint_index("left_wing")
