@@ -1,0 +1,131 @@
+"""Losses against float64 references written from their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pare_jax import losses
+from pare_jax.models.prediction import Prediction
+
+BATCH = 5
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    rotations = Rotation.random(BATCH * 48, random_state=1).as_matrix().reshape(2, BATCH, 24, 3, 3)
+    prediction = Prediction(
+        rotations=jnp.asarray(rotations[0], jnp.float32),
+        betas=jnp.asarray(rng.normal(size=(BATCH, 10)), jnp.float32),
+        camera=jnp.asarray(
+            np.c_[rng.uniform(0.5, 1.2, BATCH), rng.normal(0, 0.1, (BATCH, 2))], jnp.float32
+        ),
+        part_logits=jnp.asarray(rng.normal(size=(BATCH, 4, 4, 25)), jnp.float32),
+        attention=None,
+    )
+    joints = jnp.asarray(rng.normal(0, 0.4, (BATCH, 24, 3)), jnp.float32)
+    labels = rng.integers(0, 25, (BATCH, 16, 16)).astype(np.uint8)
+    labels[0, :8] = 255
+    batch = {
+        "joints_3d": rng.normal(0, 0.4, (BATCH, 24, 3)).astype(np.float32),
+        "joints_3d_weight": np.array([1, 0, 1, 1, 0], np.float32),
+        "joints_2d": rng.normal(0, 0.4, (BATCH, 24, 2)).astype(np.float32),
+        "joints_2d_weight": rng.uniform(0, 1, (BATCH, 24)).astype(np.float32),
+        "rotations": rotations[1].astype(np.float32),
+        "pose_weight": np.array([0, 1, 1, 0, 1], np.float32),
+        "betas": rng.normal(size=(BATCH, 10)).astype(np.float32),
+        "betas_weight": np.array([0, 1, 1, 0, 1], np.float32),
+        "part_labels": labels,
+        "parts_weight": np.array([1, 1, 0, 0, 1], np.float32),
+    }
+    return prediction, joints, batch
+
+
+WEIGHTS = {
+    "joints_3d": 300.0,
+    "joints_2d": 150.0,
+    "pose": 60.0,
+    "shape": 0.06,
+    "camera": 1.0,
+    "parts": 60.0,
+}
+
+
+def reference(prediction, joints, batch):
+    """Sample by sample, in float64, from the definitions."""
+    joints = np.asarray(joints, np.float64)
+    logits = np.asarray(prediction.part_logits, np.float64)
+    terms = {name: [] for name in WEIGHTS}
+    for i in range(BATCH):
+        if batch["joints_3d_weight"][i]:
+            ours, true = joints[i] - joints[i, 0], batch["joints_3d"][i] - batch["joints_3d"][i, 0]
+            terms["joints_3d"].append(np.mean((ours - true) ** 2))
+        scale, tx, ty = np.asarray(prediction.camera[i], np.float64)
+        moved = joints[i] + [tx, ty, 2 * 5000 / (224 * scale + 1e-9)]
+        projected = 5000 * moved[:, :2] / moved[:, 2:] / 112
+        squares = (projected - batch["joints_2d"][i]) ** 2
+        terms["joints_2d"].append(np.mean(squares * batch["joints_2d_weight"][i][:, None]))
+        if batch["pose_weight"][i]:
+            difference = np.asarray(prediction.rotations[i], np.float64) - batch["rotations"][i]
+            terms["pose"].append(np.mean(difference**2))
+            terms["shape"].append(
+                np.mean((np.asarray(prediction.betas[i], np.float64) - batch["betas"][i]) ** 2)
+            )
+        terms["camera"].append(np.exp(-10 * scale) ** 2)
+        if batch["parts_weight"][i]:
+            entropy = []
+            for y in range(4):
+                for x in range(4):
+                    label = batch["part_labels"][i, 4 * y + 2, 4 * x + 2]
+                    if label != 255:
+                        z = logits[i, y, x]
+                        entropy.append(np.log(np.exp(z).sum()) - z[label])
+            terms["parts"].append(np.mean(entropy))
+    return {name: WEIGHTS[name] * np.mean(values) for name, values in terms.items()}
+
+
+def test_terms_match_the_definitions(case):
+    prediction, joints, batch = case
+    total, terms = losses.total_loss(prediction, joints, batch, WEIGHTS)
+    wanted = reference(prediction, joints, batch)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(terms[name], value, rtol=2e-5, err_msg=name)
+    np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
+
+
+def test_a_batch_without_labels_gives_zero_and_finite_gradients(case):
+    prediction, joints, batch = case
+    empty = {k: np.zeros_like(v) if k.endswith("weight") else v for k, v in batch.items()}
+    empty["joints_3d"] = np.full_like(batch["joints_3d"], np.nan)  # what lacks a weight may be junk
+    empty["part_labels"] = np.full_like(batch["part_labels"], 255)
+
+    def loss(joints, prediction):
+        return losses.total_loss(prediction, joints, empty, {**WEIGHTS, "camera": 0.0})[0]
+
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(joints, prediction)
+    assert value == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_unlabelled_samples_do_not_dilute_the_others(case):
+    prediction, joints, batch = case
+    only = batch["pose_weight"] > 0
+    whole = losses.squared_error(prediction.rotations, batch["rotations"], batch["pose_weight"])
+    part = losses.squared_error(
+        prediction.rotations[only], batch["rotations"][only], np.ones(only.sum())
+    )
+    np.testing.assert_allclose(whole, part, rtol=1e-6)
+
+
+def test_camera_prior_stays_finite_for_a_scale_far_below_zero():
+    value, gradient = jax.value_and_grad(losses.camera_prior)(jnp.array([[-50.0, 0.0, 0.0]]))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+def test_part_loss_without_part_maps_says_what_to_change(case):
+    _, _, batch = case
+    with pytest.raises(ValueError, match=r"set loss\.parts to 0"):
+        losses.part_cross_entropy(None, batch["part_labels"], batch["parts_weight"])
