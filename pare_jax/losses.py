@@ -124,6 +124,4 @@ def part_cross_entropy(
 
 def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -> Array:
     """Average by weight; 0 when no sample has any."""
-    # A sample without the label may hold anything: keep it from spreading as 0 * inf.
-    kept = jnp.where(weight > 0, per_sample, 0.0)
-    return jnp.sum(weight * kept) / jnp.maximum(jnp.sum(weight), 1e-6)
+    return jnp.sum(weight * per_sample) / jnp.maximum(jnp.sum(weight), 1e-6)
