@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from pare_jax.models.attention import attend, part_attention
 from pare_jax.models.branches import Branch
 from pare_jax.models.heads import SIXD, JointLinear, Mlp, ParameterHeads
-from pare_jax.models.layers import conv
+from pare_jax.models.layers import Conv
 from pare_jax.models.prediction import Prediction
 from pare_jax.models.resnet import ResNet
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
@@ -66,7 +66,7 @@ class Pare(nnx.Module):
             )
             for _ in range(2)
         )
-        self.part_conv = conv(
+        self.part_conv = Conv(
             branch_features,
             NUM_PART_LABELS,
             1,
@@ -75,7 +75,7 @@ class Pare(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.shape_conv = conv(
+        self.shape_conv = Conv(
             branch_features, shape_features, 1, use_bias=True, dtype=dtype, rngs=rngs
         )
         attended = NUM_JOINTS * shape_features

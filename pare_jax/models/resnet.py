@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from pare_jax.models.layers import BatchNorm, conv, max_pool
+from pare_jax.models.layers import BatchNorm, Conv, max_pool
 
 # The backbone's maps are this many times smaller than the picture.
 STRIDE = 32
@@ -19,8 +19,8 @@ class Downsample(nnx.Module):
     """The shortcut of a block that changes the shape: a strided 1x1 convolution, normalised."""
 
     def __init__(self, in_features, out_features, strides, *, dtype, rngs: nnx.Rngs):
-        self.conv = conv(in_features, out_features, 1, strides, dtype=dtype, rngs=rngs)
-        self.bn = BatchNorm(out_features, rngs=rngs)
+        self.conv = Conv(in_features, out_features, 1, strides, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(out_features)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W C"]:
         return self.bn(self.conv(x))
@@ -38,10 +38,10 @@ class BasicBlock(nnx.Module):
     expansion = 1
 
     def __init__(self, in_features, features, strides, *, dtype, rngs: nnx.Rngs):
-        self.conv1 = conv(in_features, features, 3, strides, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(features, rngs=rngs)
-        self.conv2 = conv(features, features, 3, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(features, rngs=rngs)
+        self.conv1 = Conv(in_features, features, 3, strides, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(features)
+        self.conv2 = Conv(features, features, 3, dtype=dtype, rngs=rngs)
+        self.bn2 = BatchNorm(features)
         self.downsample = _shortcut(in_features, features, strides, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W C"]:
@@ -58,12 +58,12 @@ class Bottleneck(nnx.Module):
 
     def __init__(self, in_features, features, strides, *, dtype, rngs: nnx.Rngs):
         out_features = features * self.expansion
-        self.conv1 = conv(in_features, features, 1, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(features, rngs=rngs)
-        self.conv2 = conv(features, features, 3, strides, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(features, rngs=rngs)
-        self.conv3 = conv(features, out_features, 1, dtype=dtype, rngs=rngs)
-        self.bn3 = BatchNorm(out_features, rngs=rngs)
+        self.conv1 = Conv(in_features, features, 1, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(features)
+        self.conv2 = Conv(features, features, 3, strides, dtype=dtype, rngs=rngs)
+        self.bn2 = BatchNorm(features)
+        self.conv3 = Conv(features, out_features, 1, dtype=dtype, rngs=rngs)
+        self.bn3 = BatchNorm(out_features)
         self.downsample = _shortcut(in_features, out_features, strides, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W C"]:
@@ -101,8 +101,8 @@ class ResNet(nnx.Module):
             rngs: random numbers for the weights.
         """
         block, depths = DEPTHS[name]
-        self.conv1 = conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(width, rngs=rngs)
+        self.conv1 = Conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
+        self.bn1 = BatchNorm(width)
 
         def stage(index: int, in_features: int) -> nnx.List:
             features = width * 2**index
