@@ -189,50 +189,51 @@ def _check_picture(image: np.ndarray) -> None:
         )
 
 
-# Flags of this command alone: importing the module must not add to the caller's.
-_FLAGS = flags.FlagValues()
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "A run's folder, or one checkpoint in it.", flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for what is found.", flag_values=_FLAGS)
-_BOXES = flags.DEFINE_multi_string(
-    "boxes", [], "x0,y0,x1,y1 (once a person) or a JSON file.", flag_values=_FLAGS
-)
-_WEIGHTS = flags.DEFINE_enum(
-    "weights", "auto", ["auto", "swa", "last"], "Which of the run's weights.", flag_values=_FLAGS
-)
-_HELP = flags.DEFINE_boolean("help", False, "Show this text.", "h", flag_values=_FLAGS)
+def define_flags(values: flags.FlagValues) -> None:
+    """Define --checkpoint, --output, --boxes and --weights."""
+    flags.DEFINE_string(
+        "checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values
+    )
+    flags.DEFINE_string("output", None, "Folder for what is found.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "boxes", [], "x0,y0,x1,y1 (once a person) or a JSON file.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
+    )
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
+    # Flags of this command alone: importing the module must not add to the caller's.
+    values = flags.FlagValues()
+    define_flags(values)
     try:
-        try:
-            arguments = _FLAGS(list(argv))[1:]
-        except flags.Error as error:
-            raise UserError(f"{' '.join(str(error).split())}; see --help") from None
-        if _HELP.value:
-            print(f"{__doc__}\n{_FLAGS.get_help()}")
+        arguments = values(list(argv))[1:]
+        if values.help:
+            print(f"{__doc__}\n{values.get_help()}")
             return 0
-        return _run(arguments)
+        return _run(values, arguments)
+    except flags.Error as error:
+        return _complain(UserError(f"{' '.join(str(error).split())}; see --help"))
     except UserError as error:
         return _complain(error)
 
 
-def _run(arguments: Sequence[str]) -> int:
-    if not _CHECKPOINT.value or not _OUTPUT.value:
+def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    if not values.checkpoint or not values.output:
         raise UserError("--checkpoint=RUN and --output=FOLDER are needed; see --help")
     photos = find_photos(arguments)
-    boxes = read_boxes(_BOXES.value, photos)
-    output = Path(_OUTPUT.value)
+    boxes = read_boxes(values.boxes, photos)
+    output = Path(values.output)
     write_files(output, {})  # a folder that cannot be made is said before the network is loaded
-    predictor = load_predictor(_CHECKPOINT.value, _WEIGHTS.value)
+    predictor = load_predictor(values.checkpoint, values.weights)
     done, failed = 0, 0
     for photo, name in zip(photos, output_names(photos), strict=True):
         try:
-            bad_boxes = predict_photo(predictor, photo, boxes[photo], output, name)
+            failed += predict_photo(predictor, photo, boxes[photo], output, name)
             done += 1
-            failed += bad_boxes
         except UserError as error:
             _complain(error if str(photo) in str(error) else UserError(f"{photo}: {error}"))
             failed += 1

@@ -52,7 +52,7 @@ def joint_error_figure(
     axes.set_title(title)
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(loc="best", frameon=True)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return _rendered(figure)
 
 

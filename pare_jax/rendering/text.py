@@ -42,7 +42,7 @@ def text_width(text: str, height: float) -> int:
 def caption(picture: Picture, text: str) -> Picture:
     """Return the picture with `text` on a strip of paper below it, shrunk to fit its width."""
     width = picture.shape[1]
-    strip = np.full((max(14, round(width * 0.11)), width, 3), PAPER, np.uint8)
+    strip = np.full((max(14, round(min(picture.shape[:2]) * 0.11)), width, 3), PAPER, np.uint8)
     letters = strip.shape[0] * 0.5
     letters *= min(1.0, 0.96 * width / max(1, text_width(text, letters)))
     x = (width - text_width(text, letters)) / 2.0

@@ -1,0 +1,173 @@
+import cv2
+import numpy as np
+import pytest
+
+from pare_jax import geometry
+from pare_jax.rendering import attention, camera, overlay, skeleton_lines
+from pare_jax.skeleton import JOINT_NAMES, MIRROR, PARENTS, joint_index
+
+DISTANCE = 2 * 5000.0 / (224 * 0.8)
+
+
+def moved(points: np.ndarray, depth: float) -> np.ndarray:
+    return points + np.array([0.0, 0.0, depth])
+
+
+def painted(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    return np.abs(after.astype(int) - before).max(-1) > 10
+
+
+def test_camera_is_the_projection_training_uses():
+    assert camera.FOCAL_LENGTH == geometry.FOCAL_LENGTH
+    assert camera.CROP_RESOLUTION == geometry.CROP_RESOLUTION
+    points = np.random.default_rng(0).normal(0, 0.5, (7, 3)).astype(np.float32)
+    translation = np.array([0.1, -0.2, DISTANCE], np.float32)
+    for side in (64, 224, 500):
+        units = np.asarray(geometry.project(points, translation))
+        pixels = camera.crop_camera(side).project(points + translation)
+        np.testing.assert_allclose(pixels, (units + 1) * side / 2, atol=1e-3)
+
+
+def test_cut_out_camera_sees_the_same_pixels():
+    points = moved(np.random.default_rng(1).normal(0, 1, (9, 3)), 8.0)
+    whole = camera.Camera(700.0, (310.0, 200.0))
+    part = whole.seen_in((40.0, 25.0), 2.0)
+    np.testing.assert_allclose(part.project(points), (whole.project(points) - (40, 25)) * 2)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.3)])
+def test_silhouette_lies_where_the_joints_project(figure, shift):
+    size = 240
+    translation = np.array([*shift, DISTANCE])
+    view = camera.crop_camera(size)
+    ground = np.full((size, size, 3), 90, np.uint8)
+    picture = overlay.draw_mesh(ground, figure.vertices + translation, figure.faces, view)
+    mask = painted(ground, picture)
+    joints = view.project(figure.joints + translation)
+    inside = np.floor(joints).astype(int)
+    assert mask[inside[:, 1], inside[:, 0]].all()
+    # Nothing is drawn farther from every bone than the capsules' 5 cm.
+    radius = 0.05 * view.focal_length / (DISTANCE - 0.4) + 1.5
+    bones = np.full((size, size), 255, np.uint8)
+    for joint, parent in enumerate(PARENTS):
+        if parent >= 0:
+            ends = [tuple(int(v) for v in np.round(joints[j] - 0.5)) for j in (parent, joint)]
+            cv2.line(bones, *ends, 0, 1)
+    away = cv2.distanceTransform(bones, cv2.DIST_L2, 5)
+    assert away[mask].max() <= radius
+
+
+def test_mesh_moves_with_the_camera_to_a_fraction_of_a_pixel(figure):
+    """The centre of what is drawn follows a subpixel shift: edges are antialiased."""
+    size = 160
+    ground = np.zeros((size, size, 3), np.uint8)
+
+    def centre(shift):
+        view = camera.Camera(3000.0, (80.0 + shift, 80.0))
+        mesh = moved(figure.vertices, 60.0)
+        picture = overlay.draw_mesh(ground, mesh, figure.faces, view, (255, 255, 255), 1.0)
+        weight = picture.sum(-1).astype(float)
+        return (weight.sum(0) * (np.arange(size) + 0.5)).sum() / weight.sum()
+
+    assert centre(0.5) - centre(0.0) == pytest.approx(0.5, abs=0.08)
+
+
+def test_nearer_faces_hide_farther_ones_in_any_order():
+    square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
+    vertices = np.concatenate([moved(square, 5.2), moved(square * 0.5, 4.8)])
+    # The far plate turns its face to the camera, the near one its back, which is lit less.
+    faces = np.array([[0, 3, 2], [0, 2, 1], [4, 6, 7], [4, 5, 6]], np.int32)
+    view = camera.Camera(150.0, (100.0, 100.0))
+    ground = np.zeros((200, 200, 3), np.uint8)
+    far = overlay.draw_mesh(ground, vertices, faces[:2], view)
+    both = overlay.draw_mesh(ground, vertices, faces, view)
+    swapped = overlay.draw_mesh(ground, vertices, faces[[2, 3, 0, 1]], view)
+    np.testing.assert_array_equal(both, swapped)
+    assert painted(ground, far).sum() == pytest.approx((2 * 150 / 5.2) ** 2, rel=0.05)
+    assert painted(far, both).sum() == pytest.approx((150 / 4.8) ** 2, rel=0.15)
+
+
+def test_mesh_off_the_picture_or_behind_the_camera_draws_nothing(figure):
+    ground = np.full((100, 100, 3), 50, np.uint8)
+    view = camera.crop_camera(100)
+    for translation in ((40.0, 0.0, 50.0), (0.0, 0.0, -50.0), (np.nan, 0.0, 50.0)):
+        mesh = figure.vertices + translation
+        np.testing.assert_array_equal(overlay.draw_mesh(ground, mesh, figure.faces, view), ground)
+
+
+def test_side_view_has_what_is_nearer_to_the_camera_at_its_left(figure):
+    """The left forearm points at the camera, so the side view's leftmost part is at its height."""
+    size = 300
+    panel = overlay.side_view(moved(figure.vertices, 50.0), figure.faces, size, size)
+    mask = painted(np.full_like(panel, panel[0, 0]), panel)
+    rows, columns = np.nonzero(mask)
+    height = (figure.joints[20, 1] - figure.vertices[:, 1].min()) / np.ptp(figure.vertices[:, 1])
+    leftmost = rows[columns == columns.min()].mean()
+    assert (leftmost - rows.min()) / np.ptp(rows) == pytest.approx(height, abs=0.03)
+    assert rows.min() > 0
+    assert rows.max() < size - 1
+    assert columns.min() + columns.max() == pytest.approx(size, abs=6)  # centred
+
+
+def test_skeleton_keeps_left_left(figure):
+    """On a person who faces the camera, blue (the left) is in the right half of the picture."""
+    size = 200
+    ground = np.zeros((size, size, 3), np.uint8)
+    joints = camera.crop_camera(size).project(moved(figure.joints, DISTANCE))
+    picture = skeleton_lines.draw_skeleton(ground, joints)
+
+    def columns_of(colour):
+        return np.nonzero(np.abs(picture.astype(int) - colour).max(-1) < 4)[1]
+
+    assert len(columns_of(skeleton_lines.LEFT)) > 50
+    assert columns_of(skeleton_lines.LEFT).min() > size / 2
+    assert columns_of(skeleton_lines.RIGHT).max() < size / 2
+    for joint, name in enumerate(JOINT_NAMES):
+        mirrored = skeleton_lines.joint_colour(MIRROR[joint])
+        assert (skeleton_lines.joint_colour(joint) == mirrored) == ("_" not in name)
+        column, row = np.floor(joints[joint]).astype(int)
+        assert picture[row, column].any(), name
+
+
+def test_skeleton_leaves_out_unknown_joints(figure):
+    joints = np.full((24, 2), np.nan)
+    ground = np.zeros((50, 50, 3), np.uint8)
+    np.testing.assert_array_equal(skeleton_lines.draw_skeleton(ground, joints), ground)
+    joints[[1, 4]] = [(10, 10), (30, 1e9)]
+    assert skeleton_lines.draw_skeleton(ground, joints, width=2)[10, 10].any()
+
+
+def test_attention_is_brightest_where_it_is_largest():
+    crop = np.full((64, 64, 3), 128, np.uint8)
+    maps = np.zeros((16, 16, 24), np.float32)
+    for joint in range(24):
+        maps[joint // 4 + 2, joint % 4 + 8, joint] = 1.0
+    for name in ("left_wrist", "head"):
+        joint = joint_index(name)
+        heat = attention.draw_attention(crop, maps[..., joint]).astype(int).sum(-1)
+        row, column = np.unravel_index(heat.argmax(), heat.shape)
+        assert (row // 4, column // 4) == (joint // 4 + 2, joint % 4 + 8)
+
+
+def test_attention_sheet_shows_every_joint_once():
+    crop = np.full((64, 64, 3), 128, np.uint8)
+    maps = np.full((8, 8, 24), 1 / 64, np.float32)
+    sheet = attention.attention_sheet(crop, maps, columns=6, cell=96)
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[1] == 6 * 100 - 4
+    assert sheet.shape[0] > 4 * 96
+    few = attention.attention_sheet(crop, maps, joints=("head", "pelvis"), cell=96)
+    assert few.shape[1] == 2 * 100 - 4
+
+
+@pytest.mark.parametrize("side", [64, 224, 300])
+def test_sample_panel_has_a_cell_for_everything(figure, side):
+    image = np.full((side, side, 3), 70, np.uint8)
+    mesh = moved(figure.vertices, DISTANCE)
+    plain = overlay.sample_panel(image, mesh, figure.faces, cell=112)
+    assert plain.shape[1] == 3 * 116 - 4
+    maps = np.full((14, 14, 24), 1 / 196, np.float32)
+    full = overlay.sample_panel(image, mesh, figure.faces, maps, ("head", "left_foot"), cell=112)
+    assert full.shape[1] == 5 * 116 - 4
+    np.testing.assert_array_equal(full[:, : plain.shape[1]], plain)
+    assert painted(plain[:112, :112], plain[:112, 116:228]).any()

@@ -1,0 +1,179 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pare_jax import images
+from pare_jax.errors import UserError
+
+# A picture whose corners tell how it was turned.
+RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 40), (40, 50, 210), (128, 128, 128)
+
+
+def corners(height: int = 24, width: int = 40) -> np.ndarray:
+    picture = np.empty((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = RED
+    picture[: height // 2, width // 2 :] = GREEN
+    picture[height // 2 :, : width // 2] = BLUE
+    picture[height // 2 :, width // 2 :] = GREY
+    return picture
+
+
+def test_plain_picture_is_rgb(tmp_path):
+    for ending in ("png", "bmp", "tiff", "webp"):
+        path = tmp_path / f"photo.{ending}"
+        Image.fromarray(corners()).save(path, **({"lossless": True} if ending == "webp" else {}))
+        picture = images.read_image(path)
+        assert picture.dtype == np.uint8
+        np.testing.assert_array_equal(picture, corners())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+def test_exif_orientation_is_applied(tmp_path, orientation, ending):
+    upright = Image.fromarray(corners())
+    # What a camera held in that way stores, by the EXIF standard's table.
+    stored = {
+        1: None,
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }[orientation]
+    image = upright if stored is None else upright.transpose(stored)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo.{ending}"
+    options = {"quality": 95, "subsampling": 0} if ending == "jpg" else {}
+    image.save(path, exif=exif, **options)
+    picture = images.read_image(path).astype(int)
+    assert picture.shape == corners().shape
+    centres = picture[[6, 6, 18, 18], [10, 30, 10, 30]]
+    np.testing.assert_allclose(centres, [RED, GREEN, BLUE, GREY], atol=6)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "LA"])
+def test_grey_and_palette_become_rgb(tmp_path, mode):
+    Image.fromarray(corners()).convert("L").convert(mode).save(tmp_path / "photo.png")
+    picture = images.read_image(tmp_path / "photo.png").astype(int)
+    assert picture.shape == corners().shape
+    np.testing.assert_array_equal(picture[..., 0], picture[..., 2])
+    assert picture[..., 0].std() > 10
+
+
+def test_sixteen_bits_are_scaled(tmp_path):
+    deep = corners().astype(np.uint16) * 257
+    cv2.imwrite(str(tmp_path / "colour.png"), deep[..., ::-1])
+    np.testing.assert_array_equal(images.read_image(tmp_path / "colour.png"), corners())
+    cv2.imwrite(str(tmp_path / "grey.png"), deep[..., 0])
+    grey = images.read_image(tmp_path / "grey.png")
+    np.testing.assert_array_equal(grey, corners()[..., :1].repeat(3, -1))
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    alpha = np.zeros((24, 40), np.uint8)
+    alpha[:, 20:] = 255
+    alpha[:6, 20:] = 128
+    Image.fromarray(np.dstack([corners(), alpha])).save(tmp_path / "photo.png")
+    picture = images.read_image(tmp_path / "photo.png")
+    assert (picture[:, :20] == 255).all()
+    np.testing.assert_array_equal(picture[6:, 20:], corners()[6:, 20:])
+    half = 255 - (255 - np.array(GREEN)) * 128 / 255
+    np.testing.assert_allclose(picture[0, 30], half, atol=1)
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.fromarray(corners()).convert("CMYK").save(tmp_path / "photo.jpg", quality=95)
+    picture = images.read_image(tmp_path / "photo.jpg").astype(int)
+    np.testing.assert_allclose(picture[6, 10], RED, atol=8)
+
+
+def test_one_pixel(tmp_path):
+    Image.fromarray(corners()[:1, :1]).save(tmp_path / "photo.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "photo.png"), [[RED]])
+
+
+def broken_files() -> dict[str, bytes]:
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
+    whole = {}
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, kind)
+        whole[kind] = buffer.getvalue()
+    files = {f"cut.{kind.lower()}": data[: len(data) // 2] for kind, data in whole.items()}
+    png = bytearray(whole["PNG"])
+    png[len(png) // 2] ^= 255
+    return files | {"empty.jpg": b"", "text.jpg": b"hello\n", "flipped.png": bytes(png)}
+
+
+@pytest.mark.parametrize("name", sorted(broken_files()))
+def test_what_is_not_a_whole_image_is_refused_in_one_line(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(broken_files()[name])
+    with pytest.raises(UserError) as refusal:
+        images.read_image(path)
+    assert str(path) in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "nowhere.jpg", tmp_path):
+        with pytest.raises(UserError, match=str(path)):
+            images.read_image(path)
+
+
+def test_crop_of_whole_pixels_is_a_slice():
+    picture = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    crop = images.cut_crop(picture, np.array([40.0, 30.0]), 32.0, 32)
+    np.testing.assert_array_equal(crop, picture[14:46, 24:56])
+    shrunk = images.cut_crop(picture, np.array([40.0, 30.0]), 32.0, 16)
+    means = picture[14:46, 24:56].reshape(16, 2, 16, 2, 3).mean((1, 3))
+    np.testing.assert_allclose(shrunk, means, atol=1)
+
+
+def test_outside_of_the_picture_is_black():
+    picture = np.full((50, 50, 3), 200, np.uint8)
+    crop = images.cut_crop(picture, np.array([0.0, 25.0]), 40.0, 20)
+    assert (crop[:, :10] == 0).all()
+    assert (crop[:, 10:] == 200).all()
+
+
+@pytest.mark.parametrize("side", [37.0, 301.3, 1500.0])
+def test_crop_puts_things_where_the_affine_says(side):
+    """The centre of a blob lands where `crop_to_photo` maps it, to a tenth of a pixel."""
+    size, centre = 64, np.array([801.3, 790.8])
+    affine = images.crop_to_photo(centre, side, size)
+    target = np.array([22.4, 41.7])
+    x, y = affine[:, :2] @ target + affine[:, 2]
+    rows, columns = np.mgrid[:1600, :1600] + 0.5
+    spread = 3 * side / size
+    blob = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * spread**2))
+    picture = np.round(255 * blob[..., None].repeat(3, -1)).astype(np.uint8)
+    crop = images.cut_crop(picture, centre, side, size)[..., 0].astype(float)
+    grid = np.arange(size) + 0.5
+    found = np.array([(crop.sum(0) * grid).sum(), (crop.sum(1) * grid).sum()]) / crop.sum()
+    np.testing.assert_allclose(found, target, atol=0.1)
+
+
+def test_shrinking_does_not_alias():
+    """Stripes finer than the crop's pixels become even grey, whatever their phase."""
+    stripes = np.zeros((1500, 1500, 3), np.uint8)
+    stripes[:, ::2] = 255
+    for side in (700.0, 1400.0, 1491.0):
+        crop = images.cut_crop(stripes, np.array([750.0, 750.0]), side, 64)
+        np.testing.assert_allclose(crop.astype(float), 127.5, atol=14)
+
+
+def test_a_huge_box_needs_no_huge_memory():
+    crop = images.cut_crop(np.full((40, 40, 3), 255, np.uint8), np.array([20.0, 20.0]), 1e7, 64)
+    assert crop.shape == (64, 64, 3)
+
+
+def test_png_round_trip():
+    decoded = cv2.imdecode(np.frombuffer(images.encode_png(corners()), np.uint8), 1)
+    np.testing.assert_array_equal(decoded[..., ::-1], corners())
