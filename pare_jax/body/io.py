@@ -1,0 +1,187 @@
+"""Read body models in SMPL's format: `.npz`, and the `.pkl` files SMPL was released as.
+
+Knows numpy only, so that data pipelines can use it without JAX.
+"""
+
+import functools
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.errors import UserError
+from pare_jax.safe_pickle import load_pickle
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
+
+FREE_BODY = Path(__file__).with_name("free_body.npz")
+NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
+_HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
+
+
+@dataclass(frozen=True, eq=False)
+class BodyData:
+    """A body model's arrays as its file holds them (float32 unless said, metres).
+
+    The frame is SMPL's: y up, +z out of the chest, the subject's left at +x, in the T-pose.
+
+    Attributes:
+        template: vertices of the mean shape.
+        shape_basis: how the vertices move with each shape coefficient.
+        pose_basis: how they move with each number of vec(R[1:] - I); a view of one zero for a
+            body without pose correctives.
+        weights: linear blend skinning weights; rows sum to one.
+        joint_regressor: joints from the vertices of the shaped body; rows sum to one.
+        faces: triangles, counter-clockwise seen from outside.
+        parents: parent of each joint, -1 for the root.
+        name: the file's name.
+        extras: only the free body has them; for drawing people:
+            part_of_vertex (V,) uint8: the joint each vertex belongs to;
+            region_of_vertex (V,) uint8: index into region_names (torso, pelvis, upper_arm,
+                forearm, hand, thigh, shin, foot, neck, face, ears, scalp, eyes, brows, lips);
+            region_names (15,) str;
+            coarse_template (C, 3), coarse_shape_basis (C, 3, 10), coarse_weights (C, 24),
+            coarse_faces (G, 3) int32: a lighter mesh of the same bodies, same joints and betas;
+            coarse_part_of_vertex (C,), coarse_region_of_vertex (C,): as above.
+    """
+
+    template: Float[np.ndarray, "V 3"]
+    shape_basis: Float[np.ndarray, "V 3 10"]
+    pose_basis: Float[np.ndarray, "V 3 207"]
+    weights: Float[np.ndarray, "V 24"]
+    joint_regressor: Float[np.ndarray, "24 V"]
+    faces: Int[np.ndarray, "F 3"]
+    parents: tuple[int, ...]
+    name: str
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @functools.cached_property
+    def joint_template(self) -> Float[np.ndarray, "24 3"]:
+        """Joints of the mean shape, float64."""
+        return np.einsum("jv,vi->ji", self.joint_regressor.astype(np.float64), self.template)
+
+    @functools.cached_property
+    def joint_basis(self) -> Float[np.ndarray, "24 3 10"]:
+        """How the joints move with each shape coefficient, float64."""
+        basis = self.shape_basis.reshape(len(self.template), -1).astype(np.float64)
+        return (self.joint_regressor.astype(np.float64) @ basis).reshape(NUM_JOINTS, 3, -1)
+
+    @functools.cached_property
+    def has_pose_basis(self) -> bool:
+        """Whether the pose bends the skin beyond skinning."""
+        return any(self.pose_basis.strides) and bool(self.pose_basis.any())
+
+
+def load_body_data(path: str | Path | None = None) -> BodyData:
+    """Read a body model.
+
+    Args:
+        path: a `.npz` or `.pkl` file in SMPL's format; None is the free body of this package.
+
+    Raises:
+        UserError: the file is missing, broken, not a body, or a pickle that asks for more than
+            data; the message names the file and what is wrong.
+    """
+    path = FREE_BODY if path is None else Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no body model at {path}; {_HINT}")
+    fields = _read_fields(path)
+    if not isinstance(fields, Mapping):
+        raise UserError(f"{path} is not a body model: it holds no named arrays; {_HINT}")
+    return _to_body(fields, path)
+
+
+def _read_fields(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            if file.read(2) == b"PK":  # the start of a zip file whose end is missing
+                raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
+        return load_pickle(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable .npz file ({reason}); copy it again") from None
+
+
+def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
+    template = _array(fields, "v_template", path, (None, 3))
+    vertices = len(template)
+    shapes = _array(fields, "shapedirs", path, (vertices, 3, None))
+    if shapes.shape[2] < NUM_BETAS:
+        raise UserError(
+            f"{path} is not a usable body model: shapedirs has {shapes.shape[2]} directions, "
+            f"at least {NUM_BETAS} are needed"
+        )
+    table = _array(fields, "kintree_table", path, (2, NUM_JOINTS), np.int64)
+    parents = _parents(table, path)
+    poses = _array(fields, "posedirs", path, (vertices, 3, NUM_POSE_FEATURES), None)
+    if poses.any():
+        poses = _checked(poses, "posedirs", path, np.float32)
+    else:
+        poses = np.broadcast_to(np.float32(0), poses.shape)
+    faces = _array(fields, "f", path, (None, 3), np.int64)
+    if faces.size and (faces.min() < 0 or faces.max() >= vertices):
+        raise UserError(f"{path} is not a body model: f names vertices beyond {vertices - 1}")
+    used = {"v_template", "shapedirs", "kintree_table", "posedirs", "f", "weights", "J_regressor"}
+    extras = {}
+    if path == FREE_BODY:
+        extras = {name: _wide(value) for name, value in fields.items() if name not in used}
+    return BodyData(
+        template=template,
+        shape_basis=np.ascontiguousarray(shapes[:, :, :NUM_BETAS]),
+        pose_basis=poses,
+        weights=_array(fields, "weights", path, (vertices, NUM_JOINTS)),
+        joint_regressor=_array(fields, "J_regressor", path, (NUM_JOINTS, vertices)),
+        faces=faces.astype(np.int32),
+        parents=parents,
+        name=path.stem,
+        extras=extras,
+    )
+
+
+def _array(fields, name, path, shape, dtype: Any = np.float32) -> np.ndarray:
+    """Take one array out of a file's fields; `shape` may hold None for any length."""
+    if name not in fields:
+        raise UserError(f"{path} is not a body model: it has no {name}; {_HINT}")
+    value = fields[name]
+    if hasattr(value, "toarray"):
+        value = value.toarray()
+    value = np.asarray(value)
+    fits = value.ndim == len(shape) and all(
+        want in (None, got) for want, got in zip(shape, value.shape, strict=True)
+    )
+    if not fits or value.size == 0:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise UserError(
+            f"{path} is not a usable body model: {name} has shape {value.shape}, not ({wanted})"
+        )
+    return value if dtype is None else _checked(value, name, path, dtype)
+
+
+def _checked(value: np.ndarray, name: str, path: Path, dtype: Any) -> np.ndarray:
+    if value.dtype.kind not in "fiu":
+        raise UserError(f"{path} is not a body model: {name} holds {value.dtype}, not numbers")
+    if not np.isfinite(value).all():
+        raise UserError(f"{path} is not a usable body model: {name} holds NaN or infinity")
+    return np.ascontiguousarray(value, dtype)
+
+
+def _parents(table: np.ndarray, path: Path) -> tuple[int, ...]:
+    # The root's parent is stored as -1 or, in unsigned files, as 2**32 - 1.
+    parents = tuple(-1 if p in (-1, 2**32 - 1) else int(p) for p in table[0])
+    if parents != PARENTS:
+        raise UserError(
+            f"{path} is not a usable body model: the joint tree in kintree_table is not SMPL's"
+        )
+    return parents
+
+
+def _wide(value: np.ndarray) -> np.ndarray:
+    """Half precision is for the file only."""
+    return value.astype(np.float32) if value.dtype == np.float16 else value

@@ -1,0 +1,151 @@
+"""Read pickles from elsewhere without running what is in them.
+
+The released SMPL models and 3DPW's sequences are pickles written by Python 2. A pickle can call any
+function it names, so this reader knows a short list of names (numpy arrays, scipy's sparse columns,
+chumpy's arrays) and refuses every other, before anything is called.
+"""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pare_jax.errors import UserError
+
+
+class _Refused(Exception):
+    """A pickle named something outside the list."""
+
+
+class _Inert:
+    """An object of a foreign class: holds its attributes and does nothing."""
+
+    def __init__(self, *_):
+        pass
+
+
+class _Call:
+    """A function a pickle may call; immutable, unlike a plain function."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function):
+        object.__setattr__(self, "_function", function)
+
+    def __setattr__(self, *_):
+        raise _Refused("a change of a function")
+
+    def __call__(self, *args):
+        return self._function(*args)
+
+
+def _new_array(subtype, shape, code):
+    if subtype is not np.ndarray:
+        raise _Refused(f"an array of type {subtype!r}")
+    return np._core.multiarray._reconstruct(subtype, shape, code)
+
+
+def _new_inert(kind, *_):
+    if not (isinstance(kind, type) and issubclass(kind, _Inert)):
+        raise _Refused(f"an object of type {kind!r}")
+    return kind()
+
+
+def _encode(text, encoding="latin1"):
+    if encoding not in ("latin1", "latin-1", "ascii", "utf-8"):
+        raise _Refused(f"the text encoding {encoding!r}")
+    return text.encode(encoding)
+
+
+_NUMPY_CORE = ("numpy.core", "numpy._core")
+_KNOWN = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): _Call(_encode),
+    ("copy_reg", "_reconstructor"): _Call(_new_inert),
+    ("copyreg", "_reconstructor"): _Call(_new_inert),
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+    **{(f"{core}.multiarray", "_reconstruct"): _Call(_new_array) for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "scalar"): _Call(np._core.multiarray.scalar) for core in _NUMPY_CORE},
+    **{
+        (f"{core}.numeric", "_frombuffer"): _Call(np._core.numeric._frombuffer)
+        for core in _NUMPY_CORE
+    },
+}
+_SPARSE_MODULES = ("scipy.sparse", "scipy.sparse.csc", "scipy.sparse._csc")
+_SPARSE_NAMES = ("csc_matrix", "csc_array")
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file):
+        super().__init__(file, encoding="latin1")
+        # Made anew for every file, so that no file can leave anything behind in them.
+        self._chumpy = type("Chumpy", (_Inert,), {"kind": "chumpy"})
+        self._sparse = type("SparseColumns", (_Inert,), {"kind": "sparse"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
+        if module in _SPARSE_MODULES and name in _SPARSE_NAMES:
+            return self._sparse
+        if module in ("chumpy", "chumpy.ch") and name == "Ch":
+            return self._chumpy
+        raise _Refused(f"{module}.{name}")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Refused(f"the external object {pid!r}")
+
+
+def _plain(value: Any) -> Any:
+    """Replace the stand-ins inside a value by the numpy and scipy objects they stand for."""
+    if isinstance(value, dict):
+        return {_plain(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(v) for v in value)
+    if not isinstance(value, _Inert):
+        return value
+    fields = vars(value)
+    if value.kind == "chumpy":
+        return np.asarray(_plain(fields["x"]))
+    from scipy.sparse import csc_matrix
+
+    shape = fields.get("_shape", fields.get("shape"))
+    matrix = csc_matrix((fields["data"], fields["indices"], fields["indptr"]), shape=shape)
+    matrix.check_format(full_check=True)  # an index out of range would read beyond the array
+    return matrix
+
+
+def load_pickle(path: str | Path) -> Any:
+    """Read a pickle of plain data, Python 2's dialect included.
+
+    Args:
+        path: the file. Text of Python 2 is read as latin1.
+
+    Returns:
+        Dicts, lists, tuples, text, numbers, numpy arrays and scipy csc matrices. A chumpy array
+        becomes a numpy array.
+
+    Raises:
+        UserError: the file is missing, broken or names anything else, which is not run.
+    """
+    path = Path(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return _plain(_Unpickler(io.BytesIO(raw)).load())
+    except _Refused as refused:
+        raise UserError(
+            f"{path} was refused: its pickle asks for {refused}, which plain data never needs; "
+            "nothing was run. Get the file again from its publisher."
+        ) from None
+    # Broken bytes can raise nearly anything, out of the unpickler or of numpy.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} is not a readable pickle ({reason}): it may be truncated; copy it again"
+        ) from None

