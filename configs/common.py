@@ -34,6 +34,7 @@ def get_base() -> ConfigDict:
     config.model.shape_hidden = ()
     config.model.camera_hidden = ()
     config.model.align_corners = False  # how 2x upsampling samples; PARE's weights want True
+    config.model.dtype = config.get_ref("precision")  # follows it
 
     config.data = ConfigDict()
     config.data.root = "data"  # where prepared datasets lie

@@ -1,0 +1,64 @@
+"""Every experiment in configs/ is valid, and bad values are named before anything starts."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+from configs.common import get_base
+from pare_jax import config as config_lib
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPERIMENTS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem != "common")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_are_valid_and_their_networks_exist(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config_lib.validate(config)
+    nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_size", -8),
+        ("batch_size", 0),
+        ("image_size", 100),
+        ("precision", "float16"),
+        ("optimizer.learning_rate", 0.0),
+        ("optimizer.schedule", "linear"),
+        ("augment.flip", 1.5),
+        ("loss.pose", -1.0),
+        ("data.train", ()),
+        ("data.train", (("synthetic", -1.0),)),
+        ("data.eval", ("synthetic",)),
+        ("eval.attention_joints", ("nose",)),
+        ("profile", (5, 2)),
+    ],
+)
+def test_a_bad_value_is_named(key, value):
+    config = get_base()
+    with config.ignore_type():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=key.replace(".", r"\.")) as caught:
+        config_lib.validate(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_part_loss_without_part_maps_is_refused():
+    config = get_base()
+    config.model.name = "baseline"
+    config.loss.parts = 60.0
+    with pytest.raises(UserError, match="baseline"):
+        config_lib.validate(config)
+
+
+def test_differences_name_keys_and_both_values():
+    old, new = get_base(), get_base()
+    new.model.num_blocks = 2
+    assert config_lib.differences(old.model, new.model) == ["num_blocks: 3 -> 2"]
+    assert config_lib.differences(old, get_base()) == []
