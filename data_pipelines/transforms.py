@@ -1,0 +1,298 @@
+"""Move a person's picture and labels from the stored crop to the network's, in plain numpy.
+
+One affine per sample does everything: crop, scale, rotation and mirror. It maps stored-crop
+coordinates to network-crop coordinates, both continuous with the origin at the top-left corner
+(`data_pipelines.example`), and every label is moved by that matrix or by the rotation and mirror
+it was built from. All functions take a batch at once.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
+from pare_jax.errors import UserError
+from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_BACKGROUND, PART_UNKNOWN
+
+# Mirroring a picture is x -> -x in the camera frame.
+_MIRROR_AXES = np.array([-1.0, 1.0, 1.0])
+_MIRROR_ROTATION = _MIRROR_AXES[:, None] * _MIRROR_AXES[None, :]
+_MIRROR_JOINTS = np.array(MIRROR)
+# Part label k becomes _MIRROR_PARTS[k]; background and unknown stay.
+_MIRROR_PARTS = np.arange(256, dtype=np.uint8)
+_MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
+
+# OpenCV can read a JPEG at these fractions of its size straight from the DCT coefficients. Its
+# reduced grey flags are the bits that mean the reduction alone; its reduced colour ones add BGR.
+_REDUCTIONS = {
+    1: cv2.IMREAD_COLOR_RGB,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """How each sample of a batch lies in its network crop.
+
+    Attributes:
+        crop_scale: side of the cut region over the nominal crop's; above 1 the person gets smaller.
+        rotation: radians about the crop's centre, clockwise as seen (x right, y down), which is a
+            positive turn about the camera's z axis.
+        mirror: whether the picture is mirrored (before it is rotated).
+    """
+
+    crop_scale: Float[np.ndarray, "b"]
+    rotation: Float[np.ndarray, "b"]
+    mirror: np.ndarray
+
+
+def identity_placement(count: int) -> Placement:
+    """Return the placement evaluation uses: the nominal crop, upright, not mirrored."""
+    return Placement(np.ones(count), np.zeros(count), np.zeros(count, bool))
+
+
+def random_placement(uniforms: Float[np.ndarray, "b 4"], settings) -> Placement:
+    """Turn uniform numbers into a training placement.
+
+    Args:
+        uniforms: four independent numbers in [0, 1) per sample.
+        settings: `scale` (crop_scale is uniform in 1 -+ scale), `rotation` (standard deviation of a
+            normal distribution cut at twice that, degrees) and `flip` (probability of a mirrored
+            picture).
+
+    Returns:
+        The placement of each sample.
+    """
+    # Box and Muller's way from two uniform numbers to a normal one.
+    normal = np.sqrt(-2.0 * np.log1p(-uniforms[:, 2])) * np.cos(2.0 * np.pi * uniforms[:, 3])
+    return Placement(
+        crop_scale=1.0 + settings.scale * (2.0 * uniforms[:, 0] - 1.0),
+        rotation=np.deg2rad(settings.rotation) * np.clip(normal, -2.0, 2.0),
+        mirror=uniforms[:, 1] < settings.flip,
+    )
+
+
+def _rotation_2d(angles: np.ndarray) -> np.ndarray:
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+
+
+def crop_affine(
+    placement: Placement, stored_sides: Float[np.ndarray, "b"], image_size: int
+) -> Float[np.ndarray, "b 2 3"]:
+    """Build the affine from stored-crop pixels to network-crop pixels.
+
+    Args:
+        placement: scale, rotation and mirror of each sample.
+        stored_sides: sides of the stored crops, pixels.
+        image_size: side of the network crop, pixels.
+
+    Returns:
+        Matrices in float64.
+    """
+    sides = np.asarray(stored_sides, np.float64)
+    zoom = image_size * CROP_MARGIN / (sides * placement.crop_scale)
+    linear = zoom[:, None, None] * _rotation_2d(placement.rotation)
+    linear[:, :, 0] *= np.where(placement.mirror, -1.0, 1.0)[:, None]
+    centre = np.broadcast_to((sides / 2.0)[:, None, None], (len(sides), 2, 1))
+    return np.concatenate([linear, image_size / 2.0 - linear @ centre], axis=-1)
+
+
+def invert_affine(affine: Float[np.ndarray, "*b 2 3"]) -> Float[np.ndarray, "*b 2 3"]:
+    """Invert affines given as (2, 3) matrices."""
+    linear = np.linalg.inv(affine[..., :2])
+    return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
+
+
+def compose_affine(
+    outer: Float[np.ndarray, "*b 2 3"], inner: Float[np.ndarray, "*b 2 3"]
+) -> Float[np.ndarray, "*b 2 3"]:
+    """Return the affine that applies `inner`, then `outer`."""
+    linear = outer[..., :2] @ inner[..., :2]
+    return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
+
+
+def apply_affine(
+    affine: Float[np.ndarray, "*b 2 3"], points: Float[np.ndarray, "*b n 2"]
+) -> Float[np.ndarray, "*b n 2"]:
+    """Move points by affines."""
+    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def jpeg_side(encoded: bytes) -> int:
+    """Read the side of a square JPEG from its header.
+
+    Raises:
+        UserError: the bytes are no JPEG or the picture is not square.
+    """
+    place = 2
+    while encoded[:2] == b"\xff\xd8" and place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker = encoded[place + 1]
+        # Start-of-frame markers hold the size; C4, C8 and CC share their range but are others.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height = int.from_bytes(encoded[place + 5 : place + 7], "big")
+            width = int.from_bytes(encoded[place + 7 : place + 9], "big")
+            if height != width or not height:
+                raise UserError(f"stored crop of {width}x{height} pixels is not square")
+            return height
+        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+    raise UserError("stored crop is not a JPEG picture")
+
+
+def warp_encoded_image(
+    encoded: bytes, affine: Float[np.ndarray, "2 3"], out: UInt8[np.ndarray, "s s 3"]
+) -> None:
+    """Decode a stored crop and warp it into `out`.
+
+    Where the affine shrinks by two or more, the picture is decoded at 1/2, 1/4 or 1/8 of its size,
+    which averages over the pixels that bilinear interpolation would skip, and is faster.
+
+    Args:
+        encoded: the stored JPEG.
+        affine: stored-crop to network-crop coordinates.
+        out: the network crop, written in place; what lies outside the stored crop becomes black.
+
+    Raises:
+        UserError: the picture cannot be decoded.
+    """
+    shrink = 1.0 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    reduction = max(r for r in _REDUCTIONS if r == 1 or r <= shrink * (1 + 1e-9))
+    flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    if image is None:
+        raise UserError("stored crop cannot be decoded")
+    _warp(image, affine, 1.0 / reduction, 1.0, cv2.INTER_LINEAR, 0, out)
+
+
+def warp_encoded_parts(
+    encoded: bytes,
+    affine: Float[np.ndarray, "2 3"],
+    mirror: bool,
+    out: UInt8[np.ndarray, "p p"],
+) -> None:
+    """Decode stored part labels and warp them into `out` by nearest neighbour.
+
+    Args:
+        encoded: the stored PNG; b"" where the dataset has none, which gives all unknown.
+        affine: stored-crop to network-crop coordinates of the picture.
+        mirror: whether the affine mirrors, so that left and right labels trade places.
+        out: part labels at 1 / BATCH_PARTS_STRIDE of the network crop, written in place; what lies
+            outside the stored crop is background, for the picture is black there.
+
+    Raises:
+        UserError: the labels cannot be decoded.
+    """
+    if not encoded:
+        out[:] = PART_UNKNOWN
+        return
+    labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise UserError("stored part labels cannot be decoded")
+    _warp(
+        labels,
+        affine,
+        1.0 / STORED_PARTS_STRIDE,
+        1.0 / BATCH_PARTS_STRIDE,
+        cv2.INTER_NEAREST,
+        PART_BACKGROUND,
+        out,
+    )
+    if mirror:
+        cv2.LUT(out, _MIRROR_PARTS, dst=out)
+
+
+def _warp(
+    source: np.ndarray,
+    affine: np.ndarray,
+    source_scale: float,
+    out_scale: float,
+    interpolation: int,
+    border: int,
+    out: np.ndarray,
+) -> None:
+    """Warp `source`, which is the stored crop scaled, into `out`, the network crop scaled."""
+    out_to_source = invert_affine(affine)
+    out_to_source[:, :2] *= source_scale / out_scale
+    out_to_source[:, 2] *= source_scale
+    # OpenCV's integers are pixel centres, ours are pixel corners.
+    out_to_source[:, 2] += out_to_source[:, :2] @ np.array([0.5, 0.5]) - 0.5
+    cv2.warpAffine(
+        source,
+        out_to_source,
+        out.shape[1::-1],
+        dst=out,
+        flags=interpolation | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(border,) * 4,
+    )
+
+
+def mirror_labels(labels: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str, np.ndarray]:
+    """Mirror 3D and per-joint labels where `mirror` says so; 2D positions belong to the affine.
+
+    The mirrored person's left is the person's right: joint j takes the values of MIRROR[j]. With
+    M = diag(-1, 1, 1) a joint's position p becomes M p and its rotation R, relative to its parent
+    in a body frame that is symmetric in x, becomes M R M.
+
+    Args:
+        labels: fields of `example.STORED_FIELDS` with a leading batch axis.
+        mirror: (b,) bool.
+
+    Returns:
+        The fields joints_2d, joints_2d_weight, joints_3d, rotations and visible, mirrored.
+    """
+    swapped = {
+        name: labels[name][:, _MIRROR_JOINTS]
+        for name in ("joints_2d", "joints_2d_weight", "joints_3d", "rotations", "visible")
+    }
+    swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
+    swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
+    return {
+        name: np.where(mirror.reshape((-1,) + (1,) * (value.ndim - 1)), value, labels[name])
+        for name, value in swapped.items()
+    }
+
+
+def move_labels(
+    labels: dict[str, np.ndarray],
+    placement: Placement,
+    affine: Float[np.ndarray, "b 2 3"],
+    image_size: int,
+) -> dict[str, np.ndarray]:
+    """Move every label but the part labels along with the picture.
+
+    A joint that leaves the crop becomes invisible but keeps its 2D position and weight: where a cut
+    off limb would be is known and worth learning.
+
+    Args:
+        labels: fields of `example.STORED_FIELDS` with a leading batch axis.
+        placement: what `affine` was built from.
+        affine: stored-crop to network-crop coordinates.
+        image_size: side of the network crop, pixels.
+
+    Returns:
+        The moved fields as `example.BATCH_FIELDS` names and measures them, float32.
+    """
+    moved = mirror_labels(labels, placement.mirror)
+    in_plane = np.broadcast_to(np.eye(3), (len(affine), 3, 3)).copy()
+    in_plane[:, :2, :2] = _rotation_2d(placement.rotation)
+
+    known = moved["joints_2d_weight"] > 0
+    joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
+    # The stored positions are mirrored by the affine itself, names by mirror_labels.
+    moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    outside = known & np.any(np.abs(joints_2d) > 1.0, axis=-1)
+    moved["visible"] = np.where(outside, 0.0, moved["visible"])
+
+    moved["joints_3d"] = moved["joints_3d"] @ np.swapaxes(in_plane, -1, -2)
+    has_pose = labels["pose_weight"] > 0
+    root = np.where(
+        has_pose[:, None, None], in_plane @ moved["rotations"][:, 0], moved["rotations"][:, 0]
+    )
+    moved["rotations"] = np.concatenate([root[:, None], moved["rotations"][:, 1:]], axis=1)
+    moved["crop_to_photo"] = compose_affine(labels["crop_to_photo"], invert_affine(affine))
+    return {name: np.asarray(value, np.float32) for name, value in moved.items()}

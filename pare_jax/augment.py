@@ -1,0 +1,202 @@
+"""Colour, noise and occluders on the device, inside the jitted step; and normalisation.
+
+Pictures reach the device as uint8 and leave this module as normalised float32. A strength of 0
+leaves its operation out of the compiled program.
+
+Random numbers are drawn for the whole batch at once, with the samples on the leading axis. JAX's
+default generator (partitionable Threefry) computes each number from the key and the number's place
+alone, so a sample's numbers depend neither on the batch's size nor on how it is split over devices.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, UInt8
+
+from pare_jax.skeleton import PART_BACKGROUND
+
+# ImageNet statistics in RGB, which every pretrained backbone expects.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+# Luma of ITU-R BT.601, the grey that saturation moves towards.
+_LUMA = (0.299, 0.587, 0.114)
+
+# An occluded picture gets one to this many occluders.
+MAX_OCCLUDERS = 3
+# Bounds of half an occluder's length and width, in crop units.
+OCCLUDER_HALF_LENGTHS = (0.1, 0.4)
+
+# Random numbers that each sample's colour (three strengths, three gains) and occluders take (their
+# number; each one's place, size, angle, kind, colour and roughness).
+_COLOUR_NUMBERS = 6
+_OCCLUDER_NUMBERS = 1 + 10 * MAX_OCCLUDERS
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentSettings:
+    """The part of config.augment that changes how pictures look; the rest moves them beforehand.
+
+    Attributes:
+        colour: how far brightness, contrast, saturation and each channel's gain may move from 1.
+        noise: standard deviation of pixel noise; 1 is the full range.
+        occlusion: probability that occluders are drawn into a picture.
+    """
+
+    colour: float = 0.0
+    noise: float = 0.0
+    occlusion: float = 0.0
+
+
+def normalise(images: UInt8[Array, "*b s s 3"]) -> Float[Array, "*b s s 3"]:
+    """Scale uint8 RGB to [0, 1] and normalise it with ImageNet's mean and standard deviation."""
+    return _standardise(images.astype(jnp.float32) / 255.0)
+
+
+def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -> dict[str, Array]:
+    """Change the looks of a batch's pictures and normalise them.
+
+    Occluders are random rectangles and ellipses of one colour with some grain, after Zhong et al.
+    (random erasing, arXiv:1708.04896) and Sárándi et al. (arXiv:1808.09316). What they cover is
+    labelled as a picture with that thing in it would be: joints under them are not visible, part
+    labels are background. Whatever a sample lacks keeps its weight of 0.
+
+    Args:
+        batch: fields of `data_pipelines.example.BATCH_FIELDS`. Replaces image, visible and
+            part_labels, reads joints_2d and its weight.
+        key: random key of this step.
+        settings: strengths.
+
+    Returns:
+        The batch with image in float32, normalised.
+    """
+    count, size = batch["image"].shape[:2]
+    numbers_key, grain_key = jax.random.split(key)
+    numbers = jax.random.uniform(numbers_key, (count, _COLOUR_NUMBERS + _OCCLUDER_NUMBERS))
+    for_colour, for_occluders = jnp.split(numbers, [_COLOUR_NUMBERS], axis=1)
+    grain = _grain(grain_key, count, size)
+    images = batch["image"].astype(jnp.float32) / 255.0
+    changed = {}
+    if settings.colour > 0:
+        images = jax.vmap(_jitter_colour, (0, 0, None))(images, for_colour, settings.colour)
+    if settings.occlusion > 0:
+        images, changed["part_labels"], behind = jax.vmap(_occlude, (0, 0, 0, 0, 0, None))(
+            images,
+            batch["part_labels"],
+            batch["joints_2d"],
+            grain,
+            for_occluders,
+            settings.occlusion,
+        )
+        hidden = behind & (batch["joints_2d_weight"] > 0)
+        changed["visible"] = jnp.where(hidden, 0.0, batch["visible"])
+    if settings.noise > 0:
+        images = jnp.clip(images + settings.noise * math.sqrt(3.0) * grain, 0.0, 1.0)
+    return {**batch, **changed, "image": _standardise(images)}
+
+
+def _standardise(images: Float[Array, "*b s s 3"]) -> Float[Array, "*b s s 3"]:
+    return (images - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+
+
+def _grain(key: Array, count: int, size: int) -> Float[Array, "b s s 3"]:
+    """Return noise, uniform in [-1, 1]: one random word per pixel, one of its bytes per channel.
+
+    Uniform, not normal: to a network it is the same grain, and it is cheap.
+    """
+    words = jax.random.bits(key, (count, size, size, 1), jnp.uint32)
+    octets = (words >> jnp.array([0, 8, 16], jnp.uint32)) & jnp.uint32(0xFF)
+    return octets.astype(jnp.float32) / 127.5 - 1.0
+
+
+def _jitter_colour(
+    image: Float[Array, "s s 3"], uniforms: Float[Array, "n"], strength: float
+) -> Float[Array, "s s 3"]:
+    """Change brightness, contrast, saturation and channel gains, each by up to 1 -+ strength.
+
+    All four are linear in the pixel, so they are one 3x3 matrix and an offset. Contrast is taken
+    about mid-grey, not about the picture's mean, which would cost a pass over the picture.
+
+    Args:
+        image: RGB in [0, 1].
+        uniforms: `_COLOUR_NUMBERS` numbers in [0, 1).
+        strength: in [0, 1].
+
+    Returns:
+        The picture, cut to [0, 1].
+    """
+    factors = 1.0 + strength * (2.0 * uniforms - 1.0)
+    brightness, contrast, saturation, gains = factors[0], factors[1], factors[2], factors[3:]
+    to_grey = jnp.ones((3, 1)) * jnp.array(_LUMA)
+    matrix = saturation * jnp.eye(3) + (1.0 - saturation) * to_grey
+    matrix = contrast * brightness * gains[:, None] * matrix
+    offset = 0.5 * (1.0 - contrast)
+    # Written out per channel: the compiler merges this with its neighbours, a matrix product not.
+    mixed = sum(image[..., c : c + 1] * matrix[:, c] for c in range(3))
+    return jnp.clip(mixed + offset, 0.0, 1.0)
+
+
+def _occlude(
+    image: Float[Array, "s s 3"],
+    part_labels: UInt8[Array, "p p"],
+    joints_2d: Float[Array, "j 2"],
+    grain: Float[Array, "s s 3"],
+    uniforms: Float[Array, "n"],
+    probability: float,
+) -> tuple[Float[Array, "s s 3"], UInt8[Array, "p p"], Bool[Array, "j"]]:
+    """Draw occluders into a picture and mark what they cover.
+
+    Args:
+        image: RGB in [0, 1].
+        part_labels: labels of the same crop at a lower resolution.
+        joints_2d: crop units.
+        grain: noise in [-1, 1], the occluders' texture.
+        uniforms: `_OCCLUDER_NUMBERS` numbers in [0, 1).
+        probability: that there is any occluder.
+
+    Returns:
+        The picture and the part labels with the occluders in front, and which joints are behind.
+    """
+    # The number that decides whether to draw any also decides, spread out again, how many.
+    spread = uniforms[0] / probability
+    number = jnp.where(spread < 1.0, 1 + jnp.floor(MAX_OCCLUDERS * spread), 0)
+    pixels, cells = _centres(image.shape[0]), _centres(part_labels.shape[0])
+    behind = jnp.zeros(joints_2d.shape[0], bool)
+    for order, row in enumerate(uniforms[1:].reshape(MAX_OCCLUDERS, -1)):
+        drawn = order < number
+        fill = jnp.clip(row[6:9] + 0.5 * row[9] * grain, 0.0, 1.0)
+        image = jnp.where((drawn & _covers(row, pixels))[..., None], fill, image)
+        part_labels = jnp.where(
+            drawn & _covers(row, cells), jnp.uint8(PART_BACKGROUND), part_labels
+        )
+        behind |= drawn & _covers(row, joints_2d)
+    return image, part_labels, behind
+
+
+def _centres(size: int) -> Float[Array, "n n 2"]:
+    """Return the centres of a crop's pixels in crop units, indexed (y, x)."""
+    line = (jnp.arange(size) + 0.5) * (2.0 / size) - 1.0
+    return jnp.stack(jnp.meshgrid(line, line), axis=-1)
+
+
+def _covers(uniforms: Float[Array, "n"], points: Float[Array, "*n 2"]) -> Bool[Array, "*n"]:
+    """Say which points a random, turned rectangle or ellipse covers.
+
+    Args:
+        uniforms: numbers in [0, 1): centre x and y, two half-lengths, angle, kind.
+        points: crop units.
+
+    Returns:
+        True where covered.
+    """
+    centre = 2.0 * uniforms[0:2] - 1.0
+    low, high = OCCLUDER_HALF_LENGTHS
+    half_lengths = low + (high - low) * uniforms[2:4]
+    angle, is_ellipse = jnp.pi * uniforms[4], uniforms[5] < 0.5
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    x, y = points[..., 0] - centre[0], points[..., 1] - centre[1]
+    a = jnp.abs(cos * x + sin * y) / half_lengths[0]
+    b = jnp.abs(cos * y - sin * x) / half_lengths[1]
+    return jnp.where(is_ellipse, a * a + b * b, jnp.maximum(a, b)) <= 1.0
