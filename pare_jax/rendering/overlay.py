@@ -14,11 +14,11 @@ from pare_jax.rendering.text import PAPER, Colour, Picture, caption, row
 # One colour a person, readable on skin, asphalt and grass; the first serves a lone person.
 BODY_COLOURS: tuple[Colour, ...] = (
     (120, 180, 245),
-    (245, 160, 110),
     (140, 215, 150),
     (225, 150, 225),
     (240, 215, 110),
     (125, 220, 220),
+    (250, 130, 60),
 )
 # Joints whose attention a summary shows: the ends of the limbs are what occlusion takes first.
 SUMMARY_JOINTS = ("head", "left_wrist", "right_wrist", "left_knee", "right_knee")
