@@ -12,7 +12,7 @@ that ran up to k, and the number of threads changes nothing.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -179,10 +179,14 @@ def assemble_batch(
         for row, record in enumerate(records):
             sides[row] = transforms.jpeg_side(record["image"])
         affine = transforms.crop_affine(placement, sides, image_size)
+        to_stored = transforms.invert_affine(affine)
         for row, record in enumerate(records):
-            transforms.warp_encoded_image(record["image"], affine[row], batch["image"][row])
+            transforms.warp_encoded_image(record["image"], to_stored[row], batch["image"][row])
             transforms.warp_encoded_parts(
-                record["part_labels"], affine[row], placement.mirror[row], batch["part_labels"][row]
+                record["part_labels"],
+                to_stored[row],
+                placement.mirror[row],
+                batch["part_labels"][row],
             )
     except UserError as error:
         source, index = readings[row]
@@ -244,6 +248,7 @@ def _run(
 def _unwrap_errors(dataset: tf.data.Dataset, failures: list[Exception]) -> Iterator[Batch]:
     """Yield numpy batches; raise what `make_batch` raised instead of TensorFlow's account."""
     try:
-        yield from dataset.as_numpy_iterator()
+        for batch in dataset.as_numpy_iterator():
+            yield cast(Batch, batch)
     except tf.errors.OpError as error:
         raise (failures[0] if failures else error) from None

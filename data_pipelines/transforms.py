@@ -7,6 +7,7 @@ it was built from. All functions take a batch at once.
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
 from pare_jax.errors import UserError
-from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_BACKGROUND, PART_UNKNOWN
+from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 
 # Mirroring a picture is x -> -x in the camera frame.
 _MIRROR_AXES = np.array([-1.0, 1.0, 1.0])
@@ -144,7 +145,7 @@ def jpeg_side(encoded: bytes) -> int:
 
 
 def warp_encoded_image(
-    encoded: bytes, affine: Float[np.ndarray, "2 3"], out: UInt8[np.ndarray, "s s 3"]
+    encoded: bytes, to_stored: Float[np.ndarray, "2 3"], out: UInt8[np.ndarray, "s s 3"]
 ) -> None:
     """Decode a stored crop and warp it into `out`.
 
@@ -153,24 +154,27 @@ def warp_encoded_image(
 
     Args:
         encoded: the stored JPEG.
-        affine: stored-crop to network-crop coordinates.
+        to_stored: network-crop to stored-crop coordinates.
         out: the network crop, written in place; what lies outside the stored crop becomes black.
 
     Raises:
         UserError: the picture cannot be decoded.
     """
-    shrink = 1.0 / np.sqrt(abs(np.linalg.det(affine[:, :2])))
+    shrink = math.sqrt(abs(to_stored[0, 0] * to_stored[1, 1] - to_stored[0, 1] * to_stored[1, 0]))
     reduction = max(r for r in _REDUCTIONS if r == 1 or r <= shrink * (1 + 1e-9))
     flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if image is None:
         raise UserError("stored crop cannot be decoded")
-    _warp(image, affine, 1.0 / reduction, 1.0, cv2.INTER_LINEAR, 0, out)
+    # OpenCV warps four channels in less than half the time it takes for three, to the same bytes.
+    image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = _warp(image, to_stored, 1.0 / reduction, 1.0, len(out), cv2.INTER_LINEAR)
+    cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def warp_encoded_parts(
     encoded: bytes,
-    affine: Float[np.ndarray, "2 3"],
+    to_stored: Float[np.ndarray, "2 3"],
     mirror: bool,
     out: UInt8[np.ndarray, "p p"],
 ) -> None:
@@ -178,7 +182,7 @@ def warp_encoded_parts(
 
     Args:
         encoded: the stored PNG; b"" where the dataset has none, which gives all unknown.
-        affine: stored-crop to network-crop coordinates of the picture.
+        to_stored: network-crop to stored-crop coordinates of the picture.
         mirror: whether the affine mirrors, so that left and right labels trade places.
         out: part labels at 1 / BATCH_PARTS_STRIDE of the network crop, written in place; what lies
             outside the stored crop is background, for the picture is black there.
@@ -192,42 +196,37 @@ def warp_encoded_parts(
     labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
         raise UserError("stored part labels cannot be decoded")
-    _warp(
+    warped = _warp(
         labels,
-        affine,
+        to_stored,
         1.0 / STORED_PARTS_STRIDE,
         1.0 / BATCH_PARTS_STRIDE,
+        len(out),
         cv2.INTER_NEAREST,
-        PART_BACKGROUND,
-        out,
     )
-    if mirror:
-        cv2.LUT(out, _MIRROR_PARTS, dst=out)
+    out[:] = _MIRROR_PARTS[warped] if mirror else warped
 
 
 def _warp(
     source: np.ndarray,
-    affine: np.ndarray,
+    to_stored: np.ndarray,
     source_scale: float,
     out_scale: float,
+    out_side: int,
     interpolation: int,
-    border: int,
-    out: np.ndarray,
-) -> None:
-    """Warp `source`, which is the stored crop scaled, into `out`, the network crop scaled."""
-    out_to_source = invert_affine(affine)
-    out_to_source[:, :2] *= source_scale / out_scale
-    out_to_source[:, 2] *= source_scale
+) -> np.ndarray:
+    """Warp `source`, the stored crop scaled, into the network crop scaled; outside becomes 0."""
+    matrix = to_stored * source_scale
+    matrix[:, :2] /= out_scale
     # OpenCV's integers are pixel centres, ours are pixel corners.
-    out_to_source[:, 2] += out_to_source[:, :2] @ np.array([0.5, 0.5]) - 0.5
-    cv2.warpAffine(
+    matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
+    return cv2.warpAffine(
         source,
-        out_to_source,
-        out.shape[1::-1],
-        dst=out,
+        matrix,
+        (out_side, out_side),
         flags=interpolation | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(border,) * 4,
+        borderValue=(0, 0, 0, 0),
     )
 
 
