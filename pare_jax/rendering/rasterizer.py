@@ -50,6 +50,12 @@ class FaceBuffer:
         height, width = self._inverse_depth.shape
         return height, width
 
+    def copy(self) -> "FaceBuffer":
+        """Return a buffer that can be drawn into without changing this one."""
+        return dataclasses.replace(
+            self, _numbers=self._numbers.copy(), _inverse_depth=self._inverse_depth.copy()
+        )
+
     def face(self) -> Int[np.ndarray, "height width"]:
         """Return the number of the front-most face at every pixel, EMPTY where there is none."""
         return self._numbers[..., 0].astype(np.int32)

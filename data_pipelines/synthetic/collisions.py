@@ -1,0 +1,108 @@
+"""A cheap test for limbs that pass through the body: points on limbs against simple solids.
+
+The trunk is three stacked elliptic drums, the head a ball, the legs tapering capsules. Sizes are
+the free body's mean shape, measured on its template; flesh gives way, so that a limb counts as
+inside only when its middle line comes closer than about half its own thickness.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipelines.synthetic.meshes import forward_kinematics
+from pare_jax.skeleton import joint_index
+
+_TRUNK_LENGTH = 0.513  # pelvis to neck on the template, metres
+_SIDES = ("left", "right")
+# Drums: joint, centre's z, half width, half depth, from and to along y; all from the joint, metres.
+_DRUMS = (
+    ("pelvis", 0.005, 0.160, 0.105, -0.12, 0.13),
+    ("spine2", 0.025, 0.140, 0.100, -0.10, 0.13),
+    ("spine3", 0.050, 0.150, 0.110, -0.02, 0.20),
+)
+_DRUM_JOINTS = np.array([joint_index(drum[0]) for drum in _DRUMS])
+_DRUM_SIZES = np.array([drum[1:] for drum in _DRUMS])
+_HEAD, _HEAD_CENTRE, _HEAD_RADIUS = joint_index("head"), np.array([0.0, 0.09, 0.035]), 0.095
+_SKIN = 0.02  # how near the middle line of a forearm or hand may come to a surface, metres
+_ARMS_APART = 0.055
+# Legs: segments with the radius at either end.
+_LEG_JOINTS = np.array(
+    [[joint_index(f"{side}_{n}") for n in ("hip", "knee", "ankle", "foot")] for side in _SIDES]
+)
+_LEG_RADII = np.array([0.075, 0.050, 0.035, 0.035])
+_ARM_JOINTS = np.array(
+    [
+        [joint_index(f"{side}_{n}") for n in ("shoulder", "elbow", "wrist", "hand")]
+        for side in _SIDES
+    ]
+)
+# Points along a segment, as shares of it; a hand reaches 1.7 times from the wrist to its knuckles.
+_FOREARM = np.array([0.0, 0.35, 0.7, 1.0])
+_HAND = np.array([0.6, 1.2, 1.7])
+
+
+def collisions(
+    rest_joints: Float[np.ndarray, "24 3"],
+    rotations: Float[np.ndarray, "24 3 3"],
+    girth: float = 1.0,
+) -> tuple[np.ndarray, bool]:
+    """Tell which limbs pass through the body.
+
+    Args:
+        rest_joints: the person's joints in the T-pose.
+        rotations: relative to the parent.
+        girth: the trunk's width over the mean body's.
+
+    Returns:
+        For the left and the right arm, whether it is inside the head, the trunk, a leg or the other
+        arm; and whether the legs are inside each other or the trunk.
+    """
+    size = (rest_joints[joint_index("neck"), 1] - rest_joints[0, 1]) / _TRUNK_LENGTH
+    turns, joints = forward_kinematics(rest_joints, rotations)
+    arms = np.stack([_arm_points(joints[chain]) for chain in _ARM_JOINTS])
+    head = joints[_HEAD] + turns[_HEAD] @ _HEAD_CENTRE * size
+    upper_arms = 0.5 * (joints[_ARM_JOINTS[:, 0]] + joints[_ARM_JOINTS[:, 1]])
+    reach = _HEAD_RADIUS * size + _SKIN
+    hit = (np.linalg.norm(arms - head, axis=-1) < reach).any(1)
+    hit |= np.linalg.norm(upper_arms - head, axis=-1) < reach
+    hit |= _in_trunk(turns, joints, arms, size, girth, _SKIN).any(1)
+    legs = joints[_LEG_JOINTS]
+    for leg in legs:
+        hit |= (_clearance(arms[:, 1:], leg) < 0.5 * _SKIN).any(1)
+    between = np.linalg.norm(arms[0][:, None] - arms[1][None], axis=-1)
+    if between.min() < _ARMS_APART:
+        hit[:] = True
+    # Shins and feet of one leg against the other leg, and knees against the trunk.
+    points = legs[0][1:] * 0.5 + legs[0][:-1] * 0.5
+    points = np.concatenate([legs[0][1:], points[1:]])
+    crossed = bool((_clearance(points, legs[1]) < 0.035).any())
+    knees = legs[:, 1] + 0.05 * (legs[:, 1] - legs[:, 0])
+    crossed |= bool(_in_trunk(turns, joints, knees, size, girth, 0.02).any())
+    return hit, crossed
+
+
+def _arm_points(chain: np.ndarray) -> np.ndarray:
+    _, elbow, wrist, hand = chain
+    along = elbow + _FOREARM[:, None] * (wrist - elbow)
+    return np.concatenate([along, wrist + _HAND[:, None] * (hand - wrist)])
+
+
+def _in_trunk(turns, joints, points, size, girth, skin) -> np.ndarray:
+    """Whether each point (..., 3) lies in one of the drums, grown by `skin`."""
+    inside = np.zeros(points.shape[:-1], bool)
+    for joint, (middle, width, depth, low, high) in zip(_DRUM_JOINTS, _DRUM_SIZES, strict=True):
+        x, y, z = np.moveaxis((points - joints[joint]) @ turns[joint] / size, -1, 0)
+        across = (x / (width * girth + skin)) ** 2 + ((z - middle) / (depth * girth + skin)) ** 2
+        inside |= (across < 1.0) & (y > low) & (y < high)
+    return inside
+
+
+def _clearance(points: np.ndarray, leg: np.ndarray) -> np.ndarray:
+    """Distance of points (..., 3) from the surface of a leg's capsules."""
+    start, end = leg[:-1], leg[1:]
+    along = end - start
+    offset = points[..., None, :] - start
+    share = np.einsum("...si,si->...s", offset, along) / np.einsum("si,si->s", along, along)
+    share = np.clip(share, 0.0, 1.0)
+    distance = np.linalg.norm(offset - share[..., None] * along, axis=-1)
+    radius = _LEG_RADII[:-1] + share * (_LEG_RADII[1:] - _LEG_RADII[:-1])
+    return (distance - radius).min(-1)

@@ -1,0 +1,122 @@
+"""Examples of synthetic people, one by one or many on several processes; no TensorFlow."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.errors import UserError
+from pare_jax.skeleton import NUM_JOINTS
+
+_JPEG_QUALITY = 95
+_CHUNK = 32
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def generate_example(settings: SyntheticSettings, split: str, index: int) -> dict[str, Any]:
+    """Make one stored example, the same for the same arguments.
+
+    Args:
+        settings: what pictures are like.
+        split: "train", "validation", "test" or "test_occluded".
+        index: position in the split, 0 to its size - 1.
+
+    Returns:
+        The fields of `data_pipelines.example.STORED_FIELDS`.
+
+    Raises:
+        UserError: there is no such split or index.
+    """
+    size = settings.size(split)
+    if not 0 <= index < size:
+        raise UserError(
+            f"synthetic split {split!r} has {size} examples, there is no number {index}"
+        )
+    scene = draw_scene(settings, split, index)
+    joints = scene.person.surface.joints
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    image = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
+    return {
+        "image": cv2.imencode(".jpg", image, quality)[1].tobytes(),
+        "crop_to_photo": scene.crop.to_photo().astype(np.float32),
+        "joints_2d": scene.joints_2d.astype(np.float32),
+        "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
+        "joints_3d": (joints - joints[0]).astype(np.float32),
+        "joints_3d_weight": np.float32(1),
+        "rotations": scene.person.rotations.astype(np.float32),
+        "pose_weight": np.float32(1),
+        "betas": scene.person.betas.astype(np.float32),
+        "betas_weight": np.float32(1),
+        "visible": scene.visible.astype(np.float32),
+        "visible_weight": np.float32(1),
+        "part_labels": cv2.imencode(".png", scene.part_labels)[1].tobytes(),
+        "parts_weight": np.float32(1),
+        "gender": "neutral",
+        "sequence": f"synthetic/{split}/{index:06d}",
+        "person": np.int32(0),
+        "frame": np.int32(0),
+    }
+
+
+def generate_examples(
+    settings: SyntheticSettings,
+    split: str,
+    start: int = 0,
+    stop: int | None = None,
+    workers: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Make a range of examples in order; the number of workers changes nothing but the speed.
+
+    Args:
+        settings: what pictures are like.
+        split: see `generate_example`.
+        start: first index.
+        stop: one past the last index; None for the split's size.
+        workers: processes; 0 or 1 works in this process, None takes the machine's cores.
+
+    Yields:
+        Examples as `generate_example` returns them.
+    """
+    stop = settings.size(split) if stop is None else stop
+    settings.photos()  # a missing folder is better reported before any process starts
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    if workers <= 1:
+        for index in range(start, stop):
+            yield generate_example(settings, split, index)
+        return
+    chunks = [(settings, split, i, min(i + _CHUNK, stop)) for i in range(start, stop, _CHUNK)]
+    with (
+        _SingleThreadedChildren(),
+        multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker) as pool,
+    ):
+        for examples in pool.imap(_generate_chunk, chunks):
+            yield from examples
+
+
+def _generate_chunk(chunk) -> list[dict[str, Any]]:
+    settings, split, start, stop = chunk
+    return [generate_example(settings, split, index) for index in range(start, stop)]
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+
+
+class _SingleThreadedChildren:
+    """Processes started within find one thread for their matrix products."""
+
+    def __enter__(self):
+        self._before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+
+    def __exit__(self, *_):
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

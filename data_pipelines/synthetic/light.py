@@ -1,0 +1,78 @@
+"""Light on people, and what a camera does to a picture: focus, noise, colour, compression."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipelines.synthetic.settings import SyntheticSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Light:
+    """Light from everywhere, more of it from above, and from one direction.
+
+    Attributes:
+        around: colour of the light from everywhere.
+        lamp: colour of the lamp or sun.
+        direction: unit vector towards the lamp, camera frame.
+    """
+
+    around: Float[np.ndarray, "3"]
+    lamp: Float[np.ndarray, "3"]
+    direction: Float[np.ndarray, "3"]
+
+    def shine(self, normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
+        """Return how bright a white surface with these normals (camera frame) is."""
+        from_above = 0.8 - 0.2 * normals[:, 1:2]
+        facing = np.maximum(normals @ self.direction.astype(np.float32), 0.0)[:, None]
+        lit = from_above * self.around.astype(np.float32) + facing * self.lamp.astype(np.float32)
+        return lit.astype(np.float32)
+
+
+def sample_light(rng: np.random.Generator, settings: SyntheticSettings) -> Light:
+    """Draw a light, mostly from above and in front."""
+    strength = settings.light * rng.uniform(0.4, 1.0)
+    direction = np.array([rng.normal(0, 0.8), -rng.uniform(0.1, 1.2), rng.normal(-0.7, 0.5)])
+    brightness = rng.uniform(0.8, 1.15)
+    tint = rng.normal(0, 0.05, (2, 3))
+    return Light(
+        around=brightness * (1.0 - 0.75 * strength) * (1 + tint[0]),
+        lamp=brightness * 1.1 * strength * (1 + tint[1]),
+        direction=direction / np.linalg.norm(direction),
+    )
+
+
+def degrade(
+    rng: np.random.Generator, settings: SyntheticSettings, picture: Float[np.ndarray, "size size 3"]
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Do to a clean picture what lenses, sensors and files do.
+
+    Args:
+        rng: the example's random numbers.
+        settings: `degradation` says how much.
+        picture: sRGB, 0 to 255.
+
+    Returns:
+        The picture as it would be found.
+    """
+    amount = settings.degradation
+    size = len(picture)
+    gain = 1 + amount * rng.normal(0, 0.15) + amount * rng.normal(0, 0.08, 3)
+    offset = amount * rng.normal(0, 15)
+    sigma = amount * rng.uniform(0, 1.5) * max(size / 192, 0.5)
+    noise = amount * rng.uniform(0, 22)
+    quality = round(95 - amount * rng.uniform(0, 75))
+    if sigma > 0.25:
+        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+    picture = picture * gain.astype(np.float32) + np.float32(offset)
+    grain = np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size, 1)
+    picture += (grain.astype(np.float32) - 127.5) * np.float32(
+        noise / 73.6
+    )  # uniform, unit variance
+    result = np.clip(picture, 0, 255).astype(np.uint8)
+    if quality < 90 and rng.random() < 0.5:
+        _, file = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        result = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    return result

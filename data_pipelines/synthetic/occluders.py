@@ -1,0 +1,147 @@
+"""Things in front of people: blocks, balls, boards and posts with a surface of their own."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from data_pipelines.synthetic.textures import random_texture
+
+_KINDS = ("block", "ellipse", "board", "blob", "post", "ledge")
+_SMALLEST = 0.18  # of the person's box
+_LEAST_HIDDEN = 0.03  # share of the person's pixels a thing in front must hide to be one
+_MOST_HIDDEN = 0.6
+_TRIES = 6
+_SHIFT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Occluder:
+    """A thing in front.
+
+    Attributes:
+        colours: sRGB; meaningful where `cover` is positive.
+        cover: how much of each pixel it covers, 0 to 255.
+        hidden: share of the person's visible pixels it hides.
+    """
+
+    colours: UInt8[np.ndarray, "size size 3"]
+    cover: UInt8[np.ndarray, "size size"]
+    hidden: float
+
+
+def place_occluder(
+    rng: np.random.Generator,
+    person: Bool[np.ndarray, "size size"],
+    box_side: float,
+    largest: float,
+) -> Occluder:
+    """Place a thing so that it hides a part of the person, but neither nothing nor all.
+
+    Args:
+        rng: the example's random numbers.
+        person: where the person is seen in the picture.
+        box_side: longer side of the person's box in pixels.
+        largest: largest side of the thing as a share of that.
+
+    Returns:
+        The thing; after several failures the last one tried, at half the size.
+    """
+    rows, columns = np.nonzero(person)
+    size = len(person)
+    for attempt in range(_TRIES):
+        if len(rows):
+            pick = rng.integers(len(rows))
+            centre = np.array([columns[pick], rows[pick]], float) + 0.5
+        else:
+            centre = rng.uniform(0.3, 0.7, 2) * size
+        shrink = 1.0 - 0.5 * attempt / (_TRIES - 1)
+        extent = rng.uniform(min(_SMALLEST, largest), largest) * shrink * box_side
+        cover, shading = _draw_shape(rng, size, centre, extent)
+        hidden = float((person & (cover > 127)).sum() / max(len(rows), 1))
+        if _LEAST_HIDDEN <= hidden <= _MOST_HIDDEN:
+            break
+    surface = random_texture(rng, size, size)
+    colours = cv2.multiply(surface, cv2.merge([shading] * 3), scale=1 / 200)
+    return Occluder(colours, cover, hidden)
+
+
+def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
+    """Draw a shape's cover and its shading (200 leaves a colour as it is)."""
+    kind = _KINDS[rng.integers(len(_KINDS))]
+    cover = np.zeros((size, size), np.uint8)
+    shading = np.full((size, size), 200, np.uint8)
+    if kind == "block":
+        _draw_block(rng, cover, shading, centre, extent)
+    elif kind == "ellipse":
+        axes = _fixed(0.5 * extent * rng.uniform(0.5, 1.0, 2) + 0.5)
+        turn = rng.uniform(0, 180)
+        spot = _fixed(centre)
+        cv2.ellipse(cover, spot, axes, turn, 0, 360, 255, -1, cv2.LINE_AA, _SHIFT)
+        for step in range(1, 6):  # rounded: lighter towards the middle
+            ring = tuple(round(a * (1 - step / 6)) for a in axes)
+            cv2.ellipse(shading, spot, ring, turn, 0, 360, 200 + 9 * step, -1, cv2.LINE_AA, _SHIFT)
+    elif kind == "board":
+        half = 0.5 * extent * np.array([1.0, rng.uniform(0.25, 1.0)])
+        _fill(
+            cover, centre + _turned(rng, np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * half), 255
+        )
+    elif kind == "blob":
+        angle = np.linspace(0, 2 * np.pi, 10, endpoint=False)
+        radius = 0.5 * extent * rng.uniform(0.4, 1.0, 10)
+        _fill(cover, centre + np.stack([np.cos(angle), np.sin(angle)], 1) * radius[:, None], 255)
+    elif kind == "post":  # from the top or the bottom of the picture
+        half = 0.5 * extent * rng.uniform(0.25, 0.5)
+        lean = rng.normal(0, 0.1) * size
+        top = -size if rng.random() < 0.6 else centre[1]
+        corners = [(-half + lean, top), (half + lean, top), (half, 2 * size), (-half, 2 * size)]
+        _fill(cover, np.array(corners) + np.array([centre[0], 0]), 255)
+    else:  # a table, a wall: everything below a line
+        depth = max(centre[1], size / 2 + 0.1 * extent)
+        tilt = rng.normal(0, 0.05) * size
+        corners = [
+            (-size, depth - tilt),
+            (2 * size, depth + tilt),
+            (2 * size, 2 * size),
+            (-size, 2 * size),
+        ]
+        _fill(cover, np.array(corners), 255)
+    return cover, shading
+
+
+def _draw_block(rng, cover, shading, centre, extent) -> None:
+    """A cuboid seen from above: the two walls that meet at its nearest edge, and its lid."""
+    sides = 0.8 * extent * rng.uniform(0.4, 1.0, (3, 1))
+    turn, tilt = rng.uniform(0, np.pi / 2), rng.uniform(0.1, 0.7)
+    right, left, up = sides * [
+        (np.cos(turn), -np.sin(turn) * np.sin(tilt)),
+        (-np.sin(turn), -np.cos(turn) * np.sin(tilt)),
+        (0.0, -np.cos(tilt)),
+    ]
+    near = centre - 0.5 * (right + left + up)
+    for corner, first, second, shade in (
+        (near, right, up, 180),
+        (near, left, up, 130),
+        (near + up, right, left, 225),
+    ):
+        face = np.array([corner, corner + first, corner + first + second, corner + second])
+        _fill(cover, face, 255)
+        _fill(shading, face, shade)
+
+
+def _turned(rng, corners: np.ndarray) -> np.ndarray:
+    angle = rng.uniform(0, np.pi)
+    c, s = np.cos(angle), np.sin(angle)
+    return corners @ np.array([[c, s], [-s, c]])
+
+
+def _fill(picture: np.ndarray, polygon: Float[np.ndarray, "corners 2"], value: int) -> None:
+    corners = np.rint((polygon - 0.5) * 2**_SHIFT).astype(np.int32)
+    cv2.fillPoly(picture, [corners], value, cv2.LINE_AA, _SHIFT)
+
+
+def _fixed(point) -> tuple[int, int]:
+    """OpenCV's fixed-point coordinates of continuous ones; it has pixel centres at integers."""
+    x, y = np.rint((np.asarray(point) - 0.5) * 2**_SHIFT).astype(int)
+    return int(x), int(y)
