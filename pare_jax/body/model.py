@@ -1,0 +1,283 @@
+"""The body as JAX values: load -> with_shape -> with_pose -> mesh.
+
+Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015. Each stage is a frozen value, so
+joints without a mesh are not a switch but an earlier stop. Every function is differentiable in
+every argument, the identity pose included, and takes any leading batch axes.
+
+Inside, the vertices are the last axis: every product is then a plain matrix product with long
+rows, and skinning is twelve of them, which is what CPUs, GPUs and TPUs are all fast at.
+"""
+
+import dataclasses
+import functools
+import itertools
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from pare_jax.body.io import NUM_POSE_FEATURES, BodyData, load_body_data
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+
+# Metres need all of float32, which accelerators' default products do not keep.
+_dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+
+
+class BodyOutput(NamedTuple):
+    """A posed body, metres."""
+
+    vertices: Float[Array, "*batch V 3"]
+    joints: Float[Array, "*batch 24 3"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("template", "blend_basis", "skin", "joint_template", "joint_basis", "faces"),
+    meta_fields=("parents", "name"),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class BodyModel:
+    """A body model; a pytree, to be passed to jitted functions like parameters.
+
+    Attributes:
+        template: mean shape, vertices last.
+        blend_basis: how the vertices move with the 10 shape coefficients and, where the body has
+            pose correctives, with the 207 numbers of vec(R[1:] - I).
+        skin: skinning weights, transposed.
+        joint_template: joints of the mean shape.
+        joint_basis: how they move with the shape coefficients.
+        faces: triangles, counter-clockwise seen from outside.
+        parents: parent of each joint, -1 for the root.
+        name: where it came from.
+    """
+
+    template: Float[Array, "3 V"]
+    blend_basis: Float[Array, "3 coefficients V"]
+    skin: Float[Array, "24 V"]
+    joint_template: Float[Array, "24 3"]
+    joint_basis: Float[Array, "10 72"]
+    faces: Int[Array, "F 3"]
+    parents: tuple[int, ...]
+    name: str
+
+    @property
+    def weights(self) -> Float[Array, "V 24"]:
+        """Skinning weights, one row a vertex."""
+        return self.skin.T
+
+    @property
+    def num_vertices(self) -> int:
+        """How many vertices the mesh has."""
+        return self.template.shape[-1]
+
+    def with_shape(self, betas: Float[Array, "*batch 10"]) -> "ShapedBody":
+        """Give the body a shape; costs no mesh work.
+
+        Args:
+            betas: shape coefficients.
+        """
+        betas = jnp.asarray(betas, jnp.float32)
+        if betas.shape[-1:] != (NUM_BETAS,):
+            raise ValueError(f"betas must be (..., {NUM_BETAS}), got {betas.shape}")
+        moved = _dot(betas, self.joint_basis).reshape(*betas.shape[:-1], NUM_JOINTS, 3)
+        return ShapedBody(self, betas, self.joint_template + moved)
+
+    def __call__(
+        self,
+        betas: Float[Array, "*batch 10"],
+        rotations: Float[Array, "*batch 24 3 3"],
+        translation: Float[Array, "*batch 3"] | None = None,
+    ) -> BodyOutput:
+        """Shape, pose and skin the body.
+
+        Args:
+            betas: shape coefficients.
+            rotations: each joint's rotation relative to its parent, root first; the root's leads
+                from the body's frame to the result's.
+            translation: added to everything, metres.
+
+        Returns:
+            Vertices and joints in the frame the root's rotation leads to.
+        """
+        posed = self.with_shape(betas).with_pose(rotations)
+        vertices, joints = posed.mesh(), posed.joints
+        if translation is not None:
+            offset = jnp.asarray(translation, jnp.float32)[..., None, :]
+            vertices, joints = vertices + offset, joints + offset
+        return BodyOutput(vertices, joints)
+
+    def joints(
+        self,
+        betas: Float[Array, "*batch 10"],
+        rotations: Float[Array, "*batch 24 3 3"],
+        translation: Float[Array, "*batch 3"] | None = None,
+    ) -> Float[Array, "*batch 24 3"]:
+        """Shape and pose the joints alone; see `__call__`."""
+        joints = self.with_shape(betas).with_pose(rotations).joints
+        if translation is not None:
+            joints = joints + jnp.asarray(translation, jnp.float32)[..., None, :]
+        return joints
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("body", "betas", "rest_joints"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class ShapedBody:
+    """A body of one shape in the T-pose.
+
+    Attributes:
+        body: the model.
+        betas: shape coefficients.
+        rest_joints: joints in the T-pose, metres.
+    """
+
+    body: BodyModel
+    betas: Float[Array, "*batch 10"]
+    rest_joints: Float[Array, "*batch 24 3"]
+
+    def with_pose(self, rotations: Float[Array, "*batch 24 3 3"]) -> "PosedBody":
+        """Pose the skeleton by forward kinematics.
+
+        Args:
+            rotations: each joint's rotation relative to its parent, root first. Its batch axes
+                broadcast against the shape's.
+        """
+        rotations = jnp.asarray(rotations, jnp.float32)
+        if rotations.shape[-3:] != (NUM_JOINTS, 3, 3):
+            raise ValueError(f"rotations must be (..., {NUM_JOINTS}, 3, 3), got {rotations.shape}")
+        batch = jnp.broadcast_shapes(rotations.shape[:-3], self.betas.shape[:-1])
+        rotations = jnp.broadcast_to(rotations, (*batch, NUM_JOINTS, 3, 3))
+        rest = jnp.broadcast_to(self.rest_joints, (*batch, NUM_JOINTS, 3))
+        turned, joints = _forward_kinematics(self.body.parents, rotations, rest)
+        return PosedBody(self, rotations, turned, joints)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("shaped", "rotations", "global_rotations", "joints"),
+    meta_fields=(),
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class PosedBody:
+    """A body of one shape in one pose, still without a mesh.
+
+    Attributes:
+        shaped: the body in the T-pose.
+        rotations: each joint's rotation relative to its parent.
+        global_rotations: each joint's rotation relative to the result's frame.
+        joints: joints in the result's frame, metres.
+    """
+
+    shaped: ShapedBody
+    rotations: Float[Array, "*batch 24 3 3"]
+    global_rotations: Float[Array, "*batch 24 3 3"]
+    joints: Float[Array, "*batch 24 3"]
+
+    @property
+    def transforms(self) -> Float[Array, "*batch 24 3 4"]:
+        """[R | t] that takes each joint's skin from the T-pose to this pose."""
+        moved = _rotate(self.global_rotations, self.shaped.rest_joints)
+        return jnp.concatenate([self.global_rotations, (self.joints - moved)[..., None]], -1)
+
+    def mesh(self) -> Float[Array, "*batch V 3"]:
+        """Skin the body: vertices in the result's frame, metres."""
+        body, batch = self.shaped.body, self.rotations.shape[:-3]
+        coefficients = jnp.broadcast_to(self.shaped.betas, (*batch, NUM_BETAS))
+        if body.blend_basis.shape[1] > NUM_BETAS:
+            features = (self.rotations[..., 1:, :, :] - jnp.eye(3)).reshape(*batch, -1)
+            coefficients = jnp.concatenate([coefficients, features], -1)
+        coefficients = coefficients.reshape(-1, coefficients.shape[-1])
+        transforms = self.transforms.reshape(-1, NUM_JOINTS, 3, 4)
+        # One product for each coordinate and each entry of the blended transforms: sliced out of
+        # a single large product, they would make the gradient pad and add large arrays.
+        posed = [body.template[k] + _dot(coefficients, body.blend_basis[k]) for k in range(3)]
+
+        def blended(row, column):
+            return _dot(transforms[:, :, row, column], body.skin)
+
+        rows = [
+            sum((blended(i, k) * posed[k] for k in range(3)), start=blended(i, 3)) for i in range(3)
+        ]
+        return jnp.stack(rows, axis=-1).reshape(*batch, body.num_vertices, 3)
+
+
+def _rotate(
+    rotations: Float[Array, "*batch 3 3"], vectors: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 3"]:
+    return (rotations * vectors[..., None, :]).sum(-1)
+
+
+def _compose(
+    first: Float[Array, "*batch 3 3"], second: Float[Array, "*batch 3 3"]
+) -> Float[Array, "*batch 3 3"]:
+    # Written out: compilers turn many small matrix products into slow library calls.
+    return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
+
+
+@functools.cache
+def _levels(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Joints by their distance from the root."""
+    depth = [0] * len(parents)
+    for joint, parent in enumerate(parents):
+        depth[joint] = depth[parent] + 1 if parent >= 0 else 0
+    joints = range(len(parents))
+    return tuple(tuple(j for j in joints if depth[j] == level) for level in range(max(depth) + 1))
+
+
+def _forward_kinematics(
+    parents: tuple[int, ...],
+    rotations: Float[Array, "*batch 24 3 3"],
+    rest: Float[Array, "*batch 24 3"],
+) -> tuple[Float[Array, "*batch 24 3 3"], Float[Array, "*batch 24 3"]]:
+    """Global rotations and positions, one level of the tree at a time."""
+    levels = _levels(parents)
+    turned, moved = [rotations[..., :1, :, :]], [rest[..., :1, :]]
+    for above, level in itertools.pairwise(levels):
+        joints = np.array(level)
+        ancestors = np.array([parents[j] for j in level])
+        slots = np.array([above.index(parents[j]) for j in level])
+        parent_turn = turned[-1][..., slots, :, :]
+        bones = rest[..., joints, :] - rest[..., ancestors, :]
+        moved.append(moved[-1][..., slots, :] + _rotate(parent_turn, bones))
+        turned.append(_compose(parent_turn, rotations[..., joints, :, :]))
+    order = np.argsort([joint for level in levels for joint in level])
+    return (
+        jnp.concatenate(turned, axis=-3)[..., order, :, :],
+        jnp.concatenate(moved, axis=-2)[..., order, :],
+    )
+
+
+def body_from_data(data: BodyData) -> BodyModel:
+    """Put a body's arrays into the layout computation wants."""
+    basis = [data.shape_basis.transpose(1, 2, 0)]
+    if data.has_pose_basis:
+        assert data.pose_basis.shape[-1] == NUM_POSE_FEATURES
+        basis.append(data.pose_basis.transpose(1, 2, 0))
+    return BodyModel(
+        template=jnp.asarray(data.template.T),
+        blend_basis=jnp.asarray(np.concatenate(basis, axis=1)),
+        skin=jnp.asarray(data.weights.T),
+        joint_template=jnp.asarray(data.joint_template, jnp.float32),
+        joint_basis=jnp.asarray(data.joint_basis.reshape(-1, NUM_BETAS).T, jnp.float32),
+        faces=jnp.asarray(data.faces),
+        parents=data.parents,
+        name=data.name,
+    )
+
+
+def load_body_model(path: str | Path | None = None) -> BodyModel:
+    """Load a body model.
+
+    Args:
+        path: a `.npz` or `.pkl` file in SMPL's format; None is the free body of this package.
+
+    Raises:
+        UserError: the file is missing, broken or not a body.
+    """
+    return body_from_data(load_body_data(path))
