@@ -9,4 +9,4 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch
 # suits them, for most of their time is compilation, which uses one thread.
 export JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3
 cores=$(getconf _NPROCESSORS_ONLN)
-exec "$PYTHON" -m pytest -n "$((cores < 4 ? cores : 4))" "$@"
+exec "$PYTHON" -m pytest -n "$((cores < 4 ? cores : 4))" --dist loadfile "$@"
