@@ -150,7 +150,6 @@ def paint(
     Returns:
         sRGB in [0, 1].
     """
-    # Region -> what covers it; the table's columns are skin, hair, shoe, top, bottom.
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     index = {name: number for number, name in enumerate(mesh.regions)}
 
@@ -161,16 +160,12 @@ def paint(
 
     colours = np.empty((len(region), 3), np.float32)
     colours[:] = looks.skin
-    trunk, arm, leg = (
-        among("torso", "pelvis"),
-        among("upper_arm", "forearm"),
-        among("thigh", "shin"),
-    )
-    top = (trunk & (y > looks.hem) & ~((y > looks.neckline) & (z > 0.0))) | (
-        arm & (x < looks.sleeve)
-    )
-    bottom = (trunk & (y <= looks.hem)) | (leg & (y > looks.leg_length))
-    shoe = among("foot") & (y < looks.shoe_top)
+    trunk, arm = among("torso", "pelvis"), among("upper_arm", "forearm")
+    body = trunk | among("thigh", "shin", "foot")
+    bare_neck = (y > looks.neckline) & (z > 0.0)
+    top = (body & (y > looks.hem) & ~bare_neck) | (arm & (x < looks.sleeve))
+    bottom = body & (y <= looks.hem) & (y > looks.leg_length)
+    shoe = body & (y < looks.shoe_top)
     _dress(colours, looks.top, top, rest)
     _dress(colours, looks.bottom, bottom, rest)
     if looks.open_jacket:

@@ -62,7 +62,7 @@ def _draw_thing(rng: np.random.Generator, picture: np.ndarray, ground: int) -> N
         _box(picture, rng, x, bottom, width, height, colour)
     elif kind == 3:
         turn = rng.uniform(0, 180)
-        axes = (_fixed(width / 2), _fixed(height / 2))
+        axes = (round(width / 2 * 2**_SHIFT), round(height / 2 * 2**_SHIFT))
         cv2.ellipse(
             picture, (_fixed(x), _fixed(y)), axes, turn, 0, 360, colour, -1, cv2.LINE_AA, _SHIFT
         )
@@ -70,7 +70,7 @@ def _draw_thing(rng: np.random.Generator, picture: np.ndarray, ground: int) -> N
         for _ in range(rng.integers(4, 12)):
             centre = (_fixed(x + rng.normal() * width / 3), _fixed(y + rng.normal() * height / 3))
             shade = np.clip(colour * rng.uniform(0.7, 1.3), 0, 255)
-            radius = _fixed(rng.uniform(0.1, 0.3) * width)
+            radius = round(rng.uniform(0.1, 0.3) * width * 2**_SHIFT)
             cv2.circle(picture, centre, radius, shade, -1, cv2.LINE_AA, _SHIFT)
     else:  # wires, poles, limbs of trees
         ends = rng.uniform(-0.2, 1.2, (2, 2)) * size

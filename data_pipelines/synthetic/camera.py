@@ -18,6 +18,7 @@ _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
 _PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph
 _MEAN_STATURE = 1.7
 _NEAREST = 2.0  # metres
+_ROOM = 1.5  # mean distance from a person to the photograph's edge, in lengths of the person's box
 _LEAST_JOINTS = 8  # that the photograph's edges leave inside
 _HEAD = joint_index("head")
 
@@ -119,7 +120,7 @@ def frame_person(
     low, high = joints.min(0), joints.max(0)
     side = (high - low).max()
     surface_low, surface_high = surface.min(0), surface.max(0)
-    room = rng.exponential(0.5, 4) * side + 1.0
+    room = rng.exponential(_ROOM, 4) * side + 1.0
     photo = np.concatenate([surface_low - room[:2], surface_high + room[2:]])
     if rng.random() < settings.truncation:
         cut = _cut_off(rng, settings.truncation_depth, photo, low, high)

@@ -62,7 +62,7 @@ def degrade(
     gain = 1 + amount * rng.normal(0, 0.15) + amount * rng.normal(0, 0.08, 3)
     offset = amount * rng.normal(0, 15)
     sigma = amount * rng.uniform(0, 1.5) * max(size / 192, 0.5)
-    noise = amount * rng.uniform(0, 22)
+    noise = amount * rng.uniform(0, 14)
     quality = round(95 - amount * rng.uniform(0, 75))
     if sigma > 0.25:
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)

@@ -75,7 +75,7 @@ def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
     if kind == "block":
         _draw_block(rng, cover, shading, centre, extent)
     elif kind == "ellipse":
-        axes = _fixed(0.5 * extent * rng.uniform(0.5, 1.0, 2) + 0.5)
+        axes = tuple(round(a * 2**_SHIFT) for a in 0.5 * extent * rng.uniform(0.5, 1.0, 2))
         turn = rng.uniform(0, 180)
         spot = _fixed(centre)
         cv2.ellipse(cover, spot, axes, turn, 0, 360, 255, -1, cv2.LINE_AA, _SHIFT)

@@ -125,6 +125,10 @@ class SyntheticSettings:
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
+    def name(self) -> str:
+        """Return a name for the dataset that a person can read and that tells settings apart."""
+        return f"{self.image_size}px_{self.train}_{self.digest()}"
+
     def photos(self) -> list[Path]:
         """Return the background photographs in a fixed order; empty when they are drawn.
 

@@ -1,0 +1,48 @@
+"""How far a long preparation is: a bar in a terminal, a line now and then in a log file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+_Item = TypeVar("_Item")
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def with_progress(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
+    """Yield `items` and tell on stderr how many are done and how long the others will take.
+
+    Args:
+        items: what is being made.
+        total: how many there will be.
+        what: what they are called, for instance "synthetic/train".
+
+    Yields:
+        The items.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=what, unit="ex", leave=True)
+        return
+    start = shown = time.monotonic()
+    count = 0
+    for count, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - shown >= _SECONDS_BETWEEN_LINES and count < total:
+            shown = now
+            speed = count / (now - start)
+            left = (total - count) / speed
+            _say(f"{what}: {count:,} of {total:,} ({speed:.0f}/s, {_duration(left)} left)")
+    elapsed = time.monotonic() - start
+    _say(f"{what}: {count:,} in {_duration(elapsed)} ({count / max(elapsed, 1e-9):.0f}/s)")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

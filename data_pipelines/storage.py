@@ -1,0 +1,154 @@
+"""Prepared datasets on disk: where they lie, and reading their examples in any order.
+
+A dataset is a TFDS directory of array_record shards, which know where each record starts, so that
+example i is read without reading those before it. TensorFlow, which takes seconds to import, is
+imported by what opens or describes a dataset, not by what asks where one lies.
+"""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_pipelines.example import STORED_FIELDS
+from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+VERSION = "1.0.0"
+_COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
+
+
+def stored_features() -> "tfds.features.FeaturesDict":
+    """Return the record's fields as TFDS features; pictures stay the bytes they were encoded to."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    features = {}
+    for name, field in STORED_FIELDS.items():
+        if field.dtype == "bytes":
+            features[name] = tfds.features.Tensor(shape=(), dtype=tf.string)
+        elif field.dtype == "str":
+            features[name] = tfds.features.Text()
+        else:
+            features[name] = tfds.features.Tensor(
+                shape=field.shape, dtype=tf.dtypes.as_dtype(field.dtype)
+            )
+    return tfds.features.FeaturesDict(features)
+
+
+def is_prepared(path: str | Path) -> bool:
+    """Tell whether a whole dataset lies in `path` (a directory ending in its version)."""
+    return (Path(path) / _COMPLETE).is_file()
+
+
+def synthetic_path(settings: SyntheticSettings, data_root: str | Path) -> Path:
+    """Return where the dataset of these settings lies once it is prepared."""
+    return Path(data_root) / "synthetic" / settings.name() / VERSION
+
+
+def find_dataset(data_root: str | Path, name: str) -> Path:
+    """Return the directory of the prepared dataset `name`.
+
+    Args:
+        data_root: where prepared datasets lie.
+        name: "pw3d", "mpii", "synthetic", or with its configuration, "synthetic/96px_..."; without
+            one there must be only one.
+
+    Raises:
+        UserError: it is not there, or there are several.
+    """
+    folder = Path(data_root) / name
+    found = sorted(path.parent for path in folder.glob(f"**/{_COMPLETE}"))
+    if not found:
+        command = f"python -m data_pipelines.prepare --dataset={name.split('/')[0]}"
+        raise UserError(
+            f"no prepared dataset in {folder}; make it with {command} --output={data_root}, or "
+            "start without data: --config=configs/quickstart.py"
+        )
+    if len(found) > 1:
+        names = ", ".join(str(path.parent.relative_to(data_root)) for path in found)
+        raise UserError(f"several datasets in {folder}: {names}; name one of them")
+    return found[0]
+
+
+class StoredSplit:
+    """A split whose examples can be read in any order and from any thread."""
+
+    def __init__(self, path: Path, split: str, source):
+        self.path, self.split = path, split
+        self._source = source
+        # The reader opens its files at its first use.
+        self._lock = threading.Lock()
+        self._opened = False
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """Return example `index` as `STORED_FIELDS` says, pictures still encoded.
+
+        Raises:
+            IndexError: there is no such example.
+            UserError: the shard is damaged.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.split} has {len(self)} examples, not number {index}")
+        try:
+            if self._opened:
+                example = self._source[index]
+            else:
+                with self._lock:
+                    example = self._source[index]
+                    self._opened = True
+        except Exception as error:
+            raise UserError(
+                f"cannot read example {index} of {self.split} in {self.path} "
+                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
+                "remove the directory and prepare the dataset again"
+            ) from error
+        for name in ("gender", "sequence"):
+            if isinstance(example[name], bytes):
+                example[name] = example[name].decode()
+        return example
+
+
+def open_split(path: str | Path, split: str) -> StoredSplit:
+    """Open a split of a prepared dataset.
+
+    Args:
+        path: the dataset's directory, from `find_dataset` or a builder's `prepare`.
+        split: "train", "validation", "test" ...
+
+    Returns:
+        Its examples.
+
+    Raises:
+        UserError: there is no dataset, no such split, or its files are damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    path = Path(path)
+    if not is_prepared(path):
+        raise UserError(f"no prepared dataset in {path}; make it with data_pipelines.prepare")
+    try:
+        builder = tfds.builder_from_directory(path)
+        known = list(builder.info.splits)
+    except Exception as error:
+        raise UserError(
+            f"cannot read the dataset in {path} ({type(error).__name__}); remove the directory and "
+            "prepare it again"
+        ) from error
+    if split not in known:
+        raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
+    try:
+        source = builder.as_data_source(split)
+    except Exception as error:
+        raise UserError(
+            f"cannot open {split} in {path} ({type(error).__name__}); remove the directory and "
+            "prepare it again"
+        ) from error
+    return StoredSplit(path, split, source)

@@ -1,0 +1,123 @@
+"""Write synthetic people as a TFDS dataset: once per settings, read ever after."""
+
+import contextlib
+import dataclasses
+import fcntl
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+from data_pipelines.progress import with_progress
+from data_pipelines.storage import VERSION, is_prepared, stored_features, synthetic_path
+from data_pipelines.synthetic.generate import generate_examples
+from data_pipelines.synthetic.settings import SPLITS, SyntheticSettings
+from pare_jax.errors import UserError
+
+
+@dataclasses.dataclass(kw_only=True)
+class SyntheticConfig(tfds.core.BuilderConfig):
+    """Settings as TFDS wants them; the name tells size and settings apart."""
+
+    settings: SyntheticSettings
+    workers: int | None = None
+
+
+def make_config(settings: SyntheticSettings, workers: int | None = None) -> SyntheticConfig:
+    """Return the configuration of `settings`; `workers` is no part of its name."""
+    return SyntheticConfig(
+        name=settings.name(),
+        description="Synthetic people drawn with the free body.",
+        settings=settings,
+        workers=workers,
+    )
+
+
+class SyntheticPeople(tfds.core.GeneratorBasedBuilder):
+    """People drawn with the free body, each example a function of seed, split and index."""
+
+    name = "synthetic"
+    VERSION = tfds.core.Version(VERSION)
+    BUILDER_CONFIGS = []  # noqa: RUF012 - configurations are made from settings
+    url_infos = {}  # noqa: RUF012 - nothing is downloaded; do not look for checksum files
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=self.builder_config.description,
+            features=stored_features(),
+            disable_shuffling=True,  # example i of the split is example i of the generator
+        )
+
+    def _split_generators(self, dl_manager):
+        settings = self.builder_config.settings
+        return {split: self._generate_examples(split) for split in SPLITS if settings.size(split)}
+
+    def _generate_examples(self, split: str):
+        config = self.builder_config
+        examples = generate_examples(config.settings, split, workers=config.workers)
+        size = config.settings.size(split)
+        yield from enumerate(with_progress(examples, size, f"synthetic/{split}"))
+
+
+def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | None = None) -> Path:
+    """Write the dataset of these settings, unless it is there already.
+
+    An interrupted run leaves nothing that could be taken for a whole dataset.
+
+    Args:
+        settings: sizes, seed and difficulties.
+        data_root: where prepared datasets lie.
+        workers: processes; None takes one a core. Changes only the speed.
+
+    Returns:
+        The dataset's directory, for `data_pipelines.storage.open_split`.
+
+    Raises:
+        UserError: the place cannot be written to, or the settings name no usable photographs.
+    """
+    path = synthetic_path(settings, data_root)
+    if is_prepared(path):
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(path.parent):
+            if is_prepared(path):  # another process was faster
+                return path
+            for left_over in path.parent.glob("incomplete.*"):
+                shutil.rmtree(left_over, ignore_errors=True)
+            _write(settings, data_root, path.parent, workers)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the dataset to {path}: {error.strerror or error}; free some space or "
+            "name another place"
+        ) from error
+    return path
+
+
+def _write(settings: SyntheticSettings, data_root, folder: Path, workers: int | None) -> None:
+    tfds.disable_progress_bar()  # ours shows the time left
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        builder = SyntheticPeople(
+            config=make_config(settings, workers),
+            data_dir=str(data_root),
+            file_format="array_record",
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of nothing
+            builder.download_and_prepare(download_dir=str(folder / "downloads"))
+    finally:
+        logging.set_verbosity(verbosity)
+        shutil.rmtree(folder / "downloads", ignore_errors=True)  # TFDS makes it, empty
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Keep other processes from preparing the same dataset meanwhile."""
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
