@@ -27,6 +27,7 @@ from pare_jax.train_step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
+_ITEMS = ("model", "swa", "training")
 # The metric whose lowest value marks the best checkpoint.
 BEST_METRIC = "mpjpe"
 
@@ -68,7 +69,11 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
         )
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            # Named handlers: without them a manager that has saved nothing knows no metadata.
+            handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers=handlers
+            )
         except OSError as error:
             raise UserError(f"cannot write checkpoints to {self.folder}: {error}") from error
 

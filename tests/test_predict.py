@@ -4,18 +4,25 @@ import sys
 from pathlib import Path
 
 import cv2
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+import pare_jax
 from configs import common
 from pare_jax import geometry, people, predict
+from pare_jax.augment import normalise
 from pare_jax.body.model import load_body_model
+from pare_jax.checkpoints import CONFIG_FILE, Checkpoints, load_model
 from pare_jax.errors import UserError
-from pare_jax.images import encode_png, read_image
+from pare_jax.images import cut_crop, encode_png, read_image
+from pare_jax.models import build_model
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.train_step import create_state
 
 SIZE = 64
 SPOT = (250, 40, 40)
@@ -25,7 +32,7 @@ class Finder(nnx.Module):
     """Answers with an upright person whose pelvis is at the middle of the crop's red pixels."""
 
     def __init__(self, attention: bool = True):
-        self.scale = nnx.Param(jnp.float32(0.8))
+        self.scale = nnx.Param(jnp.float32(0.6))
         self.attention = attention
 
     def __call__(self, images):
@@ -118,14 +125,15 @@ def test_without_boxes_the_whole_picture_is_one_person(predictor):
     np.testing.assert_array_equal(whole.box, (0, 0, 400, 300))
 
 
-def test_people_do_not_depend_on_their_company(predictor):
-    """Nineteen boxes take two batches, one of them padded."""
-    spots = [(60.0 + 15 * i, 150.0) for i in range(19)]
+def test_people_do_not_depend_on_their_company(predictor, monkeypatch):
+    """Seven boxes take two batches, one of them padded."""
+    monkeypatch.setattr(predict, "MAX_BATCH", 4)
+    spots = [(60.0 + 40 * i, 150.0) for i in range(7)]
     image = photo_with_spots(*spots)
     boxes = [box_about(*spot) for spot in spots]
     together = predictor(image, np.array(boxes))
-    assert len(together) == 19
-    for index in (0, 7, 16, 18):
+    assert len(together) == 7
+    for index in (0, 3, 4, 6):
         (alone,) = predictor(image, [boxes[index]])
         np.testing.assert_allclose(alone.vertices, together[index].vertices, atol=1e-4)
         np.testing.assert_array_equal(alone.box, together[index].box)
@@ -155,8 +163,8 @@ def test_bad_boxes(predictor, box, reason):
 
 
 def test_a_box_may_reach_beyond_the_picture(predictor):
-    (person,) = predictor(photo_with_spots((5.0, 150.0)), [(-40, 60, 50, 240)])
-    np.testing.assert_allclose(person.joints_2d[0], (5, 150), atol=2.0)
+    (person,) = predictor(photo_with_spots((14.0, 150.0)), [(-40, 60, 50, 240)])
+    np.testing.assert_allclose(person.joints_2d[0], (14, 150), atol=1.0)
 
 
 @pytest.mark.parametrize(
@@ -385,12 +393,6 @@ def test_overlay_of_a_large_photo_is_reduced(predictor, tmp_path):
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    import optax
-
-    from pare_jax.checkpoints import CONFIG_FILE, Checkpoints
-    from pare_jax.models import build_model
-    from pare_jax.train_step import create_state
-
     config = common.get_base()
     config.image_size = SIZE
     config.model.backbone = "resnet18"
@@ -402,9 +404,17 @@ def workdir(tmp_path_factory):
         config.model.dtype = "float32"
     folder = tmp_path_factory.mktemp("run")
     (folder / CONFIG_FILE).write_text(config.to_json_best_effort())
-    _, state = create_state(
-        build_model(config.model, rngs=nnx.Rngs(0)), optax.sgd(0.1), average=False
-    )
+    # Filled with numbers instead of initialised, which would compile a program for every shape.
+    shapes = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    random = np.random.default_rng(0)
+    _, state = create_state(shapes, optax.identity(), average=False)
+
+    def fill(leaf):
+        fan_in = max(1, int(np.prod(leaf.shape[:-1])))
+        values = random.normal(0, fan_in**-0.5, leaf.shape) if leaf.ndim > 1 else 1.0
+        return np.broadcast_to(values, leaf.shape).astype(leaf.dtype)
+
+    state = jax.tree.map(fill, state)
     checkpoints = Checkpoints(folder)
     checkpoints.save(state)
     checkpoints.close()
@@ -431,14 +441,20 @@ def test_command_on_a_checkpoint_needs_no_tensorflow(workdir, tmp_path):
 
 
 def test_loaded_predictor_answers_like_the_network(workdir):
-    import pare_jax
-
-    predictor = pare_jax.load_predictor(workdir)
-    (person,) = predictor(photo_with_spots((200.0, 150.0)))
+    image = photo_with_spots((200.0, 150.0))
+    (person,) = pare_jax.load_predictor(workdir)(image, [box_about(200.0, 150.0)])
+    _, module = load_model(workdir)
+    crop = cut_crop(image, np.array([200.0, 150.0]), 1.2 * 180, SIZE)
+    expected = nnx.jit(lambda network, images: network(images))(module, normalise(crop[None]))
+    for name, values in (
+        ("betas", expected.betas),
+        ("camera_crop", expected.camera),
+        ("rotations", expected.rotations),
+        ("attention", expected.attention),
+    ):
+        np.testing.assert_allclose(getattr(person, name), values[0], atol=1e-4, err_msg=name)
     assert person.attention.shape == (8, 8, 24)
     np.testing.assert_allclose(person.attention.sum((0, 1)), 1.0, atol=1e-4)
-    identity = person.rotations @ person.rotations.transpose(0, 2, 1)
-    np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), (24, 3, 3)), atol=1e-5)
 
 
 def test_a_run_that_is_none_is_one_line(tmp_path):
