@@ -12,7 +12,7 @@ from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_view
 from pare_jax.rendering.skeleton_lines import draw_skeleton
-from pare_jax.rendering.text import PAPER, Picture, caption, draw_text, row
+from pare_jax.rendering.text import INK, PAPER, Picture, caption, draw_text, row
 
 if TYPE_CHECKING:
     from pare_jax.people import Person
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # The longer side of the photograph in an overlay is reduced to this.
 MAX_OVERLAY_SIDE = 1600
 _CELL = 224
+_MAX_PANEL_WIDTH = 640
 
 Faces = Int[np.ndarray, "faces 3"]
 
@@ -91,15 +92,17 @@ def attention_pictures(
 def _side_views(people: "Sequence[Person]", faces: Faces, height: int) -> Picture:
     """Panels in columns as high as the photograph."""
     rows = max(1, min(len(people), height // 200))
-    side = height // rows if len(people) > 1 else min(height, 640)
+    panel_height = height // rows
+    panel_width = min(panel_height, _MAX_PANEL_WIDTH)
     columns = -(-len(people) // rows)
-    sheet = np.full((height, columns * side, 3), PAPER, np.uint8)
+    sheet = np.full((height, columns * panel_width, 3), PAPER, np.uint8)
     for number, person in enumerate(people):
-        y, x = (number % rows) * side, (number // rows) * side
-        panel = side_view(person.vertices, faces, side, side, _colour(number))
+        panel = side_view(person.vertices, faces, panel_height, panel_width, _colour(number))
         text = "from the side" if len(people) == 1 else f"{number}"
-        draw_text(panel, text, (side * 0.04, side * 0.04), max(9, side // 32), (32, 32, 36))
-        sheet[y : y + side, x : x + side] = panel
+        margin = panel_width * 0.04
+        draw_text(panel, text, (margin, margin), max(9, panel_width // 32), INK)
+        y, x = (number % rows) * panel_height, (number // rows) * panel_width
+        sheet[y : y + panel_height, x : x + panel_width] = panel
     return sheet
 
 
