@@ -215,7 +215,7 @@ def full_frame_translation(
     return jnp.stack([shift_x + offset[..., 0], shift_y + offset[..., 1], depth], -1)
 
 
-def full_frame_focal_length(crop_side: Float[Array, "..."]) -> Float[Array, "..."]:
+def full_frame_focal_length(crop_side: Float[Array, "..."] | float) -> Float[Array, "..."] | float:
     """Return the crop camera's focal length in pixels of the picture the crop was cut from."""
     return FOCAL_LENGTH * crop_side / CROP_RESOLUTION
 

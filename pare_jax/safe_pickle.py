@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy._core import multiarray, numeric
 
 from pare_jax.errors import UserError
 
@@ -21,6 +22,8 @@ class _Refused(Exception):
 
 class _Inert:
     """An object of a foreign class: holds its attributes and does nothing."""
+
+    kind = ""
 
     def __init__(self, *_):
         pass
@@ -44,7 +47,7 @@ class _Call:
 def _new_array(subtype, shape, code):
     if subtype is not np.ndarray:
         raise _Refused(f"an array of type {subtype!r}")
-    return np._core.multiarray._reconstruct(subtype, shape, code)
+    return multiarray._reconstruct(subtype, shape, code)
 
 
 def _new_inert(kind, *_):
@@ -69,9 +72,9 @@ _KNOWN = {
     ("__builtin__", "object"): object,
     ("builtins", "object"): object,
     **{(f"{core}.multiarray", "_reconstruct"): _Call(_new_array) for core in _NUMPY_CORE},
-    **{(f"{core}.multiarray", "scalar"): _Call(np._core.multiarray.scalar) for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "scalar"): _Call(multiarray.scalar) for core in _NUMPY_CORE},
     **{
-        (f"{core}.numeric", "_frombuffer"): _Call(np._core.numeric._frombuffer)
+        (f"{core}.numeric", "_frombuffer"): _Call(numeric._frombuffer)  # pyright: ignore
         for core in _NUMPY_CORE
     },
 }

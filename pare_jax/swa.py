@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 
-@struct.dataclass
-class SwaState:
+class SwaState(struct.PyTreeNode):
     """The running mean of the parameters.
 
     Attributes:

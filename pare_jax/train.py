@@ -304,7 +304,7 @@ def _log(
     bad, skipped = (int(x) for x in jax.device_get((state.bad_steps, state.skipped)))
     extra = {
         "examples_per_second": rate,
-        "learning_rate": float(run.schedule(step - 1)),
+        "learning_rate": float(np.asarray(run.schedule(step - 1))),
         "epoch": step / run.data.steps_per_epoch,
         "skipped_steps": skipped,
     }

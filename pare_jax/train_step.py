@@ -22,8 +22,7 @@ from pare_jax.models.prediction import Prediction
 Batch = Mapping[str, Array]
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything that changes while training; all of it is in a checkpoint.
 
     Attributes:

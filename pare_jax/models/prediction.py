@@ -4,8 +4,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 
-@struct.dataclass
-class Prediction:
+class Prediction(struct.PyTreeNode):
     """One person's parameters per picture, float32 whatever the network computes in.
 
     Attributes:

@@ -42,7 +42,7 @@ def draw_skeleton(
     """
     picture = np.ascontiguousarray(picture).copy()
     joints = np.asarray(joints_2d, np.float64)
-    known = np.isfinite(joints).all(-1) & (np.abs(joints) < 1e5).all(-1)
+    known = np.all(np.isfinite(joints) & (np.abs(joints) < 1e5), axis=-1)
     if not known.any():
         return picture
     if width is None:
@@ -58,7 +58,7 @@ def draw_skeleton(
             ends = tuple(map(int, fixed[parent])), tuple(map(int, fixed[joint]))
             cv2.line(picture, *ends, colour, line + extra, cv2.LINE_AA, _SHIFT)
     radius = round((line * 1.2 + 0.5) * 2**_SHIFT)
-    for joint in np.flatnonzero(known):
+    for joint in map(int, np.flatnonzero(known)):
         centre = tuple(map(int, fixed[joint]))
         hidden = visible is not None and not visible[joint]
         colour = joint_colour(joint)
