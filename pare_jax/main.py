@@ -125,6 +125,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    # TensorFlow reads data and writes events; its start-up remarks are noise here.
+    # TensorFlow only reads data and writes events; its start-up remarks are noise here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     guarded(main)

@@ -1,0 +1,119 @@
+"""From a config to everything a run needs of the data: streams, lengths, the best constant."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from data_pipelines import input_pipeline, storage
+from data_pipelines.input_pipeline import Batch
+from data_pipelines.synthetic import builder, settings
+from pare_jax.skeleton import NUM_JOINTS
+
+_STATISTICS_FILE = "train_statistics.json"
+# Enough for a mean known to a fraction of a millimetre.
+_STATISTICS_EXAMPLES = 5_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Datasets:
+    """The data of a run, as `pare_jax.train.Data` asks for it."""
+
+    train: Callable[[int], Iterator[Batch]]
+    evals: Mapping[str, Callable[[], Iterator[Batch]]]
+    steps_per_epoch: int
+    mean_joints: np.ndarray
+
+
+def load(config: ConfigDict, workdir: Path) -> Datasets:
+    """Open, and for synthetic people first draw, what a config names.
+
+    Args:
+        config: a validated config.
+        workdir: where the training set's statistics are kept.
+
+    Returns:
+        The run's data.
+
+    Raises:
+        UserError: a dataset or split is missing or damaged.
+    """
+    sources = [(_open(config, name, "train"), weight) for name, weight in config.data.train]
+    stream = partial(
+        input_pipeline.train_batches,
+        sources,
+        batch_size=config.batch_size,
+        image_size=config.image_size,
+        seed=config.seed,
+        augment=config.augment,
+        **_processes(),
+    )
+    evals = {
+        name: partial(
+            input_pipeline.eval_batches,
+            _open(config, *name.split("/")),
+            batch_size=config.eval.batch_size,
+            image_size=config.image_size,
+        )
+        for name in config.data.eval
+    }
+    examples = sum(len(source) for source, _ in sources)
+    return Datasets(
+        train=lambda step: stream(start_step=step),
+        evals=evals,
+        steps_per_epoch=max(1, examples // config.batch_size),
+        mean_joints=_mean_joints(sources, workdir),
+    )
+
+
+def tensorboard_writer(workdir: Path) -> Any:
+    """Make clu's writer of TensorBoard events; other processes than the first write nothing."""
+    import jax
+    from clu import metric_writers
+
+    if jax.process_index():
+        return metric_writers.MultiWriter([])
+    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
+
+
+def _processes() -> dict[str, int]:
+    import jax
+
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
+    if name == "synthetic":
+        chosen = settings.from_mapping(config.data.synthetic)
+        path = builder.prepare(chosen, config.data.root, config.data.workers or None)
+    else:
+        path = storage.find_dataset(config.data.root, name)
+    return storage.open_split(path, split)
+
+
+def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path) -> np.ndarray:
+    """Return the mean root-centred joints over the mixture, measured once per workdir."""
+    path = workdir / _STATISTICS_FILE
+    key = [[str(source.path), len(source), weight] for source, weight in sources]
+    if path.is_file():
+        kept = json.loads(path.read_text())
+        if kept["sources"] == key:
+            return np.array(kept["mean_joints"], np.float32)
+    total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
+    for source, weight in sources:
+        chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
+        examples = [source[int(index)] for index in chosen]
+        joints = [e["joints_3d"] for e in examples if e["joints_3d_weight"] > 0]
+        if joints:
+            total += weight * np.mean(np.asarray(joints, np.float64), 0)
+            weights += weight
+    mean = total / max(weights, 1e-9)
+    if workdir.is_dir():
+        statistics = {"sources": key, "mean_joints": mean.tolist()}
+        path.write_text(json.dumps(statistics) + "\n")
+    return mean.astype(np.float32)
