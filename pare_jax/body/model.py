@@ -11,6 +11,7 @@ rows, and skinning is twelve of them, which is what CPUs, GPUs and TPUs are all 
 import dataclasses
 import functools
 import itertools
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -190,10 +191,13 @@ class PosedBody:
         body, batch = self.shaped.body, self.rotations.shape[:-3]
         coefficients = jnp.broadcast_to(self.shaped.betas, (*batch, NUM_BETAS))
         if body.blend_basis.shape[1] > NUM_BETAS:
-            features = (self.rotations[..., 1:, :, :] - jnp.eye(3)).reshape(*batch, -1)
+            features = self.rotations[..., 1:, :, :] - jnp.eye(3)
+            features = features.reshape(*batch, NUM_POSE_FEATURES)
             coefficients = jnp.concatenate([coefficients, features], -1)
-        coefficients = coefficients.reshape(-1, coefficients.shape[-1])
-        transforms = self.transforms.reshape(-1, NUM_JOINTS, 3, 4)
+        # Batch axes become one; its length is spelled out because it may be zero.
+        rows = math.prod(batch)
+        coefficients = coefficients.reshape(rows, coefficients.shape[-1])
+        transforms = self.transforms.reshape(rows, NUM_JOINTS, 3, 4)
         # One product for each coordinate and each entry of the blended transforms: sliced out of
         # a single large product, they would make the gradient pad and add large arrays.
         posed = [body.template[k] + _dot(coefficients, body.blend_basis[k]) for k in range(3)]
@@ -201,10 +205,10 @@ class PosedBody:
         def blended(row, column):
             return _dot(transforms[:, :, row, column], body.skin)
 
-        rows = [
+        coordinates = [
             sum((blended(i, k) * posed[k] for k in range(3)), start=blended(i, 3)) for i in range(3)
         ]
-        return jnp.stack(rows, axis=-1).reshape(*batch, body.num_vertices, 3)
+        return jnp.stack(coordinates, axis=-1).reshape(*batch, body.num_vertices, 3)
 
 
 def _rotate(

@@ -1,0 +1,147 @@
+"""The body that comes with the package: SMPL's frame, T-pose, symmetry and sizes."""
+
+import numpy as np
+import pytest
+
+from pare_jax.body.io import load_body_data
+from pare_jax.body.model import load_body_model
+from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.skeleton import MIRROR, PARENTS, joint_index
+from tests.body.small_bodies import random_pose, rotations_of
+
+REST = np.tile(np.eye(3), (24, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def free():
+    return load_body_data()
+
+
+@pytest.fixture(scope="module")
+def rest(free):
+    """Joints of adults of many shapes, by name."""
+    betas = np.clip(np.random.default_rng(0).normal(size=(200, 10)), -2.5, 2.5)
+    joints = vertices_and_joints(free, betas, np.tile(REST, (200, 1, 1, 1)))[1]
+    return lambda name: joints[:, joint_index(name)]
+
+
+def unit(v):
+    return v / np.linalg.norm(v, axis=-1, keepdims=True)
+
+
+def test_stands_in_the_t_pose_for_every_shape(rest):
+    for side, sign in (("left", 1), ("right", -1)):
+        for inner, outer in (("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand")):
+            arm = unit(rest(f"{side}_{outer}") - rest(f"{side}_{inner}"))
+            assert (arm @ [sign, 0, 0]).min() > np.cos(np.deg2rad(5))
+        for upper, lower in (("hip", "knee"), ("knee", "ankle")):
+            leg = unit(rest(f"{side}_{lower}") - rest(f"{side}_{upper}"))
+            assert (leg @ [0, -1, 0]).min() > np.cos(np.deg2rad(5))
+        toes = rest(f"{side}_foot") - rest(f"{side}_ankle")
+        assert toes[:, 2].min() > 0.08
+    assert unit(rest("head") - rest("pelvis"))[:, 1].min() > 0.98
+    assert np.abs(rest("pelvis")).max() < 0.003
+
+
+def test_is_as_large_as_people_are(free):
+    height = np.ptp(free.template[:, 1])
+    assert 1.65 < height < 1.75
+    tall = free.template + 2 * free.shape_basis[..., 0]
+    assert 1.80 < np.ptp(tall[:, 1]) < 2.0
+
+
+def test_is_symmetric(free):
+    flipped = free.template * [-1, 1, 1]
+    order = np.lexsort(np.round(free.template, 4).T)
+    assert np.abs(np.sort(flipped[:, 0]) - np.sort(free.template[:, 0])).max() < 1e-5
+    assert len(order) == len(free.template)
+    joints = free.joint_template
+    np.testing.assert_allclose(joints[list(MIRROR)] * [-1, 1, 1], joints, atol=1e-4)
+    basis = free.joint_basis
+    np.testing.assert_allclose(
+        basis[list(MIRROR)] * np.array([-1, 1, 1])[:, None], basis, atol=1e-3
+    )
+
+
+def test_has_smpls_format(free):
+    assert free.parents == PARENTS
+    np.testing.assert_allclose(free.weights.sum(1), 1, atol=1e-5)
+    assert (free.weights >= 0).all()
+    assert (free.weights > 0).sum(1).max() <= 4
+    np.testing.assert_allclose(free.joint_regressor.sum(1), 1, atol=1e-4)
+    assert not free.has_pose_basis
+    assert len(np.unique(free.faces)) == len(free.template)
+
+
+def test_faces_look_outward_and_close_the_surface(free):
+    for faces, points in (
+        (free.faces, free.template),
+        (free.extras["coarse_faces"], free.extras["coarse_template"]),
+    ):
+        a, b, c = (points[faces[:, i]].astype(np.float64) for i in range(3))
+        volume = (a * np.cross(b, c)).sum() / 6
+        assert 0.04 < volume < 0.11  # cubic metres: people weigh about their volume in tonnes
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+        assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
+
+
+def test_coarse_mesh_is_the_same_body(free):
+    rng = np.random.default_rng(1)
+    betas, _, rotations = random_pose(rng, 5, angle=0.4)
+    fine, joints = vertices_and_joints(free, betas, rotations)
+    coarse, same = vertices_and_joints(free, betas, rotations, coarse=True)
+    np.testing.assert_array_equal(joints, same)
+    from scipy.spatial import cKDTree
+
+    for one, other in zip(coarse, fine, strict=True):
+        distance, _ = cKDTree(other).query(one)
+        assert np.quantile(distance, 0.99) < 0.03
+
+
+def test_parts_and_regions_name_the_right_places(free):
+    names = list(free.extras["region_names"])
+    parts = free.extras["part_of_vertex"]
+    assert set(parts) == set(range(24))
+
+    def centre(name, prefix=""):
+        points = free.template if not prefix else free.extras["coarse_template"]
+        chosen = free.extras[f"{prefix}region_of_vertex"] == names.index(name)
+        assert chosen.any(), name
+        return points[chosen].mean(0)
+
+    for prefix in ("", "coarse_"):
+        assert centre("face", prefix)[2] > centre("scalp", prefix)[2] + 0.05
+        assert centre("eyes", prefix)[1] > centre("lips", prefix)[1] + 0.03
+        assert centre("brows", prefix)[1] > centre("eyes", prefix)[1]
+        assert centre("foot", prefix)[1] < centre("shin", prefix)[1] < centre("thigh", prefix)[1]
+        assert abs(centre("hand", prefix)[0]) < 0.01
+    for j in range(24):
+        gap = free.template[parts == j].mean(0) - free.joint_template[j]
+        assert np.linalg.norm(gap) < 0.25
+
+
+def test_bends_the_way_smpl_bends(free):
+    """The same rotations mean the same: elbows flex forward about y, knees back about x."""
+
+    def pose(name, *axis_angle):
+        angles = np.zeros((24, 3))
+        angles[joint_index(name)] = axis_angle
+        joints = vertices_and_joints(free, np.zeros(10), rotations_of(angles))[1]
+        return lambda other: joints[joint_index(other)]
+
+    at = pose("left_elbow", 0, -1.5, 0)
+    assert at("left_wrist")[2] > at("left_elbow")[2] + 0.2
+    at = pose("right_elbow", 0, 1.5, 0)
+    assert at("right_wrist")[2] > at("right_elbow")[2] + 0.2
+    at = pose("left_knee", 1.5, 0, 0)
+    assert at("left_ankle")[2] < at("left_knee")[2] - 0.3
+    at = pose("left_hip", -1.5, 0, 0)
+    assert at("left_knee")[2] > at("left_hip")[2] + 0.3
+
+
+def test_loads_as_the_default_model():
+    body = load_body_model()
+    assert body.name == "free_body"
+    assert body.weights.shape == (body.num_vertices, 24)
+    assert body.faces.shape[1] == 3
+    assert body.parents == PARENTS

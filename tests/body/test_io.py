@@ -1,0 +1,122 @@
+"""Reading body files: what is accepted, and that everything else is refused in one line."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pare_jax.body.io import load_body_data
+from pare_jax.errors import UserError
+from pare_jax.skeleton import PARENTS
+from tests.body import legacy_pickle_writer as legacy
+from tests.body.small_bodies import random_body_fields
+
+
+def save_npz(path, **changes):
+    fields = random_body_fields() | changes
+    np.savez(path, **{k: v for k, v in fields.items() if v is not None})
+    return path
+
+
+def refusal(path) -> str:
+    with pytest.raises(UserError) as caught:
+        load_body_data(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_npz_and_legacy_pickle_hold_the_same_body(tmp_path):
+    fields = random_body_fields(shapes=300)
+    np.savez(tmp_path / "body.npz", **fields)
+    (tmp_path / "body.pkl").write_bytes(legacy.smpl_file(fields))
+    one, other = load_body_data(tmp_path / "body.npz"), load_body_data(tmp_path / "body.pkl")
+    assert one.parents == PARENTS
+    assert one.shape_basis.shape == (60, 3, 10)
+    for name in ("template", "shape_basis", "pose_basis", "weights", "joint_regressor", "faces"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    np.testing.assert_allclose(one.joint_regressor, fields["J_regressor"], rtol=1e-6)
+    np.testing.assert_array_equal(one.faces, fields["f"])
+
+
+def test_joints_of_the_shape_come_from_the_regressor(tmp_path):
+    fields = random_body_fields()
+    data = load_body_data(save_npz(tmp_path / "body.npz"))
+    betas = np.linspace(-2, 2, 10)
+    wanted = fields["J_regressor"] @ (fields["v_template"] + fields["shapedirs"] @ betas)
+    np.testing.assert_allclose(data.joint_template + data.joint_basis @ betas, wanted, atol=1e-6)
+
+
+def test_missing_pose_correctives_cost_no_memory(tmp_path):
+    data = load_body_data(save_npz(tmp_path / "body.npz", posedirs=np.zeros((60, 3, 207), "i1")))
+    assert not data.has_pose_basis
+    assert data.pose_basis.shape == (60, 3, 207)
+    assert not any(data.pose_basis.strides)
+
+
+def test_hostile_pickle_is_refused_and_not_run(tmp_path):
+    touched = tmp_path / "touched"
+    for module, name in (("os", "system"), ("posix", "system"), ("__builtin__", "eval")):
+        path = tmp_path / "body.pkl"
+        command = f"touch {touched}" if name == "system" else f"open({str(touched)!r}, 'w')"
+        hostile = legacy.call(module, name, legacy.text(command))
+        path.write_bytes(legacy.smpl_file(random_body_fields(), extra=hostile))
+        assert f"{module}.{name}" in refusal(path)
+        assert not touched.exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 5000])
+def test_truncated_files(tmp_path, size):
+    (tmp_path / "body.pkl").write_bytes(legacy.smpl_file(random_body_fields())[:size])
+    refusal(tmp_path / "body.pkl")
+    whole = save_npz(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "body.npz").write_bytes(whole[:size])
+    refusal(tmp_path / "body.npz")
+
+
+def test_damaged_npz(tmp_path):
+    path = save_npz(tmp_path / "body.npz")
+    raw = bytearray(path.read_bytes())
+    raw[1000:1400] = bytes(400)
+    path.write_bytes(raw)
+    assert "not a readable .npz" in refusal(path)
+
+
+def test_missing_file_says_how_to_go_on(tmp_path):
+    message = refusal(tmp_path / "nothing.pkl")
+    assert "free body" in message
+
+
+def test_things_that_are_not_bodies(tmp_path):
+    (tmp_path / "text.pkl").write_text("hello, I am not a body at all")
+    refusal(tmp_path / "text.pkl")
+    (tmp_path / "list.pkl").write_bytes(legacy.legacy_pickle(b"](" + legacy.text("a") + b"e"))
+    assert "no named arrays" in refusal(tmp_path / "list.pkl")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    assert "no v_template" in refusal(tmp_path / "other.npz")
+    refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"weights": None}, "no weights"),
+        ({"weights": np.ones((60, 55))}, "weights has shape (60, 55), not (60, 24)"),
+        ({"posedirs": np.ones((60, 3, 9))}, "posedirs"),
+        ({"shapedirs": np.ones((60, 3, 4))}, "4 directions"),
+        ({"v_template": np.zeros((0, 3))}, "v_template"),
+        ({"v_template": np.full((60, 3), "a")}, "not numbers"),
+        ({"J_regressor": np.full((24, 60), np.nan)}, "NaN"),
+        ({"f": np.full((4, 3), 60)}, "vertices beyond 59"),
+        ({"kintree_table": np.zeros((2, 24), int)}, "joint tree"),
+    ],
+)
+def test_wrong_arrays(tmp_path, changes, complaint):
+    assert complaint in refusal(save_npz(tmp_path / "body.npz", **changes))
+
+
+def test_numpy_side_does_not_import_jax():
+    code = "import sys, pare_jax.body.io, pare_jax.body.numpy_body; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
