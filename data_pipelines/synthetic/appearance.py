@@ -5,6 +5,7 @@ T-pose (a sleeve ends where |x| passes some length), patterns are functions of i
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -83,12 +84,14 @@ def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
     low = int(tone)
     skin = _SKINS[low] + (tone - low) * (_SKINS[low + 1] - _SKINS[low])
     skin = np.clip(skin * rng.normal(1.0, 0.04, 3), 0, 1)
-    sleeve = rng.choice(
-        [shoulder - 0.02, 0.5 * (shoulder + elbow), elbow, wrist - 0.02], p=[0.1, 0.4, 0.1, 0.4]
+    sleeve = _pick(
+        rng,
+        (shoulder - 0.02, 0.5 * (shoulder + elbow), elbow, wrist - 0.02),
+        (0.1, 0.4, 0.1, 0.4),
     )
     knee, ankle = at["left_knee"][1], at["left_ankle"][1]
-    leg_length = rng.choice(
-        [ankle - 0.02, 0.5 * (knee + ankle), knee, 0.5 * knee], p=[0.6, 0.08, 0.16, 0.16]
+    leg_length = _pick(
+        rng, (ankle - 0.02, 0.5 * (knee + ankle), knee, 0.5 * knee), (0.6, 0.08, 0.16, 0.16)
     )
     top, bottom = _sample_cloth(rng), _sample_cloth(rng, busy=0.35)
     hem = rng.uniform(-0.13, 0.1)
@@ -97,9 +100,7 @@ def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
     head = at["head"][1]
     return Appearance(
         skin=skin,
-        hair=np.clip(
-            _HAIRS[rng.choice(len(_HAIRS), p=_HAIR_WEIGHTS)] * rng.normal(1, 0.12, 3), 0, 1
-        ),
+        hair=np.clip(_pick(rng, _HAIRS, _HAIR_WEIGHTS) * rng.normal(1, 0.12, 3), 0, 1),
         lips=skin * [0.85, 0.55, 0.55],
         iris=np.array([0.12, 0.1, 0.1]) + rng.uniform(0, 0.15, 3),
         shoes=_colour(rng) * rng.uniform(0.3, 1.0),
@@ -109,9 +110,9 @@ def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
         neckline=at["neck"][1] - rng.uniform(-0.02, 0.06),
         hem=hem,
         leg_length=float(leg_length + rng.normal(0, 0.02)),
-        shoe_top=ankle + rng.choice([-0.03, 0.0, 0.08]),
+        shoe_top=ankle + _pick(rng, (-0.03, 0.0, 0.08), (0.3, 0.4, 0.3)),
         open_jacket=rng.uniform(0.02, 0.07) if rng.random() < 0.2 else 0.0,
-        hair_length=head + rng.choice([0.05, -0.02, -0.12], p=[0.5, 0.25, 0.25]),
+        hair_length=head + _pick(rng, (0.05, -0.02, -0.12), (0.5, 0.25, 0.25)),
         beard=bool(rng.random() < 0.15),
         bald=bool(rng.random() < 0.07),
         looseness=rng.uniform(0.002, 0.018),
@@ -227,6 +228,16 @@ def _dress(colours, cloth: Cloth, where: np.ndarray, rest: np.ndarray) -> None:
     else:  # a print on the chest
         second = (z > 0.05) & (np.abs(x) < 1.2 * cloth.period) & (np.abs(y - 0.33) < cloth.period)
     colours[where] = np.where(second[:, None], cloth.second, cloth.colour)
+
+
+def _pick(rng: np.random.Generator, values: Sequence, weights: Sequence[float]):
+    """One of the values; weights sum to 1. Much faster than Generator.choice for a few."""
+    rest = rng.random()
+    for value, weight in zip(values, weights, strict=True):
+        rest -= weight
+        if rest < 0:
+            return value
+    return values[-1]
 
 
 def _sample_cloth(rng: np.random.Generator, busy: float = 1.0) -> Cloth:

@@ -18,7 +18,7 @@ _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
 _PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph
 _MEAN_STATURE = 1.7
 _NEAREST = 2.0  # metres
-_ROOM = 1.5  # mean distance from a person to the photograph's edge, in lengths of the person's box
+_ROOM = 3.0  # mean distance from a person to the photograph's edge, in lengths of the person's box
 _LEAST_JOINTS = 8  # that the photograph's edges leave inside
 _HEAD = joint_index("head")
 
@@ -68,16 +68,18 @@ class Crop:
         shift = self.corner - self.photo[:2]
         return np.array([[1 / self.scale, 0, shift[0]], [0, 1 / self.scale, shift[1]]])
 
-    def inside(self, points: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-        """Tell which points of the crop lie in both the crop and the photograph."""
-        low, high = self.photo_edges()
+    def shows(self, points: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
+        """Tell which points of the crop's plane lie in both the crop and the photograph."""
+        low, high = self.points(self.photo.reshape(2, 2))
         good = (points >= np.maximum(low, 0)) & (points < np.minimum(high, self.size))
         return good.all(axis=1)
 
-    def photo_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the photograph's top-left and bottom-right corners in the crop's pixels."""
+    def on_photo(self, side: int) -> Bool[np.ndarray, "side side"]:
+        """Tell which pixels of the crop, drawn with this side, have their centre on the photo."""
+        centres = (np.arange(side) + 0.5)[:, None] * (self.size / side)
         low, high = self.points(self.photo.reshape(2, 2))
-        return low, high
+        good = (centres >= low) & (centres < high)
+        return good[:, 1][:, None] & good[:, 0][None]
 
     @property
     def box_side(self) -> float:
@@ -115,13 +117,13 @@ def frame_person(
         surface: projected vertices, in the same pixels.
 
     Returns:
-        The crop around the tight box of the joints, as far as they are on the photograph.
+        The crop around the tight box of the surface, as far as it is on the photograph: the box
+        a detector, or a person who draws it by hand, would give.
     """
-    low, high = joints.min(0), joints.max(0)
+    low, high = surface.min(0), surface.max(0)
     side = (high - low).max()
-    surface_low, surface_high = surface.min(0), surface.max(0)
     room = rng.exponential(_ROOM, 4) * side + 1.0
-    photo = np.concatenate([surface_low - room[:2], surface_high + room[2:]])
+    photo = np.concatenate([low - room[:2], high + room[2:]])
     if rng.random() < settings.truncation:
         cut = _cut_off(rng, settings.truncation_depth, photo, low, high)
         inside = (joints > cut[:2]).all(1) & (joints < cut[2:]).all(1)

@@ -8,7 +8,6 @@ inside only when its middle line comes closer than about half its own thickness.
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.synthetic.meshes import forward_kinematics
 from pare_jax.skeleton import joint_index
 
 _TRUNK_LENGTH = 0.513  # pelvis to neck on the template, metres
@@ -40,24 +39,29 @@ _FOREARM = np.array([0.0, 0.35, 0.7, 1.0])
 _HAND = np.array([0.6, 1.2, 1.7])
 
 
+def body_size(rest_joints: Float[np.ndarray, "24 3"]) -> float:
+    """Return the trunk's length over the mean body's, from the joints in the T-pose."""
+    return float((rest_joints[joint_index("neck"), 1] - rest_joints[0, 1]) / _TRUNK_LENGTH)
+
+
 def collisions(
-    rest_joints: Float[np.ndarray, "24 3"],
-    rotations: Float[np.ndarray, "24 3 3"],
+    turns: Float[np.ndarray, "24 3 3"],
+    joints: Float[np.ndarray, "24 3"],
+    size: float,
     girth: float = 1.0,
 ) -> tuple[np.ndarray, bool]:
     """Tell which limbs pass through the body.
 
     Args:
-        rest_joints: the person's joints in the T-pose.
-        rotations: relative to the parent.
+        turns: global rotation of each joint's part.
+        joints: the posed joints, in the same frame.
+        size: the person's size over the mean body's, see `body_size`.
         girth: the trunk's width over the mean body's.
 
     Returns:
         For the left and the right arm, whether it is inside the head, the trunk, a leg or the other
         arm; and whether the legs are inside each other or the trunk.
     """
-    size = (rest_joints[joint_index("neck"), 1] - rest_joints[0, 1]) / _TRUNK_LENGTH
-    turns, joints = forward_kinematics(rest_joints, rotations)
     arms = np.stack([_arm_points(joints[chain]) for chain in _ARM_JOINTS])
     head = joints[_HEAD] + turns[_HEAD] @ _HEAD_CENTRE * size
     upper_arms = 0.5 * (joints[_ARM_JOINTS[:, 0]] + joints[_ARM_JOINTS[:, 1]])

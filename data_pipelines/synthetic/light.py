@@ -8,6 +8,8 @@ from jaxtyping import Float, UInt8
 
 from data_pipelines.synthetic.settings import SyntheticSettings
 
+_LEAST_BLUR = 0.25  # standard deviation in pixels below which blurring changes nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class Light:
@@ -25,17 +27,17 @@ class Light:
 
     def shine(self, normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
         """Return how bright a white surface with these normals (camera frame) is."""
-        from_above = 0.8 - 0.2 * normals[:, 1:2]
-        facing = np.maximum(normals @ self.direction.astype(np.float32), 0.0)[:, None]
-        lit = from_above * self.around.astype(np.float32) + facing * self.lamp.astype(np.float32)
-        return lit.astype(np.float32)
+        from_above = 0.8 - 0.2 * normals[:, 1]
+        facing = np.maximum(normals @ self.direction.astype(np.float32), 0.0)
+        both = np.stack([from_above, facing], axis=1)
+        return both @ np.stack([self.around, self.lamp]).astype(np.float32)
 
 
 def sample_light(rng: np.random.Generator, settings: SyntheticSettings) -> Light:
     """Draw a light, mostly from above and in front."""
     strength = settings.light * rng.uniform(0.4, 1.0)
     direction = np.array([rng.normal(0, 0.8), -rng.uniform(0.1, 1.2), rng.normal(-0.7, 0.5)])
-    brightness = rng.uniform(0.8, 1.15)
+    brightness = rng.uniform(0.95, 1.3)
     tint = rng.normal(0, 0.05, (2, 3))
     return Light(
         around=brightness * (1.0 - 0.75 * strength) * (1 + tint[0]),
@@ -45,34 +47,34 @@ def sample_light(rng: np.random.Generator, settings: SyntheticSettings) -> Light
 
 
 def degrade(
-    rng: np.random.Generator, settings: SyntheticSettings, picture: Float[np.ndarray, "size size 3"]
+    rng: np.random.Generator, settings: SyntheticSettings, picture: UInt8[np.ndarray, "size size 3"]
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Do to a clean picture what lenses, sensors and files do.
 
     Args:
         rng: the example's random numbers.
         settings: `degradation` says how much.
-        picture: sRGB, 0 to 255.
+        picture: sRGB.
 
     Returns:
         The picture as it would be found.
     """
     amount = settings.degradation
     size = len(picture)
-    gain = 1 + amount * rng.normal(0, 0.15) + amount * rng.normal(0, 0.08, 3)
+    gain = 1 + amount * (rng.normal(0, 0.15) + rng.normal(0, 0.08, 3))
     offset = amount * rng.normal(0, 15)
     sigma = amount * rng.uniform(0, 1.5) * max(size / 192, 0.5)
     noise = amount * rng.uniform(0, 14)
     quality = round(95 - amount * rng.uniform(0, 75))
-    if sigma > 0.25:
+    if sigma > _LEAST_BLUR:
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)
-    picture = picture * gain.astype(np.float32) + np.float32(offset)
-    grain = np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size, 1)
-    picture += (grain.astype(np.float32) - 127.5) * np.float32(
-        noise / 73.6
-    )  # uniform, unit variance
-    result = np.clip(picture, 0, 255).astype(np.uint8)
-    if quality < 90 and rng.random() < 0.5:
-        _, file = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        result = cv2.imdecode(file, cv2.IMREAD_COLOR)
-    return result
+    levels = np.arange(256.0)[:, None]
+    picture = cv2.LUT(picture, np.clip(levels * gain + offset, 0, 255).astype(np.uint8)[None])
+    # Random bytes, uniform, to grey noise of that deviation about 128.
+    spread = np.clip((levels - 127.5) * noise / 73.6 + 128, 0, 255).astype(np.uint8)
+    grain = cv2.LUT(np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size), spread)
+    picture = cv2.addWeighted(picture, 1.0, cv2.merge([grain] * 3), 1.0, -128.0)
+    if rng.random() < 0.5:
+        _, file = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        picture = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    return picture

@@ -18,14 +18,16 @@ class PosedMesh:
     """A person's surface in the camera frame.
 
     Attributes:
-        vertices: metres, camera frame.
-        normals: unit length up to the skinning's blend.
+        vertices: metres, camera frame; its columns are contiguous.
+        normals: unit length up to the skinning's blend; its columns are contiguous.
         joints: metres, camera frame.
+        turns: global rotation of each joint's part.
     """
 
     vertices: Float[np.ndarray, "vertices 3"]
     normals: Float[np.ndarray, "vertices 3"]
     joints: Float[np.ndarray, "24 3"]
+    turns: Float[np.ndarray, "24 3 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,9 @@ class BodyMesh:
 
     Attributes:
         template: mean shape in the T-pose, metres.
-        shape_basis: how the shape coefficients move it, a column a coefficient.
-        normals: of the template.
-        weights: skinning weights.
+        shape_basis: how the shape coefficients move it: x of all vertices, then y, then z.
+        normals: of the template, a column a vertex.
+        weights: skinning weights, a column a vertex.
         faces: vertex numbers.
         part_of_face: the joint each face moves with.
         region_of_face: index into `regions`.
@@ -50,9 +52,9 @@ class BodyMesh:
     """
 
     template: Float[np.ndarray, "vertices 3"]
-    shape_basis: Float[np.ndarray, "vertices3 10"]
-    normals: Float[np.ndarray, "vertices 3"]
-    weights: Float[np.ndarray, "vertices 24"]
+    shape_basis: Float[np.ndarray, "3vertices 10"]
+    normals: Float[np.ndarray, "3 vertices"]
+    weights: Float[np.ndarray, "24 vertices"]
     faces: Int[np.ndarray, "faces 3"]
     part_of_face: UInt8[np.ndarray, " faces"]
     region_of_face: UInt8[np.ndarray, " faces"]
@@ -90,20 +92,21 @@ class BodyMesh:
         Returns:
             The surface and the joints.
         """
-        shaped = (self.shape_basis @ betas.astype(np.float32)).reshape(-1, 3)
-        shaped += self.template
-        shaped += thickness[:, None] * self.normals
+        shaped = (self.shape_basis @ betas.astype(np.float32)).reshape(3, -1)
+        shaped += self.template.T
+        shaped += thickness * self.normals
         rest = self.rest_joints(betas)
         turns, joints = forward_kinematics(rest, rotations)
         joints += translation - joints[0]
-        transforms = np.empty((NUM_JOINTS, 12), np.float32)
-        transforms[:, :9] = turns.reshape(NUM_JOINTS, 9)
-        transforms[:, 9:] = joints - np.einsum("jab,jb->ja", turns, rest)
-        blended = self.weights @ transforms
+        transforms = np.empty((4, 3, NUM_JOINTS), np.float32)  # columns of the 3x4 matrices
+        transforms[:3] = turns.transpose(2, 1, 0)
+        transforms[3] = (joints - np.einsum("jab,jb->ja", turns, rest)).T
+        blended = (transforms.reshape(12, NUM_JOINTS) @ self.weights).reshape(4, 3, -1)
         return PosedMesh(
-            vertices=_apply(blended, shaped) + blended[:, 9:],
-            normals=_apply(blended, self.normals),
+            vertices=(_turn(blended, shaped) + blended[3]).T,
+            normals=_turn(blended, self.normals).T,
             joints=joints,
+            turns=turns,
         )
 
 
@@ -119,15 +122,26 @@ def forward_kinematics(
     Returns:
         Rotations into the root's frame's surroundings, and joint positions there.
     """
-    turns = np.empty((NUM_JOINTS, 3, 3))
-    joints = np.empty((NUM_JOINTS, 3))
-    turns[0], joints[0] = rotations[0], rest_joints[0]
-    for joint in range(1, NUM_JOINTS):
-        parent = PARENTS[joint]
-        turns[joint] = turns[parent] @ rotations[joint]
-        bone = rest_joints[joint] - rest_joints[parent]
-        joints[joint] = joints[parent] + turns[parent] @ bone
+    turns = np.array(rotations, np.float64)
+    joints = rest_joints - rest_joints[_PARENTS]
+    joints[0] = rest_joints[0]
+    for level, parents in _LEVELS:
+        joints[level] = joints[parents] + np.einsum("jab,jb->ja", turns[parents], joints[level])
+        turns[level] = turns[parents] @ turns[level]
     return turns, joints
+
+
+def _tree_levels() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Joints at the same distance from the root, and their parents."""
+    depth = [0]
+    for parent in PARENTS[1:]:
+        depth.append(depth[parent] + 1)
+    levels = (np.flatnonzero(np.equal(depth, d)) for d in range(1, max(depth) + 1))
+    return [(level, np.array(PARENTS)[level]) for level in levels]
+
+
+_LEVELS = _tree_levels()
+_PARENTS = np.maximum(PARENTS, 0)
 
 
 @functools.cache
@@ -150,9 +164,11 @@ def load_mesh(kind: str) -> BodyMesh:
     )
     return BodyMesh(
         template=template,
-        shape_basis=np.ascontiguousarray(shape_basis, dtype=np.float32).reshape(-1, 10),
-        normals=vertex_normals(template, faces).astype(np.float32),
-        weights=np.ascontiguousarray(weights, dtype=np.float32),
+        shape_basis=np.ascontiguousarray(shape_basis.transpose(1, 0, 2), np.float32).reshape(
+            -1, 10
+        ),
+        normals=np.ascontiguousarray(vertex_normals(template, faces).T, dtype=np.float32),
+        weights=np.ascontiguousarray(weights.T, dtype=np.float32),
         faces=faces.astype(np.int32),
         part_of_face=_majority(np.asarray(extras[f"{prefix}part_of_vertex"]), faces),
         region_of_face=_majority(region, faces),
@@ -166,11 +182,11 @@ def load_mesh(kind: str) -> BodyMesh:
     )
 
 
-def _apply(blended: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Multiply each point by the 3x3 matrix in its row of `blended`."""
-    result = blended[:, 0:9:3] * points[:, :1]
-    result += blended[:, 1:9:3] * points[:, 1:2]
-    result += blended[:, 2:9:3] * points[:, 2:]
+def _turn(blended: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Multiply each column of `points` by its own 3x3 matrix, whose columns `blended` holds."""
+    result = blended[0] * points[0]
+    result += blended[1] * points[1]
+    result += blended[2] * points[2]
     return result
 
 

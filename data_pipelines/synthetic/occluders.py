@@ -30,6 +30,11 @@ class Occluder:
     cover: UInt8[np.ndarray, "size size"]
     hidden: float
 
+    def over(self, picture: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "size size 3"]:
+        """Return the picture with the thing in front."""
+        share = self.cover.astype(np.float32) / 255
+        return cv2.blendLinear(self.colours, picture, share, 1 - share)
+
 
 def place_occluder(
     rng: np.random.Generator,

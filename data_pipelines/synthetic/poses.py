@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from data_pipelines.synthetic import angles as anatomy
 from data_pipelines.synthetic.actions import ACTIONS, sit
-from data_pipelines.synthetic.collisions import collisions
+from data_pipelines.synthetic.collisions import body_size, collisions
 from data_pipelines.synthetic.meshes import forward_kinematics
 from pare_jax.skeleton import joint_index
 
@@ -57,6 +57,7 @@ _ARM_RAISE = [anatomy.index(f"{side}_arm_raise") for side in ("left", "right")]
 _HIP_ABDUCT = [anatomy.index(f"{side}_hip_abduct") for side in ("left", "right")]
 
 _TRIES = 6
+_SPREADS = 4
 _LEAN_STEPS = 3
 _SUPPORT_SOFTNESS = 0.2  # metres above the lowest point at which a foot bears little weight
 
@@ -83,19 +84,19 @@ def sample_pose(
     action = _ACTION_LIST[int(np.searchsorted(_ACTION_WEIGHTS, rng.random()))]
     for _ in range(_TRIES):
         angles = _sample_action(rng, action) if is_action else _sample_range(rng)
-        rotations, free = _settle(angles, rest_joints, girth)
+        rotations, joints, free = _settle(angles, rest_joints, girth)
         if free:
             break
     else:  # half way to the relaxed stance, then all the way, always ends without collision
         for share in (0.5, 1.0):
             eased = (1 - share) * angles + share * _RELAXED_ANGLES
-            rotations, free = _settle(eased, rest_joints, girth)
+            rotations, joints, free = _settle(eased, rest_joints, girth)
             if free:
                 break
     sitting = is_action and action is sit
     lean = np.deg2rad(rng.normal(-5.0 if sitting else 0.0, 5.0 if sitting else 2.5))
     if not sitting:
-        lean += _balance(rest_joints, rotations)
+        lean += _balance(joints)
     side = np.deg2rad(rng.normal(0.0, 2.0))
     rotations[0] = anatomy.about_z(side) @ anatomy.about_x(lean)
     return rotations
@@ -117,25 +118,31 @@ def _sample_range(rng: np.random.Generator) -> np.ndarray:
     return rng.triangular(low, np.clip(_RELAXED_ANGLES, low, high), high)
 
 
-def _settle(angles: np.ndarray, rest_joints: np.ndarray, girth: float) -> tuple[np.ndarray, bool]:
-    """Rotations of the angles, arms and legs spread a little where they touch the body."""
+def _settle(
+    angles: np.ndarray, rest_joints: np.ndarray, girth: float
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Rotations of the angles, arms and legs spread a little where they touch the body.
+
+    Returns the rotations, the posed joints and whether nothing touches any more.
+    """
     angles = angles.copy()
-    for _ in range(4):
+    size = body_size(rest_joints)
+    for _ in range(_SPREADS):
         rotations = anatomy.rotations(angles)
-        arms, legs = collisions(rest_joints, rotations, girth)
+        turns, joints = forward_kinematics(rest_joints, rotations)
+        arms, legs = collisions(turns, joints, size, girth)
         if not arms.any() and not legs:
-            return rotations, True
+            return rotations, joints, True
         for side in np.flatnonzero(arms):
             angles[_ARM_RAISE[side]] += 6.0
         if legs:
             angles[_HIP_ABDUCT] += 5.0
         angles = anatomy.clip(angles)
-    return rotations, False
+    return rotations, joints, False
 
 
-def _balance(rest_joints: np.ndarray, rotations: np.ndarray) -> float:
+def _balance(joints: np.ndarray) -> float:
     """The forward lean that brings the trunk over the lowest of feet and knees."""
-    _, joints = forward_kinematics(rest_joints, rotations)
     mass = joints[_MASS_JOINTS].mean(0)
     support = joints[_SUPPORT_JOINTS]
     lean = 0.0

@@ -10,7 +10,7 @@ _KINDS = ("plain", "gradient", "noise", "noise", "stripes", "checks")
 def random_colour(rng: np.random.Generator) -> np.ndarray:
     """Draw a colour, grey more often than vivid; sRGB in [0, 255]."""
     grey = rng.uniform(10, 245)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.uniform(0, 60), 0, 255)
+    return np.clip(grey + rng.normal(0, 1, 3) * rng.uniform(0, 45), 0, 255)
 
 
 def random_texture(
@@ -33,17 +33,23 @@ def random_texture(
         return np.full((height, width, 3), first, np.uint8)
     if kind == "noise":
         return value_noise(rng, height, width, first, second)
-    corners = rng.uniform(0, 1, (2, 2, 1)).astype(np.float32)
     if kind == "gradient":
+        corners = rng.uniform(0, 1, (2, 2, 1))
         return _grow((first + corners * (second - first)).astype(np.uint8), height, width)
-    turn = rng.uniform(0, np.pi)
-    period = rng.uniform(0.03, 0.2) * max(height, width)
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    along = (np.cos(turn) * x + np.sin(turn) * y) / period
-    mask = np.mod(along, 1.0) < rng.uniform(0.2, 0.6)
+    # Stripes and checks: the phase of a turned wave in 1/256 of its period, which wraps by itself.
+    turn, frequency = rng.uniform(0, np.pi), 256 / (rng.uniform(0.03, 0.2) * max(height, width))
+    x, y = np.arange(width) * frequency, np.arange(height)[:, None] * frequency
+    cosine, sine = np.cos(turn), np.sin(turn)
+    is_first = _wrap(cosine * x) + _wrap(sine * y) < np.uint8(rng.uniform(50, 150))
     if kind == "checks":
-        mask ^= np.mod((np.cos(turn) * y - np.sin(turn) * x) / period, 1.0) < 0.5
-    return np.where(mask[..., None], first, second).astype(np.uint8)
+        is_first ^= _wrap(cosine * y) + _wrap(-sine * x) < np.uint8(128)
+    colours = np.zeros((1, 256, 3), np.uint8)
+    colours[0, :2] = second, first
+    return cv2.LUT(cv2.merge([is_first.view(np.uint8)] * 3), colours)
+
+
+def _wrap(phase: np.ndarray) -> np.ndarray:
+    return phase.astype(np.int64).astype(np.uint8)
 
 
 def value_noise(
@@ -51,12 +57,10 @@ def value_noise(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Blend two colours by smooth noise with two scales (foliage, stone, crowds out of focus)."""
     coarse, fine = rng.integers(2, 8), rng.integers(8, 32)
-    low = rng.random((coarse, coarse, 1), dtype=np.float32)
-    high = rng.random((fine, fine, 3), dtype=np.float32)
-    base = (first + low * (second - first)).astype(np.float32)
-    detail = (high - 0.5) * rng.uniform(20, 120)
-    picture = _grow(np.clip(base, 0, 255).astype(np.uint8), height, width)
-    detail = _grow(np.clip(detail + 128, 0, 255).astype(np.uint8), height, width)
+    low = rng.random((coarse, coarse, 1))
+    high = rng.random((fine, fine, 1)) - 0.5 + 0.25 * (rng.random((fine, fine, 3)) - 0.5)
+    picture = _grow((first + low * (second - first)).astype(np.uint8), height, width)
+    detail = _grow((high * rng.uniform(20, 120) + 128).astype(np.uint8), height, width)
     return cv2.addWeighted(picture, 1.0, detail, 1.0, -128.0)
 
 

@@ -62,8 +62,16 @@ class FaceBuffer:
 
     def depth(self) -> Float[np.ndarray, "height width"]:
         """Return the depth of the front-most surface in metres, infinity where there is none."""
-        inverse = 1.0 / self.near - self._inverse_depth * (1.0 / self.near - 1.0 / self.far)
-        return np.where(self._inverse_depth < 1.0, 1.0 / inverse, np.inf).astype(np.float32)
+        rows, columns = np.indices(self.size, sparse=True)
+        return self.depth_at(rows, columns).astype(np.float32)
+
+    def depth_at(
+        self, rows: Int[np.ndarray, "*n"], columns: Int[np.ndarray, "*n"]
+    ) -> Float[np.ndarray, "*n"]:
+        """Return `depth()` at some pixels only."""
+        stored = self._inverse_depth[rows, columns].astype(np.float64)
+        inverse = 1.0 / self.near - stored * (1.0 / self.near - 1.0 / self.far)
+        return np.where(stored < 1.0, 1.0 / inverse, np.inf)
 
 
 def new_buffer(height: int, width: int, near: float = 0.1, far: float = 100.0) -> FaceBuffer:
@@ -160,24 +168,25 @@ def interpolate(
     Returns:
         The values at each pixel's centre.
     """
-    corner = faces[face]
-    a, b, c = points[corner[:, 0]], points[corner[:, 1]], points[corner[:, 2]]
-    x, y = columns + 0.5 - c[:, 0], rows + 0.5 - c[:, 1]
-    ac, bc = a - c, b - c
-    area = ac[:, 0] * bc[:, 1] - ac[:, 1] * bc[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first = (x * bc[:, 1] - y * bc[:, 0]) / area
-        second = (y * ac[:, 0] - x * ac[:, 1]) / area
-    # The far corner's share absorbs rounding; slivers without area fall back on their third corner.
-    first = np.clip(np.nan_to_num(first), 0.0, 1.0)
-    second = np.clip(np.nan_to_num(second), 0.0, 1.0 - first)
-    shares = np.stack([first, second, 1.0 - first - second], axis=1)
-    shares /= np.stack([a[:, 2], b[:, 2], c[:, 2]], axis=1)
-    shares /= shares.sum(axis=1, keepdims=True)
-    shares = shares.astype(values.dtype, copy=False)
-    result = shares[:, :1] * values[corner[:, 0]]
-    result += shares[:, 1:2] * values[corner[:, 1]]
-    result += shares[:, 2:] * values[corner[:, 2]]
+    first, second, third = np.ascontiguousarray(faces[face].T)
+    x, y, depth = np.ascontiguousarray(points.T, dtype=np.float32)
+    cx, cy = x[third], y[third]
+    px = columns.astype(np.float32) + np.float32(0.5) - cx
+    py = rows.astype(np.float32) + np.float32(0.5) - cy
+    acx, acy = x[first] - cx, y[first] - cy
+    bcx, bcy = x[second] - cx, y[second] - cy
+    area = acx * bcy - acy * bcx
+    area[area == 0] = np.inf  # slivers without area fall back on their third corner
+    # Rounding may lead a hair outside the face: the third corner's share absorbs it.
+    a = np.clip((px * bcy - py * bcx) / area, 0, 1)
+    b = np.clip((py * acx - px * acy) / area, 0, 1 - a)
+    a, b, c = a / depth[first], b / depth[second], (1 - a - b) / depth[third]
+    total = a + b + c
+    values = np.asarray(values)
+    kind = np.result_type(values.dtype, np.float32)
+    result = values[first] * (a / total).astype(kind)[:, None]
+    result += values[second] * (b / total).astype(kind)[:, None]
+    result += values[third] * (c / total).astype(kind)[:, None]
     return result
 
 

@@ -1,0 +1,105 @@
+"""Draw 64 synthetic people with their labels on one sheet.
+
+    python scripts/draw_contact_sheet.py --output=docs/images/synthetic_sheet.jpg
+    python scripts/draw_contact_sheet.py --output=sheet.png --split=test_occluded \
+        --set image_size=256 --set mesh=full
+
+Every person is shown twice: the stored crop with the nominal network crop framed, and the same
+dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
+side orange, the middle white; filled joints are visible, hollow ones hidden.
+"""
+
+import argparse
+import colorsys
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_pipelines.example import CROP_MARGIN
+from data_pipelines.prepare import read_settings
+from data_pipelines.synthetic.generate import generate_example
+from pare_jax.errors import UserError
+from pare_jax.skeleton import JOINT_NAMES, NUM_PART_LABELS, PARENTS
+
+_COLUMNS = 8
+_LEFT, _RIGHT, _MIDDLE = (80, 150, 255), (255, 140, 40), (255, 255, 255)
+_SHIFT = 4
+
+
+def _palette() -> np.ndarray:
+    """A colour a part label: hues far apart for neighbouring numbers; black for the background."""
+    hues = np.arange(NUM_PART_LABELS) * 0.381966
+    colours = np.array([colorsys.hsv_to_rgb(hue % 1.0, 0.75, 1.0) for hue in hues]) * 255
+    colours[0] = 0
+    return colours
+
+
+def _side_colour(joint: int) -> tuple[int, int, int]:
+    name = JOINT_NAMES[joint]
+    return _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
+
+
+def draw_cell(example: dict, side: int) -> np.ndarray:
+    """Draw one example as two squares beside each other, RGB."""
+    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
+    labels = cv2.imdecode(np.frombuffer(example["part_labels"], np.uint8), cv2.IMREAD_UNCHANGED)
+    scale = side / len(image)
+    plain = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
+    tint = _palette()[cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)]
+    dim = 0.45 * plain
+    marked = np.where(tint.any(-1, keepdims=True), 0.35 * plain + 0.55 * tint, dim).astype(np.uint8)
+
+    def fixed(point) -> tuple[int, int]:  # OpenCV counts from the first pixel's centre
+        x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
+        return int(x), int(y)
+
+    joints = example["joints_2d"]
+    for joint, parent in enumerate(PARENTS):
+        if parent >= 0:
+            ends = fixed(joints[parent]), fixed(joints[joint])
+            cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
+    for joint, seen in enumerate(example["visible"]):
+        radius, thickness = (40, -1) if seen else (48, 1)
+        centre, colour = fixed(joints[joint]), _side_colour(joint)
+        cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    margin = side * (0.5 - 0.5 / CROP_MARGIN)
+    corners = [(round(v), round(v)) for v in (margin, side - margin)]
+    cv2.rectangle(plain, *corners, (255, 255, 255), 1)
+    return np.hstack([plain, marked])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--start", type=int, default=0, help="index of the first person")
+    parser.add_argument("--count", type=int, default=64)
+    parser.add_argument("--side", type=int, default=128, help="side of a square on the sheet")
+    parser.add_argument("--config", help="take data.synthetic from this config file")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    flags = parser.parse_args()
+    try:
+        settings = read_settings(flags.config, flags.set)
+        cells = [
+            draw_cell(generate_example(settings, flags.split, flags.start + i), flags.side)
+            for i in range(flags.count)
+        ]
+    except UserError as error:
+        print(f"draw_contact_sheet: {error}", file=sys.stderr)
+        return 2
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % _COLUMNS)
+    rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
+    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    flags.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(flags.output), sheet, [cv2.IMWRITE_JPEG_QUALITY, 85]):
+        print(f"draw_contact_sheet: cannot write {flags.output}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
