@@ -10,7 +10,10 @@ Batch k is a function of (seed, k): a stream entered at `start_step` k gives the
 that ran up to k, and the number of threads changes nothing.
 """
 
+import atexit
 import os
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
@@ -241,14 +244,39 @@ def _run(
     stop = np.iinfo(np.int64).max if steps is None else start + steps
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(in_graph, num_parallel_calls=threads, deterministic=True)
-    dataset = dataset.prefetch(_BATCHES_AHEAD)
-    return _unwrap_errors(dataset, failures)
+    return _Stream(dataset.prefetch(_BATCHES_AHEAD), failures)
 
 
-def _unwrap_errors(dataset: tf.data.Dataset, failures: list[Exception]) -> Iterator[Batch]:
-    """Yield numpy batches; raise what `make_batch` raised instead of TensorFlow's account."""
-    try:
-        for batch in dataset.as_numpy_iterator():
-            yield cast(Batch, batch)
-    except tf.errors.OpError as error:
-        raise (failures[0] if failures else error) from None
+class _Stream:
+    """The batches of a dataset as numpy arrays; can be closed."""
+
+    def __init__(self, dataset: tf.data.Dataset, failures: list[Exception]):
+        self._batches = dataset.as_numpy_iterator()
+        self._failures = failures
+        _streams.add(self)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            return cast(Batch, next(self._batches))
+        except tf.errors.OpError as error:
+            # What went wrong in `make_batch` says more than TensorFlow's account of it.
+            raise (self._failures[0] if self._failures else error) from None
+
+    def close(self) -> None:
+        """End the stream. Waits for the batches being made, after which no thread is left."""
+        self._batches = iter(())
+
+
+_streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    # tf.data's threads run Python: one that still does while the interpreter ends aborts or hangs
+    # the process. An exception that ended the program may hold on to a stream by its traceback.
+    sys.last_exc = sys.last_value = sys.last_traceback = None
+    for stream in tuple(_streams):
+        stream.close()
