@@ -64,8 +64,7 @@ class Predictor:
         """
         self.body = body
         self.image_size = image_size
-        graphdef, self._params, self._batch_stats = nnx.split(module, nnx.Param, ...)
-        self._answer = jax.jit(functools.partial(_answer, graphdef=graphdef))
+        self._graphdef, self._params, self._batch_stats = nnx.split(module, nnx.Param, ...)
 
     @property
     def faces(self) -> np.ndarray:
@@ -102,7 +101,9 @@ class Predictor:
         inputs = np.zeros((padded, self.image_size, self.image_size, 3), np.uint8)
         for row, (centre, side) in zip(inputs, crops, strict=False):
             row[:] = cut_crop(image, centre, side, self.image_size)
-        answers = self._answer(self._params, self._batch_stats, self.body, inputs)
+        answers = _answer(
+            self._params, self._batch_stats, self.body, inputs, graphdef=self._graphdef
+        )
         answers = {name: np.asarray(value) for name, value in answers.items() if value is not None}
         return [
             _person({name: value[index] for name, value in answers.items()}, boxes[index], *crop)
@@ -127,6 +128,7 @@ def load_predictor(checkpoint_or_workdir: str | Path, weights: str = "auto") -> 
     return Predictor(module, load_body_model(config.body_model or None), config.image_size)
 
 
+@functools.partial(jax.jit, static_argnames="graphdef")
 def _answer(
     params: nnx.State,
     batch_stats: nnx.State,

@@ -62,7 +62,8 @@ def body():
 def predictor(body):
     turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
     rotations = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(turn)
-    Finder.pelvis = tuple(np.asarray(body.joints(jnp.zeros(10), rotations))[0, :2].tolist())
+    joints = jax.jit(body.joints)(jnp.zeros(10), rotations)
+    Finder.pelvis = tuple(np.asarray(joints)[0, :2].tolist())
     return predict.Predictor(Finder(), body, SIZE)
 
 
@@ -105,7 +106,7 @@ def test_full_frame_camera_draws_the_crop_cameras_pixels(predictor):
 
 def test_the_person_is_the_bodys(predictor, body):
     (person,) = predictor(photo_with_spots((200.0, 150.0)))
-    posed = body(person.betas, person.rotations, person.translation)
+    posed = jax.jit(body)(person.betas, person.rotations, person.translation)
     np.testing.assert_allclose(person.vertices, posed.vertices, atol=2e-5)
     np.testing.assert_allclose(person.joints_3d, posed.joints, atol=2e-5)
     assert person.pose.shape == (72,)

@@ -11,12 +11,15 @@ from pare_jax.skeleton import JOINT_NAMES, joint_index
 
 # How much of the picture is left under no attention, so that the attended places stand out.
 _DIMMED = 0.55
+# How many equal shares a place must get, at least, for the brightest colour.
+_FULL_COLOUR = 4.0
 
 
 def draw_attention(picture: Picture, attention: Float[np.ndarray, "h w"]) -> Picture:
     """Lay one attention map over the crop as a heat map, brightest where it is largest.
 
-    The map is scaled by its own maximum: a picture shows where a joint looks, not how firmly.
+    Colour starts where a place gets more than an equal share and is brightest at the map's own
+    maximum, so that maps of any sharpness can be read; an even map has no colour.
 
     Args:
         picture: the network's crop at any resolution, (height, width, 3) uint8.
@@ -26,7 +29,9 @@ def draw_attention(picture: Picture, attention: Float[np.ndarray, "h w"]) -> Pic
         Picture of the same size.
     """
     attention = np.asarray(attention, np.float32)
-    heat = attention / max(float(attention.max()), 1e-12)
+    equal = float(attention.mean())
+    peak = max(float(attention.max()), _FULL_COLOUR * equal, 1e-12)
+    heat = (attention - equal) / (peak - equal)
     heat = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     heat = np.clip(heat, 0.0, 1.0)
     colours = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)

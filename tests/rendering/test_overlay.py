@@ -149,6 +149,12 @@ def test_attention_is_brightest_where_it_is_largest():
         assert (row // 4, column // 4) == (joint // 4 + 2, joint % 4 + 8)
 
 
+def test_even_attention_has_no_colour():
+    crop = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)
+    heat = attention.draw_attention(crop, np.full((16, 16), 1 / 256))
+    np.testing.assert_array_equal(heat[..., 0], heat[..., 2])
+
+
 def test_attention_sheet_shows_every_joint_once():
     crop = np.full((64, 64, 3), 128, np.uint8)
     maps = np.full((8, 8, 24), 1 / 64, np.float32)
