@@ -18,7 +18,7 @@ _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
 _PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph
 _MEAN_STATURE = 1.7
 _NEAREST = 2.0  # metres
-_ROOM = 3.0  # mean distance from a person to the photograph's edge, in lengths of the person's box
+_NEAR_EDGE = 0.08  # share of people who stand near an edge of the photograph, for each edge
 _LEAST_JOINTS = 8  # that the photograph's edges leave inside
 _HEAD = joint_index("head")
 
@@ -122,7 +122,8 @@ def frame_person(
     """
     low, high = surface.min(0), surface.max(0)
     side = (high - low).max()
-    room = rng.exponential(_ROOM, 4) * side + 1.0
+    # Distance from the person to each edge, in lengths of the person's box.
+    room = np.where(rng.random(4) < _NEAR_EDGE, rng.random(4), 1 + rng.exponential(1.0, 4)) * side
     photo = np.concatenate([low - room[:2], high + room[2:]])
     if rng.random() < settings.truncation:
         cut = _cut_off(rng, settings.truncation_depth, photo, low, high)

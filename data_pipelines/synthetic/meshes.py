@@ -209,16 +209,18 @@ def _girth_basis(template: np.ndarray, basis: np.ndarray, part: np.ndarray) -> n
 def _radii(vertices: np.ndarray, part: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """How deep each joint lies: the surface's largest distance across the limb, plus a margin.
 
-    Looks at the vertices of the joint's own part and its parent's in a slice through the joint,
-    perpendicular to the limb: x for arms in the T-pose, y elsewhere (z, the foot's axis, for toes).
+    Looks at the vertices of the joint's own part and its parent's, on the joint's own side of the
+    body, in a slice through the joint perpendicular to the limb: to x for arms in the T-pose, to z
+    for toes, to y elsewhere.
     """
     radii = np.empty(NUM_JOINTS)
     for joint, parent in enumerate(PARENTS):
         offset = vertices - joints[joint]
-        arm = joint >= joint_index("left_collar") and joint != joint_index("head")
         toe = joint in (joint_index("left_foot"), joint_index("right_foot"))
-        along = 0 if arm else 2 if toe else 1
+        along = 0 if joint >= joint_index("left_shoulder") else 2 if toe else 1
         near = (np.abs(offset[:, along]) < 0.02) & np.isin(part, (joint, max(parent, 0)))
+        if abs(joints[joint, 0]) > 0.03:
+            near &= vertices[:, 0] * joints[joint, 0] > 0
         across = np.delete(offset, along, axis=1)[near]
         radii[joint] = np.linalg.norm(across, axis=1).max() + _MARGIN
     return radii

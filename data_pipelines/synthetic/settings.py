@@ -71,7 +71,7 @@ class SyntheticSettings:
     focal_min: float = 35.0
     focal_max: float = 85.0
     clutter: float = 0.4
-    occluders: float = 0.25
+    occluders: float = 0.3
     occluder_size: float = 0.45
     other_people: float = 0.1
     truncation: float = 0.15
