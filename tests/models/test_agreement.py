@@ -1,0 +1,466 @@
+"""The networks against plain torch modules with equal weights, written here from the papers."""
+
+import copy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from pare_jax import losses
+from pare_jax.body.io import load_body_data
+from pare_jax.body.model import load_body_model
+from pare_jax.models import build_model
+from pare_jax.models.resnet import ResNet
+from pare_jax.skeleton import PARENTS
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+
+BATCH, SIZE = 4, 64
+LOSS_WEIGHTS = {
+    "joints_3d": 300.0,
+    "joints_2d": 150.0,
+    "pose": 60.0,
+    "shape": 0.06,
+    "camera": 1.0,
+    "parts": 60.0,
+}
+
+
+# The reference: torchvision's residual network, spec of the PARE head, and the losses.
+
+
+RELU_INPUTS = []
+
+
+def relu(x):
+    RELU_INPUTS.append(x.detach())
+    return F.relu(x)
+
+
+class TorchBlock(torch.nn.Module):
+    def __init__(self, inputs, features, stride, bottleneck):
+        super().__init__()
+        sizes = (1, 3, 1) if bottleneck else (3, 3)
+        outputs = features * (4 if bottleneck else 1)
+        self.count = len(sizes)
+        channels = [inputs] + [features] * (self.count - 1) + [outputs]
+        strided = sizes.index(3)  # torchvision: the stride is in the first 3x3 convolution.
+        for i, size in enumerate(sizes):
+            layer = torch.nn.Conv2d(
+                channels[i],
+                channels[i + 1],
+                size,
+                stride if i == strided else 1,
+                size // 2,
+                bias=False,
+            )
+            setattr(self, f"conv{i + 1}", layer)
+            setattr(self, f"bn{i + 1}", torch.nn.BatchNorm2d(channels[i + 1]))
+        self.downsample = None
+        if stride != 1 or inputs != outputs:
+            self.downsample = torch.nn.Sequential(
+                torch.nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                torch.nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, x):
+        shortcut = x if self.downsample is None else self.downsample(x)
+        for i in range(1, self.count + 1):
+            x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
+            if i < self.count:
+                x = relu(x)
+        return relu(x + shortcut)
+
+
+class TorchResNet(torch.nn.Module):
+    def __init__(self, width, depths, bottleneck):
+        super().__init__()
+        self.conv1 = torch.nn.Conv2d(3, width, 7, 2, 3, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        inputs = width
+        for index, depth in enumerate(depths):
+            blocks = []
+            for i in range(depth):
+                stride = 2 if index and not i else 1
+                blocks.append(TorchBlock(inputs, width * 2**index, stride, bottleneck))
+                inputs = width * 2**index * (4 if bottleneck else 1)
+            setattr(self, f"layer{index + 1}", torch.nn.Sequential(*blocks))
+        self.out_features = inputs
+
+    def forward(self, x):
+        x = F.max_pool2d(relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+
+class TorchBranch(torch.nn.Module):
+    def __init__(self, inputs, features, num_blocks, align_corners):
+        super().__init__()
+        self.align_corners = align_corners
+        self.convs = torch.nn.ModuleList(
+            torch.nn.Conv2d(features if i else inputs, features, 3, 1, 1, bias=False)
+            for i in range(num_blocks)
+        )
+        self.bns = torch.nn.ModuleList(torch.nn.BatchNorm2d(features) for _ in range(num_blocks))
+
+    def forward(self, x):
+        for conv, bn in zip(self.convs, self.bns, strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=self.align_corners)
+            x = relu(bn(conv(x)))
+        return x
+
+
+def torch_mlp(widths):
+    layers = []
+    for i in range(len(widths) - 1):
+        layers += [torch.nn.Linear(widths[i], widths[i + 1]), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def torch_rotations(sixd):
+    a1, a2 = sixd.reshape(-1, 24, 3, 2).unbind(-1)
+    b1 = F.normalize(a1, dim=-1)
+    b2 = F.normalize(a2 - (b1 * a2).sum(-1, keepdim=True) * b1, dim=-1)
+    return torch.stack([b1, b2, torch.cross(b1, b2, dim=-1)], -1)
+
+
+class TorchNetwork(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        depths, bottleneck = {
+            "resnet18": ((2, 2, 2, 2), False),
+            "resnet50": ((3, 4, 6, 3), True),
+        }[config.backbone]
+        self.backbone = TorchResNet(config.backbone_width, depths, bottleneck)
+        features = self.backbone.out_features
+        self.pare = config.name == "pare"
+        if self.pare:
+            branch = (features, config.branch_features, config.num_blocks, config.align_corners)
+            self.part_branch, self.feature_branch = TorchBranch(*branch), TorchBranch(*branch)
+            self.part_conv = torch.nn.Conv2d(config.branch_features, 25, 1)
+            self.shape_conv = torch.nn.Conv2d(config.branch_features, config.shape_features, 1)
+            widths = (config.branch_features, *config.pose_hidden, 6)
+            self.pose = torch.nn.ModuleList(torch_mlp(widths) for _ in range(24))
+            features = 24 * config.shape_features
+        else:
+            self.pose = torch_mlp((features, *config.pose_hidden, 24 * 6))
+        self.shape = torch_mlp((features, *config.shape_hidden, 10))
+        self.camera = torch_mlp((features, *config.camera_hidden, 3))
+        for name, length in (("mean_pose", (24, 6)), ("mean_betas", 10), ("mean_camera", 3)):
+            self.register_buffer(name, torch.zeros(length))
+
+    def forward(self, images):
+        maps = self.backbone(images)
+        result = {}
+        if self.pare:
+            logits = self.part_conv(self.part_branch(maps))
+            attention = logits[:, 1:].flatten(2).softmax(-1)
+            features = self.feature_branch(maps)
+            attended = attention @ features.flatten(2).mT
+            pose = torch.stack([mlp(attended[:, j]) for j, mlp in enumerate(self.pose)], 1)
+            pooled = (attention @ self.shape_conv(features).flatten(2).mT).flatten(1)
+            attention = attention.reshape(-1, 24, *logits.shape[2:])
+            result = {"part_logits": logits.movedim(1, -1), "attention": attention.movedim(1, -1)}
+        else:
+            pooled = maps.mean((2, 3))
+            pose = self.pose(pooled).reshape(-1, 24, 6)
+        return result | {
+            "rotations": torch_rotations(pose + self.mean_pose),
+            "betas": self.shape(pooled) + self.mean_betas,
+            "camera": self.camera(pooled) + self.mean_camera,
+        }
+
+
+def torch_loss(out, batch, body):
+    rest = body["template_joints"] + torch.einsum("jik,bk->bji", body["basis"], out["betas"])
+    rotations, joints = [out["rotations"][:, 0]], [rest[:, 0]]
+    for j in range(1, 24):
+        parent = PARENTS[j]
+        offset = rotations[parent] @ (rest[:, j] - rest[:, parent])[..., None]
+        joints.append(joints[parent] + offset[..., 0])
+        rotations.append(rotations[parent] @ out["rotations"][:, j])
+    joints = torch.stack(joints, 1)
+    s, tx, ty = out["camera"].unbind(-1)
+    moved = joints + torch.stack([tx, ty, 2 * 5000 / (224 * s + 1e-9)], -1)[:, None]
+    projected = 5000 * moved[..., :2] / moved[..., 2:] / 112
+
+    def labelled(error, weight):
+        return (error.flatten(1).mean(1) * weight).sum() / weight.sum()
+
+    truth = batch["joints_3d"]
+    error_3d = (joints - joints[:, :1] - truth + truth[:, :1]) ** 2
+    error_2d = (projected - batch["joints_2d"]) ** 2 * batch["joints_2d_weight"][..., None]
+    error_pose = (out["rotations"] - batch["rotations"]) ** 2
+    error_shape = (out["betas"] - batch["betas"]) ** 2
+    logits = out["part_logits"].movedim(-1, 1)
+    parts = F.cross_entropy(logits, batch["part_labels"].long(), reduction="none")
+    return (
+        300 * labelled(error_3d, batch["joints_3d_weight"])
+        + 150 * error_2d.mean()
+        + 60 * labelled(error_pose, batch["pose_weight"])
+        + 0.06 * labelled(error_shape, batch["betas_weight"])
+        + (torch.exp(-10 * s) ** 2).mean()
+        + 60 * labelled(parts, batch["parts_weight"])
+    )
+
+
+# Weights: drawn in torch, copied by name.
+
+
+def draw_weights(module, seed):
+    """Draw weights without symmetries, and running statistics as a trained network has them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    for layer in module.modules():
+        if isinstance(layer, TorchBlock):  # A damped branch keeps batch statistics well-behaved.
+            last = getattr(layer, f"bn{layer.count}")
+            last.weight.data = last.weight.data * 0.3
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.weight.data = layer.weight.data * (1 + 0.1 * draw(layer.num_features))
+            layer.bias.data = 0.1 * draw(layer.num_features)
+        elif isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            scale = np.sqrt(
+                (2 if isinstance(layer, torch.nn.Conv2d) else 0.1) / layer.weight[0].numel()
+            )
+            layer.weight.data = scale * draw(*layer.weight.shape)
+            if layer.bias is not None:
+                layer.bias.data = 0.1 * draw(*layer.bias.shape)
+    if isinstance(module, TorchNetwork):
+        module.mean_pose.copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]) + 0.1 * draw(24, 6))
+        module.mean_betas.copy_(draw(10))
+        module.mean_camera.copy_(torch.tensor([0.9, 0.1, -0.1]))
+    module.train()
+    with torch.no_grad():
+        for step in range(10):
+            module(to_torch(make_images(seed=seed + step)))
+
+
+def torch_name(path):
+    """Name the torch tensor that holds what lies at `path` in our network."""
+    *place, leaf = path
+    leaf = {
+        "kernel": "weight",
+        "scale": "weight",
+        "mean": "running_mean",
+        "var": "running_var",
+    }.get(leaf, leaf)
+    if place[0] == "heads":
+        place = place[1:]
+        if "layers" in place:  # Linear layers alternate with ReLU.
+            place = [place[0], 2 * place[2]]
+    elif place[-3:-1] and "blocks" in place:
+        place = [place[0], place[-1] + "s", place[2]]
+    elif "downsample" in place:
+        place[-1] = {"conv": 0, "bn": 1}[place[-1]]
+    return ".".join(str(part) for part in (*place, leaf))
+
+
+def torch_value(path, state, joints):
+    """Return the torch tensor for `path` in our layout; `joints`: 24 pose MLPs side by side."""
+    if joints and path[:2] == ("heads", "pose"):
+        suffix = torch_name(path).removeprefix("pose.")
+        value = np.stack([state[f"pose.{joint}.{suffix}"] for joint in range(24)])
+        return value.swapaxes(1, 2) if value.ndim == 3 else value
+    value = state[torch_name(path)].numpy()
+    if path[-1] == "kernel":
+        return value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T
+    return value
+
+
+def copy_weights(module, model):
+    state = module.state_dict()
+    flat = nnx.to_flat_state(nnx.state(model))
+    joints = isinstance(module, TorchNetwork) and module.pare
+    for path, variable in flat:
+        value = torch_value(path, state, joints)
+        assert value.shape == variable.shape, path
+        variable[...] = jnp.asarray(value)
+    count = sum(value.numel() for value in state.values() if value.ndim)
+    assert count == sum(variable.size for _, variable in flat)  # None is left over.
+
+
+def make_config(**changes):
+    config = ConfigDict(
+        {
+            "name": "pare",
+            "backbone": "resnet50",
+            "backbone_width": 16,
+            "num_blocks": 3,
+            "branch_features": 32,
+            "shape_features": 8,
+            "pose_hidden": (),
+            "shape_hidden": (),
+            "camera_hidden": (),
+            "align_corners": False,
+            "dtype": "float32",
+        }
+    )
+    config.update(changes)
+    return config
+
+
+def make_pair(seed=0, **changes):
+    config = make_config(**changes)
+    module = TorchNetwork(config)
+    draw_weights(module, seed)
+    model = build_model(config, rngs=nnx.Rngs(0))
+    copy_weights(module, model)
+    return module, model
+
+
+def make_images(size=SIZE, batch=BATCH, seed=0):
+    """Draw pictures that differ: of white noise the network sees only the average, and batch
+    statistics would magnify what rounding makes of the rest."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(size=(batch, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
+    return (coarse + 0.5 * rng.normal(size=(batch, size, size, 3))).astype(np.float32)
+
+
+def to_torch(images):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+
+
+def assert_predictions_agree(prediction, expected, tolerance=1e-4):
+    for name, value in expected.items():
+        actual = getattr(prediction, name)
+        assert actual.dtype == jnp.float32
+        np.testing.assert_allclose(
+            actual, value.detach().numpy(), atol=tolerance, rtol=tolerance, err_msg=name
+        )
+
+
+@nnx.jit
+def run(model, images):
+    return model(images)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"backbone": "resnet18", "align_corners": True, "num_blocks": 2, "pose_hidden": (16, 8)},
+        {"name": "baseline", "backbone": "resnet18", "pose_hidden": (32,), "shape_hidden": (16, 8)},
+    ],
+    ids=["final", "shallow-corners-hidden", "baseline-hidden"],
+)
+def test_eval_mode_agrees(changes):
+    module, model = make_pair(**changes)
+    module.eval()
+    model.eval()
+    images = make_images()
+    with torch.no_grad():
+        expected = module(to_torch(images))
+    assert_predictions_agree(run(model, images), expected)
+
+
+def make_batch(side):
+    rng = np.random.default_rng(3)
+    quaternion_free = np.linalg.qr(rng.normal(size=(BATCH, 24, 3, 3)))[0]
+    weight = np.array([1, 0, 1, 1])
+    batch = {
+        "joints_3d": rng.normal(size=(BATCH, 24, 3), scale=0.3),
+        "joints_3d_weight": weight,
+        "joints_2d": rng.uniform(-1, 1, (BATCH, 24, 2)),
+        "joints_2d_weight": rng.uniform(0.1, 1, (BATCH, 24)),
+        "rotations": quaternion_free * np.linalg.det(quaternion_free)[..., None, None],
+        "pose_weight": weight[::-1].copy(),
+        "betas": rng.normal(size=(BATCH, 10)),
+        "betas_weight": weight[::-1].copy(),
+        "parts_weight": weight,
+    }
+    batch = {name: value.astype(np.float32) for name, value in batch.items()}
+    return batch | {"part_labels": rng.integers(0, 25, (BATCH, side, side)).astype(np.uint8)}
+
+
+def far_from_kinks(module, images):
+    """Say whether no input of a ReLU is so near zero that rounding decides its sign.
+
+    Where it does, float32 gradients differ by a unit's whole share, in torch as here.
+    """
+    recorded = []
+    for dtype in (torch.float32, torch.float64):
+        RELU_INPUTS.clear()
+        with torch.no_grad():
+            copy.deepcopy(module).to(dtype)(to_torch(images).to(dtype))
+        recorded.append(list(RELU_INPUTS))
+    return all(
+        bool((exact.abs() > 6 * (rounded - exact).square().mean().sqrt()).all())
+        for rounded, exact in zip(*recorded, strict=True)
+    )
+
+
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+
+def test_train_mode_agrees():
+    """Forward, running statistics and every parameter's gradient of the full loss."""
+    module, model = make_pair(backbone_width=8, branch_features=16)
+    module.train()
+    model.train()
+    candidates = (make_images(seed=seed) for seed in range(100))
+    images = next(images for images in candidates if far_from_kinks(module, images))
+    batch = make_batch(16)
+    data = load_body_data()
+    regressor = data.joint_regressor.astype(np.float32)
+    constants = {
+        "template_joints": regressor @ data.template,
+        "basis": np.einsum("jv,vik->jik", regressor, data.shape_basis),
+    }
+    expected = module(to_torch(images))
+    reference = torch_loss(
+        expected,
+        {name: torch.from_numpy(value) for name, value in batch.items()},
+        {name: torch.from_numpy(value.astype(np.float32)) for name, value in constants.items()},
+    )
+    reference.backward()
+
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    body = load_body_model()
+
+    @jax.jit
+    def loss_and_gradients(params, rest):
+        def loss_of(params):
+            model = nnx.merge(graphdef, params, rest, copy=True)
+            prediction = model(images)
+            joints = body.joints(prediction.betas, prediction.rotations)
+            loss, _ = losses.total_loss(prediction, joints, batch, LOSS_WEIGHTS)
+            return loss, (prediction, nnx.state(model, nnx.BatchStat))
+
+        return jax.value_and_grad(loss_of, has_aux=True)(params)
+
+    (loss, (prediction, statistics)), gradients = loss_and_gradients(params, rest)
+    assert_predictions_agree(prediction, expected)
+    np.testing.assert_allclose(loss, reference.item(), rtol=1e-4)
+
+    state = module.state_dict()
+    for path, value in nnx.to_flat_state(statistics):
+        np.testing.assert_allclose(
+            value[...], torch_value(path, state, True), rtol=1e-4, atol=1e-5, err_msg=str(path)
+        )
+    state = {name: value.grad for name, value in module.named_parameters()}
+    for path, value in nnx.to_flat_state(gradients):
+        error = relative_error(value[...], torch_value(path, state, True))
+        assert error < 1e-3, (path, error)
+
+
+def test_full_size_backbone_agrees():
+    """ResNet-50 at 224 pixels, as torchvision defines it."""
+    module = TorchResNet(64, (3, 4, 6, 3), bottleneck=True)
+    draw_weights(module, seed=1)
+    module.eval()
+    model = ResNet("resnet50", rngs=nnx.Rngs(0))
+    copy_weights(module, model)
+    model.eval()
+    images = make_images(224, batch=1)
+    with torch.no_grad():
+        expected = module(to_torch(images)).movedim(1, -1).numpy()
+    actual = run(model, images)
+    assert actual.shape == (1, 7, 7, 2048)
+    np.testing.assert_allclose(actual, expected, atol=1e-4 * np.abs(expected).max())
