@@ -5,12 +5,11 @@ joints without a mesh are not a switch but an earlier stop. Every function is di
 every argument, the identity pose included, and takes any leading batch axes.
 
 Inside, the vertices are the last axis: every product is then a plain matrix product with long
-rows, and skinning is twelve of them, which is what CPUs, GPUs and TPUs are all fast at.
+rows, which is what CPUs, GPUs and TPUs are all fast at.
 """
 
 import dataclasses
 import functools
-import itertools
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -197,18 +196,14 @@ class PosedBody:
         # Batch axes become one; its length is spelled out because it may be zero.
         rows = math.prod(batch)
         coefficients = coefficients.reshape(rows, coefficients.shape[-1])
-        transforms = self.transforms.reshape(rows, NUM_JOINTS, 3, 4)
-        # One product for each coordinate and each entry of the blended transforms: sliced out of
-        # a single large product, they would make the gradient pad and add large arrays.
+        by_column = self.transforms.reshape(rows, NUM_JOINTS, 3, 4).transpose(3, 0, 2, 1)
+        # A product for each coordinate and for each column of the blended transforms: sliced out
+        # of one large product, they would make the gradient pad and add large arrays.
         posed = [body.template[k] + _dot(coefficients, body.blend_basis[k]) for k in range(3)]
-
-        def blended(row, column):
-            return _dot(transforms[:, :, row, column], body.skin)
-
-        coordinates = [
-            sum((blended(i, k) * posed[k] for k in range(3)), start=blended(i, 3)) for i in range(3)
-        ]
-        return jnp.stack(coordinates, axis=-1).reshape(*batch, body.num_vertices, 3)
+        columns = [_dot(part.reshape(3 * rows, NUM_JOINTS), body.skin) for part in by_column]
+        columns = [column.reshape(rows, 3, body.num_vertices) for column in columns]
+        moved = sum((columns[k] * posed[k][:, None] for k in range(3)), start=columns[3])
+        return moved.swapaxes(1, 2).reshape(*batch, body.num_vertices, 3)
 
 
 def _rotate(
@@ -218,20 +213,12 @@ def _rotate(
 
 
 def _compose(
-    first: Float[Array, "*batch 3 3"], second: Float[Array, "*batch 3 3"]
-) -> Float[Array, "*batch 3 3"]:
+    first: Float[Array, "*batch 3 4"], second: Float[Array, "*batch 3 4"]
+) -> Float[Array, "*batch 3 4"]:
+    """The rigid transform that does `second`, then `first`."""
     # Written out: compilers turn many small matrix products into slow library calls.
-    return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
-
-
-@functools.cache
-def _levels(parents: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Joints by their distance from the root."""
-    depth = [0] * len(parents)
-    for joint, parent in enumerate(parents):
-        depth[joint] = depth[parent] + 1 if parent >= 0 else 0
-    joints = range(len(parents))
-    return tuple(tuple(j for j in joints if depth[j] == level) for level in range(max(depth) + 1))
+    product = (first[..., :, :3, None] * second[..., None, :, :]).sum(-2)
+    return product + first * jnp.array([0.0, 0, 0, 1])
 
 
 def _forward_kinematics(
@@ -239,22 +226,27 @@ def _forward_kinematics(
     rotations: Float[Array, "*batch 24 3 3"],
     rest: Float[Array, "*batch 24 3"],
 ) -> tuple[Float[Array, "*batch 24 3 3"], Float[Array, "*batch 24 3"]]:
-    """Global rotations and positions, one level of the tree at a time."""
-    levels = _levels(parents)
-    turned, moved = [rotations[..., :1, :, :]], [rest[..., :1, :]]
-    for above, level in itertools.pairwise(levels):
-        joints = np.array(level)
-        ancestors = np.array([parents[j] for j in level])
-        slots = np.array([above.index(parents[j]) for j in level])
-        parent_turn = turned[-1][..., slots, :, :]
-        bones = rest[..., joints, :] - rest[..., ancestors, :]
-        moved.append(moved[-1][..., slots, :] + _rotate(parent_turn, bones))
-        turned.append(_compose(parent_turn, rotations[..., joints, :, :]))
-    order = np.argsort([joint for level in levels for joint in level])
-    return (
-        jnp.concatenate(turned, axis=-3)[..., order, :, :],
-        jnp.concatenate(moved, axis=-2)[..., order, :],
-    )
+    """Global rotations and positions.
+
+    Pointer jumping: in each round every joint's transform is joined with that of the furthest
+    ancestor it does not yet include, so that SMPL's nine levels take four rounds and the program
+    stays small. Picking ancestors is a product with a 0/1 matrix, whose gradient is another.
+    """
+    ancestors = np.array(parents)
+    bones = rest - _dot(_picks(ancestors), rest)
+    transforms = jnp.concatenate([rotations, bones[..., None]], -1)
+    while (ancestors >= 0).any():
+        flat = transforms.reshape(*transforms.shape[:-2], 12)
+        above = _dot(_picks(ancestors), flat).reshape(transforms.shape)
+        nothing_above = (ancestors < 0).astype(np.float32)[:, None, None]
+        transforms = _compose(above + nothing_above * np.eye(3, 4, dtype=np.float32), transforms)
+        ancestors = np.where(ancestors >= 0, ancestors[ancestors], -1)
+    return transforms[..., :3], transforms[..., 3]
+
+
+def _picks(ancestors: np.ndarray) -> np.ndarray:
+    """The matrix that picks each joint's ancestor, or zero where there is none."""
+    return (ancestors[:, None] == np.arange(len(ancestors))).astype(np.float32)
 
 
 def body_from_data(data: BodyData) -> BodyModel:
