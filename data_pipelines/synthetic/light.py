@@ -74,7 +74,7 @@ def degrade(
     spread = np.clip((levels - 127.5) * noise / 73.6 + 128, 0, 255).astype(np.uint8)
     grain = cv2.LUT(np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size), spread)
     picture = cv2.addWeighted(picture, 1.0, cv2.merge([grain] * 3), 1.0, -128.0)
-    if rng.random() < 0.5:
+    if quality < 95 and rng.random() < 0.5:
         _, file = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
         picture = cv2.imdecode(file, cv2.IMREAD_COLOR)
     return picture
