@@ -194,12 +194,17 @@ def assemble_batch(
     except UserError as error:
         source, index = readings[row]
         raise UserError(
-            f"example {index} of {getattr(source, 'name', 'the dataset')}: {error}; "
+            f"example {index} of {_name(source)}: {error}; "
             "prepare the dataset again (python -m data_pipelines.prepare)"
         ) from error
     moved = transforms.move_labels(labels, placement, affine, image_size)
     batch |= {**labels, **moved}
     return {name: batch[name] for name in BATCH_FIELDS}
+
+
+def _name(source: Any) -> str:
+    """Return what a message calls a source; stored splits know where they lie."""
+    return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
 
 
 def _check(image_size: int, sources: Sequence[Source]) -> None:
@@ -212,7 +217,7 @@ def _check(image_size: int, sources: Sequence[Source]) -> None:
     for source in sources:
         if not len(source):
             raise UserError(
-                f"{getattr(source, 'name', 'dataset')}: holds no examples; "
+                f"{_name(source)} holds no examples; "
                 "prepare it again (python -m data_pipelines.prepare)"
             )
 
@@ -277,6 +282,7 @@ _streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 def _close_streams() -> None:
     # tf.data's threads run Python: one that still does while the interpreter ends aborts or hangs
     # the process. An exception that ended the program may hold on to a stream by its traceback.
-    sys.last_exc = sys.last_value = sys.last_traceback = None
+    for name in ("last_exc", "last_value", "last_traceback"):
+        setattr(sys, name, None)
     for stream in tuple(_streams):
         stream.close()

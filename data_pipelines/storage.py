@@ -79,7 +79,10 @@ class StoredSplit:
 
     def __init__(self, path: Path, split: str, source):
         self.path, self.split = path, split
-        self._source = source
+        # Imported here for TensorFlow's sake, like TFDS in open_split.
+        from data_pipelines.stored_example import parse_example
+
+        self._source, self._parse = source, parse_example
         # The reader opens its files at its first use.
         self._lock = threading.Lock()
         self._opened = False
@@ -99,21 +102,18 @@ class StoredSplit:
             raise IndexError(f"{self.split} has {len(self)} examples, not number {index}")
         try:
             if self._opened:
-                example = self._source[index]
+                serialised = self._source.data_source[index]
             else:
                 with self._lock:
-                    example = self._source[index]
+                    serialised = self._source.data_source[index]
                     self._opened = True
+            return self._parse(serialised)
         except Exception as error:
             raise UserError(
                 f"cannot read example {index} of {self.split} in {self.path} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
                 "remove the directory and prepare the dataset again"
             ) from error
-        for name in ("gender", "sequence"):
-            if isinstance(example[name], bytes):
-                example[name] = example[name].decode()
-        return example
 
 
 def open_split(path: str | Path, split: str) -> StoredSplit:

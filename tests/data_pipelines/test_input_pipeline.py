@@ -1,5 +1,10 @@
 import itertools
+import os
+import shutil
+import subprocess
+import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -159,3 +164,34 @@ def test_bad_requests_are_refused_at_once(change, words, source):
     arguments = {"batch_size": 4, "image_size": 32, "seed": 0, "augment": AUGMENT} | change
     with pytest.raises(UserError, match=words):
         train_batches(sources, **arguments)
+
+
+_LEFT_RUNNING = """
+import sys, types
+from data_pipelines.input_pipeline import train_batches
+from tests_records import make_record
+source = [make_record(seed) for seed in range(4)]
+augment = types.SimpleNamespace(scale=0.0, rotation=0.0, flip=0.0)
+batches = [
+    train_batches([(source, 1.0)], batch_size=256, image_size=64, seed=0, augment=augment)
+    for _ in range(2)
+]
+for stream in batches:
+    next(stream)
+sys.exit(3)
+"""
+
+
+def test_a_program_can_end_in_the_middle_of_a_stream(tmp_path):
+    """TensorFlow's threads run Python; one that outlived the interpreter would abort it."""
+    here = Path(__file__).parent
+    shutil.copy(here / "conftest.py", tmp_path / "tests_records.py")
+    paths = os.pathsep.join([str(tmp_path), str(here.parents[1])])
+    ended = subprocess.run(
+        [sys.executable, "-c", _LEFT_RUNNING],
+        env=os.environ | {"PYTHONPATH": paths},
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 3, ended.stderr

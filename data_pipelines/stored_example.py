@@ -1,0 +1,45 @@
+"""Parses a record of a shard, which TFDS serialised as a tf.train.Example.
+
+TFDS can do this itself, but takes three times as long as reading and parsing together take here,
+and at small picture sizes as long as making the sample does.
+"""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipelines.example import STORED_FIELDS
+
+# No stored array's size is left open; [()] makes the shapeless ones numbers.
+_SHAPES = {name: tuple(int(size) for size in field.shape) for name, field in STORED_FIELDS.items()}
+
+
+def parse_example(serialised: bytes) -> dict[str, Any]:
+    """Return a record's fields as `example.STORED_FIELDS` says; pictures stay encoded.
+
+    Args:
+        serialised: the record.
+
+    Returns:
+        bytes, str, or arrays and numbers of the field's dtype.
+
+    Raises:
+        ValueError: the record does not hold the fields, or not in their shapes.
+    """
+    features = tf.train.Example.FromString(serialised).features.feature
+    example = {}
+    for name, field in STORED_FIELDS.items():
+        feature = features.get(name)
+        if feature is None:
+            raise ValueError(f"the record lacks {name}")
+        if field.dtype == "float32":
+            values = np.array(feature.float_list.value, np.float32)
+            example[name] = values.reshape(_SHAPES[name])[()]
+        elif field.dtype == "int32":
+            (value,) = feature.int64_list.value
+            example[name] = np.int32(value)
+        else:
+            (value,) = feature.bytes_list.value
+            example[name] = value.decode() if field.dtype == "str" else value
+    return example
