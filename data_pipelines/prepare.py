@@ -30,7 +30,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m data_pipelines.prepare",
-        description=__doc__.partition("\n\nPrints")[0],
+        description=(__doc__ or "").partition("\n\nPrints")[0],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -62,7 +62,9 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
         if not Path(config).is_file():
             raise UserError(f"no config file at {config}; configs/quickstart.py is one to try")
         values.update(runpy.run_path(config)["get_config"]().data.synthetic)
-    types = {field.name: field.type for field in dataclasses.fields(SyntheticSettings)}
+    types: dict[str, Any] = {
+        field.name: field.type for field in dataclasses.fields(SyntheticSettings)
+    }
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -81,7 +82,7 @@ def run(config: ConfigDict, workdir: Path, mode: str) -> None:
     _show(train.Run(config, data).report(state, workdir), workdir)
 
 
-def _evaluate(config: ConfigDict, workdir: Path, data: "object") -> None:
+def _evaluate(config: ConfigDict, workdir: Path, data: Any) -> None:
     from pare_jax import checkpoints, sharding, train
 
     loop = train.Run(config, data)

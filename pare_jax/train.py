@@ -51,10 +51,15 @@ class Data(Protocol):
         mean_joints: the training set's mean root-centred joints, metres, (24, 3).
     """
 
-    train: Callable[[int], Iterator[HostBatch]]
-    evals: Mapping[str, Evaluate]
-    steps_per_epoch: int
-    mean_joints: np.ndarray
+    # Properties, for a run only reads them.
+    @property
+    def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
+    @property
+    def evals(self) -> Mapping[str, Evaluate]: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+    @property
+    def mean_joints(self) -> np.ndarray: ...
 
 
 class Writer(Protocol):
