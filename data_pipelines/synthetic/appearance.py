@@ -37,6 +37,7 @@ _HAIR_WEIGHTS = (0.35, 0.25, 0.2, 0.12, 0.08)
 _PATTERNS = ("plain", "plain", "plain", "stripes", "bars", "checks", "dots", "print")
 _EYE_WIDTH, _EYE_HEIGHT = 0.017, 0.010  # metres
 _IRIS = 0.008
+_SHOE = 0.008  # thickness of a shoe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +123,18 @@ def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
 
 def thickness(mesh: BodyMesh, looks: Appearance) -> Float[np.ndarray, " vertices"]:
     """How far hair and clothes stand off each vertex's skin, metres."""
-    name = np.array(mesh.regions)[mesh.region_of_vertex]
     x, y = np.abs(mesh.template[:, 0]), mesh.template[:, 1]
-    result = np.zeros(len(x), np.float32)
-    result[np.isin(name, ("torso", "pelvis"))] = looks.looseness
-    result[np.isin(name, ("upper_arm", "forearm")) & (x < looks.sleeve)] = looks.looseness
-    result[np.isin(name, ("thigh", "shin")) & (y > looks.leg_length)] = looks.looseness
-    result[(name == "foot") & (y < looks.shoe_top)] = 0.008
+
+    def among(*names: str) -> np.ndarray:
+        return mesh.among(names)[mesh.region_of_vertex]
+
+    clothed = among("torso", "pelvis")
+    clothed |= among("upper_arm", "forearm") & (x < looks.sleeve)
+    clothed |= among("thigh", "shin") & (y > looks.leg_length)
+    result = np.where(clothed, np.float32(looks.looseness), np.float32(0))
+    result[among("foot") & (y < looks.shoe_top)] = _SHOE
     if not looks.bald:
-        result[name == "scalp"] = looks.hair_volume
+        result[among("scalp")] = looks.hair_volume
     return result
 
 
@@ -152,12 +156,9 @@ def paint(
         sRGB in [0, 1].
     """
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
-    index = {name: number for number, name in enumerate(mesh.regions)}
 
     def among(*names: str) -> np.ndarray:
-        table = np.zeros(len(mesh.regions), bool)
-        table[[index[name] for name in names]] = True
-        return table[region]
+        return mesh.among(names)[region]
 
     colours = np.empty((len(region), 3), np.float32)
     colours[:] = looks.skin
@@ -175,11 +176,11 @@ def paint(
     colours[shoe] = looks.shoes
     head = among("face", "ears", "scalp", "eyes", "brows", "lips", "neck")
     if head.any():
-        colours[head] = _paint_head(mesh, looks, region[head], rest[head], index)
+        colours[head] = _paint_head(mesh, looks, region[head], rest[head])
     return colours
 
 
-def _paint_head(mesh, looks, region, rest, index) -> np.ndarray:
+def _paint_head(mesh: BodyMesh, looks: Appearance, region, rest) -> np.ndarray:
     colours = np.empty((len(region), 3), np.float32)
     colours[:] = looks.skin
     x, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
@@ -189,7 +190,7 @@ def _paint_head(mesh, looks, region, rest, index) -> np.ndarray:
         low = (y < eye_y - 0.055) & (y > eye_y - 0.13) & (z > 0.02)
         colours[low | ((x > 0.05) & (y < eye_y - 0.02) & (z > 0.05))] = looks.hair
     mouth = in_front & (np.abs(y - (eye_y - 0.068)) < 0.009) & (x < 0.024)
-    colours[mouth | (region == index["lips"])] = looks.lips
+    colours[mouth | mesh.among(("lips",))[region]] = looks.lips
     colours[(z > eye_z + 0.018) & (x < 0.012) & (np.abs(y - (eye_y - 0.04)) < 0.006)] *= 0.75
     across, up = (x - eye_x) / _EYE_WIDTH, (y - eye_y) / _EYE_HEIGHT
     eye = in_front & (across**2 + up**2 < 1.0)
@@ -200,8 +201,8 @@ def _paint_head(mesh, looks, region, rest, index) -> np.ndarray:
     if not looks.bald:
         crown = mesh.template[:, 1].max()
         hairline = (y > crown - 0.035 - 0.25 * np.maximum(z - 0.05, 0)) & (z < 0.13)
-        back = (z < 0.035) & (y > looks.hair_length) & ~(region == index["ears"])
-        colours[(region == index["scalp"]) | hairline | back] = looks.hair
+        back = (z < 0.035) & (y > looks.hair_length) & ~mesh.among(("ears",))[region]
+        colours[mesh.among(("scalp",))[region] | hairline | back] = looks.hair
     return colours
 
 

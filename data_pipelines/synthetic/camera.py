@@ -145,8 +145,8 @@ def _cut_off(rng, depth: float, photo, low, high) -> np.ndarray:
     """Move one edge, sometimes two, of the photograph into the person's box."""
     cut = photo.copy()
     edges = rng.choice(4, size=1 + int(rng.random() < 0.2), replace=False, p=[0.2, 0.12, 0.2, 0.48])
-    for edge in edges:
-        share = rng.uniform(0.12, 1.0) * depth
+    for edge, limit in zip(edges, (depth, 0.5 * depth), strict=False):
+        share = rng.uniform(0.12, 1.0) * limit
         extent = (high - low)[edge % 2]
         if edge < 2:
             cut[edge] = low[edge] + share * extent

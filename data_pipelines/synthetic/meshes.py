@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from pare_jax.body.io import load_body_data
 from pare_jax.rendering.rasterizer import vertex_normals
@@ -73,6 +74,10 @@ class BodyMesh:
     def girth(self, betas: Float[np.ndarray, "10"]) -> float:
         """Return how wide the trunk of a shape is, over the mean body's trunk."""
         return float(1.0 + self.girth_basis @ betas)
+
+    def among(self, names: Sequence[str]) -> Bool[np.ndarray, " regions"]:
+        """Return for every region whether it is one of `names`; index it with region numbers."""
+        return np.array([region in names for region in self.regions])
 
     def pose(
         self,

@@ -51,10 +51,11 @@ def place_occluder(
         largest: largest side of the thing as a share of that.
 
     Returns:
-        The thing; after several failures the last one tried, at half the size.
+        The thing; after several failures the one that came closest.
     """
     rows, columns = np.nonzero(person)
     size = len(person)
+    best = None
     for attempt in range(_TRIES):
         if len(rows):
             pick = rng.integers(len(rows))
@@ -65,8 +66,12 @@ def place_occluder(
         extent = rng.uniform(min(_SMALLEST, largest), largest) * shrink * box_side
         cover, shading = _draw_shape(rng, size, centre, extent)
         hidden = float((person & (cover > 127)).sum() / max(len(rows), 1))
-        if _LEAST_HIDDEN <= hidden <= _MOST_HIDDEN:
+        off = abs(hidden - np.clip(hidden, _LEAST_HIDDEN, _MOST_HIDDEN))
+        if best is None or off < best[0]:
+            best = off, cover, shading, hidden
+        if off == 0:
             break
+    _, cover, shading, hidden = best
     surface = random_texture(rng, size, size)
     colours = cv2.multiply(surface, cv2.merge([shading] * 3), scale=1 / 200)
     return Occluder(colours, cover, hidden)
