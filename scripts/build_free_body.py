@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from free_body_picture import sheet
 from free_body_regions import REGIONS, regions_of_coarse_mesh, regions_of_vertices
 from scipy.spatial import cKDTree
 
@@ -300,53 +301,6 @@ def spread_out(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
         distance = np.minimum(distance, np.linalg.norm(points[among] - points[picked[-1]], axis=1))
         picked.append(among[distance.argmax()])
     return np.array(picked)
-
-
-def draw(
-    vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, size: int = 640
-) -> np.ndarray:
-    """Draw a body from the front, its left, and the back, farthest triangle first (BGR)."""
-    views = []
-    for turn in (0.0, -np.pi / 2, np.pi):
-        rotation = np.array(
-            [[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]]
-        )
-        turned = vertices @ rotation.T
-        points = np.stack([turned[:, 0], -turned[:, 1]], 1) * size / 2.2 + [size / 2, size * 0.42]
-        corners = turned[faces]
-        normal = unit(
-            np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) + 1e-12
-        )
-        light = np.clip(normal @ unit(np.array([0.3, 0.5, 0.8])), 0, 1) * 0.7 + 0.3
-        view = np.full((size, size, 3), 255, np.uint8)
-        for face in np.argsort(corners[..., 2].mean(1)):
-            if normal[face, 2] > 0:
-                colour = colours[faces[face, 0]] * light[face]
-                cv2.fillConvexPoly(view, np.rint(points[faces[face]]).astype(int), colour.tolist())
-        views.append(view)
-    return np.hstack(views)
-
-
-def sheet(body: dict[str, np.ndarray]) -> np.ndarray:
-    """Picture of the mean body, the coarse mesh and the first shape directions at +-2."""
-    levels = np.linspace(0, 255, len(REGIONS)).astype(np.uint8)[:, None]
-    palette = cv2.applyColorMap(levels, cv2.COLORMAP_RAINBOW)[:, 0].astype(float)
-    joint_palette = np.random.default_rng(3).uniform(60, 255, (NUM_JOINTS, 3))
-    colours = palette[body["region_of_vertex"]]
-    rows = [
-        draw(body["v_template"], body["f"], colours),
-        draw(body["v_template"], body["f"], joint_palette[body["part_of_vertex"]]),
-        draw(
-            body["coarse_template"],
-            body["coarse_faces"],
-            palette[body["coarse_region_of_vertex"]],
-        ),
-    ]
-    for k in range(4):
-        for sign in (-2, 2):
-            shaped = body["v_template"] + sign * body["shapedirs"][..., k].astype(np.float32)
-            rows.append(draw(shaped, body["f"], colours))
-    return np.vstack(rows)
 
 
 def error_table(body, held_out) -> str:

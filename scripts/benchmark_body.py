@@ -1,0 +1,244 @@
+"""Measure the body against smplx and body-models: `python scripts/benchmark_body.py`.
+
+All compute vertices from shape coefficients and rotation matrices, of one random model in SMPL's
+format with SMPL's 6890 vertices, in float32. "forward+backward" adds the gradient with respect to
+both inputs. Rows of packages that are not installed are left out. Times are medians of wall time;
+the libraries take turns, each alone, with a pause in between, because their idle threads spin.
+
+The floors are what this machine needs for the formulas' arithmetic (at the speed of a large matrix
+product, measured) and for moving each array once (at the speed of a large copy, measured).
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pare_jax.body.io import load_body_data
+from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.skeleton import PARENTS
+
+VERTICES, COEFFICIENTS = 6890, 10 + 207
+PAUSE_S = 0.3  # longer than the threads of OpenMP and XLA spin for more work
+Timed = dict[str, Callable[[], object]]  # "forward", "forward+backward", "joints"
+
+
+def random_model(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Arrays of SMPL's sizes; four joints a vertex and a sparse regressor, as SMPL has them."""
+    weights = rng.random((VERTICES, 24)) ** 4
+    weights[weights < np.sort(weights, axis=1)[:, [-4]]] = 0
+    regressor = rng.random((24, VERTICES)) * (rng.random((24, VERTICES)) < 0.01)
+    return {
+        "v_template": rng.normal(0, 0.5, (VERTICES, 3)),
+        "shapedirs": rng.normal(0, 0.02, (VERTICES, 3, 10)),
+        "posedirs": rng.normal(0, 0.005, (VERTICES, 3, 207)),
+        "weights": weights / weights.sum(1, keepdims=True),
+        "J_regressor": regressor / regressor.sum(1, keepdims=True),
+        "f": rng.integers(0, VERTICES, (13776, 3)),
+        "kintree_table": np.array([[p % 2**32 for p in PARENTS], range(24)], np.uint32),
+    }
+
+
+def random_inputs(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
+    """Shape coefficients, rotations and a gradient of the vertices, float32."""
+    rotations, _ = np.linalg.qr(rng.normal(size=(batch, 24, 3, 3)))
+    rotations *= np.linalg.det(rotations)[..., None, None]
+    inputs = rng.normal(size=(batch, 10)), rotations, rng.normal(size=(batch, VERTICES, 3))
+    return tuple(x.astype(np.float32) for x in inputs)
+
+
+def ours(path: Path, inputs) -> Timed:
+    """This package."""
+    body = body_from_data(load_body_data(path))
+    betas, rotations, cotangent = (jnp.asarray(x) for x in inputs)
+
+    def loss(betas, rotations, body):
+        return (body(betas, rotations).vertices * cotangent).sum()
+
+    forward = jax.jit(BodyModel.__call__)
+    joints = jax.jit(BodyModel.joints)
+    gradient = jax.jit(jax.grad(loss, (0, 1)))
+    return {
+        "forward": lambda: jax.block_until_ready(forward(body, betas, rotations)),
+        "forward+backward": lambda: jax.block_until_ready(gradient(betas, rotations, body)),
+        "joints": lambda: jax.block_until_ready(joints(body, betas, rotations)),
+    }
+
+
+def with_smplx(path: Path, inputs) -> Timed:
+    """The smplx package (PyTorch)."""
+    import smplx
+    import torch
+
+    struct = smplx.utils.Struct(**np.load(path))
+    model = smplx.SMPL(str(path), data_struct=struct, batch_size=len(inputs[0]))
+    betas, rotations, cotangent = (torch.tensor(x) for x in inputs)
+
+    def run(betas, rotations):
+        return model(
+            betas=betas,
+            global_orient=rotations[:, :1],
+            body_pose=rotations[:, 1:],
+            pose2rot=False,
+        ).vertices
+
+    return _torch_passes(torch, run, betas, rotations, cotangent)
+
+
+def body_models_torch(path: Path, inputs) -> Timed:
+    """The body-models package on PyTorch."""
+    import torch
+    from body_models.smpl.torch import SMPL
+
+    model = SMPL(model_path=path, rotation_type="matrix")
+    betas, rotations, cotangent = (torch.tensor(x) for x in inputs)
+
+    def run(betas, rotations):
+        return model.forward_vertices(
+            rotations[:, 1:], pelvis_rotation=rotations[:, 0], shape=betas
+        )
+
+    return _torch_passes(torch, run, betas, rotations, cotangent)
+
+
+def _torch_passes(torch, run, betas, rotations, cotangent) -> Timed:
+    def forward():
+        with torch.no_grad():
+            return run(betas, rotations)
+
+    def both():
+        leaves = betas.detach().requires_grad_(), rotations.detach().requires_grad_()
+        return torch.autograd.grad((run(*leaves) * cotangent).sum(), leaves)
+
+    return {"forward": forward, "forward+backward": both}
+
+
+def body_models_jax(path: Path, inputs) -> Timed:
+    """The body-models package on JAX."""
+    from body_models.smpl.jax import SMPL
+
+    model = SMPL(model_path=path, rotation_type="matrix")
+    betas, rotations, cotangent = (jnp.asarray(x) for x in inputs)
+
+    def run(betas, rotations):
+        return model.forward_vertices(
+            rotations[:, 1:], pelvis_rotation=rotations[:, 0], shape=betas
+        )
+
+    forward = jax.jit(run)
+    gradient = jax.jit(jax.grad(lambda b, r: (run(b, r) * cotangent).sum(), (0, 1)))
+    return {
+        "forward": lambda: jax.block_until_ready(forward(betas, rotations)),
+        "forward+backward": lambda: jax.block_until_ready(gradient(betas, rotations)),
+    }
+
+
+LIBRARIES = {
+    "pare_jax": ours,
+    "smplx": with_smplx,
+    "body-models (JAX)": body_models_jax,
+    "body-models (torch)": body_models_torch,
+}
+
+
+def measure(passes: dict[tuple[str, str], Callable], seconds: float, rounds: int = 3):
+    """Median wall time in ms of each pass; every pass gets `seconds` over some rounds."""
+    times = {key: [] for key in passes}
+    for _ in range(rounds):
+        for key, call in passes.items():
+            time.sleep(PAUSE_S)
+            call()
+            end = time.perf_counter() + seconds / rounds
+            while time.perf_counter() < end or len(times[key]) < 2:
+                start = time.perf_counter()
+                call()
+                times[key].append((time.perf_counter() - start) * 1e3)
+    return {key: float(np.median(values)) for key, values in times.items()}
+
+
+def machine_speed() -> tuple[float, float]:
+    """Measured FLOP/s of a large float32 product and bytes/s read or written by a large copy."""
+    a = jnp.ones((2048, 2048))
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
+    big = jnp.ones(64 * 2**20)
+    copy = jax.jit(lambda x: x + 1.0)
+    calls = {
+        ("product", ""): lambda: product(a).block_until_ready(),
+        ("copy", ""): lambda: copy(big).block_until_ready(),
+    }
+    took = measure(calls, 1.0)
+    flops = 2 * 2048**3 / took["product", ""] * 1e3
+    return flops, 2 * big.nbytes / took["copy", ""] * 1e3
+
+
+def floors(batch: int, backward: bool, speed: tuple[float, float]) -> tuple[float, float]:
+    """Arithmetic and memory floor in ms."""
+    blend, skin = 2 * COEFFICIENTS * 3 * VERTICES, 2 * 12 * 24 * VERTICES
+    apply = 2 * 9 * VERTICES
+    constants = 4 * (COEFFICIENTS * 3 + 24) * VERTICES
+    result = 4 * 3 * VERTICES * batch
+    if not backward:
+        flops, moved = blend + skin + apply, constants + result
+    else:  # each product once more, transposed; the two sides of `apply` besides
+        flops, moved = 2 * (blend + skin) + 3 * apply, 2 * (constants + result)
+    return batch * flops / speed[0] * 1e3, moved / speed[1] * 1e3
+
+
+def main() -> None:
+    """Run the benchmark and print its tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each number")
+    arguments = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    speed = machine_speed()
+    print(
+        f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores: "
+        f"{speed[0] / 1e9:.0f} GFLOP/s, {speed[1] / 1e9:.1f} GB/s\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "body.npz"
+        np.savez(path, **random_model(rng))
+        results, names = {}, list(LIBRARIES)
+        for batch in arguments.batches:
+            inputs, passes = random_inputs(rng, batch), {}
+            for name, prepare in LIBRARIES.items():
+                try:
+                    prepared = prepare(path, inputs)
+                except ImportError as missing:
+                    names = [n for n in names if n != name]
+                    print(f"{name} is left out: {missing}")
+                    continue
+                passes |= {(name, what): call for what, call in prepared.items()}
+            for (name, what), took in measure(passes, arguments.seconds).items():
+                results[batch, name, what] = took
+    print_tables(arguments.batches, names, results, speed)
+
+
+def print_tables(batches, names, results, speed) -> None:
+    """Print the results as markdown."""
+    heads = [*names, *(f"{n} / ours" for n in names[1:]), "arithmetic floor", "memory floor"]
+    print("| batch | median ms | " + " | ".join(heads) + " |")
+    print("| ---: | --- |" + " ---: |" * len(heads))
+    for batch in batches:
+        for what in ("forward", "forward+backward"):
+            took = [results[batch, name, what] for name in names]
+            ratios = [f"{t / took[0]:.1f}x" for t in took[1:]]
+            limits = [f"{t:.2f}" for t in floors(batch, what != "forward", speed)]
+            cells = [f"{t:.2f}" for t in took] + ratios + limits
+            print(f"| {batch} | {what} | " + " | ".join(cells) + " |")
+    print("\n| batch | joints alone, ms | mesh / joints |\n| ---: | ---: | ---: |")
+    for batch in batches:
+        joints, mesh = (results[batch, "pare_jax", what] for what in ("joints", "forward"))
+        print(f"| {batch} | {joints:.3f} | {mesh / joints:.0f}x |")
+
+
+if __name__ == "__main__":
+    main()
