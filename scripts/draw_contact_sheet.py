@@ -61,7 +61,7 @@ def draw_cell(example: dict, side: int) -> np.ndarray:
             ends = fixed(joints[parent]), fixed(joints[joint])
             cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
     for joint, seen in enumerate(example["visible"]):
-        radius, thickness = (40, -1) if seen else (48, 1)
+        radius, thickness = (32, -1) if seen else (44, 1)
         centre, colour = fixed(joints[joint]), _side_colour(joint)
         cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
     margin = side * (0.5 - 0.5 / CROP_MARGIN)
@@ -95,7 +95,8 @@ def main() -> int:
     rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(flags.output), sheet, [cv2.IMWRITE_JPEG_QUALITY, 85]):
+    quality = [] if flags.output.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    if not cv2.imwrite(str(flags.output), sheet, quality):
         print(f"draw_contact_sheet: cannot write {flags.output}", file=sys.stderr)
         return 2
     return 0

@@ -32,10 +32,10 @@ def draw_background(
     """
     if settings.background_folder:
         return _photo_background(rng, settings, size)
-    picture = random_texture(rng, size, size)
+    picture = _surface(rng, settings.clutter, size)
     ground = int(np.clip(horizon + rng.normal(0.1, 0.15) * size, 0, size))
     if ground < size:
-        picture[ground:] = random_texture(rng, size, size)[ground:]
+        picture[ground:] = _surface(rng, settings.clutter, size)[ground:]
     amount = settings.clutter * rng.uniform(0.3, 1.0)
     for _ in range(rng.poisson(amount * _MOST_THINGS)):
         _draw_thing(rng, picture, ground)
@@ -43,6 +43,11 @@ def draw_background(
         sigma = rng.uniform(0.4, 2.5) * size / 128
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)
     return picture
+
+
+def _surface(rng: np.random.Generator, clutter: float, size: int) -> np.ndarray:
+    """A wall or floor: smooth for little clutter, anything for much."""
+    return random_texture(rng, size, size, None if rng.random() < 1.5 * clutter else "gradient")
 
 
 def _draw_thing(rng: np.random.Generator, picture: np.ndarray, ground: int) -> None:

@@ -110,6 +110,10 @@ def _write(settings: SyntheticSettings, data_root, folder: Path, workers: int | 
         )
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of nothing
             builder.download_and_prepare(download_dir=str(folder / "downloads"))
+    except RuntimeError as error:  # what array_record raises when the disk is full
+        if "write" not in str(error):
+            raise
+        raise OSError(str(error).splitlines()[0]) from error
     finally:
         logging.set_verbosity(verbosity)
         shutil.rmtree(folder / "downloads", ignore_errors=True)  # TFDS makes it, empty

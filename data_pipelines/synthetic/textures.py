@@ -4,13 +4,35 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+_NATURAL_SHARE = 0.7
+_NATURAL = np.array(
+    [
+        (225, 222, 215),  # walls
+        (200, 190, 170),
+        (165, 165, 168),  # concrete
+        (120, 122, 125),  # asphalt
+        (150, 110, 75),  # wood
+        (95, 65, 45),
+        (165, 90, 70),  # brick
+        (205, 185, 140),  # sand
+        (95, 130, 65),  # leaves and grass
+        (130, 150, 90),
+        (150, 185, 220),  # sky
+        (85, 110, 145),  # glass, water
+        (60, 60, 65),
+    ],
+    float,
+)
 _KINDS = ("plain", "gradient", "noise", "noise", "stripes", "checks")
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """Draw a colour, grey more often than vivid; sRGB in [0, 255]."""
+    """Draw a colour, mostly one that rooms and streets have; sRGB in [0, 255]."""
+    if rng.random() < _NATURAL_SHARE:
+        base = _NATURAL[rng.integers(len(_NATURAL))] * rng.uniform(0.35, 1.25)
+        return np.clip(base + rng.normal(0, 8, 3), 0, 255)
     grey = rng.uniform(10, 245)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.uniform(0, 45), 0, 255)
+    return np.clip(grey + rng.normal(0, 1, 3) * rng.uniform(0, 60), 0, 255)
 
 
 def random_texture(

@@ -108,6 +108,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
         builder.prepare(SETTINGS, tmp_path / "file")
 
 
+def test_a_full_disk_is_named_and_leaves_no_dataset(tmp_path, monkeypatch):
+    def full(self, **_):
+        raise RuntimeError('Failed to finalize writing of split "train": write() failed: No space')
+
+    monkeypatch.setattr(builder.SyntheticPeople, "download_and_prepare", full)
+    with pytest.raises(UserError, match=r"No space.*free some space"):
+        builder.prepare(SETTINGS, tmp_path)
+    assert not storage.is_prepared(storage.synthetic_path(SETTINGS, tmp_path))
+
+
 def test_command_line_prepares_and_prints_the_place(prepared, capsys):
     root, path = prepared
     sizes = [f"--set={f}={getattr(SETTINGS, f)}" for f in ("train", "validation", "test")]
