@@ -13,6 +13,9 @@ from pare_jax.errors import UserError
 # Numbers that keep the splits' random streams apart; never renumber, old seeds would change.
 SPLITS = {"train": 0, "validation": 1, "test": 2, "test_occluded": 3}
 MESHES = ("full", "coarse")
+# Raise it with every change to the pictures or labels that the same settings give, so that sets
+# prepared before are not taken for new ones.
+DRAWING = 2
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _PROBABILITIES = (
@@ -120,7 +123,7 @@ class SyntheticSettings:
 
     def digest(self) -> str:
         """Return 10 hex digits that differ when the pictures or labels would differ."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"drawing": DRAWING}
         values["photos"] = [(path.name, path.stat().st_size) for path in self.photos()]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
