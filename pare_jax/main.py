@@ -21,10 +21,14 @@ from pare_jax.errors import UserError
 _MODES = ("train", "evaluate")
 
 
-def define_flags(values: flags.FlagValues) -> None:
-    """Define --config, --workdir and --mode."""
+def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
+    """Define --config, --workdir and --mode; overrides of the config are found in `argv`."""
     config_flags.DEFINE_config_file(
-        "config", None, "The experiment, a file in configs/.", flag_values=values
+        "config",
+        None,
+        "The experiment, a file in configs/.",
+        flag_values=values,
+        sys_argv=list(argv),
     )
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
@@ -41,7 +45,7 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
         UserError: an unknown flag or key, a value of the wrong type, or something missing.
     """
     values = flags.FlagValues()
-    define_flags(values)
+    define_flags(values, argv)
     if any(argument in ("--help", "-h", "--helpfull") for argument in argv[1:]):
         print(
             f"{__doc__}\nflags:\n{values.module_help('pare_jax.main') or values.main_module_help()}"
@@ -52,12 +56,12 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
         config = values.config
     except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
         raise UserError(_one_line(error)) from error
-    except OSError as error:
-        raise UserError(
-            f"cannot read the config file {error.filename}: {error.strerror}"
-        ) from error
     if len(rest) > 1:
         raise UserError(f"unexpected argument {rest[1]!r}: flags start with --")
+    if config is not None and not isinstance(config, ConfigDict):
+        # ml_collections keeps what went wrong until somebody reads the config.
+        name = config_flags.get_config_filename(values["config"])
+        raise UserError(f"there is no experiment {name}: name a file in configs/")
     if config is None:
         raise UserError("give an experiment: --config=configs/quickstart.py needs no data")
     if not values.workdir:

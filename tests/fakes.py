@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from configs.common import get_base
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
 
 TINY_MODEL = {
@@ -46,3 +47,69 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
             batch[name] = rng.normal(0, 0.3, shape).astype(np.float32)
     batch["joints_3d"] -= batch["joints_3d"][:, :1]
     return batch
+
+
+class FakeData:
+    """Training and evaluation batches that are a function of the step, as `train.Data` asks."""
+
+    def __init__(self, batch_size: int = 8, steps_per_epoch: int = 4):
+        self._batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.mean_joints = np.zeros((24, 3), np.float32)
+        self.evals = {"fake/test": self._evaluation}
+
+    def train(self, start: int):
+        step = start
+        while True:
+            yield fake_batch(self._batch_size, seed=step)
+            step += 1
+
+    def _evaluation(self):
+        yield fake_batch(self._batch_size, seed=1000)
+        last = fake_batch(self._batch_size, seed=1001)
+        last["sample_weight"][3:] = 0
+        yield last
+
+
+class Recorder:
+    """A writer with clu's interface that remembers what it was given."""
+
+    def __init__(self):
+        self.scalars, self.images, self.texts, self.hparams = {}, {}, {}, {}
+
+    def write_scalars(self, step, scalars):
+        self.scalars.setdefault(step, {}).update(scalars)
+
+    def write_images(self, step, images):
+        self.images[step] = images
+
+    def write_texts(self, step, texts):
+        self.texts[step] = texts
+
+    def write_hparams(self, hparams):
+        self.hparams = hparams
+
+    def flush(self):
+        pass
+
+
+def tiny_config():
+    """Return a config whose run takes seconds: 10 steps, averaging, three evaluations."""
+    config = get_base()
+    config.image_size = IMAGE_SIZE
+    config.batch_size = 8
+    config.num_steps = 10
+    config.model.update(TINY_MODEL)
+    config.loss.parts = 60.0
+    config.augment.occlusion = 0.5
+    config.optimizer.learning_rate = 1e-3
+    config.swa.start_epoch = 1.0
+    config.swa.every_steps = 2
+    config.swa.statistics_batches = 2
+    config.checkpoint.every_steps = 3
+    config.checkpoint.keep = 2
+    config.eval.every_epochs = 1.0
+    config.eval.batch_size = 8
+    config.eval.pictures = 2
+    config.log_every_steps = 2
+    return config

@@ -1,0 +1,162 @@
+"""The real loop on made-up batches: what it writes, how it goes on, how it stops."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pare_jax import checkpoints
+from pare_jax.errors import UserError
+from pare_jax.train import train
+from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    writer = Recorder()
+    state = train(tiny_config(), workdir, FakeData(), writer)
+    return workdir, writer, state
+
+
+def test_a_run_leaves_its_config_and_checkpoints(finished):
+    workdir, _, state = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["backbone_width"] == 4
+    assert int(state.step) == 10
+    assert checkpoints.Checkpoints(workdir, read_only=True).latest_step() == 10
+
+
+def test_tensorboard_gets_scalars_pictures_and_texts(finished):
+    _, writer, _ = finished
+    assert {2, 4, 6, 8, 10} <= writer.scalars.keys()
+    wanted = {"loss", "loss/pose", "grad_norm", "learning_rate", "examples_per_second", "epoch"}
+    assert {f"train/{name}" for name in wanted} <= writer.scalars[2].keys()
+    assert writer.scalars[4]["fake/test/mpjpe"] > 0
+    assert sorted(writer.images) == [4, 8, 10]
+    pictures = writer.images[10]["held_out"]
+    assert pictures.dtype == np.uint8
+    assert pictures.shape[0] == 2
+    assert "kernel" in writer.texts[0]["parameters"]
+    assert writer.hparams["optimizer.learning_rate"] == 1e-3
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
+    _, _, undisturbed = finished
+
+    class Stops(FakeData):
+        def train(self, start):
+            for step, batch in zip(range(start, 8), super().train(start), strict=False):
+                if step == 7:
+                    raise KeyboardInterrupt
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config(), tmp_path, Stops(), Recorder())
+    assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() in (3, 4)
+    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_finished_run_that_is_started_again_changes_nothing(finished):
+    workdir, _, state = finished
+    again = train(tiny_config(), workdir, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(again), leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_keeps_the_latest_and_the_best(finished):
+    workdir, _, _ = finished
+    kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+    assert {9, 10} <= kept
+    assert len(kept) <= 3
+
+
+def test_another_network_in_the_workdir_is_named(finished):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config.model.branch_features = 16
+    with pytest.raises(UserError, match="branch_features: 8 -> 16"):
+        train(config, workdir, FakeData(), Recorder())
+
+
+def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    class Breaks(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if step >= 4:
+                    batch["joints_3d"] = np.full_like(batch["joints_3d"], np.inf)
+                yield batch
+
+    config = tiny_config()
+    config.num_steps = 40
+    config.max_bad_steps = 3
+    with pytest.raises(UserError, match="not finite since step 5"):
+        train(config, tmp_path, Breaks(), Recorder())
+    store = checkpoints.Checkpoints(tmp_path, read_only=True)
+    assert store.latest_step() is not None
+    config_, model = checkpoints.load_model(tmp_path)
+    assert config_.batch_size == 8
+    assert np.isfinite(np.asarray(model(fake_batch(1)["image"].astype(np.float32)).betas)).all()
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot write to the workdir"):
+        train(tiny_config(), blocked / "run", FakeData(), Recorder())
+
+
+SEVERAL_DEVICES = """
+    import numpy as np, jax, tempfile
+    from pare_jax.train import train
+    from tests.fakes import FakeData, Recorder, tiny_config
+    config = tiny_config()
+    config.num_steps = 4
+    state = train(config, tempfile.mkdtemp(), FakeData(), Recorder())
+    sums = [float(np.abs(np.asarray(x)).sum()) for x in jax.tree.leaves(state.params)]
+    print(jax.device_count(), *sums)
+"""
+
+
+def test_numbers_do_not_depend_on_the_number_of_devices():
+    sums = []
+    for devices in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        out = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(SEVERAL_DEVICES)],
+            env=os.environ | {"XLA_FLAGS": flags},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("\n")[-2]
+        count, *values = map(float, out.split())
+        assert count == devices
+        sums.append(values)
+    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-3)
+
+
+WITHOUT_TENSORFLOW = """
+    import sys
+    import pare_jax, pare_jax.predict, pare_jax.train_step, pare_jax.train
+    assert not any(name.split('.')[0] == 'tensorflow' for name in sys.modules), 'tensorflow'
+"""
+
+
+def test_the_loop_needs_no_tensorflow():
+    command = [sys.executable, "-c", textwrap.dedent(WITHOUT_TENSORFLOW)]
+    subprocess.run(command, check=True, cwd=ROOT)
