@@ -55,7 +55,7 @@ def main() -> None:
         reference = rows.get("torch DataLoader, crops", (0.0, 0.0))[1]
         for name, (per_second, per_cpu_second) in rows.items():
             ratio = f"{per_cpu_second / reference:7.1f}" if reference else f"{'-':>7}"
-            per_core = per_second / CORES
+            per_core = per_second / (1 if "1 thread" in name else CORES)
             print(f"{name:44}{per_second:9.0f}{per_core:12.0f}{per_cpu_second:11.0f}{ratio}")
 
 
