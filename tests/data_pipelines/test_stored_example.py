@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_pipelines.storage import stored_features
 from data_pipelines.stored_example import parse_example
@@ -22,3 +23,11 @@ def test_reads_what_tfds_writes(parts, make_record):
 def test_refuses_a_record_of_another_kind():
     with pytest.raises(ValueError, match="lacks image"):
         parse_example(b"")
+
+
+def test_refuses_a_field_of_another_size(make_record):
+    features = stored_features()
+    example = tf.train.Example.FromString(features.serialize_example(make_record()))
+    example.features.feature["betas"].float_list.value.append(1.0)
+    with pytest.raises(ValueError, match="11 numbers"):
+        parse_example(example.SerializeToString())
