@@ -6,6 +6,8 @@ palms at the thighs. Rotations are SMPL's, relative to the parent, with the T-po
 (arms along x, y up, chest to +z).
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -63,7 +65,7 @@ def zeros() -> Float[np.ndarray, " angles"]:
 
 def clip(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]:
     """Limit every angle to its range of motion."""
-    return np.clip(angles, LOWEST, HIGHEST)
+    return np.minimum(np.maximum(angles, LOWEST), HIGHEST)
 
 
 def mirror(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]:
@@ -113,9 +115,9 @@ def _set_left_limbs(result: np.ndarray, angle: dict[str, float]) -> None:
     # The shoulder blade takes a share of what the arm is raised beyond 40 degrees; about a third,
     # the scapulohumeral rhythm (Inman et al., 1944).
     raised = angle["arm_raise"]
-    collar = about_z(np.clip((raised - np.deg2rad(40.0)) / 3.0, 0.0, np.deg2rad(35.0)))
+    collar = about_z(min(max((raised - math.radians(40.0)) / 3.0, 0.0), math.radians(35.0)))
     plane = angle["arm_plane"]
-    axis = np.array([-np.sin(plane), 0.0, np.cos(plane)])
+    axis = np.array([-math.sin(plane), 0.0, math.cos(plane)])
     hanging = about_y(angle["arm_rotate"]) @ about_z(-np.pi / 2)
     result[joint_index("left_collar")] = collar
     result[joint_index("left_shoulder")] = collar.T @ about(axis, raised) @ hanging
@@ -133,19 +135,19 @@ def _bend(flex: float, side: float, twist: float) -> np.ndarray:
 
 def about_x(angle: float) -> Float[np.ndarray, "3 3"]:
     """Return the rotation by `angle` (radians) about x."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
 def about_y(angle: float) -> Float[np.ndarray, "3 3"]:
     """Return the rotation by `angle` (radians) about y."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
 def about_z(angle: float) -> Float[np.ndarray, "3 3"]:
     """Return the rotation by `angle` (radians) about z."""
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = math.cos(angle), math.sin(angle)
     return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
 
 
@@ -153,4 +155,4 @@ def about(axis: Float[np.ndarray, "3"], angle: float) -> Float[np.ndarray, "3 3"
     """Return the rotation by `angle` (radians) about a unit axis (Rodrigues' formula)."""
     x, y, z = axis
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * (cross @ cross)
+    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)

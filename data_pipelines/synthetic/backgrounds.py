@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from data_pipelines.synthetic.settings import SyntheticSettings
-from data_pipelines.synthetic.textures import random_colour, random_texture
+from data_pipelines.synthetic.textures import limit, random_colour, random_texture
 from pare_jax.errors import UserError
 
 _MOST_THINGS = 28  # at clutter 1
@@ -74,7 +74,7 @@ def _draw_thing(rng: np.random.Generator, picture: np.ndarray, ground: int) -> N
     elif kind == 4:  # a bush or crowd: many blobs
         for _ in range(rng.integers(4, 12)):
             centre = (_fixed(x + rng.normal() * width / 3), _fixed(y + rng.normal() * height / 3))
-            shade = np.clip(colour * rng.uniform(0.7, 1.3), 0, 255)
+            shade = limit(colour * rng.uniform(0.7, 1.3))
             radius = round(rng.uniform(0.1, 0.3) * width * 2**_SHIFT)
             cv2.circle(picture, centre, radius, shade, -1, cv2.LINE_AA, _SHIFT)
     else:  # wires, poles, limbs of trees
@@ -100,7 +100,7 @@ def _box(picture, rng, x, bottom, width, height, colour) -> None:
     side = np.array([front[near[0]], front[near[1]], front[near[1]] + skew, front[near[0]] + skew])
     for polygon, shade in ((side, 0.6), (lid, 1.1), (front, 0.8)):
         corners = np.rint(polygon * 2**_SHIFT).astype(np.int32)
-        shaded = np.clip(colour * shade, 0, 255)
+        shaded = limit(colour * shade)
         cv2.fillConvexPoly(picture, corners, shaded, cv2.LINE_AA, _SHIFT)
 
 

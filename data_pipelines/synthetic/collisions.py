@@ -19,7 +19,7 @@ _DRUMS = (
     ("spine3", 0.050, 0.150, 0.110, -0.02, 0.20),
 )
 _DRUM_JOINTS = np.array([joint_index(drum[0]) for drum in _DRUMS])
-_DRUM_SIZES = np.array([drum[1:] for drum in _DRUMS])
+_DRUM_SIZES = np.array([drum[1:] for drum in _DRUMS]).T
 _HEAD, _HEAD_CENTRE, _HEAD_RADIUS = joint_index("head"), np.array([0.0, 0.09, 0.035]), 0.095
 _SKIN = 0.02  # how near the middle line of a forearm or hand may come to a surface, metres
 _ARMS_APART = 0.055
@@ -63,25 +63,23 @@ def collisions(
         arm; and whether the legs are inside each other or the trunk.
     """
     arms = np.stack([_arm_points(joints[chain]) for chain in _ARM_JOINTS])
+    legs = joints[_LEG_JOINTS]
+    knees = legs[:, 1] + 0.05 * (legs[:, 1] - legs[:, 0])
     head = joints[_HEAD] + turns[_HEAD] @ _HEAD_CENTRE * size
     upper_arms = 0.5 * (joints[_ARM_JOINTS[:, 0]] + joints[_ARM_JOINTS[:, 1]])
-    reach = _HEAD_RADIUS * size + _SKIN
-    hit = (np.linalg.norm(arms - head, axis=-1) < reach).any(1)
-    hit |= np.linalg.norm(upper_arms - head, axis=-1) < reach
-    hit |= _in_trunk(turns, joints, arms, size, girth, _SKIN).any(1)
-    legs = joints[_LEG_JOINTS]
-    for leg in legs:
-        hit |= (_clearance(arms[:, 1:], leg) < 0.5 * _SKIN).any(1)
-    between = np.linalg.norm(arms[0][:, None] - arms[1][None], axis=-1)
-    if between.min() < _ARMS_APART:
+    near_head = np.concatenate([arms, upper_arms[:, None]], axis=1) - head
+    hit = ((near_head**2).sum(-1) < (_HEAD_RADIUS * size + _SKIN) ** 2).any(1)
+    points = np.concatenate([arms.reshape(-1, 3), knees])
+    in_trunk = _in_trunk(turns, joints, points, size, girth)
+    hit |= in_trunk[:-2].reshape(2, -1).any(1)
+    hit |= (_clearance(arms[:, 1:], legs) < 0.5 * _SKIN).any(1)
+    between = arms[0][:, None] - arms[1][None]
+    if (between**2).sum(-1).min() < _ARMS_APART**2:
         hit[:] = True
     # Shins and feet of one leg against the other leg, and knees against the trunk.
-    points = legs[0][1:] * 0.5 + legs[0][:-1] * 0.5
-    points = np.concatenate([legs[0][1:], points[1:]])
-    crossed = bool((_clearance(points, legs[1]) < 0.035).any())
-    knees = legs[:, 1] + 0.05 * (legs[:, 1] - legs[:, 0])
-    crossed |= bool(_in_trunk(turns, joints, knees, size, girth, 0.02).any())
-    return hit, crossed
+    lower = np.concatenate([legs[0, 1:], 0.5 * (legs[0, 1:-1] + legs[0, 2:])])
+    crossed = (_clearance(lower, legs[1:]) < 0.035).any()
+    return hit, bool(crossed or in_trunk[-2:].any())
 
 
 def _arm_points(chain: np.ndarray) -> np.ndarray:
@@ -90,23 +88,23 @@ def _arm_points(chain: np.ndarray) -> np.ndarray:
     return np.concatenate([along, wrist + _HAND[:, None] * (hand - wrist)])
 
 
-def _in_trunk(turns, joints, points, size, girth, skin) -> np.ndarray:
-    """Whether each point (..., 3) lies in one of the drums, grown by `skin`."""
-    inside = np.zeros(points.shape[:-1], bool)
-    for joint, (middle, width, depth, low, high) in zip(_DRUM_JOINTS, _DRUM_SIZES, strict=True):
-        x, y, z = np.moveaxis((points - joints[joint]) @ turns[joint] / size, -1, 0)
-        across = (x / (width * girth + skin)) ** 2 + ((z - middle) / (depth * girth + skin)) ** 2
-        inside |= (across < 1.0) & (y > low) & (y < high)
-    return inside
+def _in_trunk(turns, joints, points, size: float, girth: float) -> np.ndarray:
+    """Whether each point (N, 3) lies in one of the drums, grown by the arms' thickness."""
+    middle, width, depth, low, high = _DRUM_SIZES
+    local = (points[:, None] - joints[_DRUM_JOINTS])[:, :, None] @ turns[_DRUM_JOINTS]
+    x, y, z = local[:, :, 0].transpose(2, 0, 1) / size
+    across = (x / (width * girth + _SKIN)) ** 2 + ((z - middle) / (depth * girth + _SKIN)) ** 2
+    return ((across < 1.0) & (y > low) & (y < high)).any(1)
 
 
-def _clearance(points: np.ndarray, leg: np.ndarray) -> np.ndarray:
-    """Distance of points (..., 3) from the surface of a leg's capsules."""
-    start, end = leg[:-1], leg[1:]
-    along = end - start
+def _clearance(points: np.ndarray, legs: np.ndarray) -> np.ndarray:
+    """Distance of points (..., 3) from the surface of the capsules of some legs (N, 4, 3)."""
+    start = legs[:, :-1].reshape(-1, 3)
+    along = legs[:, 1:].reshape(-1, 3) - start
+    radii = np.tile(_LEG_RADII[:-1], len(legs))
+    taper = np.tile(_LEG_RADII[1:] - _LEG_RADII[:-1], len(legs))
     offset = points[..., None, :] - start
-    share = np.einsum("...si,si->...s", offset, along) / np.einsum("si,si->s", along, along)
-    share = np.clip(share, 0.0, 1.0)
-    distance = np.linalg.norm(offset - share[..., None] * along, axis=-1)
-    radius = _LEG_RADII[:-1] + share * (_LEG_RADII[1:] - _LEG_RADII[:-1])
-    return (distance - radius).min(-1)
+    share = (offset * along).sum(-1) / (along**2).sum(-1)
+    share = np.minimum(np.maximum(share, 0.0), 1.0)
+    distance = np.sqrt(((offset - share[..., None] * along) ** 2).sum(-1))
+    return (distance - radii - share * taper).min(-1)

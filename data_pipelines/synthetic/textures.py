@@ -30,9 +30,14 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
     """Draw a colour, mostly one that rooms and streets have; sRGB in [0, 255]."""
     if rng.random() < _NATURAL_SHARE:
         base = _NATURAL[rng.integers(len(_NATURAL))] * rng.uniform(0.35, 1.25)
-        return np.clip(base + rng.normal(0, 8, 3), 0, 255)
+        return limit(base + rng.normal(0, 8, 3))
     grey = rng.uniform(10, 245)
-    return np.clip(grey + rng.normal(0, 1, 3) * rng.uniform(0, 60), 0, 255)
+    return limit(grey + rng.normal(0, 1, 3) * rng.uniform(0, 60))
+
+
+def limit(colour: np.ndarray) -> np.ndarray:
+    """Cut a colour to [0, 255]; several times faster than np.clip for a few numbers."""
+    return np.minimum(np.maximum(colour, 0.0), 255.0)
 
 
 def random_texture(
