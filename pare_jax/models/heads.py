@@ -3,15 +3,17 @@
 The heads compute in float32: they cost next to nothing, and rotations do not bear less.
 """
 
+import itertools
+import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from pare_jax.geometry import sixd_to_matrix
+from pare_jax.models.initializers import constant, normal
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, joint_index
 
@@ -23,10 +25,9 @@ MEAN_CAMERA = (0.9, 0.0, 0.0)
 # How far the mean pose lowers the arms from the T-pose, radians.
 _ARMS_DOWN = np.deg2rad(65.0)
 
-# Hidden layers get He's initialisation; the last layer starts near zero (Kanazawa et al. 2018),
-# so that the first prediction is the mean person.
-_he = nnx.initializers.variance_scaling(2.0, "fan_in", "normal")
-_near_zero = nnx.initializers.variance_scaling(1e-4, "fan_avg", "uniform")
+# The last layer of a head starts this much smaller than Glorot's initialisation (Kanazawa et al.
+# 2018), so that the first prediction is nearly the mean person.
+_LAST_LAYER_GAIN = 0.01
 
 
 class MeanParameter(nnx.Variable):
@@ -51,24 +52,23 @@ def mean_pose() -> np.ndarray:
     return matrices[:, :, :2].reshape(NUM_JOINTS, SIXD).astype(np.float32)
 
 
-class JointLinear(nnx.Module):
-    """A linear layer per joint, all in one product."""
+class Linear(nnx.Module):
+    """A linear layer; with `copies`, several side by side, each with its own input and weights."""
 
     def __init__(
-        self, in_features: int, out_features: int, *, kernel_init: nnx.Initializer, rngs: nnx.Rngs
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        copies: tuple[int, ...] = (),
+        stddev: float,
+        rngs: nnx.Rngs,
     ):
-        keys = jax.random.split(rngs.params(), NUM_JOINTS)
-        self.kernel = nnx.Param(
-            jax.vmap(lambda key: kernel_init(key, (in_features, out_features)))(keys)
-        )
-        self.bias = nnx.Param(jnp.zeros((NUM_JOINTS, out_features)))
+        self.kernel = nnx.Param(normal(rngs, (*copies, in_features, out_features), stddev))
+        self.bias = nnx.Param(constant((*copies, out_features), 0.0))
 
-    def __call__(self, x: Float[Array, "b 24 c"]) -> Float[Array, "b 24 C"]:
-        return jnp.einsum("bjc,jcd->bjd", x, self.kernel[...]) + self.bias[...]
-
-
-def _linear(in_features, out_features, *, kernel_init: nnx.Initializer, rngs: nnx.Rngs):
-    return nnx.Linear(in_features, out_features, kernel_init=kernel_init, rngs=rngs)
+    def __call__(self, x: Float[Array, "b *copies c"]) -> Float[Array, "b *copies C"]:
+        return jnp.einsum("b...c,...cd->b...d", x, self.kernel[...]) + self.bias[...]
 
 
 class Mlp(nnx.Module):
@@ -80,7 +80,7 @@ class Mlp(nnx.Module):
         hidden: Sequence[int],
         out_features: int,
         *,
-        linear=_linear,
+        copies: tuple[int, ...] = (),
         rngs: nnx.Rngs,
     ):
         """Build the layers.
@@ -89,22 +89,19 @@ class Mlp(nnx.Module):
             in_features: length of the input.
             hidden: widths of the hidden layers; empty for a single linear layer.
             out_features: length of the output.
-            linear: the kind of layer; `JointLinear` makes 24 MLPs side by side.
+            copies: (24,) for an MLP per joint, all of them in one product; else empty.
             rngs: random numbers for the weights.
         """
-        widths = (in_features, *hidden, out_features)
-        last = len(widths) - 2
-        self.layers = nnx.List(
-            linear(
-                widths[index],
-                widths[index + 1],
-                kernel_init=_near_zero if index == last else _he,
-                rngs=rngs,
-            )
-            for index in range(len(widths) - 1)
-        )
+        widths = (in_features, *hidden)
+        layers = [
+            Linear(before, after, copies=copies, stddev=math.sqrt(2 / before), rngs=rngs)
+            for before, after in itertools.pairwise(widths)
+        ]
+        stddev = _LAST_LAYER_GAIN * math.sqrt(2 / (widths[-1] + out_features))
+        layers.append(Linear(widths[-1], out_features, copies=copies, stddev=stddev, rngs=rngs))
+        self.layers = nnx.List(layers)
 
-    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch C"]:
+    def __call__(self, x: Float[Array, "b *copies c"]) -> Float[Array, "b *copies C"]:
         x = self.layers[0](x)
         for layer in self.layers[1:]:
             x = layer(nnx.relu(x))
@@ -118,9 +115,9 @@ class ParameterHeads(nnx.Module):
         self.pose = pose
         self.shape = shape
         self.camera = camera
-        self.mean_pose = MeanParameter(jnp.asarray(mean_pose()))
-        self.mean_betas = MeanParameter(jnp.zeros(NUM_BETAS))
-        self.mean_camera = MeanParameter(jnp.asarray(MEAN_CAMERA))
+        self.mean_pose = MeanParameter(jnp.array(mean_pose()))
+        self.mean_betas = MeanParameter(constant(NUM_BETAS, 0.0))
+        self.mean_camera = MeanParameter(jnp.array(np.asarray(MEAN_CAMERA, np.float32)))
 
     def __call__(
         self,

@@ -11,10 +11,14 @@ it; they compute the same numbers up to rounding and cost accelerators nothing. 
   - max pooling as maxima of shifted slices: 8x, nearly all of it in the gradient.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+from pare_jax.models.initializers import constant, normal
 
 # PyTorch's defaults; its momentum of 0.1 weighs the new batch, ours the old average.
 BATCH_NORM_EPSILON = 1e-5
@@ -22,8 +26,6 @@ BATCH_NORM_MOMENTUM = 0.9
 
 # Maps with a side no longer than this are convolved through explicit patches.
 _TINY = 2
-
-_he_fan_out = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Conv(nnx.Module):
@@ -42,7 +44,7 @@ class Conv(nnx.Module):
         strides: int = 1,
         *,
         use_bias: bool = False,
-        kernel_init: nnx.Initializer = _he_fan_out,
+        stddev: float | None = None,
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
@@ -54,13 +56,16 @@ class Conv(nnx.Module):
             kernel_size: side of the kernel, odd.
             strides: step between outputs, pixels.
             use_bias: whether to add a bias.
-            kernel_init: initialiser; by default He's with fan out, as in torchvision.
+            stddev: deviation of the first weights; by default He's with fan out, as in
+                torchvision.
             dtype: the type to compute in; parameters are float32.
             rngs: random numbers for the weights.
         """
         shape = (kernel_size, kernel_size, in_features, out_features)
-        self.kernel = nnx.Param(kernel_init(rngs.params(), shape))
-        self.bias = nnx.Param(jnp.zeros(out_features)) if use_bias else None
+        if stddev is None:
+            stddev = math.sqrt(2 / (kernel_size**2 * out_features))
+        self.kernel = nnx.Param(normal(rngs, shape, stddev))
+        self.bias = nnx.Param(constant(out_features, 0.0)) if use_bias else None
         self.strides = strides
         self.dtype = dtype
 
@@ -119,10 +124,10 @@ class BatchNorm(nnx.Module):
     """
 
     def __init__(self, num_features: int):
-        self.scale = nnx.Param(jnp.ones(num_features))
-        self.bias = nnx.Param(jnp.zeros(num_features))
-        self.mean = nnx.BatchStat(jnp.zeros(num_features))
-        self.var = nnx.BatchStat(jnp.ones(num_features))
+        self.scale = nnx.Param(constant(num_features, 1.0))
+        self.bias = nnx.Param(constant(num_features, 0.0))
+        self.mean = nnx.BatchStat(constant(num_features, 0.0))
+        self.var = nnx.BatchStat(constant(num_features, 1.0))
         self.momentum = BATCH_NORM_MOMENTUM
         self.use_running_average = False
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from pare_jax.models.attention import attend, part_attention
 from pare_jax.models.branches import Branch
-from pare_jax.models.heads import SIXD, JointLinear, Mlp, ParameterHeads
+from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
 from pare_jax.models.layers import Conv
 from pare_jax.models.prediction import Prediction
 from pare_jax.models.resnet import ResNet
@@ -20,7 +20,7 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
 
 # Part maps start almost flat (Xiao et al., "Simple Baselines for Human Pose Estimation", 2018):
 # every joint first looks at the whole picture.
-_flat = nnx.initializers.normal(0.001)
+_FLAT = 0.001
 
 
 class Pare(nnx.Module):
@@ -71,7 +71,7 @@ class Pare(nnx.Module):
             NUM_PART_LABELS,
             1,
             use_bias=True,
-            kernel_init=_flat,
+            stddev=_FLAT,
             dtype=dtype,
             rngs=rngs,
         )
@@ -80,7 +80,7 @@ class Pare(nnx.Module):
         )
         attended = NUM_JOINTS * shape_features
         self.heads = ParameterHeads(
-            pose=Mlp(branch_features, pose_hidden, SIXD, linear=JointLinear, rngs=rngs),
+            pose=Mlp(branch_features, pose_hidden, SIXD, copies=(NUM_JOINTS,), rngs=rngs),
             shape=Mlp(attended, shape_hidden, NUM_BETAS, rngs=rngs),
             camera=Mlp(attended, camera_hidden, 3, rngs=rngs),
         )
