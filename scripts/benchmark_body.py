@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pare_jax.body.io import load_body_data
-from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.body.model import body_from_data
 from pare_jax.skeleton import PARENTS
 
 VERTICES, COEFFICIENTS = 6890, 10 + 207
@@ -61,13 +61,11 @@ def ours(path: Path, inputs) -> Timed:
     def loss(betas, rotations, body):
         return (body(betas, rotations).vertices * cotangent).sum()
 
-    forward = jax.jit(BodyModel.__call__)
-    joints = jax.jit(BodyModel.joints)
     gradient = jax.jit(jax.grad(loss, (0, 1)))
     return {
-        "forward": lambda: jax.block_until_ready(forward(body, betas, rotations)),
+        "forward": lambda: jax.block_until_ready(body(betas, rotations)),
         "forward+backward": lambda: jax.block_until_ready(gradient(betas, rotations, body)),
-        "joints": lambda: jax.block_until_ready(joints(body, betas, rotations)),
+        "joints": lambda: jax.block_until_ready(body.joints(betas, rotations)),
     }
 
 

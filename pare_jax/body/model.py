@@ -44,8 +44,8 @@ class BodyModel:
 
     Attributes:
         template: mean shape, vertices last.
-        blend_basis: how the vertices move with the 10 shape coefficients and, where the body has
-            pose correctives, with the 207 numbers of vec(R[1:] - I).
+        blend_basis: for x, y and z, how the vertices move with the 10 shape coefficients and,
+            where the body has pose correctives, with the 207 numbers of vec(R[1:] - I).
         skin: skinning weights, transposed.
         joint_template: joints of the mean shape.
         joint_basis: how they move with the shape coefficients.
@@ -55,7 +55,7 @@ class BodyModel:
     """
 
     template: Float[Array, "3 V"]
-    blend_basis: Float[Array, "3 coefficients V"]
+    blend_basis: tuple[Float[Array, "coefficients V"], ...]
     skin: Float[Array, "24 V"]
     joint_template: Float[Array, "24 3"]
     joint_basis: Float[Array, "10 72"]
@@ -102,12 +102,7 @@ class BodyModel:
         Returns:
             Vertices and joints in the frame the root's rotation leads to.
         """
-        posed = self.with_shape(betas).with_pose(rotations)
-        vertices, joints = posed.mesh(), posed.joints
-        if translation is not None:
-            offset = jnp.asarray(translation, jnp.float32)[..., None, :]
-            vertices, joints = vertices + offset, joints + offset
-        return BodyOutput(vertices, joints)
+        return BodyOutput(*_pose_body(self, betas, rotations, translation, with_mesh=True))
 
     def joints(
         self,
@@ -116,10 +111,7 @@ class BodyModel:
         translation: Float[Array, "*batch 3"] | None = None,
     ) -> Float[Array, "*batch 24 3"]:
         """Shape and pose the joints alone; see `__call__`."""
-        joints = self.with_shape(betas).with_pose(rotations).joints
-        if translation is not None:
-            joints = joints + jnp.asarray(translation, jnp.float32)[..., None, :]
-        return joints
+        return _pose_body(self, betas, rotations, translation, with_mesh=False)[0]
 
 
 @functools.partial(
@@ -189,7 +181,7 @@ class PosedBody:
         """Skin the body: vertices in the result's frame, metres."""
         body, batch = self.shaped.body, self.rotations.shape[:-3]
         coefficients = jnp.broadcast_to(self.shaped.betas, (*batch, NUM_BETAS))
-        if body.blend_basis.shape[1] > NUM_BETAS:
+        if body.blend_basis[0].shape[0] > NUM_BETAS:
             features = self.rotations[..., 1:, :, :] - jnp.eye(3)
             features = features.reshape(*batch, NUM_POSE_FEATURES)
             coefficients = jnp.concatenate([coefficients, features], -1)
@@ -199,11 +191,26 @@ class PosedBody:
         by_column = self.transforms.reshape(rows, NUM_JOINTS, 3, 4).transpose(3, 0, 2, 1)
         # A product for each coordinate and for each column of the blended transforms: sliced out
         # of one large product, they would make the gradient pad and add large arrays.
-        posed = [body.template[k] + _dot(coefficients, body.blend_basis[k]) for k in range(3)]
+        posed = [
+            template + _dot(coefficients, basis)
+            for template, basis in zip(body.template, body.blend_basis, strict=True)
+        ]
         columns = [_dot(part.reshape(3 * rows, NUM_JOINTS), body.skin) for part in by_column]
         columns = [column.reshape(rows, 3, body.num_vertices) for column in columns]
         moved = sum((columns[k] * posed[k][:, None] for k in range(3)), start=columns[3])
         return moved.swapaxes(1, 2).reshape(*batch, body.num_vertices, 3)
+
+
+# Jitted here so that a call outside of any jitted function is one program too.
+@functools.partial(jax.jit, static_argnames="with_mesh", inline=True)
+def _pose_body(body, betas, rotations, translation, with_mesh: bool) -> tuple[Array, ...]:
+    """(vertices, joints), or (joints,) alone."""
+    posed = body.with_shape(betas).with_pose(rotations)
+    points = (posed.mesh(), posed.joints) if with_mesh else (posed.joints,)
+    if translation is None:
+        return points
+    offset = jnp.asarray(translation, jnp.float32)[..., None, :]
+    return tuple(p + offset for p in points)
 
 
 def _rotate(
@@ -257,7 +264,7 @@ def body_from_data(data: BodyData) -> BodyModel:
         basis.append(data.pose_basis.transpose(1, 2, 0))
     return BodyModel(
         template=jnp.asarray(data.template.T),
-        blend_basis=jnp.asarray(np.concatenate(basis, axis=1)),
+        blend_basis=tuple(jnp.asarray(rows) for rows in np.concatenate(basis, axis=1)),
         skin=jnp.asarray(data.weights.T),
         joint_template=jnp.asarray(data.joint_template, jnp.float32),
         joint_basis=jnp.asarray(data.joint_basis.reshape(-1, NUM_BETAS).T, jnp.float32),

@@ -25,24 +25,11 @@ def data(fields, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(data):
+def body(data):
     return body_from_data(data)
 
 
-@pytest.fixture(scope="module")
-def body(model):
-    """The model as a jitted function, so that tests share what they compile."""
-    call = jax.jit(type(model).__call__)
-    return lambda *args: call(model, *args)
-
-
-@pytest.fixture(scope="module")
-def joints_alone(model):
-    call = jax.jit(type(model).joints)
-    return lambda *args: call(model, *args)
-
-
-def test_agrees_with_the_formulas(fields, data, body, joints_alone):
+def test_agrees_with_the_formulas(fields, data, body):
     betas, _, rotations = random_pose(np.random.default_rng(1), 20)
     wanted = [reference_body(fields, b, r) for b, r in zip(betas, rotations, strict=True)]
     vertices, joints = (np.stack(x) for x in zip(*wanted, strict=True))
@@ -50,7 +37,7 @@ def test_agrees_with_the_formulas(fields, data, body, joints_alone):
     assert got.vertices.dtype == got.joints.dtype == jnp.float32
     np.testing.assert_allclose(got.vertices, vertices, atol=1e-5)
     np.testing.assert_allclose(got.joints, joints, atol=1e-5)
-    np.testing.assert_allclose(joints_alone(betas, rotations), joints, atol=1e-5)
+    np.testing.assert_allclose(body.joints(betas, rotations), joints, atol=1e-5)
     # The file's arrays are float32 in both, hence not exactly equal to the formulas.
     got = vertices_and_joints(data, betas, rotations)
     assert got[0].dtype == np.float64
@@ -89,9 +76,9 @@ def test_any_batch_axes(body):
     assert empty.joints.shape == (0, 24, 3)
 
 
-def test_stages_are_what_the_call_does(model, body):
+def test_stages_are_what_the_call_does(body):
     betas, _, rotations = random_pose(np.random.default_rng(4), 20)
-    posed = jax.jit(lambda model, b, r: model.with_shape(b).with_pose(r))(model, betas, rotations)
+    posed = jax.jit(lambda body, b, r: body.with_shape(b).with_pose(r))(body, betas, rotations)
     whole = body(betas, rotations)
     np.testing.assert_allclose(posed.joints, whole.joints, atol=1e-6)
     np.testing.assert_allclose(jax.jit(type(posed).mesh)(posed), whole.vertices, atol=1e-6)
@@ -100,13 +87,13 @@ def test_stages_are_what_the_call_does(model, body):
     np.testing.assert_allclose(moved + posed.transforms[..., 3], posed.joints, atol=1e-5)
 
 
-def test_translation_moves_everything(body, joints_alone):
+def test_translation_moves_everything(body):
     betas, _, rotations = random_pose(np.random.default_rng(5), 3)
     offset = np.array([[1.0, -2, 5], [0, 0, 0], [0, 1, 0]])
     still, moved = body(betas, rotations), body(betas, rotations, offset)
     np.testing.assert_allclose(moved.vertices, still.vertices + offset[:, None], atol=1e-5)
     np.testing.assert_allclose(moved.joints, still.joints + offset[:, None], atol=1e-5)
-    np.testing.assert_allclose(joints_alone(betas, rotations, offset), moved.joints, atol=1e-5)
+    np.testing.assert_allclose(body.joints(betas, rotations, offset), moved.joints, atol=1e-5)
 
 
 def test_turning_the_root_turns_the_body(body):
@@ -121,14 +108,14 @@ def test_turning_the_root_turns_the_body(body):
     np.testing.assert_allclose(after.vertices, wanted, atol=1e-5)
 
 
-def test_gradients_match_differences_and_are_finite_at_identity(fields, model):
+def test_gradients_match_differences_and_are_finite_at_identity(fields, body):
     rng = np.random.default_rng(8)
     betas, axis_angle, _ = random_pose(rng, 2)
     axis_angle[1] = 0  # the identity pose, from zero axis-angles
     weight = rng.normal(size=(2, 60, 3))
 
     def loss(betas, axis_angle):
-        out = model(betas, axis_angle_to_matrix(axis_angle))
+        out = body(betas, axis_angle_to_matrix(axis_angle))
         return (out.vertices * weight).sum() + (out.joints**2).sum()
 
     gradients = jax.jit(jax.grad(loss, (0, 1)))(betas, axis_angle)
@@ -153,12 +140,12 @@ def reference_loss(fields, betas, axis_angle, weight):
     return total
 
 
-def test_rejects_wrong_shapes(model):
+def test_rejects_wrong_shapes(body):
     betas, _, rotations = random_pose(np.random.default_rng(9))
     with pytest.raises(ValueError, match="betas must be"):
-        model(betas[:9], rotations)
+        body(betas[:9], rotations)
     with pytest.raises(ValueError, match="rotations must be"):
-        model(betas, rotations[:23])
+        body(betas, rotations[:23])
 
 
 def test_agrees_with_smplx_on_1000_bodies(tmp_path):
@@ -170,7 +157,6 @@ def test_agrees_with_smplx_on_1000_bodies(tmp_path):
     structure = smplx.utils.Struct(**fields)
     theirs = smplx.SMPL(str(path), data_struct=structure, batch_size=100)
     ours = body_from_data(load_body_data(path))
-    call = jax.jit(type(ours).__call__)
     rng = np.random.default_rng(11)
     for _ in range(10):
         betas, _, rotations = random_pose(rng, 100)
@@ -182,6 +168,6 @@ def test_agrees_with_smplx_on_1000_bodies(tmp_path):
                 body_pose=as_torch[:, 1:],
                 pose2rot=False,
             )
-        got = call(ours, betas, rotations)
+        got = ours(betas, rotations)
         np.testing.assert_allclose(got.vertices, wanted.vertices, atol=1e-5)
         np.testing.assert_allclose(got.joints, wanted.joints[:, :24], atol=1e-5)
