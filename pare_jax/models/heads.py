@@ -1,6 +1,7 @@
 """From features to body parameters: small MLPs whose outputs are added to mean parameters.
 
-The heads compute in float32: they cost next to nothing, and rotations do not bear less.
+The heads compute in float32, in its full precision on accelerators too: they cost next to nothing,
+and rotations do not bear less.
 """
 
 import itertools
@@ -68,7 +69,8 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(constant((*copies, out_features), 0.0))
 
     def __call__(self, x: Float[Array, "b *copies c"]) -> Float[Array, "b *copies C"]:
-        return jnp.einsum("b...c,...cd->b...d", x, self.kernel[...]) + self.bias[...]
+        y = jnp.einsum("b...c,...cd->b...d", x, self.kernel[...], precision="highest")
+        return y + self.bias[...]
 
 
 class Mlp(nnx.Module):

@@ -7,6 +7,7 @@ two cores. Drawing blocks of one size and cutting them to shape takes a second.
 import math
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
