@@ -124,8 +124,10 @@ def main(argv: Sequence[str]) -> None:
     """Parse, check, run."""
     config, workdir, mode = parse(argv)
     from pare_jax import config as config_lib
+    from pare_jax import sharding
 
     config_lib.validate(config)
+    sharding.split_cpu(config.batch_size, config.eval.batch_size)
     run(config, workdir, mode)
 
 

@@ -121,19 +121,25 @@ def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
 
 
 SEVERAL_DEVICES = """
-    import numpy as np, jax, tempfile
+    import tempfile
+
+    import jax
     from pare_jax.train import train
     from tests.fakes import FakeData, Recorder, tiny_config
+
     config = tiny_config()
-    config.num_steps = 4
-    state = train(config, tempfile.mkdtemp(), FakeData(), Recorder())
-    sums = [float(np.abs(np.asarray(x)).sum()) for x in jax.tree.leaves(state.params)]
-    print(jax.device_count(), *sums)
+    config.num_steps = 3
+    config.log_every_steps = 1
+    writer = Recorder()
+    train(config, tempfile.mkdtemp(), FakeData(), writer)
+    names = ("loss", "loss/parts", "loss/pose", "grad_norm")
+    print(jax.device_count(), *[writer.scalars[s][f"train/{n}"] for s in (1, 2, 3) for n in names])
 """
 
 
 def test_numbers_do_not_depend_on_the_number_of_devices():
-    sums = []
+    """Rounding differs; batch statistics or losses of a part of the batch would differ by far."""
+    rows = []
     for devices in (1, 4):
         flags = f"--xla_force_host_platform_device_count={devices}"
         out = subprocess.run(
@@ -146,8 +152,8 @@ def test_numbers_do_not_depend_on_the_number_of_devices():
         ).stdout.split("\n")[-2]
         count, *values = map(float, out.split())
         assert count == devices
-        sums.append(values)
-    np.testing.assert_allclose(sums[0], sums[1], rtol=1e-3)
+        rows.append(values)
+    np.testing.assert_allclose(rows[0], rows[1], rtol=2e-3)
 
 
 WITHOUT_TENSORFLOW = """
