@@ -153,7 +153,9 @@ def test_numbers_do_not_depend_on_the_number_of_devices():
         count, *values = map(float, out.split())
         assert count == devices
         rows.append(values)
-    np.testing.assert_allclose(rows[0], rows[1], rtol=2e-3)
+    np.testing.assert_allclose(rows[0][:4], rows[1][:4], rtol=1e-5)
+    # Adam divides rounding errors by gradients near zero, so later steps drift apart slowly.
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-2)
 
 
 WITHOUT_TENSORFLOW = """
