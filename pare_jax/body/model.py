@@ -220,12 +220,12 @@ def _rotate(
 
 
 def _compose(
-    first: Float[Array, "*batch 3 4"], second: Float[Array, "*batch 3 4"]
-) -> Float[Array, "*batch 3 4"]:
-    """The rigid transform that does `second`, then `first`."""
+    first: Float[Array, "joints 3 4 batch"], second: Float[Array, "joints 3 4 batch"]
+) -> Float[Array, "joints 3 4 batch"]:
+    """The rigid transforms that do `second`, then `first`."""
     # Written out: compilers turn many small matrix products into slow library calls.
-    product = (first[..., :, :3, None] * second[..., None, :, :]).sum(-2)
-    return product + first * jnp.array([0.0, 0, 0, 1])
+    product = sum(first[:, :, k, None] * second[:, None, k] for k in range(3))
+    return product + first * jnp.array([0.0, 0, 0, 1])[:, None]
 
 
 def _forward_kinematics(
@@ -236,24 +236,23 @@ def _forward_kinematics(
     """Global rotations and positions.
 
     Pointer jumping: in each round every joint's transform is joined with that of the furthest
-    ancestor it does not yet include, so that SMPL's nine levels take four rounds and the program
-    stays small. Picking ancestors is a product with a 0/1 matrix, whose gradient is another.
+    ancestor it does not yet include, so that SMPL's nine levels take four rounds. Here the batch
+    is the last axis: picking ancestors then copies long rows.
     """
+    batch, rows = rest.shape[:-2], math.prod(rest.shape[:-2])
+    turns = rotations.reshape(rows, NUM_JOINTS, 3, 3).transpose(1, 2, 3, 0)
+    places = rest.reshape(rows, NUM_JOINTS, 3).transpose(1, 2, 0)
     ancestors = np.array(parents)
-    bones = rest - _dot(_picks(ancestors), rest)
-    transforms = jnp.concatenate([rotations, bones[..., None]], -1)
+    bones = jnp.concatenate([places[:1], places[1:] - places[ancestors[1:]]])
+    transforms = jnp.concatenate([turns, bones[:, :, None]], axis=2)
     while (ancestors >= 0).any():
-        flat = transforms.reshape(*transforms.shape[:-2], 12)
-        above = _dot(_picks(ancestors), flat).reshape(transforms.shape)
-        nothing_above = (ancestors < 0).astype(np.float32)[:, None, None]
-        transforms = _compose(above + nothing_above * np.eye(3, 4, dtype=np.float32), transforms)
+        # SMPL numbers joints by their depth: those without further ancestors come first.
+        done = int((ancestors < 0).sum())
+        joined = _compose(transforms[ancestors[done:]], transforms[done:])
+        transforms = jnp.concatenate([transforms[:done], joined])
         ancestors = np.where(ancestors >= 0, ancestors[ancestors], -1)
+    transforms = transforms.transpose(3, 0, 1, 2).reshape(*batch, NUM_JOINTS, 3, 4)
     return transforms[..., :3], transforms[..., 3]
-
-
-def _picks(ancestors: np.ndarray) -> np.ndarray:
-    """The matrix that picks each joint's ancestor, or zero where there is none."""
-    return (ancestors[:, None] == np.arange(len(ancestors))).astype(np.float32)
 
 
 def body_from_data(data: BodyData) -> BodyModel:
