@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -66,6 +67,36 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tiny_config(), tmp_path, Stops(), Recorder())
     assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() in (3, 4)
+    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+KILLED = """
+    import os
+    import signal
+    import sys
+
+    from pare_jax.checkpoints import Checkpoints
+    from pare_jax.train import train
+    from tests.fakes import FakeData, Recorder, tiny_config
+
+    class Dies(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if Checkpoints(sys.argv[1], read_only=True).latest_step():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield batch
+
+    train(tiny_config(), sys.argv[1], Dies(), Recorder())
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+    _, _, undisturbed = finished
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
     for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
