@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -70,28 +69,21 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
 
 
 def run(config: ConfigDict, workdir: Path, mode: str) -> None:
-    """Train or evaluate a validated config."""
+    """Train and evaluate, or evaluate alone, as a validated config says."""
     from data_pipelines import datasets
-    from pare_jax import checkpoints, train
+    from pare_jax import checkpoints, sharding, train
 
     if mode == "evaluate":
         train.check_same_model(checkpoints.load_config(workdir), config, workdir)
-        _evaluate(config, workdir, datasets.load(config, workdir))
-        return
-    train.claim_workdir(workdir, config)
-    data = datasets.load(config, workdir)
-    writer = datasets.tensorboard_writer(workdir)
-    state = train.train(config, workdir, data, writer)
-    writer.close()
-    _show(train.Run(config, data).report(state, workdir), workdir)
-
-
-def _evaluate(config: ConfigDict, workdir: Path, data: Any) -> None:
-    from pare_jax import checkpoints, sharding, train
-
-    loop = train.Run(config, data)
-    store = checkpoints.Checkpoints(workdir, read_only=True)
-    state = sharding.put_replicated(store.restore(loop.initial_state), loop.mesh)
+        loop = train.Run(config, datasets.load(config, workdir))
+        store = checkpoints.Checkpoints(workdir, read_only=True)
+        state = sharding.put_replicated(store.restore(loop.initial_state), loop.mesh)
+    else:
+        train.claim_workdir(workdir, config)
+        loop = train.Run(config, datasets.load(config, workdir))
+        writer = datasets.tensorboard_writer(workdir)
+        state = train.fit(loop, workdir, writer)
+        writer.close()
     _show(loop.report(state, workdir), workdir)
 
 

@@ -212,8 +212,12 @@ def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -
         UserError: the workdir cannot be used, a checkpoint does not fit, saving fails, or the loss
             stays non-finite.
     """
-    workdir = Path(workdir)
-    run = Run(config, data)
+    return fit(Run(config, data), workdir, writer)
+
+
+def fit(run: Run, workdir: str | Path, writer: Writer) -> TrainState:
+    """Train as `train` does, with a run whose compiled programs the caller goes on using."""
+    workdir, config, data = Path(workdir), run.config, run.data
     claim_workdir(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     state = run.initial_state
