@@ -42,6 +42,8 @@ def get_base() -> ConfigDict:
     config.data.eval = ("synthetic/validation",)  # dataset/split, each evaluated
     config.data.workers = 0  # processes that draw synthetic people; 0: one per core
     config.data.synthetic = ConfigDict(dataclasses.asdict(SyntheticSettings()))
+    config.data.synthetic.image_size = 336  # 1.5 times the network's input, for the crop's margin
+    config.data.synthetic.mesh = "full"
 
     config.augment = ConfigDict()
     config.augment.scale = 0.25  # the crop's side is multiplied by up to 1 +- this

@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     people = config.data.synthetic
     people.train, people.validation = 24_000, 0
     people.test, people.test_occluded = 1_000, 1_000
+    people.image_size, people.mesh = 96, "coarse"
     people.everyday = 1.0
     people.clutter = 0.05
     people.degradation = 0.05

@@ -1,5 +1,6 @@
 """From a config to everything a run needs of the data: streams, lengths, the best constant."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -100,7 +101,7 @@ def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path
     """Return the mean root-centred joints over the mixture, measured once per workdir."""
     path = workdir / _STATISTICS_FILE
     key = [[str(source.path), len(source), weight] for source, weight in sources]
-    if path.is_file():
+    with contextlib.suppress(OSError, ValueError, KeyError):
         kept = json.loads(path.read_text())
         if kept["sources"] == key:
             return np.array(kept["mean_joints"], np.float32)
@@ -115,5 +116,9 @@ def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path
     mean = total / max(weights, 1e-9)
     if workdir.is_dir():
         statistics = {"sources": key, "mean_joints": mean.tolist()}
-        path.write_text(json.dumps(statistics) + "\n")
+        scratch = path.with_name(path.name + ".partial")
+        # Without room for it, it is measured again next time.
+        with contextlib.suppress(OSError):
+            scratch.write_text(json.dumps(statistics) + "\n")
+            scratch.replace(path)
     return mean.astype(np.float32)

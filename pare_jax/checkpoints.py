@@ -121,6 +121,11 @@ class Checkpoints:
             UserError: there is none, it is damaged, or it is of another architecture.
         """
         step = self._existing(step)
+        if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
+            raise UserError(
+                f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
+                "with --config.swa.start_epoch=-1.0 or use another --workdir"
+            )
         items = {
             name: self._read(step, name, item)
             for name, item in _items_of(template).items()
@@ -186,7 +191,7 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            reason = str(error).strip().splitlines()[0][:200]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
                 f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
                 "intact: make room and run the same command again"

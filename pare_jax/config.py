@@ -68,8 +68,7 @@ def validate(config: ConfigDict) -> None:
             )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
-    first, last = config.profile
-    if not 0 <= first <= last:
+    if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:
         raise UserError(f"config.profile is {config.profile}: give (first step, last step)")
 
 
@@ -82,7 +81,8 @@ def _validate_data(config: ConfigDict) -> None:
         raise UserError(
             f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0"
         )
-    if not all(isinstance(name, str) and name.count("/") == 1 for name in config.data.eval):
+    names = config.data.eval
+    if not names or not all(isinstance(name, str) and name.count("/") == 1 for name in names):
         raise UserError(
             f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
             "for instance ('synthetic/test',)"

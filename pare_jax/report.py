@@ -111,7 +111,10 @@ def write_report(
     Returns:
         What metrics.json holds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     report = {
         "step": step,
         "weights": weights,

@@ -1,7 +1,7 @@
 """Stochastic weight averaging (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
 
 From a given step on the running mean of the parameters is kept beside them. Batch statistics that
-belong to the mean have never been seen during training; `train_step.make_statistics_step` measures
+belong to the mean have never been seen during training; `train_step.statistics_step` measures
 them on training batches (section 3.2 of the paper).
 """
 

@@ -249,14 +249,17 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> TrainState:
                 started = time.perf_counter()
                 state, evaluated = _evaluate(done, state, run, writer, progress)
                 progress.pause(time.perf_counter() - started)
-            if evaluated or done % config.checkpoint.every_steps == 0:
+            if evaluated is not None or done % config.checkpoint.every_steps == 0:
+                if evaluated is None:
+                    # Whoever reads the mean from this checkpoint needs statistics that fit it.
+                    state = run.with_statistics(state)
                 checkpoints.save(state, evaluated)
         checkpoints.wait()
     finally:
         tracer.stop()
         progress.close()
-        writer.flush()
         checkpoints.close()
+        writer.flush()
     return state
 
 

@@ -203,4 +203,8 @@ def statistics_step(
     model = nnx.merge(graphdef, params, mean, copy=True)
     model(batch["image"])
     _, _, stats = nnx.split(model, nnx.Param, ...)
-    return jax.tree.map(lambda m, s: m + (s - m) / (count + 1).astype(s.dtype), mean, stats)
+
+    def add(mean: Array, new: Array) -> Array:
+        return jnp.where(count == 0, new, mean + (new - mean) / (count + 1).astype(new.dtype))
+
+    return jax.tree.map(add, mean, stats)

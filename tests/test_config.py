@@ -36,6 +36,7 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("data.train", ()),
         ("data.train", (("synthetic", -1.0),)),
         ("data.eval", ("synthetic",)),
+        ("data.eval", ()),
         ("eval.attention_joints", ("nose",)),
         ("profile", (5, 2)),
     ],
