@@ -129,7 +129,6 @@ class Checkpoints:
         items = {
             name: self._read(step, name, item)
             for name, item in _items_of(template).items()
-            if name != "swa" or template.swa is not None
         }
         return _with_items(template, items)
 

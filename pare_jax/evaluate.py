@@ -19,7 +19,7 @@ from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
 from pare_jax.train_step import predict_step
 
-_NEEDS_POSE = ("pve", "mpjae", "pa_mpjae")
+_NEEDS_POSE = ("mpjae", "pa_mpjae")
 
 HostBatch = Mapping[str, np.ndarray]
 
