@@ -126,10 +126,7 @@ class Checkpoints:
                 f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
                 "with --config.swa.start_epoch=-1.0 or use another --workdir"
             )
-        items = {
-            name: self._read(step, name, item)
-            for name, item in _items_of(template).items()
-        }
+        items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
         return _with_items(template, items)
 
     def restore_model(

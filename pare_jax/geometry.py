@@ -130,16 +130,6 @@ def matrix_to_sixd(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 6"]:
     return jnp.asarray(matrix)[..., :2].reshape((*matrix.shape[:-2], 6))
 
 
-def rotation_angle(first: Float[Array, "... 3 3"], second: Float[Array, "... 3 3"]) -> Array:
-    """Return the geodesic angle between rotations, in radians, shape (...).
-
-    Uses |A - B|_F = 2 sqrt(2) sin(angle / 2), which keeps its precision near 0, where the usual
-    arc cosine of the trace loses half of the digits.
-    """
-    chord = jnp.sqrt(jnp.sum((first - second) ** 2, (-2, -1)))
-    return 2.0 * jnp.arcsin(jnp.minimum(chord / (2.0 * jnp.sqrt(2.0)), 1.0))
-
-
 def camera_translation(
     camera: Float[Array, "... 3"],
     focal_length: float = FOCAL_LENGTH,

@@ -96,8 +96,9 @@ def _show(metrics: dict, workdir: Path) -> None:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).strip().strip("\"'").split())
-    return text or type(error).__name__
+    # A KeyError's own text has quotes around it; its argument is what was meant.
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    return f"cannot use this flag or config key: {text or type(error).__name__}"
 
 
 def guarded(main: Callable[[Sequence[str]], None]) -> None:
