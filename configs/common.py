@@ -41,6 +41,7 @@ def get_base() -> ConfigDict:
     config.data.train = (("synthetic", 1.0),)  # (dataset, share of the batch)
     config.data.eval = ("synthetic/validation",)  # dataset/split, each evaluated
     config.data.workers = 0  # processes that draw synthetic people; 0: one per core
+    config.data.memory = 1.0  # GiB for training crops that are kept decoded; 0: none
     config.data.synthetic = ConfigDict(dataclasses.asdict(SyntheticSettings()))
     config.data.synthetic.image_size = 336  # 1.5 times the network's input, for the crop's margin
     config.data.synthetic.mesh = "full"
@@ -64,7 +65,6 @@ def get_base() -> ConfigDict:
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = "constant"  # or "cosine"
-    config.optimizer.final_fraction = 0.0  # where the cosine ends, as a share of learning_rate
     config.optimizer.warmup = 0  # steps of linear increase
     config.optimizer.grad_clip = 1.0  # global norm; 0 switches clipping off
     config.max_bad_steps = 5  # stop after this many non-finite steps in a row

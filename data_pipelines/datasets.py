@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines import input_pipeline, storage
+from data_pipelines import input_pipeline, remembering, storage
 from data_pipelines.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.skeleton import NUM_JOINTS
@@ -45,9 +45,14 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
         UserError: a dataset or split is missing or damaged.
     """
     sources = [(_open(config, name, "train"), weight) for name, weight in config.data.train]
+    room = config.data.memory * 2**30 / len(sources)
+    remembered = [
+        (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
+        for source, weight in sources
+    ]
     stream = partial(
         input_pipeline.train_batches,
-        sources,
+        remembered,
         batch_size=config.batch_size,
         image_size=config.image_size,
         seed=config.seed,

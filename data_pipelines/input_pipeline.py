@@ -43,7 +43,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return the example as `example.STORED_FIELDS` says, pictures still encoded."""
+        """Return the example as `example.STORED_FIELDS` says; pictures may be decoded already."""
         ...
 
 
@@ -180,12 +180,12 @@ def assemble_batch(
     try:
         sides = np.empty(count)
         for row, record in enumerate(records):
-            sides[row] = transforms.jpeg_side(record["image"])
+            sides[row] = transforms.stored_side(record["image"])
         affine = transforms.crop_affine(placement, sides, image_size)
         to_stored = transforms.invert_affine(affine)
         for row, record in enumerate(records):
-            transforms.warp_encoded_image(record["image"], to_stored[row], batch["image"][row])
-            transforms.warp_encoded_parts(
+            transforms.warp_image(record["image"], to_stored[row], batch["image"][row])
+            transforms.warp_parts(
                 record["part_labels"],
                 to_stored[row],
                 placement.mirror[row],

@@ -8,6 +8,8 @@ it was built from. All functions take a batch at once.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,12 +126,16 @@ def apply_affine(
     return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
-def jpeg_side(encoded: bytes) -> int:
-    """Read the side of a square JPEG from its header.
+def stored_side(image: bytes | UInt8[np.ndarray, "s s 3"]) -> int:
+    """Return the side of a stored crop; that of a JPEG stands in its header.
 
     Raises:
         UserError: the bytes are no JPEG or the picture is not square.
     """
+    return len(image) if isinstance(image, np.ndarray) else _jpeg_side(image)
+
+
+def _jpeg_side(encoded: bytes) -> int:
     place = 2
     while encoded[:2] == b"\xff\xd8" and place + 9 <= len(encoded) and encoded[place] == 0xFF:
         marker = encoded[place + 1]
@@ -144,44 +150,74 @@ def jpeg_side(encoded: bytes) -> int:
     raise UserError("stored crop is not a JPEG picture")
 
 
-def warp_encoded_image(
-    encoded: bytes, to_stored: Float[np.ndarray, "2 3"], out: UInt8[np.ndarray, "s s 3"]
+def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an example with its picture and part labels decoded, as the warps below take them too.
+
+    Raises:
+        UserError: one of them cannot be decoded.
+    """
+    decoded = {"image": _decode_image(example["image"], 1)}
+    if example["part_labels"]:
+        decoded["part_labels"] = _decode_parts(example["part_labels"])
+    return {**example, **decoded}
+
+
+def _decode_image(encoded: bytes, reduction: int) -> UInt8[np.ndarray, "s s 3"]:
+    flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    if image is None:
+        raise UserError("stored crop cannot be decoded")
+    return image
+
+
+def _decode_parts(encoded: bytes) -> UInt8[np.ndarray, "p p"]:
+    labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    if labels is None or labels.ndim != 2:
+        raise UserError("stored part labels cannot be decoded")
+    return labels
+
+
+def warp_image(
+    image: bytes | UInt8[np.ndarray, "S S 3"],
+    to_stored: Float[np.ndarray, "2 3"],
+    out: UInt8[np.ndarray, "s s 3"],
 ) -> None:
-    """Decode a stored crop and warp it into `out`.
+    """Warp a stored crop into `out`, decoding it first where it is not.
 
     Where the affine shrinks by two or more, the picture is decoded at 1/2, 1/4 or 1/8 of its size,
     which averages over the pixels that bilinear interpolation would skip, and is faster.
 
     Args:
-        encoded: the stored JPEG.
+        image: the stored JPEG, or the same decoded, for affines that shrink by less than two.
         to_stored: network-crop to stored-crop coordinates.
         out: the network crop, written in place; what lies outside the stored crop becomes black.
 
     Raises:
         UserError: the picture cannot be decoded.
     """
-    shrink = math.sqrt(abs(to_stored[0, 0] * to_stored[1, 1] - to_stored[0, 1] * to_stored[1, 0]))
-    reduction = max(r for r in _REDUCTIONS if r == 1 or r <= shrink * (1 + 1e-9))
-    flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    if image is None:
-        raise UserError("stored crop cannot be decoded")
+    reduction = 1
+    if not isinstance(image, np.ndarray):
+        determinant = to_stored[0, 0] * to_stored[1, 1] - to_stored[0, 1] * to_stored[1, 0]
+        shrink = math.sqrt(abs(determinant))
+        reduction = max(r for r in _REDUCTIONS if r == 1 or r <= shrink * (1 + 1e-9))
+        image = _decode_image(image, reduction)
     # OpenCV warps four channels in less than half the time it takes for three, to the same bytes.
     image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     warped = _warp(image, to_stored, 1.0 / reduction, 1.0, len(out), cv2.INTER_LINEAR)
     cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
 
-def warp_encoded_parts(
-    encoded: bytes,
+def warp_parts(
+    labels: bytes | UInt8[np.ndarray, "P P"],
     to_stored: Float[np.ndarray, "2 3"],
     mirror: bool,
     out: UInt8[np.ndarray, "p p"],
 ) -> None:
-    """Decode stored part labels and warp them into `out` by nearest neighbour.
+    """Warp stored part labels into `out` by nearest neighbour, decoding them where they are not.
 
     Args:
-        encoded: the stored PNG; b"" where the dataset has none, which gives all unknown.
+        labels: the stored PNG, or the same decoded; b"" where the dataset has none, which gives all
+            unknown.
         to_stored: network-crop to stored-crop coordinates of the picture.
         mirror: whether the affine mirrors, so that left and right labels trade places.
         out: part labels at 1 / BATCH_PARTS_STRIDE of the network crop, written in place; what lies
@@ -190,12 +226,11 @@ def warp_encoded_parts(
     Raises:
         UserError: the labels cannot be decoded.
     """
-    if not encoded:
-        out[:] = PART_UNKNOWN
-        return
-    labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    if labels is None or labels.ndim != 2:
-        raise UserError("stored part labels cannot be decoded")
+    if not isinstance(labels, np.ndarray):
+        if not labels:
+            out[:] = PART_UNKNOWN
+            return
+        labels = _decode_parts(labels)
     warped = _warp(
         labels,
         to_stored,

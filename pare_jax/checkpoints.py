@@ -10,11 +10,14 @@ be named and a reader takes only what it needs:
 
 import json
 import logging
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
@@ -174,14 +177,15 @@ class Checkpoints:
             found = self._manager.item_metadata(step)[name]
             shapes = {key: tuple(value.shape) for key, value in dict(found).items()}
         except Exception as error:
-            raise _damaged(place, error) from error
+            raise _unreadable(place, error) from error
         _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
         except Exception as error:
-            raise _damaged(place, error) from error
+            _let_go_of_pending_reads()
+            raise _unreadable(place, error) from error
 
     def _guarded(self, action: Any) -> None:
         try:
@@ -238,7 +242,8 @@ def load_model(
     params, batch_stats, _, _ = checkpoints.restore_model(
         (params, batch_stats), config.eval.weights if weights == "auto" else weights, step
     )
-    model = nnx.merge(graphdef, params, batch_stats)
+    # JAX arrays, as a fresh network has: NumPy's could not be trained on.
+    model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
     model.eval()
     return config, model
 
@@ -310,9 +315,35 @@ def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple
             )
 
 
-def _damaged(place: Path, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+def _unreadable(place: Path, error: Exception) -> UserError:
+    """Say in the user's words why a checkpoint could not be read."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return UserError(f"there is not enough memory to read the checkpoint {place}")
+    if isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
+        return UserError(f"no permission to read the checkpoint {place}")
+    # Where reading an array failed, the storage library quotes the array's name.
+    array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
+    what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
     return UserError(
-        f"the checkpoint {place} is damaged or incomplete ({reason}): delete that folder to go on "
+        f"the checkpoint {place} is damaged or incomplete ({what}): delete that folder to go on "
         "from the one before"
     )
+
+
+def _let_go_of_pending_reads() -> None:
+    """Keep reads that are still under way after one has failed from writing tracebacks.
+
+    They report to an event loop that ended with the failure, from threads of the storage library,
+    where nothing can catch what that raises.
+    """
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not (
+            isinstance(unraisable.exc_value, RuntimeError)
+            and "Event loop is closed" in str(unraisable.exc_value)
+        ):
+            usual(unraisable)
+
+    sys.unraisablehook = hook

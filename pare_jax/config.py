@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 from pare_jax import losses, optimizer, skeleton
 from pare_jax.errors import UserError
 
+# Part labels come at a quarter of the picture's side, the backbone's maps at a 32nd.
+_MOST_BLOCKS_WITH_LABELS = 3
+
 _Check = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
@@ -35,7 +38,6 @@ _CHECKS: dict[str, _Check] = {
     **{f"loss.{name}": _NOT_NEGATIVE for name in losses.TERMS},
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.schedule": _one_of(*optimizer.SCHEDULES),
-    "optimizer.final_fraction": _SHARE,
     "optimizer.warmup": _NOT_NEGATIVE,
     "optimizer.grad_clip": _NOT_NEGATIVE,
     "max_bad_steps": _POSITIVE,
@@ -50,6 +52,7 @@ _CHECKS: dict[str, _Check] = {
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
     "data.workers": _NOT_NEGATIVE,
+    "data.memory": _NOT_NEGATIVE,
 }
 
 
@@ -68,6 +71,11 @@ def validate(config: ConfigDict) -> None:
             )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
+    if config.loss.parts and config.model.num_blocks > _MOST_BLOCKS_WITH_LABELS:
+        raise UserError(
+            f"config.loss.parts needs part maps no finer than the labels: set it to 0 or "
+            f"model.num_blocks to at most {_MOST_BLOCKS_WITH_LABELS}"
+        )
     if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:
         raise UserError(f"config.profile is {config.profile}: give (first step, last step)")
 

@@ -29,13 +29,16 @@ class SampleErrors:
     """Errors of every sample of a split, in its order (N samples; rows of padding removed).
 
     Attributes:
-        values: by metric name, (N,), in the metric's unit; NaN where the label is missing.
+        values: by metric name, (N,), in the metric's unit; NaN where the label is missing, or the
+            network's answer is not finite.
+        labelled: which samples have 3D joints to compare with, (N,) bool.
         per_joint: root-aligned error of each joint, mm, (N, 24).
         constant_per_joint: the same of the best constant, mm, (N, 24).
         visible: 1 for joints that are seen, 0 for hidden ones, NaN where not known, (N, 24).
     """
 
     values: dict[str, np.ndarray]
+    labelled: np.ndarray
     per_joint: np.ndarray
     constant_per_joint: np.ndarray
     visible: np.ndarray
@@ -86,10 +89,18 @@ class Evaluator:
             UserError: the split holds no sample with 3D joints.
         """
         parts = [self._measure_batch(params, batch_stats, batch) for batch in batches]
-        if not parts or not any(np.isfinite(part["mpjpe"]).any() for part in parts):
+        if not any(part["labelled"].any() for part in parts):
             raise UserError("the split to evaluate holds no person with 3D joints")
+        if not any(np.isfinite(part["mpjpe"]).any() for part in parts):
+            raise UserError(
+                "the network's answers are not finite: its weights are of a run that diverged; "
+                "choose an earlier checkpoint"
+            )
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        arrays = {name: joined.pop(name) for name in ("per_joint", "constant_per_joint", "visible")}
+        arrays = {
+            name: joined.pop(name)
+            for name in ("labelled", "per_joint", "constant_per_joint", "visible")
+        }
         return SampleErrors(values=joined, **arrays)
 
     def _measure_batch(
@@ -187,5 +198,6 @@ def _without_unlabelled(host: Mapping[str, np.ndarray], batch: HostBatch) -> dic
         rows = np.asarray(value, np.float64)[real]
         out[name] = np.where(known.reshape((-1,) + (1,) * (rows.ndim - 1)), rows, np.nan)
     known_visible = batch["visible_weight"][real, None] > 0
+    out["labelled"] = has_joints
     out["visible"] = np.where(known_visible, batch["visible"][real], np.nan)
     return out

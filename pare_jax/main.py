@@ -74,17 +74,18 @@ def run(config: ConfigDict, workdir: Path, mode: str) -> None:
     from pare_jax import checkpoints, sharding, train
 
     if mode == "evaluate":
-        train.check_same_model(checkpoints.load_config(workdir), config, workdir)
+        train.check_same_network(checkpoints.load_config(workdir), config, workdir)
         loop = train.Run(config, datasets.load(config, workdir))
         store = checkpoints.Checkpoints(workdir, read_only=True)
-        state = sharding.put_replicated(store.restore(loop.initial_state), loop.mesh)
+        state = sharding.put_replicated(store.restore(loop.take_initial_state()), loop.mesh)
+        errors, _ = loop.measure(state)
     else:
-        train.claim_workdir(workdir, config)
+        train.check_workdir(workdir, config)
         loop = train.Run(config, datasets.load(config, workdir))
         writer = datasets.tensorboard_writer(workdir)
-        state = train.fit(loop, workdir, writer)
+        state, errors = train.fit(loop, workdir, writer)
         writer.close()
-    _show(loop.report(state, workdir), workdir)
+    _show(loop.report(state, errors, workdir), workdir)
 
 
 def _show(metrics: dict, workdir: Path) -> None:

@@ -13,9 +13,8 @@ def learning_rate_schedule(config: Any, num_steps: int) -> optax.Schedule:
     """Build the learning rate as a function of the step.
 
     Args:
-        config: `config.optimizer`: learning_rate, schedule ("constant" or "cosine"), warmup (steps
-            of linear increase from 0) and final_fraction (where the cosine ends, as a share of
-            learning_rate).
+        config: `config.optimizer`: learning_rate, schedule ("constant", or "cosine", which ends at
+            0) and warmup (steps of linear increase from 0).
         num_steps: of the whole run.
 
     Raises:
@@ -26,7 +25,7 @@ def learning_rate_schedule(config: Any, num_steps: int) -> optax.Schedule:
         after = optax.constant_schedule(peak)
     elif config.schedule == "cosine":
         decay_steps = max(1, num_steps - warmup)
-        after = optax.cosine_decay_schedule(peak, decay_steps, alpha=config.final_fraction)
+        after = optax.cosine_decay_schedule(peak, decay_steps)
     else:
         raise UserError(
             f"optimizer.schedule is {config.schedule!r}: use one of {', '.join(SCHEDULES)}"

@@ -30,8 +30,12 @@ _SHEET_ROWS = 8
 
 def summarise(errors: SampleErrors) -> dict[str, Any]:
     """Average the samples of a split into the entry that metrics.json holds for it."""
-    labelled = np.isfinite(errors.values["mpjpe"])
-    summary: dict[str, Any] = {"count": int(labelled.sum())}
+    finite = np.isfinite(errors.values["mpjpe"])
+    summary: dict[str, Any] = {
+        "count": int(finite.sum()),
+        # People who have labels, but got no answer that could be compared with them.
+        "non_finite": int((errors.labelled & ~finite).sum()),
+    }
     for name in (*(key for key, _ in _COLUMNS), "mean_pose_mpjpe"):
         summary[name] = _mean(errors.values[name])
     for name, table in (
@@ -69,6 +73,7 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
             rows.append(
                 [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
             )
+    lost = [f"{s['non_finite']} of {name}" for name, s in splits.items() if s["non_finite"]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip()
@@ -76,6 +81,8 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     lines.insert(1, "-" * max(map(len, lines)))
     lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    if lost:
+        lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")
     return "\n".join(lines)
 
 

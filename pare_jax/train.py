@@ -4,8 +4,11 @@ It takes an iterator of numpy batches and a writer with clu's interface, and ask
 where they come from, so that it works without TensorFlow.
 """
 
+import collections
+import errno
 import functools
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -38,6 +41,8 @@ from pare_jax.train_step import (
 )
 
 Evaluate = Callable[[], Iterable[HostBatch]]
+# What an evaluation found, by DATASET/SPLIT.
+Errors = dict[str, SampleErrors]
 
 
 class Data(Protocol):
@@ -90,7 +95,7 @@ class Run:
         model = build_model(config.model, rngs=nnx.Rngs(config.seed))
         self.settings = step_settings(config, data.steps_per_epoch)
         graphdef, state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
-        self.initial_state = sharding.put_replicated(state, self.mesh)
+        self._initial_state: TrainState | None = sharding.put_replicated(state, self.mesh)
         self._compile(graphdef, model, optimizer)
         model.eval()
         self.evaluator = Evaluator(nnx.graphdef(model), self.body, data.mean_joints, self.mesh)
@@ -120,6 +125,13 @@ class Run:
             out_shardings=same,
         )
 
+    def take_initial_state(self) -> TrainState:
+        """Return the state of a fresh run, once: whoever takes it decides when its memory goes."""
+        state, self._initial_state = self._initial_state, None
+        if state is None:
+            raise ValueError("the initial state has been taken already")
+        return state
+
     def with_statistics(self, state: TrainState) -> TrainState:
         """Measure the averaged parameters' batch statistics, if there are any to measure."""
         if state.swa is None or not int(state.swa.count):
@@ -130,6 +142,7 @@ class Run:
             on_device = sharding.put_batch(next(batches), self.mesh)
             number = sharding.put_replicated(np.float32(count), self.mesh)
             stats = self._statistics_step(stats, number, state.swa.params, on_device)
+        _close(batches)
         return state.replace(swa=state.swa.replace(batch_stats=stats))
 
     def weights(self, state: TrainState) -> tuple[nnx.State, nnx.State, str]:
@@ -139,7 +152,7 @@ class Run:
             return state.swa.params, state.swa.batch_stats, "swa"
         return state.params, state.batch_stats, "last"
 
-    def measure(self, state: TrainState) -> tuple[dict[str, SampleErrors], str]:
+    def measure(self, state: TrainState) -> tuple[Errors, str]:
         """Measure every evaluation split; returns the errors by split and the weights' name."""
         params, batch_stats, which = self.weights(state)
         errors = {
@@ -148,10 +161,9 @@ class Run:
         }
         return errors, which
 
-    def report(self, state: TrainState, workdir: Path) -> dict[str, Any]:
-        """Measure every split and write metrics.json and the figures."""
-        errors, which = self.measure(state)
-        params, batch_stats, _ = self.weights(state)
+    def report(self, state: TrainState, errors: Errors, workdir: Path) -> dict[str, Any]:
+        """Write metrics.json and the figures of what `measure` found."""
+        params, batch_stats, which = self.weights(state)
         return report.write_report(
             workdir / "eval",
             int(state.step),
@@ -212,18 +224,25 @@ def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -
         UserError: the workdir cannot be used, a checkpoint does not fit, saving fails, or the loss
             stays non-finite.
     """
-    return fit(Run(config, data), workdir, writer)
+    return fit(Run(config, data), workdir, writer)[0]
 
 
-def fit(run: Run, workdir: str | Path, writer: Writer) -> TrainState:
-    """Train as `train` does, with a run whose compiled programs the caller goes on using."""
+def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Errors]:
+    """Train as `train` does, with a run whose compiled programs the caller goes on using.
+
+    Returns:
+        The final state, and its errors by evaluation split.
+    """
     workdir, config, data = Path(workdir), run.config, run.data
-    claim_workdir(workdir, config)
+    check_workdir(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
-    state = run.initial_state
+    state = run.take_initial_state()
     if checkpoints.latest_step() is not None:
         state = sharding.put_replicated(checkpoints.restore(state), run.mesh)
+    # Last, so that a command that comes to nothing does not pass for a run.
+    write_config(workdir, config)
     start = int(state.step)
+    errors: Errors | None = None
     progress = Progress(run.num_steps, data.steps_per_epoch, config.batch_size, start)
     if start:
         progress.say(f"going on from step {start} in {workdir}")
@@ -231,13 +250,16 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> TrainState:
         _write_overview(writer, config, state)
     tracer = _Tracer(workdir, config.profile)
     recent: list[dict[str, jax.Array]] = []
-    batches = sharding.prefetch(data.train(start), run.mesh)
+    watch = _DivergenceWatch(config.max_bad_steps, config.seed)
+    stream = data.train(start)
+    batches = sharding.prefetch(stream, run.mesh)
     try:
         for step in range(start, run.num_steps):
             tracer.before(step)
             batch = next(batches)
             with jax.transfer_guard("disallow"):
                 state, scalars = run.train_step(state, batch)
+            watch.after(step, scalars.pop("bad_steps"))
             recent.append(scalars)
             progress.advance()
             done = step + 1
@@ -247,46 +269,67 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> TrainState:
             evaluated = None
             if done % run.eval_every == 0 or last:
                 started = time.perf_counter()
-                state, evaluated = _evaluate(done, state, run, writer, progress)
+                state = run.with_statistics(state)
+                errors, which = run.measure(state)
+                evaluated = _tell(done, errors, which, writer, progress)
+                if config.eval.pictures:
+                    writer.write_images(done, {"held_out": run.panels(state)})
                 progress.pause(time.perf_counter() - started)
             if evaluated is not None or done % config.checkpoint.every_steps == 0:
                 if evaluated is None:
                     # Whoever reads the mean from this checkpoint needs statistics that fit it.
                     state = run.with_statistics(state)
                 checkpoints.save(state, evaluated)
+        watch.finish()
         checkpoints.wait()
     finally:
         tracer.stop()
         progress.close()
+        _close(stream)
         checkpoints.close()
         writer.flush()
-    return state
+    if errors is None:  # The run was at its end already.
+        errors, _ = run.measure(state)
+    return state, errors
 
 
-def claim_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Write config.json, or check that a run already here is of the same network.
+def check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Make the folder of a run, or check that a run already here goes with the config.
 
     Raises:
-        UserError: the folder cannot be written or belongs to another network.
+        UserError: the folder cannot be written or belongs to a run of another network.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / CONFIG_FILE).exists():
-            check_same_model(load_config(workdir), config, workdir)
-        content = json.dumps(config_lib.plain(config), indent=1) + "\n"
-        report.write_atomically(workdir / CONFIG_FILE, content.encode())
+        if not os.access(workdir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        known = (workdir / CONFIG_FILE).exists()
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+    if known:
+        check_same_network(load_config(workdir), config, workdir)
 
 
-def check_same_model(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
-    """Raise UserError when the network of a run differs from the one a config asks for."""
-    changed = config_lib.differences(old.model, new.model)
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Write config.json, from which a network is built again; raises UserError."""
+    content = json.dumps(config_lib.plain(config), indent=1) + "\n"
+    report.write_atomically(workdir / CONFIG_FILE, content.encode())
+
+
+def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
+    """Raise UserError when a run's network, its input or its body differ from a config's."""
+    changed = config_lib.differences(*(_network_of(config) for config in (old, new)))
     if changed:
         raise UserError(
             f"{workdir} holds a run of another network ({'; '.join(changed[:3])}): "
             "use its config or another --workdir"
         )
+
+
+def _network_of(config: ConfigDict) -> ConfigDict:
+    """Return the part of a config that trained weights are good for."""
+    model = config_lib.plain(config.get("model", ConfigDict()))
+    return ConfigDict(model | {key: config.get(key) for key in ("image_size", "body_model")})
 
 
 def _write_overview(writer: Writer, config: ConfigDict, state: TrainState) -> None:
@@ -313,20 +356,15 @@ def _log(
     recent.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
     rate = progress.report(step, means["loss"])
-    bad, skipped = (int(x) for x in jax.device_get((state.bad_steps, state.skipped)))
+    skipped = int(jax.device_get(state.skipped))
     extra = {
         "examples_per_second": rate,
-        "learning_rate": float(np.asarray(run.schedule(step - 1))),
+        # The optimizer does not count the steps that were skipped.
+        "learning_rate": float(np.asarray(run.schedule(max(0, step - skipped - 1)))),
         "epoch": step / run.data.steps_per_epoch,
         "skipped_steps": skipped,
     }
     writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
-    if bad >= run.config.max_bad_steps:
-        raise UserError(
-            f"the loss is not finite since step {step - bad + 1} ({bad} steps in a row, seed "
-            f"{run.config.seed}): lower optimizer.learning_rate and run again to go on from the "
-            "last checkpoint"
-        )
 
 
 def _finite_mean(values: list[np.ndarray]) -> float:
@@ -334,16 +372,14 @@ def _finite_mean(values: list[np.ndarray]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def _evaluate(
-    step: int, state: TrainState, run: Run, writer: Writer, progress: Progress
-) -> tuple[TrainState, dict[str, float]]:
-    """Evaluate, write scalars and pictures; returns the state, and the first split's errors."""
-    state = run.with_statistics(state)
-    errors, which = run.measure(state)
+def _tell(
+    step: int, errors: Errors, which: str, writer: Writer, progress: Progress
+) -> dict[str, float]:
+    """Write an evaluation's scalars; returns the first split's, which tell the best checkpoint."""
     first: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
-        scalars = {k: v for k, v in summary.items() if isinstance(v, float)}
+        scalars = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
         first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
         writer.write_scalars(step, {f"{name}/{key}": value for key, value in scalars.items()})
         ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
@@ -351,9 +387,49 @@ def _evaluate(
             f"step {step}  {name} ({which}): MPJPE {scalars['mpjpe']:.1f} mm "
             f"({ratio:.3f} of the best constant), PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
         )
-    if run.config.eval.pictures:
-        writer.write_images(step, {"held_out": run.panels(state)})
-    return state, first
+    return first
+
+
+class _DivergenceWatch:
+    """Stops a run whose loss stays non-finite.
+
+    Looks at a step's counter only when later steps are on their way, so that the device never
+    waits for the host.
+    """
+
+    _BEHIND = 2
+
+    def __init__(self, limit: int, seed: int):
+        self._limit, self._seed = limit, seed
+        self._pending: collections.deque[tuple[int, jax.Array]] = collections.deque()
+
+    def after(self, step: int, bad_steps: jax.Array) -> None:
+        """Take the counter that batch number `step` left; raises UserError."""
+        self._pending.append((step, bad_steps))
+        if len(self._pending) > self._BEHIND:
+            self._look()
+
+    def finish(self) -> None:
+        """Look at the steps that are left; raises UserError."""
+        while self._pending:
+            self._look()
+
+    def _look(self) -> None:
+        step, counter = self._pending.popleft()
+        bad = int(jax.device_get(counter))
+        if bad >= self._limit:
+            raise UserError(
+                f"the loss is not finite since step {step - bad + 2} ({bad} steps in a row; "
+                f"batches {step - bad + 1} to {step} of seed {self._seed}): lower "
+                "optimizer.learning_rate and run again to go on from the last checkpoint"
+            )
+
+
+def _close(stream: Any) -> None:
+    """End a stream of batches, if it has an end to its work to wait for."""
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()
 
 
 class _Tracer:

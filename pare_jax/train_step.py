@@ -114,7 +114,8 @@ def train_step(
         settings: see `StepSettings`.
 
     Returns:
-        The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm.
+        The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm, and
+        the state's bad_steps.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
     batch = augment.augment(batch, key, settings.augment)
@@ -155,7 +156,7 @@ def train_step(
         bad_steps=(state.bad_steps + 1) * bad,
         skipped=state.skipped + bad,
     )
-    scalars = {"loss": loss, "grad_norm": grad_norm}
+    scalars = {"loss": loss, "grad_norm": grad_norm, "bad_steps": state.bad_steps}
     return state, scalars | {f"loss/{name}": value for name, value in terms.items()}
 
 

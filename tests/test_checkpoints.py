@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from pare_jax.checkpoints import Checkpoints, load_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
-from pare_jax.train import claim_workdir
+from pare_jax.train import write_config
 from pare_jax.train_step import create_state
 from tests.fakes import TINY_MODEL, tiny_config
 
@@ -26,7 +26,7 @@ def make_state(seed=0, **changes):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("saved")
-    claim_workdir(workdir, tiny_config())
+    write_config(workdir, tiny_config())
     state = make_state(seed=1)
     store = Checkpoints(workdir, keep=5)
     store.save(state.replace(step=np.int32(1)), {"mpjpe": 5.0})
@@ -60,7 +60,7 @@ def test_everything_comes_back_bit_for_bit(saved):
 
 
 def test_no_checkpoint_says_so(tmp_path):
-    claim_workdir(tmp_path, tiny_config())
+    write_config(tmp_path, tiny_config())
     with pytest.raises(UserError, match="no checkpoint in") as caught:
         load_model(tmp_path)
     one_line(caught)
@@ -111,7 +111,7 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
 
 
 def test_the_best_outlives_the_latest(tmp_path):
-    claim_workdir(tmp_path, tiny_config())
+    write_config(tmp_path, tiny_config())
     store = Checkpoints(tmp_path, keep=2)
     state = make_state()
     for step, error in enumerate([9.0, 3.0, 5.0, 6.0, 7.0], start=1):

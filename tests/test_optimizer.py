@@ -13,20 +13,19 @@ def settings(**changes):
     base = {
         "learning_rate": 1e-2,
         "schedule": "cosine",
-        "final_fraction": 0.1,
         "warmup": 10,
         "grad_clip": 0.0,
     }
     return ConfigDict(base | changes)
 
 
-def test_warmup_then_cosine_down_to_its_floor():
+def test_warmup_then_cosine_down_to_nothing():
     rate = learning_rate_schedule(settings(), 110)
     assert rate(0) == 0.0
     np.testing.assert_allclose(rate(5), 5e-3, rtol=1e-5)
     np.testing.assert_allclose(rate(10), 1e-2, rtol=1e-5)
-    np.testing.assert_allclose(rate(60), 1e-2 * (0.1 + 0.9 * 0.5), rtol=1e-5)
-    np.testing.assert_allclose(rate(110), 1e-3, rtol=1e-5)
+    np.testing.assert_allclose(rate(60), 5e-3, rtol=1e-5)
+    np.testing.assert_allclose(rate(110), 0.0, atol=1e-9)
 
 
 def test_constant_stays():

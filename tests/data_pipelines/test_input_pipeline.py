@@ -11,6 +11,7 @@ import pytest
 
 from data_pipelines.example import BATCH_FIELDS
 from data_pipelines.input_pipeline import eval_batches, train_batches
+from data_pipelines.remembering import remember
 from data_pipelines.sample_order import CYCLE, Mixture, Shuffle, sample_uniforms
 from pare_jax.errors import UserError
 
@@ -55,6 +56,25 @@ def test_resuming_gives_the_same_bytes(source):
 
 def test_threads_change_nothing(source):
     assert_same(stream([(source, 1.0)], 12, threads=4), stream([(source, 1.0)], 12, threads=1))
+
+
+@pytest.mark.parametrize("num_bytes", [1e9, 100_000])
+def test_remembering_examples_changes_nothing(source, num_bytes):
+    # Six epochs; with the small room some examples are kept and others read again.
+    settings = {"batch_size": 11, "image_size": 64}
+    kept = remember(source, num_bytes, 64, AUGMENT.scale)
+    assert kept is not source
+    ours, theirs = (stream([(data, 1.0)], 6, **settings) for data in (kept, source))
+    assert_same(ours, theirs)
+    reads = [index for index in range(11) if isinstance(kept[index]["image"], np.ndarray)]
+    assert (len(reads) == 11) == (num_bytes == 1e9)
+    assert reads
+
+
+def test_crops_that_shrink_by_two_are_not_remembered(source):
+    side = 96
+    assert remember(source, 1e9, int(side / 3), 0.0) is source
+    assert remember(source, 0, side, 0.0) is source
 
 
 def test_seed_changes_order_and_augmentation(source):

@@ -1,0 +1,70 @@
+"""Examples kept decoded in memory, so that a small picture is decoded once and not every epoch.
+
+At the quickstart's size decoding and parsing are half of the input pipeline's work, which shares
+its cores with the training itself where there is no accelerator.
+"""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from data_pipelines import transforms
+from data_pipelines.example import CROP_MARGIN
+
+
+class _Source(Protocol):
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Mapping[str, Any]: ...
+
+
+def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -> _Source:
+    """Keep as many examples of a split decoded as fit into memory.
+
+    Batches stay the same to the byte. Where crops may shrink by two or more on their way to the
+    network, pictures are decoded at a fraction of their size, which depends on the crop: such a
+    split is returned as it is.
+
+    Args:
+        source: the split.
+        num_bytes: for all examples together; those that come later are read again each time.
+        image_size: side of the network crop, pixels.
+        scale: the largest crop_scale is 1 + scale.
+
+    Returns:
+        A split of the same examples, pictures decoded where they are kept.
+    """
+    if num_bytes <= 0 or not len(source):
+        return source
+    side = transforms.stored_side(source[0]["image"])
+    if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
+        return source
+    return _Remembering(source, num_bytes)
+
+
+class _Remembering:
+    """A split whose examples are decoded when first asked for; any thread may ask."""
+
+    def __init__(self, source: _Source, num_bytes: float):
+        self._source = source
+        self._room = num_bytes
+        self._kept: dict[int, Mapping[str, Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getattr__(self, name: str) -> Any:
+        # Where the split lies, for messages.
+        return getattr(self._source, name)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        example = self._kept.get(index)
+        if example is not None:
+            return example
+        example = self._source[index]
+        if self._room <= 0:
+            return example
+        example = transforms.decode_pictures(example)
+        # Two threads may decode the same example; nothing but a little room is lost.
+        self._room -= sum(getattr(value, "nbytes", sys.getsizeof(value)) for value in example.values())
+        self._kept[index] = example
+        return example
