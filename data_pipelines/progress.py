@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from pare_jax.progress import duration
+
 _Item = TypeVar("_Item")
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -34,15 +36,10 @@ def with_progress(items: Iterable[_Item], total: int, what: str) -> Iterator[_It
             shown = now
             speed = count / (now - start)
             left = (total - count) / speed
-            _say(f"{what}: {count:,} of {total:,} ({speed:.0f}/s, {_duration(left)} left)")
+            _say(f"{what}: {count:,} of {total:,} ({speed:.0f}/s, {duration(left)} left)")
     elapsed = time.monotonic() - start
-    _say(f"{what}: {count:,} in {_duration(elapsed)} ({count / max(elapsed, 1e-9):.0f}/s)")
+    _say(f"{what}: {count:,} in {duration(elapsed)} ({count / max(elapsed, 1e-9):.0f}/s)")
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from data_pipelines.example import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.images import Picture, crop_to_photo
 from pare_jax.rendering.camera import Camera
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
-# The crop's side over the longer side of the person's tight box, as in training.
-BOX_SCALE = 1.2
+# A person of whom less than this share of the box's side is in the picture cannot be seen in it.
+_LARGEST_BOX = 20.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +105,8 @@ def check_box(box: Sequence[float], height: int, width: int) -> Float[np.ndarray
         width: of the photograph.
 
     Raises:
-        UserError: not four finite numbers, corners swapped, less than a pixel wide or high, or
-            nowhere in the photograph.
+        UserError: not four finite numbers, corners swapped, less than a pixel wide or high, many
+            times larger than the photograph, or nowhere in it.
     """
     try:
         corners = np.asarray(box, np.float64)
@@ -121,6 +122,11 @@ def check_box(box: Sequence[float], height: int, width: int) -> Float[np.ndarray
         raise UserError(f"{name} has its corners swapped: x0,y0 is top left, x1,y1 bottom right")
     if x1 - x0 < 1 or y1 - y0 < 1:
         raise UserError(f"{name} is less than a pixel wide or high; boxes are in pixels")
+    if max(x1 - x0, y1 - y0) > _LARGEST_BOX * max(width, height):
+        raise UserError(
+            f"{name} is more than {_LARGEST_BOX:.0f} times as large as the picture, which is "
+            f"{width} x {height} pixels; boxes are in its pixels"
+        )
     if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
         raise UserError(f"{name} lies outside the picture, which is {width} x {height} pixels")
     return corners

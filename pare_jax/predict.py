@@ -229,8 +229,14 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     photos = find_photos(arguments)
     boxes = read_boxes(values.boxes, photos)
     output = Path(values.output)
+    was_there = output.exists()
     write_files(output, {})  # a folder that cannot be made is said before the network is loaded
-    predictor = load_predictor(values.checkpoint, values.weights)
+    try:
+        predictor = load_predictor(values.checkpoint, values.weights)
+    except UserError:
+        if not was_there:
+            output.rmdir()
+        raise
     done, failed = 0, 0
     for photo, name in zip(photos, output_names(photos), strict=True):
         try:

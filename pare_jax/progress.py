@@ -49,7 +49,7 @@ class Progress:
             self._bar.set_description_str(line)
         else:
             left = (self._num_steps - step) * self._batch_size / max(rate, 1e-9)
-            self.say(f"{line}  {_duration(left)} left")
+            self.say(f"{line}  {duration(left)} left")
         return rate
 
     def pause(self, seconds: float) -> None:
@@ -68,7 +68,8 @@ class Progress:
         self._bar.close()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds as M:SS or H:MM:SS."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

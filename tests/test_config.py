@@ -33,6 +33,7 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("optimizer.schedule", "linear"),
         ("augment.flip", 1.5),
         ("loss.pose", -1.0),
+        ("data.memory", -1.0),
         ("data.train", ()),
         ("data.train", (("synthetic", -1.0),)),
         ("data.eval", ("synthetic",)),
@@ -55,6 +56,14 @@ def test_part_loss_without_part_maps_is_refused():
     config.model.name = "baseline"
     config.loss.parts = 60.0
     with pytest.raises(UserError, match="baseline"):
+        config_lib.validate(config)
+
+
+def test_part_loss_on_maps_finer_than_the_labels_is_refused():
+    config = get_base()
+    config.loss.parts = 60.0
+    config.model.num_blocks = 4
+    with pytest.raises(UserError, match="num_blocks to at most 3"):
         config_lib.validate(config)
 
 

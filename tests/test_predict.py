@@ -150,6 +150,8 @@ def test_people_do_not_depend_on_their_company(predictor, monkeypatch):
         ((10, 90, 50, 20), "swapped"),
         ((400, 10, 500, 50), "outside the picture, which is 400 x 300"),
         ((-90, 10, 0, 50), "outside"),
+        ((0, 0, 1e300, 50), "20 times as large as the picture"),
+        ((-1e5, 0, 1e5, 50), "20 times as large as the picture"),
         ((10, np.nan, 50, 50), "not finite"),
         ((10, 10, np.inf, 50), "not finite"),
         ((10, 10, 50), "not four numbers"),

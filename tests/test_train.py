@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from pare_jax import checkpoints
 from pare_jax.errors import UserError
-from pare_jax.train import train
+from pare_jax.train import check_workdir, train
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +125,27 @@ def test_another_network_in_the_workdir_is_named(finished):
         train(config, workdir, FakeData(), Recorder())
 
 
+@pytest.mark.parametrize(("key", "value"), [("image_size", 64), ("body_model", "other.npz")])
+def test_another_input_or_body_in_the_workdir_is_named(finished, key, value):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config[key] = value
+    with pytest.raises(UserError, match=f"{key}: .* -> "):
+        check_workdir(workdir, config)
+
+
+def test_a_run_that_cannot_go_on_leaves_the_config_as_it_was(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        shutil.rmtree(folder / "training")
+    config = tiny_config()
+    config.optimizer.learning_rate = 1e-5
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        train(config, tmp_path / "run", FakeData(), Recorder())
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
 def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     class Breaks(FakeData):
         def train(self, start):
@@ -135,8 +157,12 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp
     config = tiny_config()
     config.num_steps = 40
     config.max_bad_steps = 3
-    with pytest.raises(UserError, match="not finite since step 5"):
-        train(config, tmp_path, Breaks(), Recorder())
+    config.log_every_steps = 30
+    writer = Recorder()
+    with pytest.raises(UserError, match="not finite since step 5 .*batches 4 to 6 of seed"):
+        train(config, tmp_path, Breaks(), writer)
+    # Long before the next line of the log.
+    assert not any("train/loss" in scalars for scalars in writer.scalars.values())
     store = checkpoints.Checkpoints(tmp_path, read_only=True)
     assert store.latest_step() is not None
     config_, model = checkpoints.load_model(tmp_path)

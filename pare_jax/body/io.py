@@ -99,6 +99,8 @@ def _read_fields(path: Path) -> Any:
         with path.open("rb") as file:
             if file.read(2) == b"PK":  # the start of a zip file whose end is missing
                 raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
+        if path.suffix == ".npz":
+            raise UserError(f"{path} is not an .npz file, whatever its name says; {_HINT}")
         return load_pickle(path)
     try:
         with np.load(path, allow_pickle=False) as archive:

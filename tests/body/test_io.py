@@ -92,6 +92,8 @@ def test_missing_file_says_how_to_go_on(tmp_path):
 def test_things_that_are_not_bodies(tmp_path):
     (tmp_path / "text.pkl").write_text("hello, I am not a body at all")
     refusal(tmp_path / "text.pkl")
+    (tmp_path / "text.npz").write_text("hello, I am not a body at all")
+    assert "is not an .npz file" in refusal(tmp_path / "text.npz")
     (tmp_path / "list.pkl").write_bytes(legacy.legacy_pickle(b"](" + legacy.text("a") + b"e"))
     assert "no named arrays" in refusal(tmp_path / "list.pkl")
     np.savez(tmp_path / "other.npz", x=np.zeros(3))

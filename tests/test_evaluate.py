@@ -1,0 +1,172 @@
+"""What an evaluation measures: a network that answers one body, on people made for it."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from scipy.spatial.transform import Rotation
+
+from pare_jax import report, sharding
+from pare_jax.body.model import load_body_model
+from pare_jax.errors import UserError
+from pare_jax.evaluate import Evaluator
+from pare_jax.models.prediction import Prediction
+from tests.fakes import IMAGE_SIZE, fake_batch
+
+BATCH = 8
+ANSWER = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
+
+
+class Constant(nnx.Module):
+    """Answers with the same pose whatever it sees; NaN where the picture is all white."""
+
+    def __init__(self):
+        self.rotations = nnx.Param(jnp.asarray(ANSWER))
+
+    def __call__(self, images):
+        white = jnp.min(images, axis=(1, 2, 3)) > 1.5
+        betas = jnp.where(white[:, None], jnp.nan, jnp.zeros((len(images), 10)))
+        rotations = jnp.broadcast_to(self.rotations[...], (len(images), 24, 3, 3))
+        return Prediction(rotations, betas, jnp.tile(jnp.array([0.9, 0, 0]), (len(images), 1)))
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body_model()
+
+
+@pytest.fixture(scope="module")
+def evaluator(body):
+    mean_joints = np.zeros((24, 3), np.float32)
+    mean_joints[:, 1] = 1.0  # an offset, which root alignment takes away
+    return Evaluator(nnx.graphdef(Constant()), body, mean_joints, sharding.make_mesh())
+
+
+def people(body, seed=0):
+    """Make a batch whose labels are the network's own answer."""
+    batch = fake_batch(BATCH, seed)
+    batch["image"] //= 2
+    batch["rotations"] = np.broadcast_to(ANSWER, (BATCH, 24, 3, 3)).copy()
+    batch["betas"] = np.zeros((BATCH, 10), np.float32)
+    joints = np.asarray(body.joints(batch["betas"], batch["rotations"]))
+    batch["joints_3d"] = joints - joints[:, :1]
+    return batch
+
+
+def measure(evaluator, *batches):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    return evaluator.measure(params, rest, batches)
+
+
+def test_the_truth_has_no_error(evaluator, body):
+    errors = measure(evaluator, people(body))
+    for name in ("mpjpe", "pa_mpjpe", "pve", "mpjae", "pa_mpjae"):
+        np.testing.assert_allclose(errors.values[name], 0.0, atol=0.05, err_msg=name)
+    assert (errors.values["pck"] == 100.0).all()
+    assert errors.labelled.all()
+
+
+def test_errors_are_in_millimetres_and_the_constant_is_root_aligned(evaluator, body):
+    batch = people(body)
+    batch["joints_3d"][3, 10] += [0.0, 0.24, 0.0]
+    errors = measure(evaluator, batch)
+    np.testing.assert_allclose(errors.per_joint[3, 10], 240.0, atol=0.05)
+    np.testing.assert_allclose(errors.values["mpjpe"][3], 10.0, atol=0.05)
+    lengths = 1000 * np.linalg.norm(batch["joints_3d"], axis=-1)
+    np.testing.assert_allclose(errors.constant_per_joint, lengths, rtol=1e-4, atol=0.05)
+
+
+def test_padding_is_left_out(evaluator, body):
+    whole, part = people(body), people(body, 1)
+    part["sample_weight"][3:] = 0
+    part["joints_3d"][3:] += 5.0
+    errors = measure(evaluator, whole, part)
+    assert len(errors.values["mpjpe"]) == BATCH + 3
+    assert errors.values["mpjpe"].max() < 1.0
+
+
+def test_what_is_not_labelled_is_not_measured(evaluator, body):
+    batch = people(body)
+    batch["joints_3d_weight"][0] = 0
+    batch["pose_weight"][1] = 0
+    batch["betas_weight"][2] = 0
+    batch["visible_weight"][4] = 0
+    errors = measure(evaluator, batch)
+    assert list(np.flatnonzero(np.isnan(errors.values["mpjpe"]))) == [0]
+    assert list(np.flatnonzero(np.isnan(errors.values["mpjae"]))) == [0, 1]
+    assert list(np.flatnonzero(np.isnan(errors.values["pve"]))) == [0, 1, 2]
+    assert list(np.flatnonzero(np.isnan(errors.visible).all(1))) == [4]
+    assert report.summarise(errors)["count"] == BATCH - 1
+    assert report.summarise(errors)["non_finite"] == 0
+
+
+def test_visible_and_hidden_joints_are_told_apart(evaluator, body):
+    batch = people(body)
+    batch["visible"][:] = 1
+    batch["visible"][:, 20] = 0
+    batch["joints_3d"][:, 20] += [0.1, 0.0, 0.0]
+    summary = report.summarise(measure(evaluator, batch))
+    assert summary["occluded"]["joints"] == BATCH
+    assert summary["visible"]["joints"] == 23 * BATCH
+    np.testing.assert_allclose(summary["occluded"]["mpjpe"], 100.0, atol=0.05)
+    np.testing.assert_allclose(summary["visible"]["mpjpe"], 0.0, atol=0.05)
+    np.testing.assert_allclose(summary["per_joint_mpjpe"]["left_wrist"], 100.0, atol=0.05)
+
+
+def test_answers_that_are_not_finite_are_counted_and_told(evaluator, body):
+    batch = people(body)
+    batch["image"][:2] = 255
+    summary = report.summarise(measure(evaluator, batch))
+    assert summary["count"] == BATCH - 2
+    assert summary["non_finite"] == 2
+    assert summary["mpjpe"] < 1.0
+    assert "2 of some/split" in report.table({"some/split": summary})
+    batch["image"][:] = 255
+    with pytest.raises(UserError, match="not finite"):
+        measure(evaluator, batch)
+
+
+def test_a_split_without_joints_is_refused(evaluator, body):
+    batch = people(body)
+    batch["joints_3d_weight"][:] = 0
+    with pytest.raises(UserError, match="no person with 3D joints"):
+        measure(evaluator, batch)
+    with pytest.raises(UserError, match="no person with 3D joints"):
+        measure(evaluator)
+
+
+def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body, tmp_path):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batch = people(body)
+    batch["joints_3d"][:, 15] += np.linspace(0, 0.3, BATCH)[:, None]
+    errors = {"some/split": measure(evaluator, batch)}
+
+    def draw(name, rows):
+        return evaluator.draw(params, rest, [batch], rows)
+
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        found = report.write_report(folder, 7, "last", errors, draw, np.asarray(body.faces))
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        assert json.loads((folder / "metrics.json").read_text()) == found
+    assert written[0] == written[1]
+    kinds = ("per_joint", "occlusion", "median", "worst")
+    assert set(written[0]) == {"metrics.json", *(f"some_split_{kind}.png" for kind in kinds)}
+    assert found["step"] == 7
+    assert found["weights"] == "last"
+    head = found["splits"]["some/split"]["per_joint_mpjpe"]["head"]
+    expected = 1000 * np.sqrt(3) * 0.15
+    np.testing.assert_allclose(head, expected, rtol=1e-3)
+
+
+def test_drawn_samples_are_those_asked_for(evaluator, body):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batches = [people(body, 0), people(body, 1)]
+    drawn = evaluator.draw(params, rest, batches, [9, 2])
+    assert [one.index for one in drawn] == [9, 2]
+    np.testing.assert_array_equal(drawn[0].image, batches[1]["image"][1])
+    assert drawn[1].vertices.shape == (body.template.shape[-1], 3)
+    assert drawn[0].image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
+    assert drawn[0].attention is None
