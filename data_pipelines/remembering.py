@@ -65,6 +65,8 @@ class _Remembering:
             return example
         example = transforms.decode_pictures(example)
         # Two threads may decode the same example; nothing but a little room is lost.
-        self._room -= sum(getattr(value, "nbytes", sys.getsizeof(value)) for value in example.values())
+        self._room -= sum(
+            getattr(value, "nbytes", sys.getsizeof(value)) for value in example.values()
+        )
         self._kept[index] = example
         return example
