@@ -19,8 +19,9 @@ class Skipped:
 
     Attributes:
         what: names it, for instance "downtown_walking_00 frame 12 person 1".
-        reason: short and the same for all of a kind, for instance "image missing", so that they can be counted.
-        broken: whether something is wrong with the file; False for what the dataset's protocol leaves out.
+        reason: short and the same for all of a kind ("image missing"), so that they can be counted.
+        broken: whether something is wrong with the file; False for what the dataset's own protocol
+            leaves out.
     """
 
     what: str
