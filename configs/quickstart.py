@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
     config.augment.colour = 0.1
     config.augment.noise = 0.0
 
-    # From scratch, where things are in the picture is what is learned slowest: the dense part labels
-    # tell it best, and errors of twists and of projected joints, noisy this early, count for less.
+    # Where things are in the picture is what is learned slowest from scratch: dense part labels tell
+    # it best, and errors of twists and of projected joints, noisy this early, count for less.
     config.loss.parts = 30.0
     config.loss.pose = 10.0
     config.loss.joints_2d = 15.0

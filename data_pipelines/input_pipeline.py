@@ -24,6 +24,7 @@ import tensorflow as tf
 from data_pipelines import transforms
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, STORED_FIELDS
 from data_pipelines.sample_order import Mixture, Shuffle, sample_uniforms
+from data_pipelines.transforms import BadPictureError
 from pare_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -165,7 +166,7 @@ def assemble_batch(
         UserError: an example cannot be decoded; names it.
     """
     count, parts_size = len(readings), image_size // BATCH_PARTS_STRIDE
-    records = [source[index] for source, index in readings]
+    records = [_read(source, index) for source, index in readings]
     labels = {
         name: np.stack([np.asarray(record[name], np.float32) for record in records])
         for name in _LABELS
@@ -191,15 +192,25 @@ def assemble_batch(
                 placement.mirror[row],
                 batch["part_labels"][row],
             )
-    except UserError as error:
-        source, index = readings[row]
-        raise UserError(
-            f"example {index} of {_name(source)}: {error}; "
-            "prepare the dataset again (python -m data_pipelines.prepare)"
-        ) from error
+    except BadPictureError as error:
+        raise _named(error, *readings[row]) from error
     moved = transforms.move_labels(labels, placement, affine, image_size)
     batch |= {**labels, **moved}
     return {name: batch[name] for name in BATCH_FIELDS}
+
+
+def _read(source: Source, index: int) -> Mapping[str, Any]:
+    try:
+        return source[index]
+    except BadPictureError as error:
+        raise _named(error, source, index) from error
+
+
+def _named(error: Exception, source: Source, index: int) -> UserError:
+    return UserError(
+        f"example {index} of {_name(source)}: {error}; "
+        "prepare the dataset again (python -m data_pipelines.prepare)"
+    )
 
 
 def _name(source: Any) -> str:

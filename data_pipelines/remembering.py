@@ -35,7 +35,10 @@ def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -
     """
     if num_bytes <= 0 or not len(source):
         return source
-    side = transforms.stored_side(source[0]["image"])
+    try:
+        side = transforms.stored_side(source[0]["image"])
+    except transforms.BadPictureError:
+        return source  # Whoever reads the split names what is wrong with it.
     if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
         return source
     return _Remembering(source, num_bytes)

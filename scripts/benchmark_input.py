@@ -40,6 +40,8 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256, help="people in each dataset")
     parser.add_argument("--seconds", type=float, default=5.0, help="measured time of each row")
     arguments = parser.parse_args()
+    if arguments.examples < 64:
+        parser.error("--examples: at least 64, one batch")
     few = {"train": arguments.examples, "validation": 8, "test": 8, "test_occluded": 8}
     sizes = (
         (64, 32, SyntheticSettings(**few, image_size=96, mesh="coarse")),

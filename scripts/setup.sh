@@ -20,7 +20,8 @@ _find_python() {
     local candidate
     # The versions constraints.txt was tried with first.
     for candidate in ${PARE_JAX_PYTHON:-python3.11 python3.12 python3.13 python3}; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+            2>/dev/null; then
             echo "$candidate"
             return
         fi
@@ -31,7 +32,7 @@ _find_python() {
 _make_environment() {
     local base package
     base=$(_find_python) ||
-        _fail "no Python 3.11 or newer found; install one or name it in PARE_JAX_PYTHON"
+        _fail "no Python 3.11, 3.12 or 3.13 found; install one or name it in PARE_JAX_PYTHON"
     if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
         package=$("$base" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
         _fail "$base cannot make virtual environments; install $package (apt install $package)"
@@ -63,7 +64,9 @@ _set_up() {
         fi
     fi
     # A stamp is written last: without one, an installation may have been cut off half-way.
-    if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
+    # An environment made by another tool may only lack pip, and hold what somebody put there.
+    if ! "$PYTHON" -m pip --version >/dev/null 2>&1 &&
+        ! "$PYTHON" -m ensurepip >/dev/null 2>&1; then
         _make_environment
         had=''
     fi

@@ -1,4 +1,4 @@
-"""What all tests share: compiled programs are kept for the length of the session."""
+"""What all tests share: compiled programs, kept between sessions too."""
 
 import os
 import tempfile

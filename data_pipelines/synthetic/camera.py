@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from data_pipelines.example import BOX_SCALE, CROP_MARGIN
 from data_pipelines.synthetic import angles
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.skeleton import joint_index
 
 _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
 _PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph
@@ -20,7 +19,6 @@ _MEAN_STATURE = 1.7
 _NEAREST = 2.0  # metres
 _NEAR_EDGE = 0.08  # share of people who stand near an edge of the photograph, for each edge
 _LEAST_JOINTS = 8  # that the photograph's edges leave inside
-_HEAD = joint_index("head")
 
 
 @dataclasses.dataclass(frozen=True)

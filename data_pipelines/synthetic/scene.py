@@ -135,4 +135,4 @@ def _sample_other(rng, settings, mesh, camera: Camera, person: Person) -> tuple[
 def _far_away(camera: Camera) -> np.ndarray:
     """A point on the horizon straight ahead, in the camera frame."""
     ahead = camera.rotation @ np.array([0.0, 0.0, -1.0])
-    return ahead[None] * [1, 1, 1] if ahead[2] > 0.1 else np.array([[0.0, -10.0, 1.0]])
+    return ahead[None] if ahead[2] > 0.1 else np.array([[0.0, -10.0, 1.0]])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from pare_jax.errors import UserError
 
 # Numbers that keep the splits' random streams apart; never renumber, old seeds would change.
@@ -143,10 +145,20 @@ class SyntheticSettings:
         folder = Path(self.background_folder)
         if not folder.is_dir():
             raise UserError(f"no folder of background photographs at {folder}; name one that is")
-        photos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES)
+        photos = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file()
+        )
         if not photos:
             endings = ", ".join(PHOTO_SUFFIXES)
             raise UserError(f"no photograph ({endings}) in {folder}; name a folder that has some")
+        for photo in photos:
+            # Looks at the first bytes only; better now than after hours of drawing.
+            if not cv2.haveImageReader(str(photo)):
+                raise UserError(
+                    f"cannot read the background photograph {photo}; remove or replace it"
+                )
         return photos
 
 

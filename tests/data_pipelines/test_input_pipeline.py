@@ -164,6 +164,10 @@ def test_a_broken_example_is_named(source, make_record):
     broken = [*source[:3], make_record(image=b"\xff\xd8nothing")]
     with pytest.raises(UserError, match="example 3 of"):
         list(eval_batches(broken, batch_size=2, image_size=32))
+    with pytest.raises(UserError, match="example 3 of"):
+        stream([(remember(broken, 1e9, 64, 0.0), 1.0)], 1, image_size=64)
+    with pytest.raises(UserError, match="example 0 of"):
+        stream([(remember(broken[3:], 1e9, 64, 0.0), 1.0)], 1, image_size=64)
 
 
 @pytest.mark.parametrize(
