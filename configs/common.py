@@ -88,4 +88,5 @@ def get_base() -> ConfigDict:
 
     config.log_every_steps = 50
     config.profile = (0, 0)  # first and last step of a trace for TensorBoard's profiler
-    return config
+    # A misspelt key in an experiment file is an error, too.
+    return config.lock()

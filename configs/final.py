@@ -1,4 +1,7 @@
-"""The report's final model: ResNet-50, three blocks (56x56 maps), part attention, SWA."""
+"""The report's final model: ResNet-50, three blocks (56x56 maps), part attention, SWA.
+
+The report starts from ImageNet's weights; this starts from random ones.
+"""
 
 from ml_collections import ConfigDict
 

@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
     config.augment.colour = 0.1
     config.augment.noise = 0.0
 
-    # Where things are in the picture is what is learned slowest from scratch: dense part labels tell
-    # it best, and errors of twists and of projected joints, noisy this early, count for less.
+    # Where things are in the picture is learned slowest from scratch: dense part labels tell it
+    # best, and errors of twists and of projected joints, noisy this early, count for less.
     config.loss.parts = 30.0
     config.loss.pose = 10.0
     config.loss.joints_2d = 15.0
@@ -55,6 +55,5 @@ def get_config() -> ConfigDict:
 
     config.checkpoint.every_steps = 1000
     config.eval.every_epochs = 4.0
-    config.eval.batch_size = 100
     config.log_every_steps = 100
     return config

@@ -14,6 +14,8 @@ from ml_collections import ConfigDict
 from data_pipelines import input_pipeline, remembering, storage
 from data_pipelines.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
+from pare_jax.errors import UserError
+from pare_jax.files import write_atomically
 from pare_jax.skeleton import NUM_JOINTS
 
 _STATISTICS_FILE = "train_statistics.json"
@@ -121,9 +123,7 @@ def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path
     mean = total / max(weights, 1e-9)
     if workdir.is_dir():
         statistics = {"sources": key, "mean_joints": mean.tolist()}
-        scratch = path.with_name(path.name + ".partial")
         # Without room for it, it is measured again next time.
-        with contextlib.suppress(OSError):
-            scratch.write_text(json.dumps(statistics) + "\n")
-            scratch.replace(path)
+        with contextlib.suppress(UserError):
+            write_atomically(path, (json.dumps(statistics) + "\n").encode())
     return mean.astype(np.float32)

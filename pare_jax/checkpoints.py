@@ -9,7 +9,6 @@ be named and a reader takes only what it needs:
 """
 
 import json
-import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -52,8 +51,6 @@ class Checkpoints:
             UserError: the folder cannot be written.
         """
         self.folder = Path(workdir).absolute() / CHECKPOINT_FOLDER
-        # Only Orbax's own failures concern the user; its progress does not.
-        logging.getLogger("absl").setLevel(logging.ERROR)
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep),
@@ -123,7 +120,7 @@ class Checkpoints:
         Raises:
             UserError: there is none, it is damaged, or it is of another architecture.
         """
-        step = self._existing(step)
+        step = self.find(step)
         if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
             raise UserError(
                 f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
@@ -148,7 +145,7 @@ class Checkpoints:
         Raises:
             UserError: as `restore`.
         """
-        step = self._existing(step)
+        step = self.find(step)
         params, batch_stats = graph_state
         which = "last"
         if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
@@ -165,10 +162,16 @@ class Checkpoints:
             which,
         )
 
-    def _existing(self, step: int | None) -> int:
-        step = self.latest_step() if step is None else step
-        if step is None or not (self.folder / str(step)).is_dir():
+    def find(self, step: int | None = None) -> int:
+        """Return `step`, or the latest for None; raises UserError unless it is there."""
+        steps = sorted(self._manager.all_steps())
+        if not steps:
             raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            known = ", ".join(map(str, steps))
+            raise UserError(f"no checkpoint of step {step} in {self.folder}: there are {known}")
         return step
 
     def _read(self, step: int, name: str, target: Flat) -> Flat:
@@ -206,7 +209,10 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text()))
+        if not all(isinstance(config.get(key), ConfigDict) for key in ("model", "eval")):
+            raise ValueError("it is not a run's config")
+        return config
     except FileNotFoundError:
         raise UserError(
             f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a training"
@@ -338,6 +344,8 @@ def _let_go_of_pending_reads() -> None:
     where nothing can catch what that raises.
     """
     usual = sys.unraisablehook
+    if getattr(usual, "lets_go", False):
+        return
 
     def hook(unraisable: Any) -> None:
         if not (
@@ -346,4 +354,5 @@ def _let_go_of_pending_reads() -> None:
         ):
             usual(unraisable)
 
+    hook.lets_go = True  # pyright: ignore[reportFunctionMemberAccess]
     sys.unraisablehook = hook

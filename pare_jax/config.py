@@ -1,12 +1,14 @@
 """Check a config before anything expensive starts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipelines.synthetic.settings import from_mapping
 from pare_jax import losses, optimizer, skeleton
 from pare_jax.errors import UserError
+from pare_jax.models.build import check_model
 
 # Part labels come at a quarter of the picture's side, the backbone's maps at a 32nd.
 _MOST_BLOCKS_WITH_LABELS = 3
@@ -14,6 +16,7 @@ _MOST_BLOCKS_WITH_LABELS = 3
 _Check = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
+_FINITE: _Check = (lambda v: 0 < v < float("inf"), "must be a finite number greater than 0")
 _NOT_NEGATIVE: _Check = (lambda v: v >= 0, "must not be negative")
 _SHARE: _Check = (lambda v: 0 <= v <= 1, "must be between 0 and 1")
 
@@ -25,7 +28,7 @@ def _one_of(*names: str) -> _Check:
 _CHECKS: dict[str, _Check] = {
     "seed": (lambda v: 0 <= v < 2**31, "must be between 0 and 2**31 - 1"),
     "precision": _one_of("float32", "bfloat16"),
-    "num_epochs": _POSITIVE,
+    "num_epochs": _FINITE,
     "num_steps": _NOT_NEGATIVE,
     "batch_size": _POSITIVE,
     "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
@@ -45,7 +48,7 @@ _CHECKS: dict[str, _Check] = {
     "swa.statistics_batches": _POSITIVE,
     "checkpoint.every_steps": _POSITIVE,
     "checkpoint.keep": _POSITIVE,
-    "eval.every_epochs": _POSITIVE,
+    "eval.every_epochs": _FINITE,
     "eval.batch_size": _POSITIVE,
     "eval.protocol": _one_of("smpl24"),
     "eval.weights": _one_of("swa", "last"),
@@ -62,6 +65,7 @@ def validate(config: ConfigDict) -> None:
         value = _lookup(config, key)
         if not holds(value):
             raise UserError(f"config.{key} is {value!r}: it {requirement}")
+    check_model(config.model)
     _validate_data(config)
     for name in config.eval.attention_joints:
         if name not in skeleton.JOINT_NAMES:
@@ -83,7 +87,11 @@ def validate(config: ConfigDict) -> None:
 def _validate_data(config: ConfigDict) -> None:
     train = config.data.train
     well_formed = isinstance(train, tuple) and all(
-        isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str) for item in train
+        isinstance(item, tuple)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], int | float)
+        for item in train
     )
     if not train or not well_formed or any(weight <= 0 for _, weight in train):
         raise UserError(
@@ -95,6 +103,16 @@ def _validate_data(config: ConfigDict) -> None:
             f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
             "for instance ('synthetic/test',)"
         )
+    used = [f"{name}/train" for name, _ in train] + list(names)
+    splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
+    if splits:
+        people = from_mapping(config.data.synthetic)
+        for split in splits:
+            if not people.size(split):
+                raise UserError(
+                    f"config.data.synthetic.{split} is 0, but data.train or data.eval names it: "
+                    "give it a size or leave it out"
+                )
 
 
 def _lookup(config: ConfigDict, key: str) -> Any:
@@ -113,9 +131,22 @@ def plain(config: Any) -> Any:
     return config
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Describe the keys in which two configs differ, one line each."""
-    old_keys, new_keys = flat(plain(old)), flat(plain(new))
+def differences(old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()) -> list[str]:
+    """Describe the keys in which two configs differ, one text each.
+
+    Args:
+        old: a config.
+        new: another.
+        within: only these keys and sections, by their dotted names; empty: all.
+    """
+    old_keys, new_keys = (
+        {
+            key: value
+            for key, value in flat(plain(config)).items()
+            if not within or any(f"{key}.".startswith(f"{name}.") for name in within)
+        }
+        for config in (old, new)
+    )
     return [
         f"{key}: {old_keys.get(key)!r} -> {new_keys.get(key)!r}"
         for key in sorted(old_keys.keys() | new_keys.keys())

@@ -3,14 +3,17 @@
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart --mode=evaluate
 
+Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints.
 Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. What the user can
 mend is told in one line on stderr, with exit status 2.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -31,14 +34,30 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
     )
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
+    flags.DEFINE_integer(
+        "step", None, "Which checkpoint to evaluate; the latest if not given.", flag_values=values
+    )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
-def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
-    """Read the command line.
+class Request(NamedTuple):
+    """What a command line asks for.
 
-    Returns:
-        The config with its overrides, the workdir and the mode.
+    Attributes:
+        config: the experiment, overrides included.
+        workdir: the run's folder.
+        mode: "train" or "evaluate".
+        step: of the checkpoint to evaluate; None for the latest.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    mode: str
+    step: int | None
+
+
+def parse(argv: Sequence[str]) -> Request:
+    """Read the command line.
 
     Raises:
         UserError: an unknown flag or key, a value of the wrong type, or something missing.
@@ -65,27 +84,37 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
         raise UserError("give an experiment: --config=configs/quickstart.py needs no data")
     if not values.workdir:
         raise UserError("give a folder for the run: --workdir=runs/NAME")
-    return config, Path(values.workdir), values.mode
+    if values.step is not None and values.mode != "evaluate":
+        raise UserError("--step goes with --mode=evaluate; training goes on from the latest one")
+    return Request(config, Path(values.workdir), values.mode, values.step)
 
 
-def run(config: ConfigDict, workdir: Path, mode: str) -> None:
+def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
     from data_pipelines import datasets
     from pare_jax import checkpoints, sharding, train
+    from pare_jax import workdir as workdir_lib
+    from pare_jax.body.io import load_body_data
 
-    if mode == "evaluate":
-        train.check_same_network(checkpoints.load_config(workdir), config, workdir)
-        loop = train.Run(config, datasets.load(config, workdir))
+    config, workdir = request.config, request.workdir
+    # Whatever can go wrong at once comes before the data, which may take hours to make.
+    train.check_devices(config, sharding.make_mesh())
+    load_body_data(config.body_model or None)
+    if request.mode == "evaluate":
+        workdir_lib.check_same_network(checkpoints.load_config(workdir), config, workdir)
         store = checkpoints.Checkpoints(workdir, read_only=True)
-        state = sharding.put_replicated(store.restore(loop.take_initial_state()), loop.mesh)
-        errors, _ = loop.measure(state)
+        store.find(request.step)
+        loop = train.Run(config, datasets.load(config, workdir))
+        weights = loop.stored_weights(store, request.step)
+        errors = loop.measure(weights)
     else:
-        train.check_workdir(workdir, config)
+        workdir_lib.check(workdir, config)
         loop = train.Run(config, datasets.load(config, workdir))
         writer = datasets.tensorboard_writer(workdir)
         state, errors = train.fit(loop, workdir, writer)
         writer.close()
-    _show(loop.report(state, errors, workdir), workdir)
+        weights = loop.weights(state)
+    _show(loop.report(weights, errors, workdir), workdir)
 
 
 def _show(metrics: dict, workdir: Path) -> None:
@@ -116,13 +145,15 @@ def guarded(main: Callable[[Sequence[str]], None]) -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Parse, check, run."""
-    config, workdir, mode = parse(argv)
+    request = parse(argv)
     from pare_jax import config as config_lib
     from pare_jax import sharding
 
-    config_lib.validate(config)
-    sharding.split_cpu(config.batch_size, config.eval.batch_size)
-    run(config, workdir, mode)
+    # Only failures of the libraries concern the user; their progress does not.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    config_lib.validate(request.config)
+    sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
+    run(request)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ top-left corner; the camera frame is x right, y down, z forward, in metres.
 import dataclasses
 import io
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,11 +17,12 @@ from jaxtyping import Float, Int
 
 from data_pipelines.example import BOX_SCALE
 from pare_jax.errors import UserError
+from pare_jax.files import write_together
 from pare_jax.images import Picture, crop_to_photo
 from pare_jax.rendering.camera import Camera
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
-# A person of whom less than this share of the box's side is in the picture cannot be seen in it.
+# A box this many times larger than the picture is a mistake: of a person in it nothing can be seen.
 _LARGEST_BOX = 20.0
 
 
@@ -93,7 +93,7 @@ class Person:
     def save(self, path: str | Path) -> None:
         """Write `arrays` into an .npz file; the file is there whole or not at all."""
         path = Path(path)
-        write_files(path.parent, {path.name: npz_bytes(self.arrays())})
+        write_together(path.parent, {path.name: npz_bytes(self.arrays())})
 
 
 def check_box(box: Sequence[float], height: int, width: int) -> Float[np.ndarray, "4"]:
@@ -177,26 +177,6 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
     return buffer.getvalue()
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files that belong together; each appears whole, and none if one cannot be written.
-
-    Raises:
-        UserError: the folder cannot be written or its disk is full.
-    """
-    temporary = {name: folder / f".{name}.partial" for name in files}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, data in files.items():
-            temporary[name].write_bytes(data)
-        for name in files:
-            os.replace(temporary[name], folder / name)
-    except OSError as error:
-        raise UserError(f"cannot write into {folder}: {error.strerror or error}") from None
-    finally:
-        for path in temporary.values():
-            path.unlink(missing_ok=True)
 
 
 def _described(person: Person) -> dict[str, Any]:

@@ -15,14 +15,17 @@ def find_photos(arguments: Sequence[str]) -> list[Path]:
     """Return the image files named, and those directly in the folders named, in order.
 
     Raises:
-        UserError: nothing is named, or a folder holds no image.
+        UserError: nothing is named, or a folder holds no image or cannot be read.
     """
     photos = []
     for path in map(Path, arguments):
         if not path.is_dir():
             photos.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        try:
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        except OSError as error:
+            raise UserError(f"cannot look into {path}: {error.strerror or error}") from None
         if not inside:
             raise UserError(f"no image in the folder {path} ({', '.join(IMAGE_SUFFIXES)})")
         photos += inside

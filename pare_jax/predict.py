@@ -13,6 +13,7 @@ Exit status: 0 when every photograph and box was done, 1 when some were not, 2 w
 """
 
 import functools
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from pare_jax import geometry
 from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.checkpoints import load_model
 from pare_jax.errors import UserError
+from pare_jax.files import write_together
 from pare_jax.images import Picture, cut_crop, encode_png, read_image
 from pare_jax.people import (
     Person,
@@ -33,7 +35,6 @@ from pare_jax.people import (
     crop_of_box,
     people_json,
     people_npz,
-    write_files,
 )
 from pare_jax.photos import Box, find_photos, output_names, read_boxes
 from pare_jax.rendering.people import attention_pictures, overlay_picture
@@ -211,6 +212,8 @@ def main(argv: Sequence[str]) -> int:
     # Flags of this command alone: importing the module must not add to the caller's.
     values = flags.FlagValues()
     define_flags(values)
+    # Only failures of the libraries concern the user; their progress does not.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         arguments = values(list(argv))[1:]
         if values.help:
@@ -230,7 +233,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     boxes = read_boxes(values.boxes, photos)
     output = Path(values.output)
     was_there = output.exists()
-    write_files(output, {})  # a folder that cannot be made is said before the network is loaded
+    write_together(output, {})  # a folder that cannot be made is said before the network is loaded
     try:
         predictor = load_predictor(values.checkpoint, values.weights)
     except UserError:
@@ -291,7 +294,7 @@ def predict_photo(
     for number, sheet in enumerate(attention_pictures(image, people, predictor.faces)):
         ending = f"_{number}" if len(people) > 1 else ""
         files[f"{name}_attention{ending}.png"] = encode_png(sheet)
-    write_files(output, files)
+    write_together(output, files)
     found = "1 person" if len(people) == 1 else f"{len(people)} people"
     print(f"{photo}: {found} -> {output / name}.npz, .json and {len(files) - 2} pictures")
     return bad

@@ -1,16 +1,16 @@
 """What an evaluation found, for people and programs: table, metrics.json, figures, pictures."""
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
+from pare_jax.files import write_atomically
+from pare_jax.images import encode_png
 from pare_jax.rendering import overlay, text
 from pare_jax.skeleton import JOINT_NAMES
 
@@ -181,20 +181,4 @@ def _sheet(drawn: Sequence[Drawn], mpjpe: np.ndarray, faces: np.ndarray) -> np.n
 
 
 def _write_png(path: Path, picture: np.ndarray) -> None:
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    write_atomically(path, encoded.tobytes())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        UserError: it cannot be written; what was there before stays.
-    """
-    scratch = path.with_name(path.name + ".partial")
-    try:
-        scratch.write_bytes(content)
-        os.replace(scratch, path)
-    except OSError as error:
-        scratch.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    write_atomically(path, encode_png(picture))

@@ -44,10 +44,19 @@ class _Call:
         return self._function(*args)
 
 
+# Stands for numpy.ndarray, which pickles only ever hand to _reconstruct: called itself, it would
+# make arrays of objects out of any bytes.
+_NDARRAY = _Call(lambda *_: _refuse("a call of numpy.ndarray"))
+
+
+def _refuse(what: str):
+    raise _Refused(what)
+
+
 def _new_array(subtype, shape, code):
-    if subtype is not np.ndarray:
+    if subtype is not _NDARRAY:
         raise _Refused(f"an array of type {subtype!r}")
-    return multiarray._reconstruct(subtype, shape, code)
+    return multiarray._reconstruct(np.ndarray, shape, code)
 
 
 def _new_inert(kind, *_):
@@ -64,7 +73,7 @@ def _encode(text, encoding="latin1"):
 
 _NUMPY_CORE = ("numpy.core", "numpy._core")
 _KNOWN = {
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): np.dtype,
     ("_codecs", "encode"): _Call(_encode),
     ("copy_reg", "_reconstructor"): _Call(_new_inert),

@@ -15,6 +15,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from pare_jax.errors import UserError
 
 DATA_AXIS = "data"
+# Each device holds a copy of the state.
+_MOST_CPU_DEVICES = 8
 
 
 def make_mesh() -> Mesh:
@@ -36,7 +38,7 @@ def split_cpu(*batch_sizes: int) -> int:
         The number of CPU devices asked for. Devices of other kinds are not affected, nor is a
         number set by --xla_force_host_platform_device_count.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = min(len(os.sched_getaffinity(0)), _MOST_CPU_DEVICES)
     count = max(n for n in range(1, cores + 1) if not any(size % n for size in batch_sizes))
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         jax.config.update("jax_num_cpu_devices", count)
@@ -53,11 +55,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh) -> None:
-    """Raise UserError unless every device can be given the same number of examples."""
+def check_batch_size(key: str, batch_size: int, mesh: Mesh) -> None:
+    """Raise UserError, naming the config's key, unless every device gets equally many examples."""
     if batch_size % mesh.size:
         raise UserError(
-            f"batch_size {batch_size} is not divisible by the {mesh.size} devices: "
+            f"config.{key} is {batch_size}: it is not divisible by the {mesh.size} devices: "
             f"use a multiple of {mesh.size}"
         )
 

@@ -4,27 +4,25 @@ It takes an iterator of numpy batches and a writer with clu's interface, and ask
 where they come from, so that it works without TensorFlow.
 """
 
-import collections
-import errno
 import functools
-import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pare_jax import config as config_lib
 from pare_jax import report, sharding
+from pare_jax import workdir as workdir_lib
 from pare_jax.augment import AugmentSettings
 from pare_jax.body.model import BodyModel, load_body_model
-from pare_jax.checkpoints import CONFIG_FILE, Checkpoints, load_config
+from pare_jax.checkpoints import Checkpoints, load_config
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Evaluator, HostBatch, SampleErrors
 from pare_jax.models import build_model
@@ -39,6 +37,7 @@ from pare_jax.train_step import (
     statistics_step,
     train_step,
 )
+from pare_jax.watch import DivergenceWatch, Tracer
 
 Evaluate = Callable[[], Iterable[HostBatch]]
 # What an evaluation found, by DATASET/SPLIT.
@@ -77,6 +76,15 @@ class Writer(Protocol):
     def flush(self) -> None: ...
 
 
+class Weights(NamedTuple):
+    """Weights to evaluate: "swa" (the mean) or "last", of a step."""
+
+    params: nnx.State
+    batch_stats: nnx.State
+    name: str
+    step: int
+
+
 class Run:
     """What stays the same during a run: devices, body, graphs and compiled programs."""
 
@@ -85,20 +93,22 @@ class Run:
         self.config = config
         self.data = data
         self.mesh = sharding.make_mesh()
-        sharding.check_batch_size(config.batch_size, self.mesh)
-        sharding.check_batch_size(config.eval.batch_size, self.mesh)
+        check_devices(config, self.mesh)
         self.num_steps = config.num_steps or round(config.num_epochs * data.steps_per_epoch)
+        if not self.num_steps:
+            raise UserError(f"config.num_epochs is {config.num_epochs}: that is not one step")
         self.eval_every = max(1, round(config.eval.every_epochs * data.steps_per_epoch))
         self.body: BodyModel = load_body_model(config.body_model or None)
         self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
-        optimizer = make_optimizer(config.optimizer, self.num_steps)
-        model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+        self._optimizer = optimizer = make_optimizer(config.optimizer, self.num_steps)
+        self._model = model = build_model(config.model, rngs=nnx.Rngs(config.seed))
         self.settings = step_settings(config, data.steps_per_epoch)
-        graphdef, state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
-        self._initial_state: TrainState | None = sharding.put_replicated(state, self.mesh)
-        self._compile(graphdef, model, optimizer)
-        model.eval()
-        self.evaluator = Evaluator(nnx.graphdef(model), self.body, data.mean_joints, self.mesh)
+        self._compile(nnx.graphdef(model), model, optimizer)
+        in_evaluation = nnx.clone(model)
+        in_evaluation.eval()
+        self.evaluator = Evaluator(
+            nnx.graphdef(in_evaluation), self.body, data.mean_joints, self.mesh
+        )
 
     def _compile(
         self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
@@ -125,12 +135,20 @@ class Run:
             out_shardings=same,
         )
 
-    def take_initial_state(self) -> TrainState:
-        """Return the state of a fresh run, once: whoever takes it decides when its memory goes."""
-        state, self._initial_state = self._initial_state, None
-        if state is None:
-            raise ValueError("the initial state has been taken already")
-        return state
+    def initial_state(self) -> TrainState:
+        """Make the state of a fresh run; the caller decides when its memory goes."""
+        average = self.config.swa.start_epoch >= 0
+        _, state = create_state(self._model, self._optimizer, average=average)
+        return sharding.put_replicated(state, self.mesh)
+
+    def stored_weights(self, store: Checkpoints, step: int | None = None) -> Weights:
+        """Read the weights to evaluate from a checkpoint, the latest if `step` is None."""
+        _, params, batch_stats = nnx.split(self._model, nnx.Param, ...)
+        params, batch_stats, step, name = store.restore_model(
+            (params, batch_stats), self.config.eval.weights, step
+        )
+        params, batch_stats = sharding.put_replicated((params, batch_stats), self.mesh)
+        return Weights(params, batch_stats, name, step)
 
     def with_statistics(self, state: TrainState) -> TrainState:
         """Measure the averaged parameters' batch statistics, if there are any to measure."""
@@ -145,42 +163,44 @@ class Run:
         _close(batches)
         return state.replace(swa=state.swa.replace(batch_stats=stats))
 
-    def weights(self, state: TrainState) -> tuple[nnx.State, nnx.State, str]:
-        """Return parameters, batch statistics and name of the weights to evaluate."""
+    def weights(self, state: TrainState) -> Weights:
+        """Choose the weights to evaluate: the mean, where it is wanted and there is one."""
+        step = int(state.step)
         wants_mean = self.config.eval.weights == "swa"
         if wants_mean and state.swa is not None and int(state.swa.count):
-            return state.swa.params, state.swa.batch_stats, "swa"
-        return state.params, state.batch_stats, "last"
+            return Weights(state.swa.params, state.swa.batch_stats, "swa", step)
+        return Weights(state.params, state.batch_stats, "last", step)
 
-    def measure(self, state: TrainState) -> tuple[Errors, str]:
-        """Measure every evaluation split; returns the errors by split and the weights' name."""
-        params, batch_stats, which = self.weights(state)
-        errors = {
-            name: self.evaluator.measure(params, batch_stats, batches())
-            for name, batches in self.data.evals.items()
-        }
-        return errors, which
+    def measure(self, weights: Weights) -> Errors:
+        """Measure every evaluation split."""
+        errors = {}
+        for name, batches in self.data.evals.items():
+            try:
+                errors[name] = self.evaluator.measure(
+                    weights.params, weights.batch_stats, batches()
+                )
+            except UserError as error:
+                raise UserError(f"{name}: {error}") from error
+        return errors
 
-    def report(self, state: TrainState, errors: Errors, workdir: Path) -> dict[str, Any]:
+    def report(self, weights: Weights, errors: Errors, workdir: Path) -> dict[str, Any]:
         """Write metrics.json and the figures of what `measure` found."""
-        params, batch_stats, which = self.weights(state)
         return report.write_report(
             workdir / "eval",
-            int(state.step),
-            which,
+            weights.step,
+            weights.name,
             errors,
             lambda name, rows: self.evaluator.draw(
-                params, batch_stats, self.data.evals[name](), rows
+                weights.params, weights.batch_stats, self.data.evals[name](), rows
             ),
             np.asarray(self.body.faces),
         )
 
-    def panels(self, state: TrainState) -> np.ndarray:
+    def panels(self, weights: Weights) -> np.ndarray:
         """Draw the first samples of the first evaluation split: (n, height, width, 3) uint8."""
-        params, batch_stats, _ = self.weights(state)
         batches = next(iter(self.data.evals.values()))
         drawn = self.evaluator.draw(
-            params, batch_stats, batches(), range(self.config.eval.pictures)
+            weights.params, weights.batch_stats, batches(), range(self.config.eval.pictures)
         )
         faces = np.asarray(self.body.faces)
         joints = self.config.eval.attention_joints
@@ -234,23 +254,28 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
         The final state, and its errors by evaluation split.
     """
     workdir, config, data = Path(workdir), run.config, run.data
-    check_workdir(workdir, config)
+    workdir_lib.check(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
-    state = run.take_initial_state()
+    state, changed = run.initial_state(), []
     if checkpoints.latest_step() is not None:
         state = sharding.put_replicated(checkpoints.restore(state), run.mesh)
+        changed = config_lib.differences(load_config(workdir), config)
     # Last, so that a command that comes to nothing does not pass for a run.
-    write_config(workdir, config)
+    workdir_lib.write_config(workdir, config)
     start = int(state.step)
     errors: Errors | None = None
     progress = Progress(run.num_steps, data.steps_per_epoch, config.batch_size, start)
     if start:
         progress.say(f"going on from step {start} in {workdir}")
+        if changed:
+            progress.say(f"changed since it was started: {'; '.join(changed)}")
     else:
         _write_overview(writer, config, state)
-    tracer = _Tracer(workdir, config.profile)
+    if run.settings.swa_start > run.num_steps:
+        progress.say("the run ends before swa.start_epoch: there will be no averaged weights")
+    tracer = Tracer(workdir, config.profile)
     recent: list[dict[str, jax.Array]] = []
-    watch = _DivergenceWatch(config.max_bad_steps, config.seed)
+    watch = DivergenceWatch(config.max_bad_steps, config.seed)
     stream = data.train(start)
     batches = sharding.prefetch(stream, run.mesh)
     try:
@@ -270,10 +295,11 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
             if done % run.eval_every == 0 or last:
                 started = time.perf_counter()
                 state = run.with_statistics(state)
-                errors, which = run.measure(state)
-                evaluated = _tell(done, errors, which, writer, progress)
+                weights = run.weights(state)
+                errors = run.measure(weights)
+                evaluated = _tell(errors, weights, writer, progress)
                 if config.eval.pictures:
-                    writer.write_images(done, {"held_out": run.panels(state)})
+                    writer.write_images(done, {"held_out": run.panels(weights)})
                 progress.pause(time.perf_counter() - started)
             if evaluated is not None or done % config.checkpoint.every_steps == 0:
                 if evaluated is None:
@@ -289,47 +315,14 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
         checkpoints.close()
         writer.flush()
     if errors is None:  # The run was at its end already.
-        errors, _ = run.measure(state)
+        errors = run.measure(run.weights(state))
     return state, errors
 
 
-def check_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Make the folder of a run, or check that a run already here goes with the config.
-
-    Raises:
-        UserError: the folder cannot be written or belongs to a run of another network.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        if not os.access(workdir, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        known = (workdir / CONFIG_FILE).exists()
-    except OSError as error:
-        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    if known:
-        check_same_network(load_config(workdir), config, workdir)
-
-
-def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Write config.json, from which a network is built again; raises UserError."""
-    content = json.dumps(config_lib.plain(config), indent=1) + "\n"
-    report.write_atomically(workdir / CONFIG_FILE, content.encode())
-
-
-def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
-    """Raise UserError when a run's network, its input or its body differ from a config's."""
-    changed = config_lib.differences(*(_network_of(config) for config in (old, new)))
-    if changed:
-        raise UserError(
-            f"{workdir} holds a run of another network ({'; '.join(changed[:3])}): "
-            "use its config or another --workdir"
-        )
-
-
-def _network_of(config: ConfigDict) -> ConfigDict:
-    """Return the part of a config that trained weights are good for."""
-    model = config_lib.plain(config.get("model", ConfigDict()))
-    return ConfigDict(model | {key: config.get(key) for key in ("image_size", "body_model")})
+def check_devices(config: ConfigDict, mesh: Mesh) -> None:
+    """Raise UserError unless batches divide over the devices."""
+    sharding.check_batch_size("batch_size", config.batch_size, mesh)
+    sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
 
 
 def _write_overview(writer: Writer, config: ConfigDict, state: TrainState) -> None:
@@ -372,57 +365,22 @@ def _finite_mean(values: list[np.ndarray]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def _tell(
-    step: int, errors: Errors, which: str, writer: Writer, progress: Progress
-) -> dict[str, float]:
+def _tell(errors: Errors, weights: Weights, writer: Writer, progress: Progress) -> dict[str, float]:
     """Write an evaluation's scalars; returns the first split's, which tell the best checkpoint."""
     first: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
         scalars = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
         first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
-        writer.write_scalars(step, {f"{name}/{key}": value for key, value in scalars.items()})
+        writer.write_scalars(
+            weights.step, {f"{name}/{key}": value for key, value in scalars.items()}
+        )
         ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
         progress.say(
-            f"step {step}  {name} ({which}): MPJPE {scalars['mpjpe']:.1f} mm "
+            f"step {weights.step}  {name} ({weights.name}): MPJPE {scalars['mpjpe']:.1f} mm "
             f"({ratio:.3f} of the best constant), PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
         )
     return first
-
-
-class _DivergenceWatch:
-    """Stops a run whose loss stays non-finite.
-
-    Looks at a step's counter only when later steps are on their way, so that the device never
-    waits for the host.
-    """
-
-    _BEHIND = 2
-
-    def __init__(self, limit: int, seed: int):
-        self._limit, self._seed = limit, seed
-        self._pending: collections.deque[tuple[int, jax.Array]] = collections.deque()
-
-    def after(self, step: int, bad_steps: jax.Array) -> None:
-        """Take the counter that batch number `step` left; raises UserError."""
-        self._pending.append((step, bad_steps))
-        if len(self._pending) > self._BEHIND:
-            self._look()
-
-    def finish(self) -> None:
-        """Look at the steps that are left; raises UserError."""
-        while self._pending:
-            self._look()
-
-    def _look(self) -> None:
-        step, counter = self._pending.popleft()
-        bad = int(jax.device_get(counter))
-        if bad >= self._limit:
-            raise UserError(
-                f"the loss is not finite since step {step - bad + 2} ({bad} steps in a row; "
-                f"batches {step - bad + 1} to {step} of seed {self._seed}): lower "
-                "optimizer.learning_rate and run again to go on from the last checkpoint"
-            )
 
 
 def _close(stream: Any) -> None:
@@ -430,24 +388,3 @@ def _close(stream: Any) -> None:
     close = getattr(stream, "close", None)
     if close is not None:
         close()
-
-
-class _Tracer:
-    """Records a trace for TensorBoard's profiler between two steps."""
-
-    def __init__(self, workdir: Path, steps: tuple[int, int]):
-        self._folder = str(workdir)
-        self._first, self._last = steps
-        self._running = False
-
-    def before(self, step: int) -> None:
-        if self._last > self._first == step:
-            jax.profiler.start_trace(self._folder)
-            self._running = True
-        elif step == self._last:
-            self.stop()
-
-    def stop(self) -> None:
-        if self._running:
-            jax.profiler.stop_trace()
-            self._running = False

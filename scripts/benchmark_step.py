@@ -41,7 +41,7 @@ def measure(path: str, steps: int) -> dict[str, float]:
         mean_joints = np.zeros((24, 3), np.float32)
 
     run = train.Run(config, Data())
-    state = run.take_initial_state()
+    state = run.initial_state()
     on_device = sharding.put_batch(batch, run.mesh)
     started = time.perf_counter()
     state, _ = jax.block_until_ready(run.train_step(state, on_device))

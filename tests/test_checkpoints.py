@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 from pare_jax.checkpoints import Checkpoints, load_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
-from pare_jax.train import write_config
 from pare_jax.train_step import create_state
+from pare_jax.workdir import write_config
 from tests.fakes import TINY_MODEL, tiny_config
 
 

@@ -38,6 +38,12 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("data.train", (("synthetic", -1.0),)),
         ("data.eval", ("synthetic",)),
         ("data.eval", ()),
+        ("data.train", (("synthetic", "much"),)),
+        ("data.synthetic.validation", 0),
+        ("model.backbone", "resnet51"),
+        ("model.num_blocks", 0),
+        ("num_epochs", float("inf")),
+        ("eval.every_epochs", float("inf")),
         ("eval.attention_joints", ("nose",)),
         ("profile", (5, 2)),
     ],
@@ -49,6 +55,18 @@ def test_a_bad_value_is_named(key, value):
     with pytest.raises(UserError, match=key.replace(".", r"\.")) as caught:
         config_lib.validate(config)
     assert "\n" not in str(caught.value)
+
+
+def test_a_split_that_synthetic_people_lack_is_named():
+    config = get_base()
+    config.data.eval = ("synthetic/testing",)
+    with pytest.raises(UserError, match="testing"):
+        config_lib.validate(config)
+
+
+def test_an_experiment_cannot_misspell_a_key():
+    with pytest.raises(AttributeError, match="learnig_rate"):
+        get_base().optimizer.learnig_rate = 1e-4
 
 
 def test_part_loss_without_part_maps_is_refused():
@@ -70,5 +88,9 @@ def test_part_loss_on_maps_finer_than_the_labels_is_refused():
 def test_differences_name_keys_and_both_values():
     old, new = get_base(), get_base()
     new.model.num_blocks = 2
-    assert config_lib.differences(old.model, new.model) == ["num_blocks: 3 -> 2"]
+    new.data.train = (("synthetic", 0.5),)
+    changed = "model.num_blocks: 3 -> 2"
+    assert changed in config_lib.differences(old, new)
+    assert config_lib.differences(old, new, ("model", "data.memory")) == [changed]
+    assert len(config_lib.differences(old, new, ("data.train",))) == 1
     assert config_lib.differences(old, get_base()) == []

@@ -1,11 +1,14 @@
 """The command line: every mistake is one line and exit status 2."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from data_pipelines import storage
 from pare_jax import main
 from pare_jax.errors import UserError
 
@@ -18,7 +21,7 @@ def parse(*arguments):
 
 
 def test_overrides_reach_the_config(tmp_path):
-    config, workdir, mode = parse(
+    config, workdir, mode, _ = parse(
         QUICKSTART,
         f"--workdir={tmp_path}",
         "--config.optimizer.learning_rate=1e-4",
@@ -77,6 +80,58 @@ def test_the_process_says_one_line_and_exits_with_2(tmp_path, arguments, named):
     assert len(errors) == 1
     assert named in errors[0]
     assert "Traceback" not in done.stderr
+
+
+def command(workdir, data, *arguments):
+    sizes = {"train": 40, "validation": 0, "test": 12, "test_occluded": 0, "image_size": 48}
+    options = [f"--config.data.synthetic.{name}={size}" for name, size in sizes.items()]
+    options += ["--config.image_size=32", "--config.model.backbone_width=4"]
+    options += ["--config.batch_size=8", "--config.eval.batch_size=8", "--config.eval.pictures=2"]
+    options += ["--config.data.eval=('synthetic/test',)", "--config.num_steps=3"]
+    options += ["--config.swa.start_epoch=-1.0", "--config.checkpoint.every_steps=1"]
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pare_jax.main",
+            QUICKSTART,
+            f"--workdir={workdir}",
+            f"--config.data.root={data}",
+            *options,
+            *arguments,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_whole_line_from_drawing_people_to_figures(tmp_path):
+    run, data = tmp_path / "run", tmp_path / "data"
+    trained = command(run, data)
+    assert trained.returncode == 0, trained.stderr
+    metrics = (run / "eval" / "metrics.json").read_bytes()
+    summary = json.loads(metrics)["splits"]["synthetic/test"]
+    assert summary["count"] == 12
+    # The best constant: the mean of the training set's root-centred joints.
+    source = storage.open_split(storage.find_dataset(data, "synthetic"), "train")
+    mean = np.mean([source[index]["joints_3d"] for index in range(40)], 0)
+    test = storage.open_split(storage.find_dataset(data, "synthetic"), "test")
+    errors = [np.linalg.norm(mean - test[index]["joints_3d"], axis=-1) for index in range(12)]
+    np.testing.assert_allclose(summary["mean_pose_mpjpe"], 1000 * np.mean(errors), rtol=1e-5)
+    assert list(run.glob("events.out.tfevents.*"))
+    assert len(list((run / "eval").glob("*.png"))) == 4
+
+    again = command(run, data, "--mode=evaluate")
+    assert again.returncode == 0, again.stderr
+    assert (run / "eval" / "metrics.json").read_bytes() == metrics
+    earlier = command(run, data, "--mode=evaluate", "--step=2")
+    assert earlier.returncode == 0, earlier.stderr
+    assert json.loads((run / "eval" / "metrics.json").read_text())["step"] == 2
+    missing = command(run, data, "--mode=evaluate", "--step=77")
+    assert missing.returncode == 2
+    assert "no checkpoint of step 77" in missing.stderr
 
 
 def test_help_lists_the_flags():

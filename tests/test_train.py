@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from pare_jax import checkpoints
+from pare_jax import workdir as workdir_lib
 from pare_jax.errors import UserError
-from pare_jax.train import check_workdir, train
+from pare_jax.train import train
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,7 +132,43 @@ def test_another_input_or_body_in_the_workdir_is_named(finished, key, value):
     config = tiny_config()
     config[key] = value
     with pytest.raises(UserError, match=f"{key}: .* -> "):
-        check_workdir(workdir, config)
+        workdir_lib.check(workdir, config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 7), ("loss.pose", 1.0), ("batch_size", 16), ("augment.flip", 0.1)],
+)
+def test_going_on_as_another_experiment_is_refused(finished, key, value):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"another experiment .*{key}: "):
+        workdir_lib.check(workdir, config)
+
+
+def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
+    config = tiny_config()
+    config.num_steps = 4
+    train(config, tmp_path, FakeData(), Recorder())
+    config.num_steps, config.optimizer.learning_rate = 6, 1e-4
+    state = train(config, tmp_path, FakeData(), Recorder())
+    assert int(state.step) == 6
+    assert "optimizer.learning_rate: 0.001 -> 0.0001" in capsys.readouterr().out
+
+
+def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):
+    config = tiny_config()
+    config.num_steps, config.swa.start_epoch = 3, 50.0
+    train(config, tmp_path, FakeData(), Recorder())
+    assert "before swa.start_epoch" in capsys.readouterr().out
+
+
+def test_a_run_of_no_step_is_refused(tmp_path):
+    config = tiny_config()
+    config.num_steps, config.num_epochs = 0, 0.01
+    with pytest.raises(UserError, match="not one step"):
+        train(config, tmp_path, FakeData(), Recorder())
 
 
 def test_a_run_that_cannot_go_on_leaves_the_config_as_it_was(finished, tmp_path):

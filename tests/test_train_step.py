@@ -145,6 +145,6 @@ def test_prediction_in_evaluation_mode_leaves_statistics_alone(parts):
 
 def test_batch_size_must_divide_over_the_devices():
     mesh = types.SimpleNamespace(size=4)
-    sharding.check_batch_size(8, mesh)
+    sharding.check_batch_size("batch_size", 8, mesh)
     with pytest.raises(UserError, match="not divisible by the 4 devices"):
-        sharding.check_batch_size(9, mesh)
+        sharding.check_batch_size("eval.batch_size", 9, mesh)

@@ -96,8 +96,12 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
 
 def _read_fields(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            if file.read(2) == b"PK":  # the start of a zip file whose end is missing
+        try:
+            head = path.read_bytes()[:2]
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+        else:
+            if head == b"PK":  # the start of a zip file whose end is missing
                 raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
         if path.suffix == ".npz":
             raise UserError(f"{path} is not an .npz file, whatever its name says; {_HINT}")

@@ -27,7 +27,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     Raises:
         UserError: if a name is unknown or a size is not positive.
     """
-    _check(config)
+    check_model(config)
     dtype = DTYPES[config.dtype]
     backbone = ResNet(config.backbone, config.backbone_width, dtype=dtype, rngs=rngs)
     hidden = {key: tuple(config[key]) for key in ("pose_hidden", "shape_hidden", "camera_hidden")}
@@ -45,7 +45,8 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     )
 
 
-def _check(config: ConfigDict) -> None:
+def check_model(config: ConfigDict) -> None:
+    """Raise UserError if a name in a config's `model` section is unknown or a size not positive."""
     for key, known in (("name", NAMES), ("backbone", DEPTHS), ("dtype", DTYPES)):
         if config[key] not in known:
             raise UserError(

@@ -35,7 +35,7 @@ def draw_skeleton(
         picture: (height, width, 3) uint8.
         joints_2d: continuous pixels (x, y); a joint that is not finite is left out.
         visible: joints that are seen; the others are drawn as rings. None: all.
-        width: of the bones in pixels; None: a fortieth of the person's size.
+        width: of the bones in pixels; None: a sixtieth of the person's size.
 
     Returns:
         The picture with the skeleton in it.

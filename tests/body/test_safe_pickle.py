@@ -56,6 +56,7 @@ def test_legacy_dialect(tmp_path):
         legacy.call("os", "system", legacy.text("true")),
         legacy.call("numpy.testing._private.utils", "runstring", legacy.text("1")),
         legacy.call("numpy", "load", legacy.text("x")),
+        legacy.call("numpy", "ndarray", b"K\x02"),
         legacy.call("copy_reg", "_reconstructor", b"cnumpy\ndtype\n", b"N", b"N"),
         legacy.call("numpy.core.multiarray", "_reconstruct", b"c__builtin__\nobject\n", b"N", b"N"),
         # a change of the reader itself: attributes set on a function it knows

@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pare_jax.errors import UserError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write one file, as `write_together` does; its folder must be there."""
+    _write({path: content}, f"cannot write {path}")
+
+
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files that belong together; each appears whole, and none if one cannot be written.
+
+    Args:
+        folder: made where it is missing.
+        files: contents by name.
+
+    Raises:
+        UserError: the folder cannot be written or its disk is full; what was there before stays.
+    """
+    complaint = f"cannot write into {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{complaint}: {error.strerror or error}") from None
+    _write({folder / name: content for name, content in files.items()}, complaint)
+
+
+def _write(files: Mapping[Path, bytes], complaint: str) -> None:
+    scratch = {path: path.with_name(f".{path.name}.partial") for path in files}
+    try:
+        for path, content in files.items():
+            scratch[path].write_bytes(content)
+        for path in files:
+            os.replace(scratch[path], path)
+    except OSError as error:
+        raise UserError(f"{complaint}: {error.strerror or error}") from None
+    finally:
+        for path in scratch.values():
+            # Where nothing can be written nothing can be removed either.
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)

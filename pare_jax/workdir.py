@@ -1,0 +1,63 @@
+"""The folder of a run: whose it is, and its config."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from pare_jax import config as config_lib
+from pare_jax.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, load_config
+from pare_jax.errors import UserError
+from pare_jax.files import write_atomically
+
+# Keys and sections of the config that trained weights are good for.
+_NETWORK = ("model", "image_size", "body_model")
+# What a run that goes on keeps. Its length and learning rate may change, and how it is watched.
+_EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
+
+
+def check(workdir: Path, config: ConfigDict) -> None:
+    """Make the folder of a run, or check that a run already here goes with the config.
+
+    Raises:
+        UserError: the folder cannot be written or belongs to a run of another network.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not os.access(workdir, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        known = (workdir / CONFIG_FILE).exists()
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+    if known and any((workdir / CHECKPOINT_FOLDER).glob("[0-9]*")):
+        check_same_experiment(load_config(workdir), config, workdir)
+
+
+def write_config(workdir: Path, config: ConfigDict) -> None:
+    """Write config.json, from which a network is built again; raises UserError."""
+    content = json.dumps(config_lib.plain(config), indent=1) + "\n"
+    write_atomically(workdir / CONFIG_FILE, content.encode())
+
+
+def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
+    """Raise UserError when a run's network, its input or its body differ from a config's."""
+    changed = config_lib.differences(old, new, _NETWORK)
+    # Parameters are float32 whatever the network computes in.
+    changed = [text for text in changed if not text.startswith("model.dtype:")]
+    _refuse(changed, "network", workdir)
+
+
+def check_same_experiment(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
+    """Raise UserError when going on with a run under a config would mix two experiments."""
+    check_same_network(old, new, workdir)
+    _refuse(config_lib.differences(old, new, _EXPERIMENT), "experiment", workdir)
+
+
+def _refuse(changed: list[str], what: str, workdir: Path) -> None:
+    if changed:
+        raise UserError(
+            f"{workdir} holds a run of another {what} ({'; '.join(changed[:3])}): "
+            "use its config or another --workdir"
+        )
