@@ -46,31 +46,43 @@ def run_stage(
     """Train one stage with one seed on a free core, unless that was done already.
 
     Returns:
-        What metrics.json holds, and the processor seconds the run took.
+        What metrics.json holds, and the processor seconds the run took (from its last start).
     """
     folder = workdir / f"{stage.replace(' ', '_')}_{seed}"
-    finished = folder / "seconds.json"
+    flags = [f"--config.seed={seed}", *STAGES[stage], *extra]
+    finished = folder / "finished.json"
     if not finished.exists():
         core = cores.get()
-        print(f"{stage}, seed {seed}: training in {folder}", flush=True)
-        command = [sys.executable, "-m", "pare_jax.main", "--config=configs/quickstart.py"]
-        command += [f"--workdir={folder}", f"--config.seed={seed}", *STAGES[stage], *extra]
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "log.txt").open("w") as log:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=lambda: os.sched_setaffinity(0, {core}),
-            )
-            _, status, usage = os.wait4(process.pid, 0)
-        cores.put(core)
-        if status:
-            raise SystemExit(f"{stage}, seed {seed} failed; see {folder / 'log.txt'}")
-        finished.write_text(json.dumps(usage.ru_utime + usage.ru_stime))
+        try:
+            seconds = _train(folder, flags, core)
+        finally:
+            cores.put(core)
+        finished.write_text(json.dumps({"flags": flags, "seconds": seconds}))
+    done = json.loads(finished.read_text())
+    if done["flags"] != flags:
+        raise SystemExit(
+            f"{folder} holds a run with {' '.join(done['flags'])}: name another folder"
+        )
     metrics = json.loads((folder / "eval" / "metrics.json").read_text())
-    return metrics | {"seconds": json.loads(finished.read_text())}
+    return metrics | {"seconds": done["seconds"]}
+
+
+def _train(folder: Path, flags: list[str], core: int) -> float:
+    print(f"training in {folder}", flush=True)
+    command = [sys.executable, "-m", "pare_jax.main", "--config=configs/quickstart.py"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [*command, f"--workdir={folder}", *flags],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"a run failed; see {folder / 'log.txt'}")
+    return usage.ru_utime + usage.ru_stime
 
 
 def spread(values: list[float], digits: int = 1) -> str:
@@ -92,15 +104,18 @@ def main() -> None:
     cores: queue.Queue[int] = queue.Queue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
+    jobs = [(stage, seed) for seed in seeds for stage in STAGES]
     with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
         waiting = {
-            (stage, seed): pool.submit(
-                run_stage, stage, seed, arguments.workdir.resolve(), extra, cores
-            )
-            for seed in seeds
-            for stage in STAGES
+            pool.submit(run_stage, *job, arguments.workdir.resolve(), extra, cores): job
+            for job in jobs
         }
-        results = {stage: [waiting[stage, seed].result() for seed in seeds] for stage in STAGES}
+        try:
+            done = {waiting[one]: one.result() for one in concurrent.futures.as_completed(waiting)}
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    results = {stage: [done[stage, seed] for seed in seeds] for stage in STAGES}
     print("| stage | people | MPJPE mm | of constant | PA-MPJPE mm | hidden joints mm | CPU s |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for stage, runs in results.items():
