@@ -1,5 +1,6 @@
 """Predictions in Python: bodies on the pixels the network meant, and what is refused."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
