@@ -8,6 +8,7 @@ import pytest
 from pare_jax import geometry, predict
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
+from pare_jax.skeleton import JOINT_NAMES
 from tests.predict_fakes import SIZE, Finder, box_about, make_predictor, photo_with_spots
 
 
