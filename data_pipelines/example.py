@@ -47,6 +47,9 @@ STORED_FIELDS: dict[str, Field] = {
     ),
     "joints_2d": Field((NUM_JOINTS, 2), "float32", "joints in stored-crop pixels (x, y)"),
     "joints_2d_weight": Field((NUM_JOINTS,), "float32", "confidence in [0, 1]; 0: not known"),
+    "head_size": Field(
+        (), "float32", "length of the head in stored-crop pixels, as PCKh defines it; 0: not known"
+    ),
     "joints_3d": Field((NUM_JOINTS, 3), "float32", "metres, camera frame, pelvis at the origin"),
     "joints_3d_weight": Field((), "float32", "1 when joints_3d is known"),
     "rotations": Field(
@@ -71,6 +74,7 @@ BATCH_FIELDS: dict[str, Field] = {
     "image": Field(("B", "S", "S", 3), "uint8", "the network crop, RGB"),
     "joints_2d": Field(("B", NUM_JOINTS, 2), "float32", "crop units"),
     "joints_2d_weight": Field(("B", NUM_JOINTS), "float32", "as stored"),
+    "head_size": Field(("B",), "float32", "crop units; 0: not known"),
     "joints_3d": Field(("B", NUM_JOINTS, 3), "float32", "metres, camera frame, pelvis at 0"),
     "joints_3d_weight": Field(("B",), "float32", "as stored"),
     "rotations": Field(("B", NUM_JOINTS, 3, 3), "float32", "as stored, moved by the augmentation"),

@@ -17,7 +17,8 @@ from pare_jax.errors import UserError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-VERSION = "1.0.0"
+# Raised when a field is added, so that what was prepared without it is told to be prepared again.
+VERSION = "1.1.0"
 _COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
 
 
@@ -62,6 +63,8 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     """
     folder = Path(data_root) / name
     found = sorted(path.parent for path in folder.glob(f"**/{_COMPLETE}"))
+    # One prepared before the record's last change may still lie beside the current one.
+    found = [path for path in found if path.name == VERSION] or found
     if not found:
         command = f"python -m data_pipelines.prepare --dataset={name.split('/')[0]}"
         raise UserError(
@@ -142,6 +145,12 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
             f"cannot read the dataset in {path} ({type(error).__name__}); remove the directory and "
             "prepare it again"
         ) from error
+    lacking = [name for name in STORED_FIELDS if name not in (builder.info.features or {})]
+    if lacking:
+        raise UserError(
+            f"the dataset in {path} was prepared without {', '.join(lacking)}, which this version "
+            f"({VERSION}) needs; prepare it again (python -m data_pipelines.prepare)"
+        )
     if split not in known:
         raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
     try:

@@ -322,6 +322,9 @@ def move_labels(
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
     # The stored positions are mirrored by the affine itself, names by mirror_labels.
     moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    # Turning and mirroring change no length; the zoom is the same along both axes.
+    zoom = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
+    moved["head_size"] = labels["head_size"] * zoom / (image_size / 2.0)
     outside = known & np.any(np.abs(joints_2d) > 1.0, axis=-1)
     moved["visible"] = np.where(outside, 0.0, moved["visible"])
 

@@ -17,6 +17,7 @@ from pare_jax import geometry, metrics, sharding
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
+from pare_jax.skeleton import PCKH_JOINTS
 from pare_jax.train_step import predict_step
 
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
@@ -31,10 +32,12 @@ class SampleErrors:
     Attributes:
         values: by metric name, (N,), in the metric's unit; NaN where the label is missing, or the
             network's answer is not finite.
-        labelled: which samples have 3D joints to compare with, (N,) bool.
+        labelled: which samples have 3D joints, or 2D ones and a head's size, to compare with,
+            (N,) bool.
         per_joint: root-aligned error of each joint, mm, (N, 24).
         constant_per_joint: the same of the best constant, mm, (N, 24).
         visible: 1 for joints that are seen, 0 for hidden ones, NaN where not known, (N, 24).
+        pckh_joints: how many joints a sample's PCKh is the share of, (N,).
     """
 
     values: dict[str, np.ndarray]
@@ -42,6 +45,7 @@ class SampleErrors:
     per_joint: np.ndarray
     constant_per_joint: np.ndarray
     visible: np.ndarray
+    pckh_joints: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +90,16 @@ class Evaluator:
             batches: the split's batches, the last one padded with sample_weight 0.
 
         Raises:
-            UserError: the split holds no sample with 3D joints.
+            UserError: the split holds no sample with 3D joints or with what PCKh needs, or no
+                answer of the network's is finite.
         """
         parts = [self._measure_batch(params, batch_stats, batch) for batch in batches]
         if not any(part["labelled"].any() for part in parts):
-            raise UserError("the split to evaluate holds no person with 3D joints")
-        if not any(np.isfinite(part["mpjpe"]).any() for part in parts):
+            raise UserError(
+                "the split to evaluate holds no person with 3D joints, and none with 2D joints and "
+                "a head's size"
+            )
+        if not any(np.isfinite(part[name]).any() for part in parts for name in ("mpjpe", "pckh")):
             raise UserError(
                 "the network's answers are not finite: its weights are of a run that diverged; "
                 "choose an earlier checkpoint"
@@ -99,7 +107,7 @@ class Evaluator:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         arrays = {
             name: joined.pop(name)
-            for name in ("labelled", "per_joint", "constant_per_joint", "visible")
+            for name in ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_joints")
         }
         return SampleErrors(values=joined, **arrays)
 
@@ -112,6 +120,8 @@ class Evaluator:
         rotations, true_rotations = predicted["rotations"], on_device["rotations"]
         per_joint = metrics.joint_errors(joints, true_joints)
         constant = metrics.joint_errors(self._mean_joints, true_joints)
+        joints_2d, true_2d = predicted["joints_2d"], on_device["joints_2d"]
+        annotated, head_size = on_device["joints_2d_weight"], on_device["head_size"]
         values = {
             "mpjpe": metrics.mpjpe(joints, true_joints),
             "pa_mpjpe": metrics.pa_mpjpe(joints, true_joints),
@@ -121,6 +131,7 @@ class Evaluator:
             "pve": metrics.pve(predicted["vertices"], true["vertices"], joints, true["joints"]),
             "mpjae": metrics.mpjae(rotations, true_rotations),
             "pa_mpjae": metrics.pa_mpjae(rotations, true_rotations, joints, true_joints),
+            "pckh": 100.0 * metrics.pckh(joints_2d, true_2d, annotated, head_size),
         }
         host = jax.device_get(values | {"per_joint": per_joint, "constant_per_joint": constant})
         return _without_unlabelled(host, batch)
@@ -168,6 +179,7 @@ def _bodies(
         "joints": ours.joints,
         "vertices": ours.vertices,
         "rotations": prediction.rotations,
+        "joints_2d": geometry.project(ours.joints, geometry.camera_translation(prediction.camera)),
     }
     return predicted, {"joints": true.joints, "vertices": true.vertices}
 
@@ -192,12 +204,21 @@ def _without_unlabelled(host: Mapping[str, np.ndarray], batch: HostBatch) -> dic
     has_joints = batch["joints_3d_weight"][real] > 0
     has_pose = has_joints & (batch["pose_weight"][real] > 0)
     has_mesh = has_pose & (batch["betas_weight"][real] > 0)
+    pckh_joints = _pckh_joints(batch)[real]
+    needs = {"pve": has_mesh, "pckh": pckh_joints > 0, **dict.fromkeys(_NEEDS_POSE, has_pose)}
     out = {}
     for name, value in host.items():
-        known = has_mesh if name == "pve" else has_pose if name in _NEEDS_POSE else has_joints
+        known = needs.get(name, has_joints)
         rows = np.asarray(value, np.float64)[real]
         out[name] = np.where(known.reshape((-1,) + (1,) * (rows.ndim - 1)), rows, np.nan)
     known_visible = batch["visible_weight"][real, None] > 0
-    out["labelled"] = has_joints
+    out["labelled"] = has_joints | (pckh_joints > 0)
+    out["pckh_joints"] = pckh_joints
     out["visible"] = np.where(known_visible, batch["visible"][real], np.nan)
     return out
+
+
+def _pckh_joints(batch: HostBatch) -> np.ndarray:
+    """Count the joints that PCKh can judge, (B,)."""
+    annotated = (batch["joints_2d_weight"][:, list(PCKH_JOINTS)] > 0).sum(1)
+    return np.where(batch["head_size"] > 0, annotated, 0)

@@ -29,6 +29,7 @@ from pare_jax.alignment import fit_similarity, matmul, norm, rotate
 MILLIMETRES = 1000.0
 PCK_THRESHOLD = 50.0
 AUC_LIMIT = 200.0
+PCKH_THRESHOLD = 0.5
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -209,6 +210,49 @@ def auc(
     return _as_float32(jnp.maximum(1.0 - errors / limit, 0.0).mean(-1))
 
 
+@_in_float64("joints")
+def pckh(
+    pred: Float[ArrayLike, "*batch joints 2"],
+    true: Float[ArrayLike, "*batch joints 2"],
+    known: Float[ArrayLike, "*batch joints"],
+    head_size: Float[ArrayLike, "*batch"],
+    threshold: float = PCKH_THRESHOLD,
+    joints: tuple[int, ...] = skeleton.PCKH_JOINTS,
+) -> Float[Array, "*batch"]:
+    """Measure the share of annotated joints whose 2D error is at most half the head's length.
+
+    Joints and head may be measured in the photograph or in any square crop of it, for both scale
+    alike.
+
+    Args:
+        pred: predicted joints in the picture.
+        true: annotated joints, same coordinates.
+        known: above 0 for joints that are annotated.
+        head_size: length of the head in the same unit, 0.6 times its box's diagonal in MPII; 0
+            where it is not known.
+        threshold: in lengths of the head.
+        joints: the joints that count.
+
+    Returns:
+        A share between 0 and 1 per sample; NaN where no joint can be judged. MPII's own number is
+        the share of the joints of all people together.
+
+    Raises:
+        ValueError: the two sets differ in their number of points, or are not in 2D.
+
+    Source: Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art
+    Analysis", CVPR 2014, section 4, and the evaluation code released with it.
+    """
+    pred, true = _point_sets(pred, true, size=2)
+    head = jnp.asarray(head_size, jnp.float64)[..., None]
+    errors = _select(norm(pred - true), joints)
+    # A distance that is not a number must not pass for a large one.
+    right = jnp.where(jnp.isnan(errors), jnp.nan, errors <= threshold * head)
+    counts = (_select(jnp.asarray(known), joints) > 0) & (head > 0)
+    # Without any joint this is 0 / 0, not a number.
+    return _as_float32(jnp.where(counts, right, 0.0).sum(-1) / counts.sum(-1))
+
+
 @_in_float64("parents")
 def global_rotations(
     rotations: Float[ArrayLike, "*batch joints 3 3"],
@@ -354,11 +398,11 @@ def _select(errors: Array, joints: tuple[int, ...] | None) -> Array:
     return errors[..., jnp.array(joints)]
 
 
-def _point_sets(pred: ArrayLike, true: ArrayLike) -> tuple[Array, Array]:
+def _point_sets(pred: ArrayLike, true: ArrayLike, size: int = 3) -> tuple[Array, Array]:
     pred, true = jnp.asarray(pred, jnp.float64), jnp.asarray(true, jnp.float64)
-    if pred.shape[-2:] != true.shape[-2:] or pred.shape[-1] != 3:
+    if pred.shape[-2:] != true.shape[-2:] or pred.shape[-1] != size:
         raise ValueError(
-            f"expected two point sets of shape (..., N, 3), got {pred.shape} and {true.shape}"
+            f"expected two point sets of shape (..., N, {size}), got {pred.shape} and {true.shape}"
         )
     return pred, true
 

@@ -23,6 +23,7 @@ _COLUMNS = (
     ("auc", "AUC"),
     ("mpjae", "MPJAE deg"),
     ("pa_mpjae", "PA-MPJAE deg"),
+    ("pckh", "PCKh@0.5"),
 )
 # Samples on the sheets of median and worst ones.
 _SHEET_ROWS = 8
@@ -30,7 +31,7 @@ _SHEET_ROWS = 8
 
 def summarise(errors: SampleErrors) -> dict[str, Any]:
     """Average the samples of a split into the entry that metrics.json holds for it."""
-    finite = np.isfinite(errors.values["mpjpe"])
+    finite = np.isfinite(errors.values["mpjpe"]) | np.isfinite(errors.values["pckh"])
     summary: dict[str, Any] = {
         "count": int(finite.sum()),
         # People who have labels, but got no answer that could be compared with them.
@@ -38,6 +39,7 @@ def summarise(errors: SampleErrors) -> dict[str, Any]:
     }
     for name in (*(key for key, _ in _COLUMNS), "mean_pose_mpjpe"):
         summary[name] = _mean(errors.values[name])
+    summary["pckh"] = _pooled_pckh(errors)
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
         ("mean_pose_per_joint_mpjpe", errors.constant_per_joint),
@@ -53,6 +55,15 @@ def summarise(errors: SampleErrors) -> dict[str, Any]:
     return summary
 
 
+def _pooled_pckh(errors: SampleErrors) -> float | None:
+    """Average over all people's joints together, as MPII does."""
+    pckh = errors.values["pckh"]
+    known = np.isfinite(pckh)
+    return (
+        float(np.average(pckh[known], weights=errors.pckh_joints[known])) if known.any() else None
+    )
+
+
 def _mean(values: np.ndarray) -> float | None:
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else None
@@ -60,15 +71,19 @@ def _mean(values: np.ndarray) -> float | None:
 
 def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
     """Lay the summaries out as text: a row a split, then visible and hidden joints apart."""
-    rows = [["split", "people", *(heading for _, heading in _COLUMNS), "constant", "ratio"]]
+    known = {key for key, _ in _COLUMNS for summary in splits.values() if summary[key] is not None}
+    columns = [(key, heading) for key, heading in _COLUMNS if key in known]
+    rows = [["split", "people", *(heading for _, heading in columns), "constant", "ratio"]]
     for name, summary in splits.items():
-        values = [_number(summary[key]) for key, _ in _COLUMNS]
+        values = [_number(summary[key]) for key, _ in columns]
         constant, ratio = _against_constant(summary)
         rows.append([name, str(summary["count"]), *values, constant, ratio])
         for kind in ("visible", "occluded"):
             part = summary[kind]
+            if not part["joints"]:
+                continue
             constant, ratio = _against_constant(part)
-            blanks = [""] * (len(_COLUMNS) - 1)
+            blanks = [""] * (len(columns) - 1)
             label = f"  {kind} joints"
             rows.append(
                 [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
@@ -141,6 +156,17 @@ def _figures(
     draw: Callable[[str, Sequence[int]], list[Drawn]],
     faces: np.ndarray,
 ) -> Iterator[tuple[str, np.ndarray]]:
+    if np.isfinite(errors.values["mpjpe"]).any():
+        yield from _error_figures(name, errors)
+    badness, captions = _ranking(errors)
+    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
+    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
+    chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
+    for kind, rows in chosen.items():
+        yield kind, _sheet(draw(name, rows), captions, faces)
+
+
+def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.ndarray]]:
     # Loads matplotlib, which nothing but a report needs.
     from pare_jax.rendering import figures
 
@@ -162,18 +188,21 @@ def _figures(
                 mpjpe[known], constant[known], hidden, f"{name}: error against occlusion"
             ),
         )
-    order = [int(row) for row in np.argsort(mpjpe, kind="stable") if np.isfinite(mpjpe[row])]
-    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
-    chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
-    for kind, rows in chosen.items():
-        yield kind, _sheet(draw(name, rows), mpjpe, faces)
 
 
-def _sheet(drawn: Sequence[Drawn], mpjpe: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
+    """Return a number that is larger for worse samples, and what their captions say."""
+    mpjpe, pckh = errors.values["mpjpe"], errors.values["pckh"]
+    if np.isfinite(mpjpe).any():
+        return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
+    return -pckh, [f"PCKh {value:.0f} %" for value in pckh]
+
+
+def _sheet(drawn: Sequence[Drawn], captions: Sequence[str], faces: np.ndarray) -> np.ndarray:
     panels = [
         text.caption(
             overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention),
-            f"sample {sample.index}: {mpjpe[sample.index]:.0f} mm",
+            f"sample {sample.index}: {captions[sample.index]}",
         )
         for sample in drawn
     ]

@@ -92,3 +92,39 @@ ORIENTATION_PARTS = tuple(
 PART_BACKGROUND = 0
 PART_UNKNOWN = 255
 NUM_PART_LABELS = NUM_JOINTS + 1
+
+# The joints of the MPII Human Pose annotations, in the order of their ids (Andriluka et al., "2D
+# Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR 2014).
+MPII_JOINT_NAMES = (
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "pelvis",
+    "thorax",
+    "upper_neck",
+    "head_top",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+)
+
+# Where an MPII joint is called otherwise than SMPL's in the same place, or meets none: the top of
+# the head and the thorax are no joints of SMPL's, and the pelvis is taken to be amid the hips.
+_MPII_RENAMED = {"upper_neck": "neck", "pelvis": None, "thorax": None, "head_top": None}
+
+# (id in MPII, SMPL joint) of the joints that meet.
+MPII_TO_SMPL = tuple(
+    (mpii_id, joint_index(ours))
+    for mpii_id, name in enumerate(MPII_JOINT_NAMES)
+    if (ours := _MPII_RENAMED.get(name, name)) is not None
+)
+
+# The joints PCKh counts: those of MPII's that SMPL has. MPII's own evaluation leaves out the pelvis
+# and the thorax too; the top of the head is the one joint it counts and we cannot.
+PCKH_JOINTS = tuple(sorted(joint for _, joint in MPII_TO_SMPL))

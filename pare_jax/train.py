@@ -305,7 +305,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
                 if evaluated is None:
                     # Whoever reads the mean from this checkpoint needs statistics that fit it.
                     state = run.with_statistics(state)
-                checkpoints.save(state, evaluated)
+                checkpoints.save(state, evaluated or None)
         watch.finish()
         checkpoints.wait()
     finally:
@@ -366,21 +366,31 @@ def _finite_mean(values: list[np.ndarray]) -> float:
 
 
 def _tell(errors: Errors, weights: Weights, writer: Writer, progress: Progress) -> dict[str, float]:
-    """Write an evaluation's scalars; returns the first split's, which tell the best checkpoint."""
+    """Write an evaluation's scalars; returns what tells the best checkpoint.
+
+    That is the first split with 3D joints; without any it is empty, and none is the best.
+    """
     first: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
         scalars = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
-        first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
         writer.write_scalars(
             weights.step, {f"{name}/{key}": value for key, value in scalars.items()}
         )
-        ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
-        progress.say(
-            f"step {weights.step}  {name} ({weights.name}): MPJPE {scalars['mpjpe']:.1f} mm "
-            f"({ratio:.3f} of the best constant), PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
-        )
+        if "mpjpe" in scalars:
+            first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
+        progress.say(f"step {weights.step}  {name} ({weights.name}): {_headline(scalars)}")
     return first
+
+
+def _headline(scalars: Mapping[str, float]) -> str:
+    if "mpjpe" not in scalars:
+        return f"PCKh@0.5 {scalars['pckh']:.1f} %"
+    ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
+    return (
+        f"MPJPE {scalars['mpjpe']:.1f} mm ({ratio:.3f} of the best constant), "
+        f"PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
+    )
 
 
 def _close(stream: Any) -> None:

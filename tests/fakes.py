@@ -39,6 +39,8 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
             batch[name] = random.reshape(shape).astype(np.float32)
         elif name.endswith("weight"):
             batch[name] = np.ones(shape, np.float32)
+        elif name == "head_size":
+            batch[name] = rng.uniform(0.1, 0.3, shape).astype(np.float32)
         elif name == "visible":
             batch[name] = rng.integers(0, 2, shape).astype(np.float32)
         elif name == "index":

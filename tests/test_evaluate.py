@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from scipy.spatial.transform import Rotation
 
-from pare_jax import report, sharding
+from pare_jax import geometry, report, sharding
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Evaluator
@@ -16,6 +16,7 @@ from pare_jax.models.prediction import Prediction
 from tests.fakes import IMAGE_SIZE, fake_batch
 
 BATCH = 8
+CAMERA = np.array([0.9, 0.02, -0.05], np.float32)
 ANSWER = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
 
 
@@ -29,7 +30,7 @@ class Constant(nnx.Module):
         white = jnp.min(images, axis=(1, 2, 3)) > 1.5
         betas = jnp.where(white[:, None], jnp.nan, jnp.zeros((len(images), 10)))
         rotations = jnp.broadcast_to(self.rotations[...], (len(images), 24, 3, 3))
-        return Prediction(rotations, betas, jnp.tile(jnp.array([0.9, 0, 0]), (len(images), 1)))
+        return Prediction(rotations, betas, jnp.tile(CAMERA, (len(images), 1)))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,20 @@ def people(body, seed=0):
     batch["betas"] = np.zeros((BATCH, 10), np.float32)
     joints = np.asarray(body.joints(batch["betas"], batch["rotations"]))
     batch["joints_3d"] = joints - joints[:, :1]
+    batch["head_size"][:] = 0
+    return batch
+
+
+def people_in_2d(body, seed=0, head_size=0.2):
+    """Make a batch labelled with the network's own answer in the picture, and nothing else."""
+    batch = people(body, seed)
+    joints = body.joints(batch["betas"], batch["rotations"])
+    projected = geometry.project(joints, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
+    batch["joints_2d"] = np.array(projected)
+    batch["head_size"][:] = head_size
+    batch["joints_3d"][:] = 0
+    for name in ("joints_3d_weight", "pose_weight", "betas_weight", "parts_weight"):
+        batch[name][:] = 0
     return batch
 
 
@@ -135,6 +150,63 @@ def test_a_split_without_joints_is_refused(evaluator, body):
         measure(evaluator, batch)
     with pytest.raises(UserError, match="no person with 3D joints"):
         measure(evaluator)
+
+
+def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
+    batch = people_in_2d(body)
+    batch["joints_2d"][0, 7] += [0.0, 0.11]  # more than half of 0.2
+    batch["joints_2d"][0, 8] += [0.09, 0.0]
+    batch["joints_2d"][0, 15] += 1.0  # SMPL's head, which MPII does not annotate
+    batch["joints_2d_weight"][1] = 0
+    batch["joints_2d_weight"][1, 20] = 1
+    batch["joints_2d"][1, 20] -= 0.1
+    batch["head_size"][2] = 0
+    errors = measure(evaluator, batch)
+    np.testing.assert_allclose(errors.values["pckh"][[0, 1, 3]], [1200 / 13, 0, 100], rtol=1e-5)
+    assert list(np.flatnonzero(np.isnan(errors.values["pckh"]))) == [2]
+    summary = report.summarise(errors)
+    assert summary["count"] == BATCH - 1
+    assert summary["non_finite"] == 0
+    # All people's joints together: six have 13, one of them wrong, and one has a single wrong one.
+    assert summary["pckh"] == pytest.approx(100 * (6 * 13 - 1) / (6 * 13 + 1), rel=1e-5)
+    for name in ("mpjpe", "pa_mpjpe", "pve", "pck", "mpjae", "mean_pose_mpjpe"):
+        assert summary[name] is None
+
+
+def test_2d_answers_that_are_not_finite_are_counted(evaluator, body):
+    batch = people_in_2d(body)
+    batch["image"][:3] = 255
+    summary = report.summarise(measure(evaluator, batch))
+    assert (summary["count"], summary["non_finite"]) == (BATCH - 3, 3)
+    assert summary["pckh"] == 100
+    batch["image"][:] = 255
+    with pytest.raises(UserError, match="not finite"):
+        measure(evaluator, batch)
+
+
+def test_3d_and_2d_splits_stand_in_one_report(evaluator, body, tmp_path):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batches = {"some/people": people(body), "some/pictures": people_in_2d(body)}
+    batches["some/pictures"]["joints_2d"][:4, 20] += 1.0
+    errors = {name: measure(evaluator, batch) for name, batch in batches.items()}
+
+    def draw(name, rows):
+        return evaluator.draw(params, rest, [batches[name]], rows)
+
+    found = report.write_report(tmp_path, 7, "last", errors, draw, np.asarray(body.faces))
+    assert json.loads((tmp_path / "metrics.json").read_text()) == found
+    drawn = {path.name for path in tmp_path.glob("some_pictures_*.png")}
+    assert drawn == {"some_pictures_median.png", "some_pictures_worst.png"}
+    assert (tmp_path / "some_people_per_joint.png").exists()
+    header, *rows = report.table(found["splits"]).splitlines()
+    assert "MPJPE mm" in header
+    assert "PCKh@0.5" in header
+    (row,) = (row.split() for row in rows if "some/pictures" in row)
+    assert row == ["some/pictures", "8", *7 * "-", "96.2", "-", "-"]
+    alone = report.table({"some/pictures": found["splits"]["some/pictures"]})
+    assert "MPJPE mm" not in alone.splitlines()[0]
+    without = report.table({"some/people": found["splits"]["some/people"]})
+    assert "PCKh" not in without
 
 
 def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body, tmp_path):

@@ -230,6 +230,65 @@ def test_procrustes_recovers_the_transform_it_is_given(rng):
     np.testing.assert_allclose(metrics.pa_mpjpe(points, moved), 0, atol=2e-3)
 
 
+def reference_pckh(pred, true, known, head_size):
+    """One person at a time, as the evaluation code of MPII describes it."""
+    shares = []
+    for p, t, k, head in zip(pred, true, known, head_size, strict=True):
+        joints = [joint for joint in skeleton.PCKH_JOINTS if k[joint] > 0 and head > 0]
+        right = [
+            np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
+        ]
+        shares.append(np.mean(right) if joints else np.nan)
+    return np.array(shares)
+
+
+@pytest.fixture
+def pictures(rng):
+    """Joints of 2,000 people in a photograph's pixels, with what is known of them."""
+    true = rng.uniform(0, 1000, size=(2000, 24, 2)).astype(np.float32)
+    head_size = rng.uniform(20, 200, size=2000).astype(np.float32)
+    error = rng.normal(size=true.shape) * head_size[:, None, None] * 0.45
+    known = (rng.uniform(size=(2000, 24)) > 0.3).astype(np.float32)
+    known[:10] = 0
+    head_size[5:20] = 0
+    return (true + error).astype(np.float32), true, known, head_size
+
+
+def test_pckh_agrees_with_float64(pictures):
+    expected = reference_pckh(*pictures)
+    assert 0.3 < np.nanmean(expected) < 0.7
+    assert np.isnan(expected[:20]).all()
+    found = metrics.pckh(*pictures)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(metrics.pckh)(*pictures), expected, atol=1e-6)
+
+
+def test_pckh_is_the_same_in_any_crop(pictures):
+    pred, true, known, head_size = (part.astype(np.float64) for part in pictures)
+    turn = Rotation.from_rotvec([0, 0, 0.7]).as_matrix()[:2, :2]
+    zoom, shift = 0.0123, np.array([3.0, -8.0])
+    moved = metrics.pckh(
+        zoom * pred @ turn + shift, zoom * true @ turn + shift, known, zoom * head_size
+    )
+    np.testing.assert_allclose(moved, metrics.pckh(*pictures), atol=1e-6)
+
+
+def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_not_at_all():
+    true = np.zeros((4, 24, 2))
+    pred = np.zeros((4, 24, 2))
+    pred[0, 7, 0] = 10.0
+    pred[1, 7, 1] = 10.0001
+    pred[2, 7] = np.nan
+    pred[3, 0] = np.nan  # the pelvis, which does not count
+    found = metrics.pckh(pred, true, np.ones((4, 24)), np.full(4, 20.0))
+    np.testing.assert_allclose(found, [1, 12 / 13, np.nan, 1], rtol=1e-6)
+    wider = metrics.pckh(pred, true, np.ones((4, 24)), np.full(4, 20.0), threshold=0.6)
+    np.testing.assert_allclose(wider, [1, 1, np.nan, 1])
+    with pytest.raises(ValueError, match="point sets"):
+        metrics.pckh(np.zeros((4, 24, 3)), np.zeros((4, 24, 3)), np.ones((4, 24)), np.ones(4))
+
+
 def test_global_rotations_and_angles_agree_with_float64(rng):
     true = random_rotations(rng, 300, 24)
     # Steps from almost nothing to half a turn, where an arc cosine would lose its digits.

@@ -47,6 +47,20 @@ def test_metric_sets_are_the_challenge_ones():
     assert skeleton.ORIENTATION_PARTS == (0, 1, 2, 4, 5, 16, 17, 18, 19)
 
 
+def test_mpii_joints_meet_smpls_where_they_are_the_same():
+    assert len(skeleton.MPII_JOINT_NAMES) == 16
+    # Ankles, knees and hips, right to left and back; the neck; arms from wrist to wrist.
+    legs, arms = (
+        {0: 8, 1: 5, 2: 2, 3: 1, 4: 4, 5: 7},
+        {10: 21, 11: 19, 12: 17, 13: 16, 14: 18, 15: 20},
+    )
+    assert dict(skeleton.MPII_TO_SMPL) == legs | {8: 12} | arms
+    for mpii_id, joint in skeleton.MPII_TO_SMPL:
+        name = skeleton.MPII_JOINT_NAMES[mpii_id]
+        assert skeleton.JOINT_NAMES[joint] == name.removeprefix("upper_")
+    assert skeleton.PCKH_JOINTS == (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21)
+
+
 def test_unknown_name_is_refused():
     assert skeleton.joint_index("left_wrist") == 20
     with pytest.raises(ValueError, match="not in tuple"):

@@ -56,6 +56,32 @@ def test_tensorboard_gets_scalars_pictures_and_texts(finished):
     assert writer.hparams["optimizer.learning_rate"] == 1e-3
 
 
+class FakePictures(FakeData):
+    """A first evaluation split with 2D labels alone."""
+
+    def __init__(self, *splits):
+        super().__init__()
+        self.evals = {"fake/pictures": self._pictures} | dict.fromkeys(splits, self._evaluation)
+
+    def _pictures(self):
+        for batch in self._evaluation():
+            for name in ("joints_3d_weight", "pose_weight", "betas_weight"):
+                batch[name][:] = 0
+            yield batch
+
+
+@pytest.mark.parametrize("splits", [(), ("fake/test",)])
+def test_a_split_with_2d_joints_alone_is_told_and_decides_nothing(splits, tmp_path):
+    writer, config = Recorder(), tiny_config()
+    config.num_steps = 4
+    state = train(config, tmp_path, FakePictures(*splits), writer)
+    assert int(state.step) == 4
+    assert 0 <= writer.scalars[4]["fake/pictures/pckh"] <= 100
+    assert "fake/pictures/mpjpe" not in writer.scalars[4]
+    assert ("fake/test/mpjpe" in writer.scalars[4]) == bool(splits)
+    assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() == 4
+
+
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
     _, _, undisturbed = finished
 

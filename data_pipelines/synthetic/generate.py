@@ -46,6 +46,7 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         "crop_to_photo": scene.crop.to_photo().astype(np.float32),
         "joints_2d": scene.joints_2d.astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
+        "head_size": np.float32(0),
         "joints_3d": (joints - joints[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
         "rotations": scene.person.rotations.astype(np.float32),

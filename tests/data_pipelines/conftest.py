@@ -29,6 +29,7 @@ def make_record(seed=0, side=96, parts=True, **changes):
         "crop_to_photo": np.array([[2.0, 0, 30], [0, 2.0, 50]], np.float32),
         "joints_2d": rng.uniform(0.2 * side, 0.8 * side, (NUM_JOINTS, 2)).astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
+        "head_size": np.float32(rng.uniform(0.05 * side, 0.1 * side)),
         "joints_3d": (joints_3d - joints_3d[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
         "rotations": Rotation.random(NUM_JOINTS, rng).as_matrix().astype(np.float32),

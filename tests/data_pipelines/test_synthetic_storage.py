@@ -9,6 +9,7 @@ import pytest
 
 from data_pipelines import prepare as command
 from data_pipelines import storage
+from data_pipelines.example import Field
 from data_pipelines.synthetic import builder
 from data_pipelines.synthetic.generate import generate_example
 from data_pipelines.synthetic.settings import SyntheticSettings
@@ -69,10 +70,10 @@ def test_interrupted_preparation_leaves_no_dataset(tmp_path, monkeypatch):
     path = storage.synthetic_path(SETTINGS, tmp_path)
     assert not storage.is_prepared(path)
     # What a killed process leaves behind is swept away by the next one.
-    (path.parent / "incomplete.ABC_1.0.0").mkdir()
+    (path.parent / f"incomplete.ABC_{storage.VERSION}").mkdir()
     monkeypatch.undo()
     assert storage.is_prepared(builder.prepare(SETTINGS, tmp_path, workers=1))
-    assert sorted(p.name for p in path.parent.iterdir()) == [".lock", "1.0.0"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [".lock", storage.VERSION]
 
 
 def test_missing_and_ambiguous_datasets_are_named(prepared, tmp_path):
@@ -84,14 +85,27 @@ def test_missing_and_ambiguous_datasets_are_named(prepared, tmp_path):
     with pytest.raises(UserError, match="no prepared dataset"):
         storage.open_split(tmp_path, "train")
     for name in ("a", "b"):
-        shutil.copytree(path, tmp_path / "synthetic" / name / "1.0.0")
+        shutil.copytree(path, tmp_path / "synthetic" / name / storage.VERSION)
     with pytest.raises(UserError, match="several datasets"):
         storage.find_dataset(tmp_path, "synthetic")
     assert storage.find_dataset(tmp_path, "synthetic/b").parent.name == "b"
 
 
+def test_what_was_prepared_before_a_field_came_is_told_to_be_prepared_again(prepared, monkeypatch):
+    path = prepared[1]
+    monkeypatch.setitem(storage.STORED_FIELDS, "new", Field((), "float32", "added later"))
+    with pytest.raises(UserError, match=rf"{path} was prepared without new.*prepare it again"):
+        storage.open_split(path, "train")
+
+
+def test_the_current_version_is_found_beside_an_old_one(prepared, tmp_path):
+    for version in ("1.0.0", storage.VERSION):
+        shutil.copytree(prepared[1], tmp_path / "synthetic" / "a" / version)
+    assert storage.find_dataset(tmp_path, "synthetic").name == storage.VERSION
+
+
 def test_damaged_files_are_named(prepared, tmp_path):
-    copy = tmp_path / "1.0.0"
+    copy = tmp_path / storage.VERSION
     shutil.copytree(prepared[1], copy)
     (shard,) = copy.glob("*train.array_record*")
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])

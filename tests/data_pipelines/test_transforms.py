@@ -129,6 +129,17 @@ def forward_kinematics(rotations, rest):
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
+def test_the_head_keeps_its_size_beside_the_joints(name, make_record):
+    record = make_record(side=192)
+    batch = assemble_batch([([record], 0)], placement_of(name), 64)
+    # Mirroring renames the joints but keeps how far they spread.
+    spread = [np.linalg.norm(j - j.mean(0)) for j in (record["joints_2d"], batch["joints_2d"][0])]
+    assert batch["head_size"].shape == (1,)
+    expected = record["head_size"] * spread[1] / spread[0]
+    np.testing.assert_allclose(batch["head_size"][0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
 def test_moved_rotations_pose_the_moved_body(name, make_record):
     rest = symmetric_rest_joints()
     record = make_record()

@@ -1,0 +1,203 @@
+"""The MPII Human Pose dataset: photographs of people with 2D joints, as the release unpacks.
+
+    SOURCE/mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat
+    SOURCE/images/*.jpg
+
+Every annotated person of the training images becomes an example; the test images' joints were never
+released. About a tenth of the training images, chosen by a hash of their names, is the split
+"validation" and the rest "train", so that no photograph is in both.
+
+Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
+2014.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data_pipelines.example import CROP_MARGIN
+from data_pipelines.mpii_annotations import Person, Photograph, read_annotations
+from data_pipelines.photographs import (
+    BrokenPhotographError,
+    encode_crop,
+    read_jpeg,
+    reduction_for,
+)
+from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult
+from data_pipelines.transforms import apply_affine, invert_affine
+from pare_jax.errors import UserError
+from pare_jax.images import crop_to_photo
+from pare_jax.skeleton import MPII_TO_SMPL, NUM_BETAS, NUM_JOINTS, joint_index
+
+ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")
+IMAGES = Path("images")
+_ARCHIVES = {ANNOTATIONS: "mpii_human_pose_v1_u12_2.zip", IMAGES: "mpii_human_pose_v1.tar.gz"}
+
+_HELD_OUT_SHARE = 0.1
+_IMAGES_PER_UNIT = 32
+
+# The crop that work on MPII has used since Newell et al., "Stacked Hourglass Networks for Human
+# Pose Estimation", ECCV 2016: moved down from the annotated position by 15 px a scale, so that the
+# feet are in, and 1.25 times the person's height of 200 px a scale.
+_HEIGHT = 200.0
+_CENTRE_BELOW_POSITION = 15.0
+_SIDE_OVER_HEIGHT = 1.25
+# A joint further outside the photograph than this share of the person's height is a mistake.
+_FAR_OUTSIDE = 0.5
+
+_MPII_IDS, _OUR_JOINTS = (list(joints) for joints in zip(*MPII_TO_SMPL, strict=True))
+_PELVIS = joint_index("pelvis")
+_HIPS = [joint_index("left_hip"), joint_index("right_hip")]
+
+
+class Mpii:
+    """The release in a folder; see `data_pipelines.raw.RawDataset`."""
+
+    name = "mpii"
+    splits = ("train", "validation")
+
+    def __init__(self, source: Path):
+        """Take the folder; nothing is read yet."""
+        self._source = Path(source)
+        self._photographs: list[Photograph] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A unit carries its own annotations: worker processes need no others.
+        return self.__dict__ | {"_photographs": None}
+
+    def check(self) -> list[str]:
+        """Name the training images that are missing; see `RawDataset.check`."""
+        needed = [photograph.name for photograph in self._annotated() if photograph.people]
+        present = set(os.listdir(self._source / IMAGES))
+        missing = [name for name in needed if name not in present]
+        if not missing:
+            return []
+        return [
+            f"{len(missing)} of {len(needed)} training images are not in {self._source / IMAGES}, "
+            f"the first {missing[0]}; unpack {_ARCHIVES[IMAGES]} again"
+        ]
+
+    def units(self, split: str) -> Sequence[tuple[Photograph, ...]]:
+        """Return the split's photographs, a few dozen a unit; see `RawDataset.units`."""
+        if split not in self.splits:
+            raise UserError(f"MPII has no split {split!r}; there are {', '.join(self.splits)}")
+        wanted = split == "validation"
+        chosen = [photo for photo in self._annotated() if held_out(photo.name) == wanted]
+        starts = range(0, len(chosen), _IMAGES_PER_UNIT)
+        return [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
+
+    def read(self, unit: tuple[Photograph, ...]) -> UnitResult:
+        """Make the examples of some photographs; see `RawDataset.read`."""
+        result = UnitResult()
+        for photograph in unit:
+            result.skipped += photograph.skipped
+            for found in self._read_photograph(photograph):
+                if isinstance(found, Skipped):
+                    result.skipped.append(found)
+                else:
+                    result.examples.append(found)
+        return result
+
+    def _annotated(self) -> list[Photograph]:
+        """Return the training images, read at the first call."""
+        if self._photographs is None:
+            absent = [path for path in _ARCHIVES if not (self._source / path).exists()]
+            if absent:
+                raise UserError(
+                    f"{self._source} is not the MPII Human Pose release: there is no "
+                    f"{' and no '.join(map(str, absent))} in it; unpack "
+                    f"{' and '.join(_ARCHIVES[path] for path in absent)} there"
+                )
+            self._photographs = read_annotations(self._source / ANNOTATIONS)
+        return self._photographs
+
+    def _read_photograph(self, photograph: Photograph) -> list[dict[str, Any] | Skipped]:
+        """Decode a photograph once for all its people."""
+        if not photograph.people:
+            return []
+        reduction = reduction_for(min(_stored_square(person)[1] for person in photograph.people))
+        try:
+            image = read_jpeg(self._source / IMAGES / photograph.name, reduction)
+        except BrokenPhotographError as error:
+            return [_skip(photograph, person, str(error)) for person in photograph.people]
+        size = reduction * np.array(image.shape[1::-1], float)
+        found: list[dict[str, Any] | Skipped] = []
+        for person in photograph.people:
+            centre, side = _stored_square(person)
+            outside = np.nanmax(np.maximum(-person.joints, person.joints - size))
+            if outside > _FAR_OUTSIDE * _HEIGHT * person.scale:
+                found.append(_skip(photograph, person, "joint far outside the photograph"))
+            elif np.any(np.abs(centre - size / 2.0) >= (size + side) / 2.0):
+                found.append(_skip(photograph, person, "position far outside the photograph"))
+            else:
+                crop = encode_crop(image, reduction, centre, side)
+                found.append(_example(photograph.name, person, crop, size))
+        return found
+
+
+def held_out(name: str) -> bool:
+    """Tell whether an image belongs to "validation": by its name, whatever else there is."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return int.from_bytes(digest[:4], "big") < _HELD_OUT_SHARE * 2**32
+
+
+def _skip(photograph: Photograph, person: Person, reason: str) -> Skipped:
+    return Skipped(f"{photograph.name} person {person.number}", reason)
+
+
+def _stored_square(person: Person) -> tuple[Float[np.ndarray, "2"], float]:
+    """Return centre and side of the crop to store, in pixels of the photograph."""
+    centre = person.position + np.array([0.0, _CENTRE_BELOW_POSITION * person.scale])
+    return centre, CROP_MARGIN * _SIDE_OVER_HEIGHT * _HEIGHT * person.scale
+
+
+def _example(
+    name: str, person: Person, crop: bytes, photo_size: Float[np.ndarray, "2"]
+) -> dict[str, Any]:
+    """Put a person's fields together, as `example.STORED_FIELDS` says."""
+    centre, side = _stored_square(person)
+    to_photo = crop_to_photo(centre, side, STORED_SIDE)
+    joints, visible = _smpl_joints(person)
+    known = np.isfinite(joints[:, 0])
+    inside = np.all((joints >= 0) & (joints < photo_size), axis=-1)
+    in_crop = apply_affine(invert_affine(to_photo), joints)
+    return {
+        "image": crop,
+        "crop_to_photo": to_photo.astype(np.float32),
+        "joints_2d": np.where(known[:, None], in_crop, 0.0).astype(np.float32),
+        "joints_2d_weight": known.astype(np.float32),
+        "head_size": np.float32(person.head_size * STORED_SIDE / side),
+        "joints_3d": np.zeros((NUM_JOINTS, 3), np.float32),
+        "joints_3d_weight": np.float32(0),
+        "rotations": np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1)),
+        "pose_weight": np.float32(0),
+        "betas": np.zeros(NUM_BETAS, np.float32),
+        "betas_weight": np.float32(0),
+        "visible": ((visible == 1) & inside).astype(np.float32),
+        "visible_weight": np.float32(np.isfinite(visible).any()),
+        "part_labels": b"",
+        "parts_weight": np.float32(0),
+        "gender": "neutral",
+        "sequence": name,
+        "person": np.int32(person.number),
+        "frame": np.int32(0),
+    }
+
+
+def _smpl_joints(
+    person: Person,
+) -> tuple[Float[np.ndarray, "24 2"], Float[np.ndarray, "24"]]:
+    """Return SMPL's joints in the photograph and whether they are seen, NaN where not known."""
+    joints = np.full((NUM_JOINTS, 2), np.nan)
+    visible = np.full(NUM_JOINTS, np.nan)
+    joints[_OUR_JOINTS] = person.joints[_MPII_IDS]
+    visible[_OUR_JOINTS] = person.visible[_MPII_IDS]
+    # NaN when either hip is.
+    joints[_PELVIS] = joints[_HIPS].mean(0)
+    visible[_PELVIS] = np.minimum(*visible[_HIPS])
+    return joints, visible
