@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from pare_jax import losses, optimizer, skeleton
+from pare_jax import losses, optimizer, protocols, skeleton
 from pare_jax.errors import UserError
 
 # Part labels come at a quarter of the picture's side, the backbone's maps at a 32nd.
@@ -47,7 +47,7 @@ _CHECKS: dict[str, _Check] = {
     "checkpoint.keep": _POSITIVE,
     "eval.every_epochs": _POSITIVE,
     "eval.batch_size": _POSITIVE,
-    "eval.protocol": _one_of("smpl24"),
+    "eval.protocol": _one_of(*protocols.NAMES),
     "eval.weights": _one_of("swa", "last"),
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
@@ -63,6 +63,11 @@ def validate(config: ConfigDict) -> None:
         if not holds(value):
             raise UserError(f"config.{key} is {value!r}: it {requirement}")
     _validate_data(config)
+    if config.eval.protocol == "j14" and not config.eval.joint_regressor:
+        raise UserError(
+            "config.eval.protocol j14 needs config.eval.joint_regressor: the path of "
+            "J_regressor_h36m.npy"
+        )
     for name in config.eval.attention_joints:
         if name not in skeleton.JOINT_NAMES:
             raise UserError(

@@ -71,8 +71,9 @@ def parse(argv: Sequence[str]) -> tuple[ConfigDict, Path, str]:
 def run(config: ConfigDict, workdir: Path, mode: str) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
     from data_pipelines import datasets
-    from pare_jax import checkpoints, sharding, train
+    from pare_jax import checkpoints, protocols, sharding, train
 
+    protocols.check(config)
     if mode == "evaluate":
         train.check_same_network(checkpoints.load_config(workdir), config, workdir)
         loop = train.Run(config, datasets.load(config, workdir))
@@ -86,6 +87,8 @@ def run(config: ConfigDict, workdir: Path, mode: str) -> None:
         state, errors = train.fit(loop, workdir, writer)
         writer.close()
     _show(loop.report(state, errors, workdir), workdir)
+    for line in loop.export(errors, workdir):
+        print(line)
 
 
 def _show(metrics: dict, workdir: Path) -> None:

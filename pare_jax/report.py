@@ -11,8 +11,9 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
+from pare_jax.occlusion import by_hidden_share, hidden_share
 from pare_jax.rendering import overlay, text
-from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.sequences import SplitNames, by_sequence, mean
 
 # The columns of the table: key in metrics.json, heading, and what to make of the unit.
 _COLUMNS = (
@@ -28,34 +29,46 @@ _COLUMNS = (
 _SHEET_ROWS = 8
 
 
-def summarise(errors: SampleErrors) -> dict[str, Any]:
-    """Average the samples of a split into the entry that metrics.json holds for it."""
+def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str, Any]:
+    """Average the samples of a split into the entry that metrics.json holds for it.
+
+    Args:
+        errors: of the samples.
+        names: of the same samples, to sum up each sequence; None: not wanted.
+    """
     finite = np.isfinite(errors.values["mpjpe"])
     summary: dict[str, Any] = {
+        "protocol": errors.protocol.name,
+        "truth_body": errors.truth_body,
+        "gendered_truth": errors.gendered_truth,
         "count": int(finite.sum()),
         # People who have labels, but got no answer that could be compared with them.
         "non_finite": int((errors.labelled & ~finite).sum()),
     }
     for name in (*(key for key, _ in _COLUMNS), "mean_pose_mpjpe"):
-        summary[name] = _mean(errors.values[name])
+        summary[name] = mean(errors.values[name])
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
         ("mean_pose_per_joint_mpjpe", errors.constant_per_joint),
     ):
-        summary[name] = {joint: _mean(table[:, column]) for column, joint in enumerate(JOINT_NAMES)}
+        joints = errors.protocol.joint_names
+        summary[name] = {joint: mean(table[:, column]) for column, joint in enumerate(joints)}
     for name, kept in (("visible", errors.visible == 1), ("occluded", errors.visible == 0)):
         kept &= np.isfinite(errors.per_joint)
         summary[name] = {
             "joints": int(kept.sum()),
-            "mpjpe": _mean(errors.per_joint[kept]),
-            "mean_pose_mpjpe": _mean(errors.constant_per_joint[kept]),
+            "mpjpe": mean(errors.per_joint[kept]),
+            "mean_pose_mpjpe": mean(errors.constant_per_joint[kept]),
         }
+    summary["by_hidden_share"] = by_hidden_share(
+        errors.values["mpjpe"], errors.values["mean_pose_mpjpe"], hidden_share(errors.visible)
+    )
+    sequences = {}
+    if names is not None:
+        sequences = by_sequence({name: errors.values[name] for name, _ in _COLUMNS}, names)
+    if sequences:
+        summary["sequences"] = sequences
     return summary
-
-
-def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
 
 
 def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
@@ -81,9 +94,26 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     lines.insert(1, "-" * max(map(len, lines)))
     lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    lines.extend(_protocol_lines(splits))
     if lost:
         lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")
     return "\n".join(lines)
+
+
+def _protocol_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say by which protocol the splits were measured, and where the truth has the wrong body."""
+    names = sorted({summary["protocol"] for summary in splits.values()})
+    lines = [f"protocol: {', '.join(names)}"]
+    for split, summary in splits.items():
+        people = [gender for gender in ("male", "female") if gender in summary["truth_body"]]
+        if people and not summary["gendered_truth"]:
+            what = "every number" if summary["protocol"] == "j14" else "PVE"
+            lines.append(
+                f"{split}: the truth of {' and '.join(people)} people was posed with the neutral "
+                f"body {summary['truth_body'][people[0]]}, which {what} depends on; give "
+                "config.eval.bodies"
+            )
+    return lines
 
 
 def _against_constant(summary: Mapping[str, Any]) -> tuple[str, str]:
@@ -104,6 +134,7 @@ def write_report(
     errors: Mapping[str, SampleErrors],
     draw: Callable[[str, Sequence[int]], list[Drawn]],
     faces: np.ndarray,
+    names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and the figures of every split.
 
@@ -114,6 +145,7 @@ def write_report(
         errors: by split.
         draw: predicts the given rows of a split, for the sheet of worst and median samples.
         faces: the body's.
+        names: by split, a function that tells the samples' names; None: no sequence is summed up.
 
     Returns:
         What metrics.json holds.
@@ -125,7 +157,10 @@ def write_report(
     report = {
         "step": step,
         "weights": weights,
-        "splits": {name: summarise(split) for name, split in errors.items()},
+        "splits": {
+            name: summarise(split, names[name]() if names else None)
+            for name, split in errors.items()
+        },
     }
     for name, split in errors.items():
         prefix = name.replace("/", "_")
@@ -148,18 +183,19 @@ def _figures(
     yield (
         "per_joint",
         figures.joint_error_figure(
-            np.nanmean(errors.per_joint, 0),
-            np.nanmean(errors.constant_per_joint, 0),
+            _joint_means(errors.per_joint),
+            _joint_means(errors.constant_per_joint),
             f"{name}: error per joint",
+            errors.protocol.joint_names,
         ),
     )
-    known = np.isfinite(errors.visible).all(1) & np.isfinite(mpjpe)
+    hidden = hidden_share(errors.visible)
+    known = np.isfinite(hidden) & np.isfinite(mpjpe)
     if known.any():
-        hidden = 1.0 - errors.visible[known].mean(1)
         yield (
             "occlusion",
             figures.occlusion_figure(
-                mpjpe[known], constant[known], hidden, f"{name}: error against occlusion"
+                mpjpe[known], constant[known], hidden[known], f"{name}: error against occlusion"
             ),
         )
     order = [int(row) for row in np.argsort(mpjpe, kind="stable") if np.isfinite(mpjpe[row])]
@@ -167,6 +203,12 @@ def _figures(
     chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
     for kind, rows in chosen.items():
         yield kind, _sheet(draw(name, rows), mpjpe, faces)
+
+
+def _joint_means(per_joint: np.ndarray) -> np.ndarray:
+    """Average over samples; NaN for a joint that no sample has."""
+    means = [mean(column) for column in per_joint.T]
+    return np.array([np.nan if value is None else value for value in means])
 
 
 def _sheet(drawn: Sequence[Drawn], mpjpe: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -20,8 +20,8 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
+from pare_jax import challenge, protocols, report, sharding
 from pare_jax import config as config_lib
-from pare_jax import report, sharding
 from pare_jax.augment import AugmentSettings
 from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.checkpoints import CONFIG_FILE, Checkpoints, load_config
@@ -31,6 +31,7 @@ from pare_jax.models import build_model
 from pare_jax.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.progress import Progress
 from pare_jax.rendering import overlay
+from pare_jax.sequences import SplitNames
 from pare_jax.train_step import (
     StepSettings,
     TrainState,
@@ -52,6 +53,7 @@ class Data(Protocol):
         train: from the step to start at to an endless stream of this process' training batches; a
             function of (seed, step) alone.
         evals: by DATASET/SPLIT, a function that passes over the split once.
+        eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
         steps_per_epoch: of training.
         mean_joints: the training set's mean root-centred joints, metres, (24, 3).
     """
@@ -61,6 +63,8 @@ class Data(Protocol):
     def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
     @property
     def evals(self) -> Mapping[str, Evaluate]: ...
+    @property
+    def eval_names(self) -> Mapping[str, Callable[[], SplitNames]]: ...
     @property
     def steps_per_epoch(self) -> int: ...
     @property
@@ -98,7 +102,15 @@ class Run:
         self._initial_state: TrainState | None = sharding.put_replicated(state, self.mesh)
         self._compile(graphdef, model, optimizer)
         model.eval()
-        self.evaluator = Evaluator(nnx.graphdef(model), self.body, data.mean_joints, self.mesh)
+        self.evaluator = Evaluator(
+            nnx.graphdef(model),
+            self.body,
+            data.mean_joints,
+            self.mesh,
+            *protocols.load(config.eval, self.body),
+        )
+        # Asked now, for what cannot be exported is better known before hours of training.
+        self._exported = challenge.exportable(data.eval_names) if config.eval.export else []
 
     def _compile(
         self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
@@ -173,7 +185,21 @@ class Run:
                 params, batch_stats, self.data.evals[name](), rows
             ),
             np.asarray(self.body.faces),
+            self.data.eval_names,
         )
+
+    def export(self, errors: Errors, workdir: Path) -> list[str]:
+        """Write what `measure` predicted as the 3DPW challenge takes it, if the config says so.
+
+        Returns:
+            What the user should know, a line each.
+        """
+        lines = []
+        for name in self._exported:
+            folder = workdir / "eval" / "res" / name.rpartition("/")[2]
+            answers = errors[name].answers
+            lines += challenge.write(folder, answers, self.data.eval_names[name]())
+        return lines
 
     def panels(self, state: TrainState) -> np.ndarray:
         """Draw the first samples of the first evaluation split: (n, height, width, 3) uint8."""
@@ -379,13 +405,15 @@ def _tell(
     first: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
-        scalars = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
+        scalars = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
         first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
         writer.write_scalars(step, {f"{name}/{key}": value for key, value in scalars.items()})
-        ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
+        against = ""
+        if constant := scalars.get("mean_pose_mpjpe"):
+            against = f" ({scalars['mpjpe'] / constant:.3f} of the best constant)"
         progress.say(
-            f"step {step}  {name} ({which}): MPJPE {scalars['mpjpe']:.1f} mm "
-            f"({ratio:.3f} of the best constant), PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
+            f"step {step}  {name} ({which}): MPJPE {scalars['mpjpe']:.1f} mm{against}, "
+            f"PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
         )
     return first
 

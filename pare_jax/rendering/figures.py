@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from pare_jax.occlusion import hidden_share_bins
 from pare_jax.rendering.text import Picture
 from pare_jax.skeleton import JOINT_NAMES
 
@@ -61,7 +62,6 @@ def occlusion_figure(
     constant_errors: Float[np.ndarray, "samples"],
     hidden_share: Float[np.ndarray, "samples"],
     title: str,
-    bins: int = 8,
 ) -> Picture:
     """Draw the error of samples against the share of their joints that are hidden.
 
@@ -73,15 +73,12 @@ def occlusion_figure(
         constant_errors: the same of the best constant.
         hidden_share: share of the sample's joints that are not visible, in [0, 1].
         title: the split and what was measured.
-        bins: of equal width between 0 and the largest share there is.
 
     Returns:
         RGB picture.
     """
-    hidden_share = np.asarray(hidden_share, float)
-    edges = np.linspace(0.0, max(float(np.max(hidden_share, initial=0.0)), 1e-6), bins + 1)
-    which = np.clip(np.digitize(hidden_share, edges) - 1, 0, bins - 1)
-    counts = np.bincount(which, minlength=bins)
+    edges, which = hidden_share_bins(np.asarray(hidden_share, float))
+    counts = np.bincount(which, minlength=len(edges) - 1)
     used = np.flatnonzero(counts)
     centres = 50.0 * (edges[used] + edges[used + 1])
     figure = _figure(8.0, 4.5)
