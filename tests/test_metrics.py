@@ -33,8 +33,9 @@ def reference_pa_mpjpe(pred, true):
 
 def reference_errors(pred, true, root=0):
     pred, true = pred.astype(np.float64), true.astype(np.float64)
-    moved = (pred - pred[..., [root], :]) - (true - true[..., [root], :])
-    return 1000 * np.sqrt((moved**2).sum(-1))
+    if root is not None:
+        pred, true = pred - pred[..., [root], :], true - true[..., [root], :]
+    return 1000 * np.sqrt(((pred - true) ** 2).sum(-1))
 
 
 def reference_globals(rotations):
