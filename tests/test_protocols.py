@@ -15,7 +15,7 @@ from pare_jax.evaluate import Evaluator
 from pare_jax.models.prediction import Prediction
 from tests.body.small_bodies import random_body_fields, random_pose, reference_body
 from tests.fakes import fake_batch
-from tests.test_metrics import reference_errors, reference_pa_mpjpe
+from tests.metric_references import reference_errors, reference_pa_mpjpe
 
 BATCH = 16
 TOLERANCE = 1e-3
