@@ -93,7 +93,8 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
+        lines.append("constant: MPJPE of always answering with the training set's mean joints")
     lines.extend(_protocol_lines(splits))
     if lost:
         lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")

@@ -39,6 +39,8 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("data.eval", ("synthetic",)),
         ("data.eval", ()),
         ("eval.attention_joints", ("nose",)),
+        ("eval.protocol", "h36m"),
+        ("eval.protocol", "j14"),
         ("profile", (5, 2)),
     ],
 )

@@ -30,7 +30,8 @@ def joint_error_figure(
 
     Args:
         errors: mm; a joint that was never labelled is NaN and has no bar.
-        constant_errors: mm, of always answering with the training set's mean joints.
+        constant_errors: mm, of always answering with the training set's mean joints; NaN where a
+            protocol has no such constant.
         title: the split and what was measured.
         names: of the joints, in order.
 
@@ -42,8 +43,9 @@ def joint_error_figure(
     errors, constant_errors = np.asarray(errors, float), np.asarray(constant_errors, float)
     places = np.arange(len(names))
     axes.barh(places - 0.2, errors, 0.4, color=_MODEL, label=_with_mean("model", errors))
-    label = _with_mean("best constant", constant_errors)
-    axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
+    if np.isfinite(constant_errors).any():
+        label = _with_mean("best constant", constant_errors)
+        axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
     for place, error in zip(places, errors, strict=True):
         if np.isfinite(error):
             axes.text(error, place - 0.2, f" {error:.0f}", va="center", fontsize=7, color=_MODEL)
@@ -70,7 +72,7 @@ def occlusion_figure(
 
     Args:
         errors: MPJPE of each sample, mm.
-        constant_errors: the same of the best constant.
+        constant_errors: the same of the best constant; NaN where a protocol has none.
         hidden_share: share of the sample's joints that are not visible, in [0, 1].
         title: the split and what was measured.
 
@@ -88,6 +90,8 @@ def occlusion_figure(
         (errors, _MODEL, "model"),
     ):
         values = np.asarray(values, float)
+        if not np.isfinite(values).any():
+            continue
         groups = [values[which == bin_] for bin_ in used]
         means = np.array([group.mean() for group in groups])
         spread = np.array([2.0 * group.std() / np.sqrt(len(group)) for group in groups])
@@ -101,7 +105,8 @@ def occlusion_figure(
     axes.set_ylabel("MPJPE (mm)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best")
+    if axes.lines:
+        axes.legend(loc="best")
     return _rendered(figure)
 
 
