@@ -81,7 +81,12 @@ def get_base() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every_epochs = 1.0
     config.eval.batch_size = 64
-    config.eval.protocol = "smpl24"  # all 24 joints about the pelvis
+    config.eval.protocol = (
+        "smpl24"  # all 24 joints about the pelvis; or "j14": see docs/evaluation.md
+    )
+    config.eval.joint_regressor = ""  # J_regressor_h36m.npy, which j14 needs
+    config.eval.bodies = ""  # folder with SMPL_MALE and SMPL_FEMALE for true meshes; "": body_model
+    config.eval.export = False  # write predictions of sequences as the 3DPW challenge takes them
     config.eval.weights = "swa"  # "last", or the mean once there is one
     config.eval.pictures = 8  # held-out samples drawn in TensorBoard at each evaluation
     config.eval.attention_joints = ("left_wrist", "right_ankle", "head")  # drawn beside them

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data_pipelines.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.files import write_atomically
+from pare_jax.sequences import SplitNames
 from pare_jax.skeleton import NUM_JOINTS
 
 _STATISTICS_FILE = "train_statistics.json"
@@ -29,6 +30,7 @@ class Datasets:
 
     train: Callable[[int], Iterator[Batch]]
     evals: Mapping[str, Callable[[], Iterator[Batch]]]
+    eval_names: Mapping[str, Callable[[], SplitNames]]
     steps_per_epoch: int
     mean_joints: np.ndarray
 
@@ -61,19 +63,21 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
         augment=config.augment,
         **_processes(),
     )
+    held_out = {name: _open(config, *name.split("/")) for name in config.data.eval}
     evals = {
         name: partial(
             input_pipeline.eval_batches,
-            _open(config, *name.split("/")),
+            source,
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
         )
-        for name in config.data.eval
+        for name, source in held_out.items()
     }
     examples = sum(len(source) for source, _ in sources)
     return Datasets(
         train=lambda step: stream(start_step=step),
         evals=evals,
+        eval_names={name: cache(source.names) for name, source in held_out.items()},
         steps_per_epoch=max(1, examples // config.batch_size),
         mean_joints=_mean_joints(sources, workdir),
     )

@@ -85,6 +85,7 @@ BATCH_FIELDS: dict[str, Field] = {
     "visible_weight": Field(("B",), "float32", "as stored"),
     "part_labels": Field(("B", "S // 4", "S // 4"), "uint8", "0, joint + 1, or 255 = unknown"),
     "parts_weight": Field(("B",), "float32", "as stored"),
+    "gender": Field(("B",), "int32", "0 neutral, 1 male, 2 female: pare_jax.body.io.GENDERS"),
     "crop_to_photo": Field(("B", 2, 3), "float32", "affine from network-crop coordinates to photo"),
     "sample_weight": Field(("B",), "float32", "1; 0 for the padding of an evaluation's last batch"),
     "index": Field(("B",), "int32", "position of the example within its dataset's split"),

@@ -25,6 +25,7 @@ from data_pipelines import transforms
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, STORED_FIELDS
 from data_pipelines.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadPictureError
+from pare_jax.body.io import GENDERS
 from pare_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -176,12 +177,14 @@ def assemble_batch(
         "part_labels": np.empty((count, parts_size, parts_size), np.uint8),
         "sample_weight": np.ones(count, np.float32),
         "index": np.array([index for _, index in readings], np.int32),
+        "gender": np.empty(count, np.int32),
     }
     row = 0
     try:
         sides = np.empty(count)
         for row, record in enumerate(records):
             sides[row] = transforms.stored_side(record["image"])
+            batch["gender"][row] = _gender_number(record["gender"])
         affine = transforms.crop_affine(placement, sides, image_size)
         to_stored = transforms.invert_affine(affine)
         for row, record in enumerate(records):
@@ -211,6 +214,12 @@ def _named(error: Exception, source: Source, index: int) -> UserError:
         f"example {index} of {_name(source)}: {error}; "
         "prepare the dataset again (python -m data_pipelines.prepare)"
     )
+
+
+def _gender_number(name: str) -> int:
+    if name not in GENDERS:
+        raise UserError(f"gender is {name!r}, not one of {', '.join(GENDERS)}")
+    return GENDERS.index(name)
 
 
 def _name(source: Any) -> str:

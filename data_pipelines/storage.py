@@ -5,6 +5,7 @@ example i is read without reading those before it. TensorFlow, which takes secon
 imported by what opens or describes a dataset, not by what asks where one lies.
 """
 
+import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
+from pare_jax.sequences import Extent, SampleName, SplitNames
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 # Raised when a field is added, so that what was prepared without it is told to be prepared again.
 VERSION = "1.1.0"
+# Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
+SEQUENCES_FILE = "sequences.json"
 _COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
 
 
@@ -116,6 +120,35 @@ class StoredSplit:
                 f"cannot read example {index} of {self.split} in {self.path} "
                 f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
                 "remove the directory and prepare the dataset again"
+            ) from error
+
+    def names(self) -> SplitNames:
+        """Read the names of all examples, which takes a pass over the split.
+
+        Raises:
+            UserError: a shard or the list of sequences is damaged.
+        """
+        examples = (self[index] for index in range(len(self)))
+        samples = [
+            SampleName(example["sequence"], int(example["person"]), int(example["frame"]))
+            for example in examples
+        ]
+        return SplitNames(samples, self._extents())
+
+    def _extents(self) -> dict[str, Extent]:
+        path = self.path / SEQUENCES_FILE
+        try:
+            sequences = json.loads(path.read_text()).get(self.split, {})
+            return {
+                name: Extent(int(entry["people"]), int(entry["frames"]))
+                for name, entry in sequences.items()
+            }
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"cannot read {path} ({type(error).__name__}); remove the directory and prepare "
+                "the dataset again"
             ) from error
 
 

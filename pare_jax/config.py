@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from data_pipelines.synthetic.settings import from_mapping
-from pare_jax import losses, optimizer, skeleton
+from pare_jax import losses, optimizer, protocols, skeleton
 from pare_jax.errors import UserError
 from pare_jax.models.build import check_model
 
@@ -50,7 +50,7 @@ _CHECKS: dict[str, _Check] = {
     "checkpoint.keep": _POSITIVE,
     "eval.every_epochs": _FINITE,
     "eval.batch_size": _POSITIVE,
-    "eval.protocol": _one_of("smpl24"),
+    "eval.protocol": _one_of(*protocols.NAMES),
     "eval.weights": _one_of("swa", "last"),
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
@@ -67,6 +67,11 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"config.{key} is {value!r}: it {requirement}")
     check_model(config.model)
     _validate_data(config)
+    if config.eval.protocol == "j14" and not config.eval.joint_regressor:
+        raise UserError(
+            "config.eval.protocol j14 needs config.eval.joint_regressor: the path of "
+            "J_regressor_h36m.npy"
+        )
     for name in config.eval.attention_joints:
         if name not in skeleton.JOINT_NAMES:
             raise UserError(

@@ -13,16 +13,33 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from pare_jax import geometry, metrics, sharding
+from pare_jax import geometry, metrics, protocols, sharding, skeleton
+from pare_jax.body.io import GENDERS
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
+from pare_jax.protocols import Measured, Protocol, TrueBodies
 from pare_jax.skeleton import PCKH_JOINTS
 from pare_jax.train_step import predict_step
 
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
+_WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
 
 HostBatch = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What a network predicted for each sample of a split, whatever the protocol.
+
+    Attributes:
+        joints: SMPL's joints in the camera's axes, the pelvis at the origin, metres, (N, 24, 3).
+        orientations: rotations of `skeleton.ORIENTATION_PARTS` into the camera frame,
+            (N, 9, 3, 3).
+    """
+
+    joints: np.ndarray
+    orientations: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +47,30 @@ class SampleErrors:
     """Errors of every sample of a split, in its order (N samples; rows of padding removed).
 
     Attributes:
+        protocol: says what the J joints are.
         values: by metric name, (N,), in the metric's unit; NaN where the label is missing, or the
             network's answer is not finite.
-        labelled: which samples have 3D joints, or 2D ones and a head's size, to compare with,
-            (N,) bool.
-        per_joint: root-aligned error of each joint, mm, (N, 24).
-        constant_per_joint: the same of the best constant, mm, (N, 24).
-        visible: 1 for joints that are seen, 0 for hidden ones, NaN where not known, (N, 24).
+        labelled: which samples have 3D joints to compare with, (N,) bool.
+        per_joint: root-aligned error of each joint, mm, (N, J).
+        constant_per_joint: the same of the best constant, mm, (N, J); NaN for a protocol that has
+            none.
+        visible: 1 for joints that are seen, 0 for hidden ones, NaN where not known, (N, J).
         pckh_joints: how many joints a sample's PCKh is the share of, (N,).
+        truth_body: by gender of the samples, the name of the body their true mesh was posed with.
+        gendered_truth: whether none of them is a man or woman posed with a neutral body.
+        answers: what was predicted.
     """
 
+    protocol: Protocol
     values: dict[str, np.ndarray]
     labelled: np.ndarray
     per_joint: np.ndarray
     constant_per_joint: np.ndarray
     visible: np.ndarray
     pckh_joints: np.ndarray
+    truth_body: dict[str, str]
+    gendered_truth: bool
+    answers: Answers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,21 +87,35 @@ class Evaluator:
     """Compiled programs that measure and draw what a network predicts."""
 
     def __init__(
-        self, graphdef: nnx.GraphDef, body: BodyModel, mean_joints: np.ndarray, mesh: Mesh
+        self,
+        graphdef: nnx.GraphDef,
+        body: BodyModel,
+        mean_joints: np.ndarray,
+        mesh: Mesh,
+        protocol: Protocol = protocols.SMPL24,
+        truth: TrueBodies | None = None,
     ):
         """Prepare the programs; they compile on first use.
 
         Args:
             graphdef: the network's graph in evaluation mode.
-            body: the body that predictions and labels are posed with.
+            body: the body that predictions are posed with.
             mean_joints: the training set's mean root-centred joints, metres, (24, 3): the answer
                 of the best constant.
             mesh: the devices to spread batches over.
+            protocol: what is compared.
+            truth: the bodies that labels are posed with; None: `body`.
         """
         self._mesh = mesh
-        self._mean_joints = jnp.asarray(mean_joints, jnp.float32)
+        self._mean_joints = jnp.asarray(mean_joints - mean_joints[:1], jnp.float32)
         self.body = body
-        self._bodies = jax.jit(functools.partial(_bodies, graphdef=graphdef, body=body))
+        self.protocol = protocol
+        self.truth = truth or protocols.one_body(body)
+        self._bodies = jax.jit(
+            functools.partial(
+                _bodies, graphdef=graphdef, body=body, protocol=protocol, truth=self.truth
+            )
+        )
         self._picture = jax.jit(functools.partial(_picture, graphdef=graphdef, body=body))
 
     def measure(
@@ -94,7 +133,7 @@ class Evaluator:
                 answer of the network's is finite.
         """
         parts = [self._measure_batch(params, batch_stats, batch) for batch in batches]
-        if not any(part["labelled"].any() for part in parts):
+        if not any(part["labelled"].any() or part["pckh_joints"].any() for part in parts):
             raise UserError(
                 "the split to evaluate holds no person with 3D joints, and none with 2D joints and "
                 "a head's size"
@@ -105,36 +144,59 @@ class Evaluator:
                 "choose an earlier checkpoint"
             )
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        genders = [int(number) for number in np.unique(joined.pop("gender"))]
+        answers = Answers(joined.pop("answer_joints"), joined.pop("answer_orientations"))
         arrays = {
             name: joined.pop(name)
             for name in ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_joints")
         }
-        return SampleErrors(values=joined, **arrays)
+        return SampleErrors(
+            protocol=self.protocol,
+            values=joined,
+            **arrays,
+            truth_body={GENDERS[number]: self.truth.name_of(number) for number in genders},
+            gendered_truth=self.truth.gendered or not any(genders),
+            answers=answers,
+        )
 
     def _measure_batch(
         self, params: nnx.State, batch_stats: nnx.State, batch: HostBatch
     ) -> dict[str, np.ndarray]:
         on_device = sharding.put_batch(batch, self._mesh)
-        predicted, true = self._bodies(params, batch_stats, on_device)
-        joints, true_joints = predicted["joints"], on_device["joints_3d"]
-        rotations, true_rotations = predicted["rotations"], on_device["rotations"]
-        per_joint = metrics.joint_errors(joints, true_joints)
-        constant = metrics.joint_errors(self._mean_joints, true_joints)
-        joints_2d, true_2d = predicted["joints_2d"], on_device["joints_2d"]
+        answers, pred, true = self._bodies(params, batch_stats, on_device)
+        rotations, true_rotations = answers.pop("rotations"), on_device["rotations"]
+        limbs = self.protocol.pck_joints
+        joints_2d, true_2d = answers.pop("joints_2d"), on_device["joints_2d"]
         annotated, head_size = on_device["joints_2d_weight"], on_device["head_size"]
         values = {
-            "mpjpe": metrics.mpjpe(joints, true_joints),
-            "pa_mpjpe": metrics.pa_mpjpe(joints, true_joints),
-            "pck": 100.0 * metrics.pck(joints, true_joints),
-            "auc": 100.0 * metrics.auc(joints, true_joints),
-            "mean_pose_mpjpe": metrics.mpjpe(self._mean_joints, true_joints),
-            "pve": metrics.pve(predicted["vertices"], true["vertices"], joints, true["joints"]),
+            "mpjpe": metrics.mpjpe(pred.joints, true.joints, root=None),
+            "pa_mpjpe": metrics.pa_mpjpe(pred.joints, true.joints),
+            "pck": 100.0 * metrics.pck(pred.joints, true.joints, joints=limbs, root=None),
+            "auc": 100.0 * metrics.auc(pred.joints, true.joints, joints=limbs, root=None),
+            "pve": metrics.pve(pred.vertices, true.vertices),
             "mpjae": metrics.mpjae(rotations, true_rotations),
-            "pa_mpjae": metrics.pa_mpjae(rotations, true_rotations, joints, true_joints),
+            "pa_mpjae": metrics.pa_mpjae(rotations, true_rotations, pred.joints, true.joints),
             "pckh": 100.0 * metrics.pckh(joints_2d, true_2d, annotated, head_size),
+            "per_joint": metrics.joint_errors(pred.joints, true.joints, root=None),
+            **self._constant(true),
         }
-        host = jax.device_get(values | {"per_joint": per_joint, "constant_per_joint": constant})
-        return _without_unlabelled(host, batch)
+        return _without_unlabelled(jax.device_get(values), batch, self.protocol) | _of_real(
+            jax.device_get(answers) | {"gender": batch["gender"]}, batch
+        )
+
+    def _constant(self, true: Measured) -> dict[str, jax.Array]:
+        """Measure the best constant; only SMPL's own joints have a known mean to answer with."""
+        if self.protocol.from_mesh:
+            shape = true.joints.shape[:2]
+            return {
+                "mean_pose_mpjpe": jnp.full(shape[:1], jnp.nan),
+                "constant_per_joint": jnp.full(shape, jnp.nan),
+            }
+        mean = self._mean_joints
+        return {
+            "mean_pose_mpjpe": metrics.mpjpe(mean, true.joints, root=None),
+            "constant_per_joint": metrics.joint_errors(mean, true.joints, root=None),
+        }
 
     def draw(
         self,
@@ -171,17 +233,23 @@ def _bodies(
     *,
     graphdef: nnx.GraphDef,
     body: BodyModel,
-) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+    protocol: Protocol,
+    truth: TrueBodies,
+) -> tuple[dict[str, jax.Array], Measured, Measured]:
     prediction = predict_step(params, batch_stats, batch["image"], graphdef=graphdef)
     ours = body(prediction.betas, prediction.rotations)
-    true = body(batch["betas"], batch["rotations"])
-    predicted = {
-        "joints": ours.joints,
-        "vertices": ours.vertices,
+    true = protocol.measure(truth(batch["betas"], batch["rotations"], batch["gender"]))
+    if not protocol.from_mesh:
+        joints = batch["joints_3d"]
+        true = true._replace(joints=joints - joints[:, :1])
+    turned = metrics.global_rotations(prediction.rotations)
+    answers = {
         "rotations": prediction.rotations,
         "joints_2d": geometry.project(ours.joints, geometry.camera_translation(prediction.camera)),
+        "answer_joints": ours.joints - ours.joints[:, :1],
+        "answer_orientations": turned[:, jnp.array(skeleton.ORIENTATION_PARTS)],
     }
-    return predicted, {"joints": true.joints, "vertices": true.vertices}
+    return answers, protocol.measure(ours), true
 
 
 def _picture(
@@ -198,23 +266,28 @@ def _picture(
     return output.vertices, prediction.attention
 
 
-def _without_unlabelled(host: Mapping[str, np.ndarray], batch: HostBatch) -> dict[str, np.ndarray]:
+def _without_unlabelled(
+    host: Mapping[str, np.ndarray], batch: HostBatch, protocol: Protocol
+) -> dict[str, np.ndarray]:
     """Drop padding; put NaN where a sample lacks what a metric compares with."""
-    real = batch["sample_weight"] > 0
-    has_joints = batch["joints_3d_weight"][real] > 0
-    has_pose = has_joints & (batch["pose_weight"][real] > 0)
-    has_mesh = has_pose & (batch["betas_weight"][real] > 0)
-    pckh_joints = _pckh_joints(batch)[real]
-    needs = {"pve": has_mesh, "pckh": pckh_joints > 0, **dict.fromkeys(_NEEDS_POSE, has_pose)}
+    known = _of_real({name: batch[name] > 0 for name in _WEIGHTS}, batch)
+    has_mesh = known["pose_weight"] & known["betas_weight"]
+    has_joints = has_mesh if protocol.from_mesh else known["joints_3d_weight"]
+    has_pose = has_joints & known["pose_weight"]
+    pckh_joints = _of_real({"pckh": _pckh_joints(batch)}, batch)["pckh"]
+    needs = {
+        "pve": has_joints & has_mesh,
+        "pckh": pckh_joints > 0,
+        **dict.fromkeys(_NEEDS_POSE, has_pose),
+    }
     out = {}
-    for name, value in host.items():
-        known = needs.get(name, has_joints)
-        rows = np.asarray(value, np.float64)[real]
-        out[name] = np.where(known.reshape((-1,) + (1,) * (rows.ndim - 1)), rows, np.nan)
-    known_visible = batch["visible_weight"][real, None] > 0
-    out["labelled"] = has_joints | (pckh_joints > 0)
+    for name, rows in _of_real(host, batch).items():
+        kept = needs.get(name, has_joints).reshape((-1,) + (1,) * (rows.ndim - 1))
+        out[name] = np.where(kept, np.asarray(rows, np.float64), np.nan)
+    visible = batch["visible"][batch["sample_weight"] > 0][:, list(protocol.smpl_joints)]
+    out["labelled"] = has_joints
     out["pckh_joints"] = pckh_joints
-    out["visible"] = np.where(known_visible, batch["visible"][real], np.nan)
+    out["visible"] = np.where(known["visible_weight"][:, None], visible, np.nan)
     return out
 
 
@@ -222,3 +295,9 @@ def _pckh_joints(batch: HostBatch) -> np.ndarray:
     """Count the joints that PCKh can judge, (B,)."""
     annotated = (batch["joints_2d_weight"][:, list(PCKH_JOINTS)] > 0).sum(1)
     return np.where(batch["head_size"] > 0, annotated, 0)
+
+
+def _of_real(values: Mapping[str, np.ndarray], batch: HostBatch) -> dict[str, np.ndarray]:
+    """Drop the padding of a split's last batch."""
+    real = batch["sample_weight"] > 0
+    return {name: np.asarray(value)[real] for name, value in values.items()}

@@ -92,7 +92,7 @@ def parse(argv: Sequence[str]) -> Request:
 def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
     from data_pipelines import datasets
-    from pare_jax import checkpoints, sharding, train
+    from pare_jax import checkpoints, protocols, sharding, train
     from pare_jax import workdir as workdir_lib
     from pare_jax.body.io import load_body_data
 
@@ -100,6 +100,7 @@ def run(request: Request) -> None:
     # Whatever can go wrong at once comes before the data, which may take hours to make.
     train.check_devices(config, sharding.make_mesh())
     load_body_data(config.body_model or None)
+    protocols.check(config)
     if request.mode == "evaluate":
         workdir_lib.check_same_network(checkpoints.load_config(workdir), config, workdir)
         store = checkpoints.Checkpoints(workdir, read_only=True)
@@ -115,6 +116,8 @@ def run(request: Request) -> None:
         writer.close()
         weights = loop.weights(state)
     _show(loop.report(weights, errors, workdir), workdir)
+    for line in loop.export(errors, workdir):
+        print(line)
 
 
 def _show(metrics: dict, workdir: Path) -> None:

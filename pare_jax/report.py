@@ -11,8 +11,9 @@ from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
 from pare_jax.files import write_atomically
 from pare_jax.images import encode_png
+from pare_jax.occlusion import by_hidden_share, hidden_share
 from pare_jax.rendering import overlay, text
-from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.sequences import SplitNames, by_sequence, mean
 
 # The columns of the table: key in metrics.json, heading, and what to make of the unit.
 _COLUMNS = (
@@ -29,44 +30,66 @@ _COLUMNS = (
 _SHEET_ROWS = 8
 
 
-def summarise(errors: SampleErrors) -> dict[str, Any]:
-    """Average the samples of a split into the entry that metrics.json holds for it."""
-    finite = np.isfinite(errors.values["mpjpe"]) | np.isfinite(errors.values["pckh"])
+def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str, Any]:
+    """Average the samples of a split into the entry that metrics.json holds for it.
+
+    Args:
+        errors: of the samples.
+        names: of the same samples, to sum up each sequence; None: not wanted.
+    """
+    judged, answered = _judged(errors)
     summary: dict[str, Any] = {
-        "count": int(finite.sum()),
+        "protocol": errors.protocol.name,
+        "truth_body": errors.truth_body,
+        "gendered_truth": errors.gendered_truth,
+        "count": int((judged & answered).sum()),
         # People who have labels, but got no answer that could be compared with them.
-        "non_finite": int((errors.labelled & ~finite).sum()),
+        "non_finite": int((judged & ~answered).sum()),
     }
-    for name in (*(key for key, _ in _COLUMNS), "mean_pose_mpjpe"):
-        summary[name] = _mean(errors.values[name])
+    for name, _ in _COLUMNS:
+        summary[name] = mean(errors.values[name])
+    # The constant's error over the same people and joints, so that the two compare.
+    summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][answered])
+    constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
     summary["pckh"] = _pooled_pckh(errors)
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
-        ("mean_pose_per_joint_mpjpe", errors.constant_per_joint),
+        ("mean_pose_per_joint_mpjpe", constant),
     ):
-        summary[name] = {joint: _mean(table[:, column]) for column, joint in enumerate(JOINT_NAMES)}
+        joints = errors.protocol.joint_names
+        summary[name] = {joint: mean(table[:, column]) for column, joint in enumerate(joints)}
     for name, kept in (("visible", errors.visible == 1), ("occluded", errors.visible == 0)):
         kept &= np.isfinite(errors.per_joint)
         summary[name] = {
             "joints": int(kept.sum()),
-            "mpjpe": _mean(errors.per_joint[kept]),
-            "mean_pose_mpjpe": _mean(errors.constant_per_joint[kept]),
+            "mpjpe": mean(errors.per_joint[kept]),
+            "mean_pose_mpjpe": mean(errors.constant_per_joint[kept]),
         }
+    summary["by_hidden_share"] = by_hidden_share(
+        errors.values["mpjpe"], errors.values["mean_pose_mpjpe"], hidden_share(errors.visible)
+    )
+    sequences = {}
+    if names is not None:
+        sequences = by_sequence({name: errors.values[name] for name, _ in _COLUMNS}, names)
+    if sequences:
+        summary["sequences"] = sequences
     return summary
+
+
+def _judged(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
+    """Return which people can be judged, in 3D or else in 2D, and which got a finite answer."""
+    if errors.labelled.any():
+        return errors.labelled, np.isfinite(errors.values["mpjpe"])
+    return errors.pckh_joints > 0, np.isfinite(errors.values["pckh"])
 
 
 def _pooled_pckh(errors: SampleErrors) -> float | None:
     """Average over all people's joints together, as MPII does."""
     pckh = errors.values["pckh"]
     known = np.isfinite(pckh)
-    return (
-        float(np.average(pckh[known], weights=errors.pckh_joints[known])) if known.any() else None
-    )
-
-
-def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
+    if not known.any():
+        return None
+    return float(np.average(pckh[known], weights=errors.pckh_joints[known]))
 
 
 def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
@@ -95,10 +118,28 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
         for row in rows
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
+        lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    lines.extend(_protocol_lines(splits))
     if lost:
         lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")
     return "\n".join(lines)
+
+
+def _protocol_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say by which protocol the splits were measured, and where the truth has the wrong body."""
+    names = sorted({summary["protocol"] for summary in splits.values()})
+    lines = [f"protocol: {', '.join(names)}"]
+    for split, summary in splits.items():
+        people = [gender for gender in ("male", "female") if gender in summary["truth_body"]]
+        if people and not summary["gendered_truth"]:
+            what = "every number" if summary["protocol"] == "j14" else "PVE"
+            lines.append(
+                f"{split}: the truth of {' and '.join(people)} people was posed with the neutral "
+                f"body {summary['truth_body'][people[0]]}, which {what} depends on; give "
+                "config.eval.bodies"
+            )
+    return lines
 
 
 def _against_constant(summary: Mapping[str, Any]) -> tuple[str, str]:
@@ -119,6 +160,7 @@ def write_report(
     errors: Mapping[str, SampleErrors],
     draw: Callable[[str, Sequence[int]], list[Drawn]],
     faces: np.ndarray,
+    names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
     """Write metrics.json and the figures of every split.
 
@@ -129,6 +171,7 @@ def write_report(
         errors: by split.
         draw: predicts the given rows of a split, for the sheet of worst and median samples.
         faces: the body's.
+        names: by split, a function that tells the samples' names; None: no sequence is summed up.
 
     Returns:
         What metrics.json holds.
@@ -140,7 +183,10 @@ def write_report(
     report = {
         "step": step,
         "weights": weights,
-        "splits": {name: summarise(split) for name, split in errors.items()},
+        "splits": {
+            name: summarise(split, names[name]() if names else None)
+            for name, split in errors.items()
+        },
     }
     for name, split in errors.items():
         prefix = name.replace("/", "_")
@@ -174,18 +220,19 @@ def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.nd
     yield (
         "per_joint",
         figures.joint_error_figure(
-            np.nanmean(errors.per_joint, 0),
-            np.nanmean(errors.constant_per_joint, 0),
+            _joint_means(errors.per_joint),
+            _joint_means(errors.constant_per_joint),
             f"{name}: error per joint",
+            errors.protocol.joint_names,
         ),
     )
-    known = np.isfinite(errors.visible).all(1) & np.isfinite(mpjpe)
+    hidden = hidden_share(errors.visible)
+    known = np.isfinite(hidden) & np.isfinite(mpjpe)
     if known.any():
-        hidden = 1.0 - errors.visible[known].mean(1)
         yield (
             "occlusion",
             figures.occlusion_figure(
-                mpjpe[known], constant[known], hidden, f"{name}: error against occlusion"
+                mpjpe[known], constant[known], hidden[known], f"{name}: error against occlusion"
             ),
         )
 
@@ -196,6 +243,12 @@ def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
     if np.isfinite(mpjpe).any():
         return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
     return -pckh, [f"PCKh {value:.0f} %" for value in pckh]
+
+
+def _joint_means(per_joint: np.ndarray) -> np.ndarray:
+    """Average over samples; NaN for a joint that no sample has."""
+    means = [mean(column) for column in per_joint.T]
+    return np.array([np.nan if value is None else value for value in means])
 
 
 def _sheet(drawn: Sequence[Drawn], captions: Sequence[str], faces: np.ndarray) -> np.ndarray:

@@ -88,6 +88,45 @@ ORIENTATION_PARTS = tuple(
     )
 )
 
+# The rows of J_regressor_h36m.npy, the field's regressor from SMPL's mesh to Human3.6M's joints.
+H36M_NAMES = (
+    "pelvis",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_hip",
+    "right_knee",
+    "right_ankle",
+    "spine",
+    "neck",
+    "jaw",
+    "head",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "right_shoulder",
+    "right_elbow",
+    "right_wrist",
+)
+
+# The 14 of them that papers report 3DPW on (HMR, SPIN, PARE), in their order.
+J14_NAMES = (
+    "right_ankle",
+    "right_knee",
+    "right_hip",
+    "left_hip",
+    "left_knee",
+    "left_ankle",
+    "right_wrist",
+    "right_elbow",
+    "right_shoulder",
+    "left_shoulder",
+    "left_elbow",
+    "left_wrist",
+    "neck",
+    "head",
+)
+
 # Part labels: 0 is background, label j + 1 belongs to joint j, 255 means "not known".
 PART_BACKGROUND = 0
 PART_UNKNOWN = 255

@@ -17,8 +17,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from pare_jax import challenge, protocols, report, sharding
 from pare_jax import config as config_lib
-from pare_jax import report, sharding
 from pare_jax import workdir as workdir_lib
 from pare_jax.augment import AugmentSettings
 from pare_jax.body.model import BodyModel, load_body_model
@@ -29,6 +29,7 @@ from pare_jax.models import build_model
 from pare_jax.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.progress import Progress
 from pare_jax.rendering import overlay
+from pare_jax.sequences import SplitNames
 from pare_jax.train_step import (
     StepSettings,
     TrainState,
@@ -51,6 +52,7 @@ class Data(Protocol):
         train: from the step to start at to an endless stream of this process' training batches; a
             function of (seed, step) alone.
         evals: by DATASET/SPLIT, a function that passes over the split once.
+        eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
         steps_per_epoch: of training.
         mean_joints: the training set's mean root-centred joints, metres, (24, 3).
     """
@@ -60,6 +62,8 @@ class Data(Protocol):
     def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
     @property
     def evals(self) -> Mapping[str, Evaluate]: ...
+    @property
+    def eval_names(self) -> Mapping[str, Callable[[], SplitNames]]: ...
     @property
     def steps_per_epoch(self) -> int: ...
     @property
@@ -107,8 +111,14 @@ class Run:
         in_evaluation = nnx.clone(model)
         in_evaluation.eval()
         self.evaluator = Evaluator(
-            nnx.graphdef(in_evaluation), self.body, data.mean_joints, self.mesh
+            nnx.graphdef(in_evaluation),
+            self.body,
+            data.mean_joints,
+            self.mesh,
+            *protocols.load(config.eval, self.body),
         )
+        # Asked now, for what cannot be exported is better known before hours of training.
+        self._exported = challenge.exportable(data.eval_names) if config.eval.export else []
 
     def _compile(
         self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
@@ -194,7 +204,21 @@ class Run:
                 weights.params, weights.batch_stats, self.data.evals[name](), rows
             ),
             np.asarray(self.body.faces),
+            self.data.eval_names,
         )
+
+    def export(self, errors: Errors, workdir: Path) -> list[str]:
+        """Write what `measure` predicted as the 3DPW challenge takes it, if the config says so.
+
+        Returns:
+            What the user should know, a line each.
+        """
+        lines = []
+        for name in self._exported:
+            folder = workdir / "eval" / "res" / name.rpartition("/")[2]
+            answers = errors[name].answers
+            lines += challenge.write(folder, answers, self.data.eval_names[name]())
+        return lines
 
     def panels(self, weights: Weights) -> np.ndarray:
         """Draw the first samples of the first evaluation split: (n, height, width, 3) uint8."""
@@ -373,7 +397,7 @@ def _tell(errors: Errors, weights: Weights, writer: Writer, progress: Progress) 
     first: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
-        scalars = {k: float(v) for k, v in summary.items() if isinstance(v, int | float)}
+        scalars = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
         writer.write_scalars(
             weights.step, {f"{name}/{key}": value for key, value in scalars.items()}
         )
@@ -386,11 +410,10 @@ def _tell(errors: Errors, weights: Weights, writer: Writer, progress: Progress) 
 def _headline(scalars: Mapping[str, float]) -> str:
     if "mpjpe" not in scalars:
         return f"PCKh@0.5 {scalars['pckh']:.1f} %"
-    ratio = scalars["mpjpe"] / scalars["mean_pose_mpjpe"]
-    return (
-        f"MPJPE {scalars['mpjpe']:.1f} mm ({ratio:.3f} of the best constant), "
-        f"PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
-    )
+    against = ""
+    if constant := scalars.get("mean_pose_mpjpe"):
+        against = f" ({scalars['mpjpe'] / constant:.3f} of the best constant)"
+    return f"MPJPE {scalars['mpjpe']:.1f} mm{against}, PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
 
 
 def _close(stream: Any) -> None:

@@ -5,6 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from configs.common import get_base
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
+from pare_jax.sequences import SampleName, SplitNames
 
 TINY_MODEL = {
     "name": "pare",
@@ -45,6 +46,8 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
             batch[name] = rng.integers(0, 2, shape).astype(np.float32)
         elif name == "index":
             batch[name] = np.arange(batch_size, dtype=np.int32)
+        elif name == "gender":
+            batch[name] = np.zeros(batch_size, np.int32)
         else:
             batch[name] = rng.normal(0, 0.3, shape).astype(np.float32)
     batch["joints_3d"] -= batch["joints_3d"][:, :1]
@@ -59,6 +62,8 @@ class FakeData:
         self.steps_per_epoch = steps_per_epoch
         self.mean_joints = np.zeros((24, 3), np.float32)
         self.evals = {"fake/test": self._evaluation}
+        pictures = [SampleName(f"picture {number}", 0, 0) for number in range(11)]
+        self.eval_names = {"fake/test": lambda: SplitNames(pictures)}
 
     def train(self, start: int):
         step = start

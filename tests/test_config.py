@@ -45,6 +45,8 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("num_epochs", float("inf")),
         ("eval.every_epochs", float("inf")),
         ("eval.attention_joints", ("nose",)),
+        ("eval.protocol", "h36m"),
+        ("eval.protocol", "j14"),
         ("profile", (5, 2)),
     ],
 )

@@ -65,6 +65,10 @@ def test_mistakes_are_named_in_one_line(arguments, named):
         ),
         (["--mode=evaluate"], "is not a run"),
         (["--config.body_model=no.pkl", "--config.data.root=here"], "no.pkl"),
+        (
+            ["--config.eval.protocol=j14", "--config.eval.joint_regressor=no.npy"],
+            "no joint regressor at no.npy",
+        ),
     ],
 )
 def test_the_process_says_one_line_and_exits_with_2(tmp_path, arguments, named):

@@ -6,50 +6,17 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pare_jax import metrics, skeleton
+from pare_jax import metrics, protocols, skeleton
+from tests.metric_references import (
+    has_one_best_turn,
+    reference_alignment,
+    reference_angles,
+    reference_errors,
+    reference_globals,
+    reference_pa_mpjpe,
+)
 
 MILLIMETRE_TOLERANCE = 1e-3
-
-
-def reference_alignment(pred, true):
-    """Umeyama's solution by singular values, one sample in float64: the aligned prediction, R."""
-    pred, true = pred.astype(np.float64), true.astype(np.float64)
-    # Coinciding points centre to exact zeros, whatever the rounding of a mean.
-    pred_mean = pred[0] + (pred - pred[0]).mean(0)
-    true_mean = true[0] + (true - true[0]).mean(0)
-    p, t = pred - pred_mean, true - true_mean
-    u, values, vt = np.linalg.svd(t.T @ p)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    spread = np.sum(p**2)
-    scale = np.sum(values * sign) / spread if spread else 1.0
-    return scale * p @ rotation.T + true_mean, rotation
-
-
-def reference_pa_mpjpe(pred, true):
-    aligned = [reference_alignment(p, t)[0] for p, t in zip(pred, true, strict=True)]
-    return 1000 * np.linalg.norm(np.stack(aligned) - true.astype(np.float64), axis=-1).mean(-1)
-
-
-def reference_errors(pred, true, root=0):
-    pred, true = pred.astype(np.float64), true.astype(np.float64)
-    moved = (pred - pred[..., [root], :]) - (true - true[..., [root], :])
-    return 1000 * np.sqrt((moved**2).sum(-1))
-
-
-def reference_globals(rotations):
-    rotations = rotations.astype(np.float64)
-    composed = np.empty_like(rotations)
-    for joint, parent in enumerate(skeleton.PARENTS):
-        local = rotations[..., joint, :, :]
-        composed[..., joint, :, :] = local if parent < 0 else composed[..., parent, :, :] @ local
-    return composed
-
-
-def reference_angles(pred, true):
-    """Geodesic angles in degrees by scipy, which projects onto the rotations first."""
-    turn = (np.swapaxes(pred, -1, -2) @ true).reshape(-1, 3, 3)
-    return np.degrees(Rotation.from_matrix(turn).magnitude()).reshape(pred.shape[:-2])
 
 
 def random_rotations(rng, *shape):
@@ -126,13 +93,13 @@ def test_aligned_error_agrees_with_float64(people):
     )
 
 
-def _degenerate(rng, kind):
+def _degenerate(rng, kind, joints=24):
     """1,000 pairs of clouds that single precision or a careless formula gets wrong."""
-    shape = (1000, 24, 3)
+    shape = (1000, joints, 3)
     pred = rng.normal(size=shape) * (0.3, 0.6, 0.2)
     true = pred + 0.05 * rng.normal(size=shape)
     size = 10.0 ** rng.uniform(-8, -2, size=(1000, 1, 1))
-    line = rng.normal(size=(1000, 24, 1)) * rng.normal(size=(1000, 1, 3))
+    line = rng.normal(size=(1000, joints, 1)) * rng.normal(size=(1000, 1, 3))
     if kind == "unrelated":
         true = rng.normal(size=shape)
     elif kind == "mirrored":
@@ -144,6 +111,14 @@ def _degenerate(rng, kind):
         pred = line + size * rng.normal(size=shape)
     elif kind == "nearly collinear truth":
         true = line + size * rng.normal(size=shape)
+    elif kind == "collinear prediction":
+        pred = line
+    elif kind == "collinear truth":
+        true = line
+    elif kind == "both collinear":
+        pred, true = line, rng.normal(size=(1000, 1, 1)) * line[::-1]
+    elif kind == "joints in two places":
+        pred[:, 1:] = pred[:, 1:2]
     elif kind == "nearly flat prediction":
         pred[..., 2] *= size[..., 0]
     elif kind == "tiny prediction":
@@ -161,28 +136,92 @@ def _degenerate(rng, kind):
     return pred.astype(np.float32), true.astype(np.float32)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "unrelated",
-        "mirrored",
-        "isotropic and mirrored",
-        "nearly collinear prediction",
-        "nearly collinear truth",
-        "nearly flat prediction",
-        "tiny prediction",
-        "tiny prediction far away",
-        "prediction in one place",
-        "zero prediction",
-        "truth in one place",
-        "equal",
-    ],
+KINDS = (
+    "noisy",
+    "unrelated",
+    "mirrored",
+    "isotropic and mirrored",
+    "collinear prediction",
+    "collinear truth",
+    "both collinear",
+    "joints in two places",
+    "nearly collinear prediction",
+    "nearly collinear truth",
+    "nearly flat prediction",
+    "tiny prediction",
+    "tiny prediction far away",
+    "prediction in one place",
+    "zero prediction",
+    "truth in one place",
+    "equal",
 )
-def test_aligned_error_of_degenerate_sets_agrees_with_float64(rng, kind):
-    pred, true = _degenerate(rng, kind)
+WITHOUT_ONE_BEST_TURN = (
+    "collinear prediction",
+    "collinear truth",
+    "both collinear",
+    "joints in two places",
+    "nearly collinear prediction",
+    "nearly collinear truth",
+    "tiny prediction far away",  # rounded to float32, some of these are lines
+)
+# The 24 joints of smpl24, and the 14 of j14, whose root is not among them.
+JOINT_SETS = {
+    24: {"root": 0, "limbs": skeleton.PCK_JOINTS},
+    14: {"root": None, "limbs": protocols.j14(np.zeros((17, 3))).pck_joints},
+}
+
+
+@pytest.mark.parametrize("joints", JOINT_SETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_metric_agrees_with_float64(rng, kind, joints):
+    pred, true = _degenerate(rng, kind, joints)
+    root, limbs = JOINT_SETS[joints]["root"], JOINT_SETS[joints]["limbs"]
+    errors = reference_errors(pred, true, root)
+    counted = errors[:, list(limbs)]
+    # A joint within a hair of the threshold may fall on either side.
+    sure = (np.abs(counted - 50) > MILLIMETRE_TOLERANCE).all(1)
+    # Beyond 16 m that is finer than float32, in which values are returned.
+    close = {"atol": MILLIMETRE_TOLERANCE, "rtol": 1e-7}
+
+    np.testing.assert_allclose(metrics.joint_errors(pred, true, root=root), errors, **close)
+    np.testing.assert_allclose(metrics.mpjpe(pred, true, root=root), errors.mean(1), **close)
     np.testing.assert_allclose(
-        metrics.pa_mpjpe(pred, true),
-        reference_pa_mpjpe(pred, true),
+        metrics.pa_mpjpe(pred, true), reference_pa_mpjpe(pred, true), **close
+    )
+    pck = metrics.pck(pred, true, joints=limbs, root=root)
+    np.testing.assert_allclose(pck[sure], (counted <= 50).mean(1)[sure], atol=1e-6)
+    auc = metrics.auc(pred, true, joints=limbs, root=root)
+    np.testing.assert_allclose(auc, np.maximum(0, 1 - counted / 200).mean(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("joints", JOINT_SETS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_angle_agrees_with_float64(rng, kind, joints):
+    pred_joints, true_joints = _degenerate(rng, kind, joints)
+    pred, true = random_rotations(rng, 1000, 24), random_rotations(rng, 1000, 24)
+    pred[:100] = np.eye(3)  # the pose of all zeros
+    parts = list(skeleton.ORIENTATION_PARTS)
+    pred_parts, true_parts = reference_globals(pred)[:, parts], reference_globals(true)[:, parts]
+    turns = [reference_alignment(p, t)[1] for p, t in zip(pred_joints, true_joints, strict=True)]
+    aligned = reference_angles(np.stack(turns)[:, None] @ pred_parts, true_parts).mean(-1)
+
+    plain = reference_angles(pred_parts, true_parts).mean(-1)
+    np.testing.assert_allclose(metrics.mpjae(pred, true), plain, atol=1e-3, rtol=0)
+    found = metrics.pa_mpjae(pred, true, pred_joints, true_joints)
+    one_best = has_one_best_turn(pred_joints, true_joints)
+    np.testing.assert_allclose(found[one_best], aligned[one_best], atol=1e-3, rtol=0)
+    assert one_best.all() or kind in WITHOUT_ONE_BEST_TURN
+
+
+@pytest.mark.parametrize("kind", ["noisy", "mirrored", "zero prediction", "truth in one place"])
+def test_vertex_errors_of_thousands_agree_with_float64(rng, kind):
+    pred, true = _degenerate(rng, kind, 90)
+    pred_joints, true_joints = _degenerate(rng, kind)
+    moved = pred.astype(np.float64) - pred_joints[:, :1]
+    moved -= true.astype(np.float64) - true_joints[:, :1]
+    np.testing.assert_allclose(
+        metrics.pve(pred, true, pred_joints, true_joints),
+        1000 * np.linalg.norm(moved, axis=-1).mean(-1),
         atol=MILLIMETRE_TOLERANCE,
         rtol=0,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from pare_jax.occlusion import hidden_share_bins
 from pare_jax.rendering.text import Picture
 from pare_jax.skeleton import JOINT_NAMES
 
@@ -29,7 +30,8 @@ def joint_error_figure(
 
     Args:
         errors: mm; a joint that was never labelled is NaN and has no bar.
-        constant_errors: mm, of always answering with the training set's mean joints.
+        constant_errors: mm, of always answering with the training set's mean joints; NaN where a
+            protocol has no such constant.
         title: the split and what was measured.
         names: of the joints, in order.
 
@@ -41,8 +43,9 @@ def joint_error_figure(
     errors, constant_errors = np.asarray(errors, float), np.asarray(constant_errors, float)
     places = np.arange(len(names))
     axes.barh(places - 0.2, errors, 0.4, color=_MODEL, label=_with_mean("model", errors))
-    label = _with_mean("best constant", constant_errors)
-    axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
+    if np.isfinite(constant_errors).any():
+        label = _with_mean("best constant", constant_errors)
+        axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
     for place, error in zip(places, errors, strict=True):
         if np.isfinite(error):
             axes.text(error, place - 0.2, f" {error:.0f}", va="center", fontsize=7, color=_MODEL)
@@ -61,7 +64,6 @@ def occlusion_figure(
     constant_errors: Float[np.ndarray, "samples"],
     hidden_share: Float[np.ndarray, "samples"],
     title: str,
-    bins: int = 8,
 ) -> Picture:
     """Draw the error of samples against the share of their joints that are hidden.
 
@@ -70,18 +72,15 @@ def occlusion_figure(
 
     Args:
         errors: MPJPE of each sample, mm.
-        constant_errors: the same of the best constant.
+        constant_errors: the same of the best constant; NaN where a protocol has none.
         hidden_share: share of the sample's joints that are not visible, in [0, 1].
         title: the split and what was measured.
-        bins: of equal width between 0 and the largest share there is.
 
     Returns:
         RGB picture.
     """
-    hidden_share = np.asarray(hidden_share, float)
-    edges = np.linspace(0.0, max(float(np.max(hidden_share, initial=0.0)), 1e-6), bins + 1)
-    which = np.clip(np.digitize(hidden_share, edges) - 1, 0, bins - 1)
-    counts = np.bincount(which, minlength=bins)
+    edges, which = hidden_share_bins(np.asarray(hidden_share, float))
+    counts = np.bincount(which, minlength=len(edges) - 1)
     used = np.flatnonzero(counts)
     centres = 50.0 * (edges[used] + edges[used + 1])
     figure = _figure(8.0, 4.5)
@@ -91,6 +90,8 @@ def occlusion_figure(
         (errors, _MODEL, "model"),
     ):
         values = np.asarray(values, float)
+        if not np.isfinite(values).any():
+            continue
         groups = [values[which == bin_] for bin_ in used]
         means = np.array([group.mean() for group in groups])
         spread = np.array([2.0 * group.std() / np.sqrt(len(group)) for group in groups])
@@ -104,7 +105,8 @@ def occlusion_figure(
     axes.set_ylabel("MPJPE (mm)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(loc="best")
+    if axes.lines:
+        axes.legend(loc="best")
     return _rendered(figure)
 
 

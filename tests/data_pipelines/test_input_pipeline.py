@@ -49,6 +49,15 @@ def test_batches_are_as_declared(source):
             assert batch[name].shape == tuple(sizes.get(n, n) for n in field.shape), name
 
 
+def test_genders_are_numbered_and_an_unknown_one_is_named(make_record):
+    records = [make_record(gender=gender) for gender in ("female", "neutral", "male")]
+    (batch,) = eval_batches(records, batch_size=3, image_size=32)
+    assert batch["gender"].tolist() == [2, 0, 1]
+    records[1]["gender"] = "unknown"
+    with pytest.raises(UserError, match=r"example 1 .*gender is 'unknown'"):
+        list(eval_batches(records, batch_size=3, image_size=32))
+
+
 def test_resuming_gives_the_same_bytes(source):
     whole = stream([(source, 1.0)], 8)
     assert_same(stream([(source, 1.0)], 3, start_step=5), whole[5:])

@@ -1,0 +1,200 @@
+"""What an evaluation compares: which joints about which root, and with which body the truth stands.
+
+`smpl24` is the 3DPW challenge's: all 24 joints about the pelvis, the truth being the dataset's own
+joints. `j14` is the one of HMR, SPIN and PARE: 14 joints regressed from the mesh about the
+regressor's own pelvis, the truth being regressed from the mesh of the person's gender.
+"""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
+
+from pare_jax import skeleton
+from pare_jax.body.io import GENDERS, BodyData, find_gendered_bodies, load_body_data
+from pare_jax.body.model import BodyModel, BodyOutput, body_from_data
+from pare_jax.errors import UserError
+
+NAMES = ("smpl24", "j14")
+
+
+class Measured(NamedTuple):
+    """The points of a body that a protocol compares, metres, its root at the origin."""
+
+    joints: Float[Array, "*batch joints 3"]
+    vertices: Float[Array, "*batch V 3"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Protocol:
+    """Which joints of a body are compared, about which root.
+
+    Attributes:
+        name: one of `NAMES`.
+        joint_names: of the joints, in order; all of them are names of `skeleton.JOINT_NAMES` too,
+            by which their visibility is known.
+        regressor: the root's row, then a row for each joint, over the mesh's vertices; None takes
+            the body's own joints, the pelvis being the root.
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    regressor: Float[Array, "rows V"] | None = None
+
+    @property
+    def from_mesh(self) -> bool:
+        """Whether true joints are regressed from the true mesh, instead of the record's own."""
+        return self.regressor is not None
+
+    @property
+    def pck_joints(self) -> tuple[int, ...]:
+        """The limbs' joints, which PCK and AUC count, among this protocol's."""
+        names = [skeleton.JOINT_NAMES[joint] for joint in skeleton.PCK_JOINTS]
+        return tuple(self.joint_names.index(name) for name in names)
+
+    @property
+    def smpl_joints(self) -> tuple[int, ...]:
+        """For each joint the number of SMPL's joint of that name."""
+        return tuple(skeleton.joint_index(name) for name in self.joint_names)
+
+    def measure(self, output: BodyOutput) -> Measured:
+        """Take what is compared from a posed body."""
+        if self.regressor is None:
+            root, joints = output.joints[..., :1, :], output.joints
+        else:
+            regressed = jnp.matmul(
+                self.regressor, output.vertices, precision=jax.lax.Precision.HIGHEST
+            )
+            root, joints = regressed[..., :1, :], regressed[..., 1:, :]
+        return Measured(joints - root, output.vertices - root)
+
+
+SMPL24 = Protocol("smpl24", skeleton.JOINT_NAMES)
+
+
+def j14(regressor: Float[np.ndarray, "17 V"]) -> Protocol:
+    """Make the protocol from the regressor of Human3.6M's joints, rows as `skeleton.H36M_NAMES`."""
+    rows = [skeleton.H36M_NAMES.index(name) for name in ("pelvis", *skeleton.J14_NAMES)]
+    return Protocol("j14", skeleton.J14_NAMES, jnp.asarray(regressor[rows], jnp.float32))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrueBodies:
+    """The bodies that true poses and shapes are applied to, all of the same mesh.
+
+    Attributes:
+        bodies: for each of `GENDERS`; the same object several times where there is but one.
+    """
+
+    bodies: tuple[BodyModel, ...]
+
+    @property
+    def gendered(self) -> bool:
+        """Whether men and women have bodies of their own."""
+        return self.bodies[1] is not self.bodies[0]
+
+    def name_of(self, gender: int) -> str:
+        """Return what the body for `GENDERS[gender]` is called."""
+        return self.bodies[gender].name
+
+    def __call__(
+        self,
+        betas: Float[Array, "batch 10"],
+        rotations: Float[Array, "batch 24 3 3"],
+        gender: Int[Array, "batch"],
+    ) -> BodyOutput:
+        """Pose each person with the body of their gender.
+
+        Every body poses the whole batch, and what fits is chosen: beside the network this costs
+        little, and it is the same program whoever is in the batch.
+        """
+        posed = self.bodies[0](betas, rotations)
+        for number, body in enumerate(self.bodies[1:], start=1):
+            if body is not self.bodies[0]:
+                chosen = functools.partial(jnp.where, (gender == number)[:, None, None])
+                posed = jax.tree.map(chosen, body(betas, rotations), posed)
+        return posed
+
+
+def one_body(body: BodyModel) -> TrueBodies:
+    """Pose everybody with the same body."""
+    return TrueBodies((body,) * len(GENDERS))
+
+
+def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
+    """Load the protocol and the true bodies that a config's `eval` names.
+
+    Args:
+        settings: config.eval.
+        body: the body predictions are posed with.
+
+    Raises:
+        UserError: a file is missing, broken, or made for another mesh than the body's.
+    """
+    protocol, truth = SMPL24, one_body(body)
+    if settings.protocol == "j14":
+        protocol = j14(_read_regressor(settings.joint_regressor, body.num_vertices, body.name))
+    if settings.bodies:
+        gendered = _read_bodies(settings.bodies, body.num_vertices, body.name)
+        bodies = {gender: body_from_data(data) for gender, data in gendered.items()}
+        truth = TrueBodies(tuple(bodies.get(gender, body) for gender in GENDERS))
+    return protocol, truth
+
+
+def check(config: ConfigDict) -> None:
+    """Raise UserError for bodies and regressors that cannot work, before anything takes long."""
+    body = load_body_data(config.body_model or None)
+    if config.eval.protocol == "j14":
+        _read_regressor(config.eval.joint_regressor, len(body.template), body.name)
+    if config.eval.bodies:
+        _read_bodies(config.eval.bodies, len(body.template), body.name)
+
+
+def _read_regressor(path: str, vertices: int, body: str) -> np.ndarray:
+    rows = len(skeleton.H36M_NAMES)
+    if not Path(path).is_file():
+        raise UserError(
+            f"there is no joint regressor at {path}: protocol j14 needs J_regressor_h36m.npy "
+            f"({rows} rows); name it in config.eval.joint_regressor or use protocol smpl24"
+        )
+    try:
+        regressor = np.load(path, allow_pickle=False)
+    # A damaged file raises whatever numpy or zipfile stumble over.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable .npy file ({reason}); copy it again") from None
+    shape = getattr(regressor, "shape", None)
+    if shape is None or len(shape) != 2 or shape[0] != rows or regressor.dtype.kind not in "fiu":
+        raise UserError(
+            f"{path} is not a regressor of Human3.6M's joints: it holds "
+            f"{'several arrays' if shape is None else f'{regressor.dtype} of shape {shape}'}, "
+            f"not numbers of shape ({rows}, vertices)"
+        )
+    if shape[1] != vertices:
+        raise UserError(
+            f"{path} is made for {shape[1]} vertices, but the body {body} has {vertices}: set "
+            "config.body_model to the SMPL file it belongs to, or use protocol smpl24"
+        )
+    if not np.isfinite(regressor).all():
+        raise UserError(f"{path} holds NaN or infinity; copy it again")
+    return regressor
+
+
+def _read_bodies(folder: str, vertices: int, body: str) -> dict[str, BodyData]:
+    bodies = {}
+    for gender, path in find_gendered_bodies(folder).items():
+        data = load_body_data(path)
+        if len(data.template) != vertices:
+            raise UserError(
+                f"{path} has {len(data.template)} vertices, but the body {body} that predictions "
+                f"are posed with has {vertices}: set config.body_model to a SMPL file of the same "
+                "mesh, or leave config.eval.bodies empty"
+            )
+        bodies[gender] = data
+    return bodies

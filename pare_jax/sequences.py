@@ -1,0 +1,76 @@
+"""Which sequence, person and frame each sample of a split is, and errors summed up by sequence."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class SampleName(NamedTuple):
+    """Where a sample comes from; people and frames count from 0 within their sequence."""
+
+    sequence: str
+    person: int
+    frame: int
+
+
+class Extent(NamedTuple):
+    """How many people and frames a sequence has, those without a sample included."""
+
+    people: int
+    frames: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitNames:
+    """The names of a split's samples.
+
+    Attributes:
+        samples: in the split's order.
+        extents: by sequence, where the dataset says so.
+    """
+
+    samples: Sequence[SampleName]
+    extents: Mapping[str, Extent] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """The samples of each sequence, by name in alphabetical order."""
+        found: dict[str, list[int]] = {}
+        for row, sample in enumerate(self.samples):
+            found.setdefault(sample.sequence, []).append(row)
+        return {name: np.array(found[name]) for name in sorted(found)}
+
+    @functools.cached_property
+    def has_sequences(self) -> bool:
+        """Whether samples follow each other in time, and are not single pictures."""
+        frames = {(sample.sequence, sample.frame) for sample in self.samples}
+        return len(frames) > len(self.rows)
+
+
+def by_sequence(values: Mapping[str, np.ndarray], names: SplitNames) -> dict[str, dict[str, Any]]:
+    """Average errors over each sequence.
+
+    Args:
+        values: by metric name, one number per sample, NaN where it was not measured.
+        names: of the same samples.
+
+    Returns:
+        By sequence `count`, the samples with a finite MPJPE, and the mean of each metric, None
+        where no sample has it. Empty where there are not several sequences to tell apart.
+    """
+    if not names.has_sequences or len(names.rows) < 2:
+        return {}
+    out = {}
+    for name, rows in names.rows.items():
+        counted = {"count": int(np.isfinite(values["mpjpe"][rows]).sum())}
+        out[name] = counted | {metric: mean(value[rows]) for metric, value in values.items()}
+    return out
+
+
+def mean(values: np.ndarray) -> float | None:
+    """Average what is finite; None if nothing is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None

@@ -1,0 +1,60 @@
+"""The metrics from their definitions in float64 NumPy, a sample at a time where that is clearer."""
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from pare_jax import skeleton
+
+
+def reference_alignment(pred, true):
+    """Umeyama's solution by singular values, one sample in float64: the aligned prediction, R."""
+    pred, true = pred.astype(np.float64), true.astype(np.float64)
+    # Coinciding points centre to exact zeros, whatever the rounding of a mean.
+    pred_mean = pred[0] + (pred - pred[0]).mean(0)
+    true_mean = true[0] + (true - true[0]).mean(0)
+    p, t = pred - pred_mean, true - true_mean
+    u, values, vt = np.linalg.svd(t.T @ p)
+    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = (u * sign) @ vt
+    spread = np.sum(p**2)
+    scale = np.sum(values * sign) / spread if spread else 1.0
+    return scale * p @ rotation.T + true_mean, rotation
+
+
+def has_one_best_turn(pred, true):
+    """Tell for which samples no other rotation fits as well: a cloud is free to turn about a line.
+
+    Where one set has no extent the convention is to turn by nothing.
+    """
+    p, t = (x.astype(np.float64) - x[:, :1] for x in (pred, true))
+    p, t = p - p.mean(1, keepdims=True), t - t.mean(1, keepdims=True)
+    u, values, vt = np.linalg.svd(np.swapaxes(t, 1, 2) @ p)
+    gap = values[:, 1] + np.sign(np.linalg.det(u @ vt)) * values[:, 2]
+    return (gap > 1e-9 * values[:, 0]) | (values[:, 0] == 0)
+
+
+def reference_pa_mpjpe(pred, true):
+    aligned = [reference_alignment(p, t)[0] for p, t in zip(pred, true, strict=True)]
+    return 1000 * np.linalg.norm(np.stack(aligned) - true.astype(np.float64), axis=-1).mean(-1)
+
+
+def reference_errors(pred, true, root=0):
+    pred, true = pred.astype(np.float64), true.astype(np.float64)
+    if root is not None:
+        pred, true = pred - pred[..., [root], :], true - true[..., [root], :]
+    return 1000 * np.sqrt(((pred - true) ** 2).sum(-1))
+
+
+def reference_globals(rotations):
+    rotations = rotations.astype(np.float64)
+    composed = np.empty_like(rotations)
+    for joint, parent in enumerate(skeleton.PARENTS):
+        local = rotations[..., joint, :, :]
+        composed[..., joint, :, :] = local if parent < 0 else composed[..., parent, :, :] @ local
+    return composed
+
+
+def reference_angles(pred, true):
+    """Geodesic angles in degrees by scipy, which projects onto the rotations first."""
+    turn = (np.swapaxes(pred, -1, -2) @ true).reshape(-1, 3, 3)
+    return np.degrees(Rotation.from_matrix(turn).magnitude()).reshape(pred.shape[:-2])
