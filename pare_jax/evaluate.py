@@ -3,6 +3,7 @@
 `report.py` turns the errors into a table, metrics.json and figures.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,7 +133,13 @@ class Evaluator:
             UserError: the split holds no sample with 3D joints or with what PCKh needs, or no
                 answer of the network's is finite.
         """
-        parts = [self._measure_batch(params, batch_stats, batch) for batch in batches]
+        parts, under_way = [], collections.deque()
+        for batch in batches:
+            under_way.append((batch, *self._start_measuring(params, batch_stats, batch)))
+            # The device measures a batch while the host makes the next one.
+            if len(under_way) > 1:
+                parts.append(self._collect(*under_way.popleft()))
+        parts += [self._collect(*one) for one in under_way]
         if not any(part["labelled"].any() or part["pckh_joints"].any() for part in parts):
             raise UserError(
                 "the split to evaluate holds no person with 3D joints, and none with 2D joints and "
@@ -159,9 +166,9 @@ class Evaluator:
             answers=answers,
         )
 
-    def _measure_batch(
+    def _start_measuring(
         self, params: nnx.State, batch_stats: nnx.State, batch: HostBatch
-    ) -> dict[str, np.ndarray]:
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
         on_device = sharding.put_batch(batch, self._mesh)
         answers, pred, true = self._bodies(params, batch_stats, on_device)
         rotations, true_rotations = answers.pop("rotations"), on_device["rotations"]
@@ -180,6 +187,11 @@ class Evaluator:
             "per_joint": metrics.joint_errors(pred.joints, true.joints, root=None),
             **self._constant(true),
         }
+        return values, answers
+
+    def _collect(
+        self, batch: HostBatch, values: dict[str, jax.Array], answers: dict[str, jax.Array]
+    ) -> dict[str, np.ndarray]:
         return _without_unlabelled(jax.device_get(values), batch, self.protocol) | _of_real(
             jax.device_get(answers) | {"gender": batch["gender"]}, batch
         )
