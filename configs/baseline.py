@@ -2,12 +2,13 @@
 
 from ml_collections import ConfigDict
 
-from configs.common import get_base
+from configs.common import get_base, use_photographs
 
 
 def get_config() -> ConfigDict:
     """Return the recipe."""
     config = get_base()
+    use_photographs(config)
     config.model.name = "baseline"
     # The report gives no sizes; two hidden layers of 1024 are what HMR and SPIN regress with.
     config.model.pose_hidden = (1024, 1024)

@@ -5,9 +5,11 @@ The report starts from ImageNet's weights; this starts from random ones.
 
 from ml_collections import ConfigDict
 
-from configs.common import get_base
+from configs.common import get_base, use_photographs
 
 
 def get_config() -> ConfigDict:
     """Return the recipe: Adam at 3e-4, batch 64, 120 epochs, the last quarter averaged."""
-    return get_base()
+    config = get_base()
+    use_photographs(config)
+    return config
