@@ -101,7 +101,7 @@ def draw_part_labels(
     for other, mesh in enumerate(people):
         points = mesh.points.astype(np.float32)
         points[:, :2] = (points[:, :2] - corner) / scale
-        drawn = rasterizer.draw(buffer, points, mesh.faces, cull="back")
+        drawn = rasterizer.draw(buffer, points, mesh.faces)
         first = drawn if other == number else first
     mesh = people[number]
     table = np.full(buffer.num_faces + 1, PART_BACKGROUND, np.uint8)  # EMPTY is the last entry
