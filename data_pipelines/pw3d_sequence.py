@@ -118,9 +118,10 @@ def _count(fields: Mapping[str, Any]) -> int:
 def _numbers(value: Any) -> np.ndarray:
     """The value as float64 numbers; empty if it is anything else."""
     try:
-        return np.asarray(value, np.float64)
+        array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         return np.empty(0)
+    return array if array.ndim else np.empty(0)
 
 
 def _of_person(fields: Mapping[str, Any], name: str, number: int) -> Any:
