@@ -9,6 +9,7 @@ processes there are or how often the work was interrupted.
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
@@ -77,6 +78,7 @@ def prepare(
     data_root: str | Path,
     workers: int | None = None,
     max_skipped: float = 0.01,
+    beam_options: Sequence[str] = (),
 ) -> Path:
     """Prepare a dataset, unless it is there already; goes on where an earlier run was interrupted.
 
@@ -85,6 +87,9 @@ def prepare(
         data_root: where prepared datasets lie.
         workers: processes; None takes one a core. Changes only the speed.
         max_skipped: share of the people that may be left out because their files are broken.
+        beam_options: if any, an Apache Beam pipeline with these options, as its command line takes
+            them, reads the pieces instead of processes of this machine. All its workers must see
+            the release and `data_root` under the same paths.
 
     Returns:
         The dataset's directory, for `data_pipelines.storage.open_split`.
@@ -99,7 +104,7 @@ def prepare(
         if not storage.is_prepared(path):
             with processes.one_at_a_time(path.parent):
                 if not storage.is_prepared(path):  # another process was faster
-                    _prepare(dataset, digest, path, workers, max_skipped)
+                    _prepare(dataset, digest, path, workers, max_skipped, beam_options)
                     return path
     except OSError as error:
         raise UserError(
@@ -115,11 +120,16 @@ def prepare(
 
 
 def _prepare(
-    dataset: RawDataset, digest: str, path: Path, workers: int | None, max_skipped: float
+    dataset: RawDataset,
+    digest: str,
+    path: Path,
+    workers: int | None,
+    max_skipped: float,
+    beam_options: Sequence[str],
 ) -> None:
     folder = path.parent / f"partial.{digest}"
     pieces = _pieces(dataset, folder)
-    _read_all(dataset, pieces, workers)
+    _read_all(dataset, pieces, workers, beam_options)
     reports = _summarise(dataset, pieces)
     for line in describe(reports):
         _say(f"{dataset.name}/{line}")
@@ -174,12 +184,20 @@ def _pieces(dataset: RawDataset, folder: Path) -> list[_Piece]:
     return pieces
 
 
-def _read_all(dataset: RawDataset, pieces: Sequence[_Piece], workers: int | None) -> None:
+def _read_all(
+    dataset: RawDataset,
+    pieces: Sequence[_Piece],
+    workers: int | None,
+    beam_options: Sequence[str],
+) -> None:
     """Do the pieces that are not done."""
     wanted = [piece for piece in pieces if unit_files.read_summary(piece.path) is None]
     if len(wanted) < len(pieces):
         _say(f"{dataset.name}: {len(pieces) - len(wanted)} of {len(pieces)} parts are done already")
     if not wanted:
+        return
+    if beam_options:
+        _on_beam(dataset, wanted, beam_options)
         return
     workers = processes.count_cores() if workers is None else workers
     done = _in_processes(dataset, wanted, workers) if workers > 1 else _here(dataset, wanted)
@@ -212,6 +230,25 @@ def _in_processes(dataset: RawDataset, pieces: Sequence[_Piece], workers: int) -
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], options: Sequence[str]) -> None:
+    # Reading is nearly all of the work. The shards are written from the files as ever, so that a
+    # cluster's result is the same to the byte and goes on after an interruption too.
+    try:
+        import apache_beam as beam  # pyright: ignore[reportMissingImports]
+        from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports]
+            PipelineOptions,
+        )
+    except ImportError:
+        raise UserError(
+            "--beam-option needs Apache Beam, which wants older packages than constraints.txt has: "
+            "pip install apache-beam into an environment of its own, or leave the flag out"
+        ) from None
+    flags = ["--" + option.lstrip("-") for option in options]
+    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+        work = pipeline | beam.Create(pieces) | beam.Reshuffle()
+        work | beam.Map(functools.partial(_read_piece, dataset))  # type: ignore[reportUnusedExpression]
 
 
 def _read_piece(dataset: RawDataset, piece: _Piece) -> None:

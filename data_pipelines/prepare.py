@@ -73,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help=f"of the people that may be broken; {_MAX_SKIPPED} if not given",
     )
+    released.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="read with Apache Beam, with this pipeline option (runner=FlinkRunner, ...)",
+    )
     return parser
 
 
@@ -130,7 +137,7 @@ def open_raw(name: str, source: Path, body: Sequence[str] = ()) -> RawDataset:
 
 
 def _prepare_synthetic(flags: argparse.Namespace) -> Path:
-    _refuse(flags, "source", "check", "body", "max_skipped")
+    _refuse(flags, "source", "check", "body", "max_skipped", "beam_option")
     settings = read_settings(flags.config, flags.set)
     path = storage.synthetic_path(settings, flags.output)
     if not storage.is_prepared(path):
@@ -160,7 +167,7 @@ def _prepare_released(flags: argparse.Namespace) -> int:
             told = f"{len(problems)} problems" if problems else "nothing missing"
             print(f"{flags.dataset} in {flags.source}: {told}")
             return 2 if problems else 0
-    print(preparation.prepare(dataset, flags.output, flags.workers, limit))
+    print(preparation.prepare(dataset, flags.output, flags.workers, limit, flags.beam_option))
     return 0
 
 

@@ -74,6 +74,21 @@ def test_workers_and_interruptions_change_nothing(tmp_path, log, monkeypatch):
     assert files_of(one) == files_of(two)
 
 
+def test_beam_writes_the_same_bytes(tmp_path, log):
+    pytest.importorskip("apache_beam")
+    one = preparation.prepare(MadeUp(log, SIZES), tmp_path / "one", workers=1)
+    options = ["runner=DirectRunner", "--direct_num_workers=1"]
+    two = preparation.prepare(MadeUp(log, SIZES), tmp_path / "two", beam_options=options)
+    assert files_of(one) == files_of(two)
+    assert len(read_units(log)) == 12
+
+
+def test_beam_that_is_missing_is_named(tmp_path, log, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(UserError, match=r"pip install apache-beam"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path, beam_options=["runner=DirectRunner"])
+
+
 def test_a_killed_run_goes_on(tmp_path, log):
     code = (
         "from tests.data_pipelines.made_up_dataset import MadeUp\n"
