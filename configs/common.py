@@ -100,8 +100,8 @@ def get_base() -> ConfigDict:
 def use_photographs(config: ConfigDict) -> None:
     """Train on 3DPW and MPII, as the report does, and watch both of them.
 
-    The report does not say how it mixes the two. 3DPW gets the larger share, for it alone tells depth,
-    pose and shape; MPII the rest, for it has a new scene in every picture, where 3DPW has few.
+    The report does not say how it mixes the two. 3DPW gets the larger share, for it alone tells
+    depth, pose and shape; MPII the rest, for every one of its pictures is another scene.
     """
     config.data.train = (("pw3d", 0.6), ("mpii", 0.4))
     # The first one decides which checkpoint is the best; the test split is the one papers quote.

@@ -24,14 +24,12 @@ from data_pipelines.example import CROP_MARGIN
 from data_pipelines.mpii_annotations import Person, Photograph, read_annotations
 from data_pipelines.photographs import (
     BrokenPhotographError,
-    encode_crop,
-    read_jpeg,
-    reduction_for,
+    StoredCrop,
+    inside,
+    read_photograph,
 )
 from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult
-from data_pipelines.transforms import apply_affine, invert_affine
 from pare_jax.errors import UserError
-from pare_jax.images import crop_to_photo
 from pare_jax.skeleton import MPII_TO_SMPL, NUM_BETAS, NUM_JOINTS, joint_index
 
 ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")
@@ -120,24 +118,24 @@ class Mpii:
         """Decode a photograph once for all its people."""
         if not photograph.people:
             return []
-        reduction = reduction_for(min(_stored_square(person)[1] for person in photograph.people))
         try:
-            image = read_jpeg(self._source / IMAGES / photograph.name, reduction)
+            picture = read_photograph(self._source / IMAGES / photograph.name)
+            size = np.array([picture.width, picture.height], float)
+            mistakes = [_mistake(person, size) for person in photograph.people]
+            good = [
+                person
+                for person, mistake in zip(photograph.people, mistakes, strict=True)
+                if not mistake
+            ]
+            crops = iter(picture.cut([_stored_square(person) for person in good]) if good else [])
         except BrokenPhotographError as error:
             return [_skip(photograph, person, str(error)) for person in photograph.people]
-        size = reduction * np.array(image.shape[1::-1], float)
-        found: list[dict[str, Any] | Skipped] = []
-        for person in photograph.people:
-            centre, side = _stored_square(person)
-            outside = np.nanmax(np.maximum(-person.joints, person.joints - size))
-            if outside > _FAR_OUTSIDE * _HEIGHT * person.scale:
-                found.append(_skip(photograph, person, "joint far outside the photograph"))
-            elif np.any(np.abs(centre - size / 2.0) >= (size + side) / 2.0):
-                found.append(_skip(photograph, person, "position far outside the photograph"))
-            else:
-                crop = encode_crop(image, reduction, centre, side)
-                found.append(_example(photograph.name, person, crop, size))
-        return found
+        return [
+            _skip(photograph, person, mistake)
+            if mistake
+            else _example(photograph.name, person, next(crops), size)
+            for person, mistake in zip(photograph.people, mistakes, strict=True)
+        ]
 
 
 def held_out(name: str) -> bool:
@@ -150,6 +148,17 @@ def _skip(photograph: Photograph, person: Person, reason: str) -> Skipped:
     return Skipped(f"{photograph.name} person {person.number}", reason)
 
 
+def _mistake(person: Person, size: Float[np.ndarray, "2"]) -> str:
+    """Say what cannot be true of a person in a photograph of this size; "" when all can."""
+    centre, side = _stored_square(person)
+    outside = np.nanmax(np.maximum(-person.joints, person.joints - size))
+    if outside > _FAR_OUTSIDE * _HEIGHT * person.scale:
+        return "joint far outside the photograph"
+    if np.any(np.abs(centre - size / 2.0) >= (size + side) / 2.0):
+        return "position far outside the photograph"
+    return ""
+
+
 def _stored_square(person: Person) -> tuple[Float[np.ndarray, "2"], float]:
     """Return centre and side of the crop to store, in pixels of the photograph."""
     centre = person.position + np.array([0.0, _CENTRE_BELOW_POSITION * person.scale])
@@ -157,18 +166,17 @@ def _stored_square(person: Person) -> tuple[Float[np.ndarray, "2"], float]:
 
 
 def _example(
-    name: str, person: Person, crop: bytes, photo_size: Float[np.ndarray, "2"]
+    name: str, person: Person, crop: StoredCrop, photo_size: Float[np.ndarray, "2"]
 ) -> dict[str, Any]:
     """Put a person's fields together, as `example.STORED_FIELDS` says."""
-    centre, side = _stored_square(person)
-    to_photo = crop_to_photo(centre, side, STORED_SIDE)
+    _, side = _stored_square(person)
     joints, visible = _smpl_joints(person)
     known = np.isfinite(joints[:, 0])
-    inside = np.all((joints >= 0) & (joints < photo_size), axis=-1)
-    in_crop = apply_affine(invert_affine(to_photo), joints)
+    in_photo = inside(joints, *photo_size)
+    in_crop = crop.points(joints)
     return {
-        "image": crop,
-        "crop_to_photo": to_photo.astype(np.float32),
+        "image": crop.image,
+        "crop_to_photo": crop.to_photo.astype(np.float32),
         "joints_2d": np.where(known[:, None], in_crop, 0.0).astype(np.float32),
         "joints_2d_weight": known.astype(np.float32),
         "head_size": np.float32(person.head_size * STORED_SIDE / side),
@@ -178,7 +186,7 @@ def _example(
         "pose_weight": np.float32(0),
         "betas": np.zeros(NUM_BETAS, np.float32),
         "betas_weight": np.float32(0),
-        "visible": ((visible == 1) & inside).astype(np.float32),
+        "visible": ((visible == 1) & in_photo).astype(np.float32),
         "visible_weight": np.float32(np.isfinite(visible).any()),
         "part_labels": b"",
         "parts_weight": np.float32(0),

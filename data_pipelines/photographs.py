@@ -1,5 +1,13 @@
-"""Photographs of datasets: read once, whole or not at all, and cut into stored crops."""
+"""Photographs of a release: read once, whole or not at all, and cut into stored crops.
 
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size straight from its DCT coefficients, which
+averages over the pixels between and takes half the time or less: most people in a photograph of
+1920x1080 pixels are larger than their stored crop.
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -7,77 +15,159 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_pipelines.raw import STORED_SIDE
-from pare_jax.images import cut_crop
+from pare_jax.images import crop_to_photo, cut_crop
 
 _JPEG_QUALITY = 95
-_START_OF_SCAN, _END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-# OpenCV can read a JPEG at these fractions of its size straight from the DCT coefficients.
 _REDUCTIONS = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    1: cv2.IMREAD_COLOR_RGB,
 }
+_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 
 
 class BrokenPhotographError(Exception):
-    """A photograph that cannot be used; its text is the reason, the same for all of a kind."""
+    """A photograph that cannot be used; the text is the reason, the same for all of a kind."""
 
 
-def read_jpeg(path: Path, reduction: int = 1) -> UInt8[np.ndarray, "height width 3"]:
-    """Read a JPEG file, its channels in OpenCV's order and its pixels as they are stored.
+@dataclasses.dataclass(frozen=True)
+class StoredCrop:
+    """A square cut out of a photograph.
 
-    Args:
-        path: the file.
-        reduction: 1, 2, 4 or 8: of height and width, which are rounded up. Averages over the
-            pixels left out, and saves most of the time.
+    Attributes:
+        image: JPEG, STORED_SIDE pixels a side, black outside the photograph.
+        to_photo: affine from the crop's coordinates to the photograph's.
+    """
+
+    image: bytes
+    to_photo: Float[np.ndarray, "2 3"]
+
+    def points(self, pixels: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
+        """Move points from the photograph's pixels to the crop's."""
+        return (pixels - self.to_photo[:, 2]) / np.diag(self.to_photo[:, :2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A JPEG file's bytes, known to be whole.
+
+    Attributes:
+        encoded: the file.
+        width: pixels.
+        height: pixels.
+    """
+
+    encoded: bytes
+    width: int
+    height: int
+
+    def cut(self, squares: Sequence[tuple[Float[np.ndarray, "2"], float]]) -> list[StoredCrop]:
+        """Cut squares out, decoding once for all.
+
+        Args:
+            squares: centre and side of each in the photograph's pixels, at least one.
+
+        Returns:
+            A `StoredCrop` for each.
+
+        Raises:
+            BrokenPhotographError: the picture cannot be decoded.
+        """
+        shrink = min(side for _, side in squares) / STORED_SIDE
+        reduction = next(r for r in _REDUCTIONS if r <= shrink or r == 1)
+        # Orientation tags are ignored: annotations count the pixels as they are stored.
+        flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+        picture = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), flags)
+        if picture is None:
+            raise BrokenPhotographError("picture cannot be decoded")
+        return [
+            StoredCrop(
+                image=encode_jpeg(
+                    cut_crop(picture, centre / reduction, side / reduction, STORED_SIDE)
+                ),
+                to_photo=crop_to_photo(centre, side, STORED_SIDE),
+            )
+            for centre, side in squares
+        ]
+
+
+def read_photograph(path: Path) -> Photograph:
+    """Read a JPEG and make sure that it is whole, without decoding it.
+
+    OpenCV decodes a file that was cut short without a word: what is missing becomes grey.
 
     Raises:
-        BrokenPhotographError: it is missing, cut short or no JPEG.
+        BrokenPhotographError: it is missing, unreadable, no JPEG or cut short.
     """
     try:
         encoded = path.read_bytes()
     except FileNotFoundError:
-        raise BrokenPhotographError("image missing") from None
+        raise BrokenPhotographError("picture missing") from None
     except OSError:
-        raise BrokenPhotographError("image cannot be read") from None
-    # OpenCV fills up what is lacking with grey and says nothing. No scan's data holds either mark.
-    if encoded.rfind(_END_OF_IMAGE) < encoded.rfind(_START_OF_SCAN):
-        raise BrokenPhotographError("image cut short")
-    if not encoded:
-        raise BrokenPhotographError("image empty")
-    flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-    if image is None:
-        raise BrokenPhotographError("image cannot be decoded")
-    return image
+        raise BrokenPhotographError("picture unreadable") from None
+    width, height = jpeg_size(encoded)
+    return Photograph(encoded, width, height)
 
 
-def reduction_for(side: float) -> int:
-    """Return how much smaller a photograph may be read whose smallest crop has this side, pixels.
+def jpeg_size(encoded: bytes) -> tuple[int, int]:
+    """Return a whole JPEG's width and height.
 
-    Stored crops lose nothing that they could hold: each of their pixels still covers at least one
-    of the smaller photograph's.
+    Raises:
+        BrokenPhotographError: it is no JPEG or cut short.
     """
-    return max(r for r in _REDUCTIONS if r == 1 or r * STORED_SIDE <= side)
+    if not encoded.startswith(_START):
+        raise BrokenPhotographError("picture is no JPEG")
+    size, place = None, len(_START)
+    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
+        marker = encoded[place + 1]
+        # Start-of-frame markers hold the size; C4, C8 and CC share their range but are others.
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height = int.from_bytes(encoded[place + 5 : place + 7], "big")
+            width = int.from_bytes(encoded[place + 7 : place + 9], "big")
+            size = width, height
+        place += 1 if marker == 0xFF else 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
+        if marker == _SCAN:
+            break
+    # In the coefficients that follow, a byte FF never stands before D9 unless it is the end.
+    if size is None or not all(size) or encoded.find(_END, place) < 0:
+        raise BrokenPhotographError("picture cut short")
+    return size
 
 
-def encode_crop(
-    image: UInt8[np.ndarray, "height width 3"],
-    reduction: int,
-    centre: Float[np.ndarray, "2"],
-    side: float,
-) -> bytes:
-    """Cut a stored crop out of a photograph from `read_jpeg` and encode it.
+def seems_whole(path: Path) -> bool:
+    """Tell whether a file is a whole JPEG; only a suspicious one is read to its start."""
+    try:
+        with path.open("rb") as file:
+            started = file.read(2) == _START
+            file.seek(-2, os.SEEK_END)
+            if started and file.read() == _END:
+                return True
+        read_photograph(path)
+    except (OSError, BrokenPhotographError):
+        return False
+    return True
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    """Encode an RGB picture as stored crops are."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
+def inside(points: Float[np.ndarray, "*n 2"], width: int, height: int) -> np.ndarray:
+    """Tell which points lie on a photograph of this size."""
+    return np.all((points >= 0) & (points < (width, height)), axis=-1)
+
+
+def square_around(
+    points: Float[np.ndarray, "points 2"], scale: float
+) -> tuple[Float[np.ndarray, "2"], float]:
+    """Return centre and side of the square around the points' tight box.
 
     Args:
-        image: the photograph, reduced.
-        reduction: by how much.
-        centre: the crop's centre in the unreduced photograph, pixels from its corner.
-        side: the crop's side there, pixels; `images.crop_to_photo` gives the affine.
-
-    Returns:
-        JPEG of STORED_SIDE pixels a side, black outside the photograph.
+        points: pixels.
+        scale: the square's side over the box's longer side.
     """
-    crop = cut_crop(image, np.asarray(centre) / reduction, side / reduction, STORED_SIDE)
-    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+    low, high = points.min(0), points.max(0)
+    return (low + high) / 2.0, float(scale * (high - low).max())

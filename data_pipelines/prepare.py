@@ -4,12 +4,18 @@
     python -m data_pipelines.prepare --dataset=synthetic --output=data --set image_size=256 \
         --set mesh=full --set train=100000 --set background_folder=/photos
     python -m data_pipelines.prepare --dataset=synthetic --output=data --config=configs/final.py
+    python -m data_pipelines.prepare --dataset=pw3d --source=/raw/3DPW --check --output=data
+    python -m data_pipelines.prepare --dataset=pw3d --source=/raw/3DPW --output=data \
+        --body=/raw/SMPL_python_v.1.1.0
+    python -m data_pipelines.prepare --dataset=mpii --source=/raw/MPII --output=data
 
-Prints the directory of the dataset. Doing it twice does nothing the second time.
+Prints the directory of the dataset. Doing it twice does nothing the second time; interrupted, it
+goes on where it was.
 """
 
 import argparse
 import dataclasses
+import importlib
 import os
 import runpy
 import sys
@@ -17,9 +23,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines import storage
+from data_pipelines import preparation, storage
+from data_pipelines.raw import RawDataset
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
+from pare_jax.body.gendered import find_bodies
 from pare_jax.errors import UserError
+
+# What is read from a release: the module and class that reads it, imported when it is asked for.
+_RAW_DATASETS = {
+    "mpii": ("data_pipelines.mpii", "Mpii"),
+    "pw3d": ("data_pipelines.pw3d", "Pw3d"),
+}
+_MAX_SKIPPED = 0.01
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,13 +49,39 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", required=True, choices=["synthetic"])
+    parser.add_argument("--dataset", required=True, choices=["synthetic", *_RAW_DATASETS])
     parser.add_argument("--output", required=True, type=Path, help="where prepared datasets lie")
-    parser.add_argument("--config", help="take data.synthetic from this config file")
-    parser.add_argument(
+    parser.add_argument("--workers", type=int, help="processes; as many as cores if not given")
+    synthetic = parser.add_argument_group("synthetic people")
+    synthetic.add_argument("--config", help="take data.synthetic from this config file")
+    synthetic.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a synthetic setting"
     )
-    parser.add_argument("--workers", type=int, help="processes; as many as cores if not given")
+    released = parser.add_argument_group("released datasets")
+    released.add_argument("--source", type=Path, help="the folder the release was unpacked into")
+    released.add_argument(
+        "--check", action="store_true", help="say what is missing or broken, prepare nothing"
+    )
+    released.add_argument(
+        "--body",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="gendered SMPL files, or a folder of them, to draw pw3d's part labels with",
+    )
+    released.add_argument(
+        "--max-skipped",
+        type=float,
+        metavar="SHARE",
+        help=f"of the people that may be broken; {_MAX_SKIPPED} if not given",
+    )
+    released.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="read with Apache Beam, with this pipeline option (runner=FlinkRunner, ...)",
+    )
     return parser
 
 
@@ -78,25 +119,85 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     return from_mapping(values)
 
 
+def open_raw(name: str, source: Path, body: Sequence[str] = ()) -> RawDataset:
+    """Open a release.
+
+    Args:
+        name: one of the released datasets.
+        source: the folder it was unpacked into.
+        body: places of gendered bodies, for a dataset that takes them.
+
+    Returns:
+        The dataset, ready to be checked or prepared.
+
+    Raises:
+        UserError: the folder is not that dataset, or the bodies are of no use.
+    """
+    module, kind = _RAW_DATASETS[name]
+    reader = getattr(importlib.import_module(module), kind)
+    return reader(source, bodies=find_bodies(body)) if body else reader(source)
+
+
+def _prepare_synthetic(flags: argparse.Namespace) -> Path:
+    _refuse(flags, "source", "check", "body", "max_skipped", "beam_option")
+    settings = read_settings(flags.config, flags.set)
+    path = storage.synthetic_path(settings, flags.output)
+    if not storage.is_prepared(path):
+        from data_pipelines.synthetic.builder import prepare
+
+        prepare(settings, flags.output, flags.workers)
+    return path
+
+
+def _prepare_released(flags: argparse.Namespace) -> int:
+    _refuse(flags, "config", "set")
+    if flags.dataset != "pw3d":
+        _refuse(flags, "body")
+    if flags.source is None:
+        raise UserError(f"--dataset={flags.dataset} is read from a release: name it by --source")
+    limit = _MAX_SKIPPED if flags.max_skipped is None else flags.max_skipped
+    if not 0 <= limit <= 1:
+        raise UserError(f"--max-skipped={limit}: give a share between 0 and 1")
+    dataset = open_raw(flags.dataset, flags.source, flags.body)
+    path = preparation.dataset_path(dataset, flags.output)
+    if flags.check or not storage.is_prepared(path):
+        notes = dataset.notes() if isinstance(dataset, preparation.SaysMore) else []
+        problems = dataset.check()
+        for line in [*notes, *problems]:
+            print(f"{flags.dataset}: {line}", file=sys.stderr)
+        if flags.check:
+            told = f"{len(problems)} problems" if problems else "nothing missing"
+            print(f"{flags.dataset} in {flags.source}: {told}")
+            return 2 if problems else 0
+    print(preparation.prepare(dataset, flags.output, flags.workers, limit, flags.beam_option))
+    return 0
+
+
+def _refuse(flags: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(flags, name) not in (None, False, []):
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} means nothing for --dataset={flags.dataset}; leave it out")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
+    # TensorFlow talks; it is imported when shards are written.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         flags = _parser().parse_args(arguments)
         if flags.workers is not None and flags.workers < 1:
             raise UserError(f"--workers={flags.workers}: give 1 or more")
-        settings = read_settings(flags.config, flags.set)
-        path = storage.synthetic_path(settings, flags.output)
-        if not storage.is_prepared(path):
-            # TensorFlow takes seconds to import, and talks: not before it is needed.
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-            os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-            from data_pipelines.synthetic.builder import prepare
-
-            prepare(settings, flags.output, flags.workers)
-        print(path)
+        if flags.dataset in _RAW_DATASETS:
+            return _prepare_released(flags)
+        print(_prepare_synthetic(flags))
     except UserError as error:
         print(f"prepare: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("prepare: interrupted; run the command again, it goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

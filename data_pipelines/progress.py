@@ -13,19 +13,22 @@ _Item = TypeVar("_Item")
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def with_progress(items: Iterable[_Item], total: int, what: str) -> Iterator[_Item]:
+def with_progress(
+    items: Iterable[_Item], total: int, what: str, unit: str = "ex"
+) -> Iterator[_Item]:
     """Yield `items` and tell on stderr how many are done and how long the others will take.
 
     Args:
         items: what is being made.
         total: how many there will be.
         what: what they are called, for instance "synthetic/train".
+        unit: what one of them is called, briefly.
 
     Yields:
         The items.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=what, unit="ex", leave=True)
+        yield from tqdm(items, total=total, desc=what, unit=unit, leave=True)
         return
     start = shown = time.monotonic()
     count = 0
@@ -36,9 +39,13 @@ def with_progress(items: Iterable[_Item], total: int, what: str) -> Iterator[_It
             shown = now
             speed = count / (now - start)
             left = (total - count) / speed
-            _say(f"{what}: {count:,} of {total:,} ({speed:.0f}/s, {duration(left)} left)")
+            _say(f"{what}: {count:,} of {total:,} ({_rate(speed)}/s, {duration(left)} left)")
     elapsed = time.monotonic() - start
-    _say(f"{what}: {count:,} in {duration(elapsed)} ({count / max(elapsed, 1e-9):.0f}/s)")
+    _say(f"{what}: {count:,} in {duration(elapsed)} ({_rate(count / max(elapsed, 1e-9))}/s)")
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
 
 
 def _say(line: str) -> None:

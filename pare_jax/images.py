@@ -107,16 +107,17 @@ def cut_crop(
     affine = crop_to_photo(centre, side, size * finer)
     # OpenCV counts from pixel centres: shift by half a pixel on both ends.
     affine[:, 2] += affine[:, :2] @ (0.5, 0.5) - 0.5
+    # OpenCV warps four channels in about half the time it takes for three, to the same bytes.
     canvas = cv2.warpAffine(
-        image,
+        cv2.cvtColor(image, cv2.COLOR_RGB2RGBA),
         affine,
         (size * finer, size * finer),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
     )
-    if finer == 1:
-        return canvas
-    return cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    if finer > 1:
+        canvas = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(canvas, cv2.COLOR_RGBA2RGB)
 
 
 def encode_png(image: Picture) -> bytes:

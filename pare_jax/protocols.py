@@ -17,7 +17,8 @@ from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 from pare_jax import skeleton
-from pare_jax.body.io import GENDERS, BodyData, find_gendered_bodies, load_body_data
+from pare_jax.body.gendered import find_bodies
+from pare_jax.body.io import GENDERS, BodyData, load_body_data
 from pare_jax.body.model import BodyModel, BodyOutput, body_from_data
 from pare_jax.errors import UserError
 
@@ -188,7 +189,13 @@ def _read_regressor(path: str, vertices: int, body: str) -> np.ndarray:
 
 def _read_bodies(folder: str, vertices: int, body: str) -> dict[str, BodyData]:
     bodies = {}
-    for gender, path in find_gendered_bodies(folder).items():
+    found = find_bodies([folder])
+    missing = [gender for gender in ("male", "female") if gender not in found]
+    if missing:
+        raise UserError(
+            f"{folder} holds no {missing[0]} body: both a man's and a woman's are needed"
+        )
+    for gender, path in found.items():
         data = load_body_data(path)
         if len(data.template) != vertices:
             raise UserError(

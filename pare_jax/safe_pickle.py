@@ -16,6 +16,10 @@ from numpy._core import multiarray, numeric
 from pare_jax.errors import UserError
 
 
+class RefusedPickle(UserError):
+    """A pickle that asks for more than plain data; nothing of it was run."""
+
+
 class _Refused(Exception):
     """A pickle named something outside the list."""
 
@@ -141,7 +145,8 @@ def load_pickle(path: str | Path) -> Any:
         becomes a numpy array.
 
     Raises:
-        UserError: the file is missing, broken or names anything else, which is not run.
+        RefusedPickle: the file names anything else, which is not run.
+        UserError: the file is missing or broken.
     """
     path = Path(path)
     try:
@@ -151,7 +156,7 @@ def load_pickle(path: str | Path) -> Any:
     try:
         return _plain(_Unpickler(io.BytesIO(raw)).load())
     except _Refused as refused:
-        raise UserError(
+        raise RefusedPickle(
             f"{path} was refused: its pickle asks for {refused}, which plain data never needs; "
             "nothing was run. Get the file again from its publisher."
         ) from None

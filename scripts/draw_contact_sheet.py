@@ -1,22 +1,27 @@
-"""Draw 64 synthetic people with their labels on one sheet.
+"""Draw 64 people with their labels on one sheet: synthetic ones, or those of a prepared dataset.
 
     python scripts/draw_contact_sheet.py --output=docs/images/synthetic_sheet.jpg
     python scripts/draw_contact_sheet.py --output=sheet.png --split=test_occluded \
         --set image_size=256 --set mesh=full
+    python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16
 
 Every person is shown twice: the stored crop with the nominal network crop framed, and the same
 dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible, hollow ones hidden.
+side orange, the middle white; filled joints are visible, hollow ones hidden or, where a dataset
+does not say, all filled.
 """
 
 import argparse
 import colorsys
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from data_pipelines import storage
 from data_pipelines.example import CROP_MARGIN
 from data_pipelines.prepare import read_settings
 from data_pipelines.synthetic.generate import generate_example
@@ -41,10 +46,12 @@ def _side_colour(joint: int) -> tuple[int, int, int]:
     return _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
 
 
-def draw_cell(example: dict, side: int) -> np.ndarray:
+def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
     """Draw one example as two squares beside each other, RGB."""
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
-    labels = cv2.imdecode(np.frombuffer(example["part_labels"], np.uint8), cv2.IMREAD_UNCHANGED)
+    labels = np.zeros((1, 1), np.uint8)
+    if example["part_labels"]:
+        labels = cv2.imdecode(np.frombuffer(example["part_labels"], np.uint8), cv2.IMREAD_UNCHANGED)
     scale = side / len(image)
     plain = cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC)
     tint = _palette()[cv2.resize(labels, (side, side), interpolation=cv2.INTER_NEAREST)]
@@ -60,7 +67,8 @@ def draw_cell(example: dict, side: int) -> np.ndarray:
         if parent >= 0:
             ends = fixed(joints[parent]), fixed(joints[joint])
             cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
-    for joint, seen in enumerate(example["visible"]):
+    visible = example["visible"] if example["visible_weight"] else np.ones(len(joints))
+    for joint, seen in enumerate(visible):
         radius, thickness = (32, -1) if seen else (44, 1)
         centre, colour = fixed(joints[joint]), _side_colour(joint)
         cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
@@ -70,29 +78,43 @@ def draw_cell(example: dict, side: int) -> np.ndarray:
     return np.hstack([plain, marked])
 
 
+def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
+    """Read or make the examples that were asked for."""
+    numbers = range(flags.start, flags.start + flags.count)
+    if flags.dataset == "synthetic":
+        settings = read_settings(flags.config, flags.set)
+        return (generate_example(settings, flags.split, number) for number in numbers)
+    split = storage.open_split(storage.find_dataset(flags.data, flags.dataset), flags.split)
+    # Spread over the split: neighbours of a sequence look alike.
+    count = min(flags.count, len(split) - flags.start)
+    chosen = np.linspace(flags.start, len(split) - 1, max(count, 0)).astype(int)
+    return (split[int(number)] for number in chosen)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--dataset", default="synthetic", help="a prepared dataset, or synthetic")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie")
     parser.add_argument("--split", default="train")
     parser.add_argument("--start", type=int, default=0, help="index of the first person")
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--side", type=int, default=128, help="side of a square on the sheet")
+    parser.add_argument("--columns", type=int, default=_COLUMNS, help="people in a row")
     parser.add_argument("--config", help="take data.synthetic from this config file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     flags = parser.parse_args()
     try:
-        settings = read_settings(flags.config, flags.set)
-        cells = [
-            draw_cell(generate_example(settings, flags.split, flags.start + i), flags.side)
-            for i in range(flags.count)
-        ]
+        cells = [draw_cell(example, flags.side) for example in examples(flags)]
+        if not cells:
+            raise UserError(f"{flags.split} has nobody from --start={flags.start} on")
     except UserError as error:
         print(f"draw_contact_sheet: {error}", file=sys.stderr)
         return 2
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % _COLUMNS)
-    rows = [np.hstack(cells[i : i + _COLUMNS]) for i in range(0, len(cells), _COLUMNS)]
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % flags.columns)
+    rows = [np.hstack(cells[i : i + flags.columns]) for i in range(0, len(cells), flags.columns)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     quality = [] if flags.output.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]

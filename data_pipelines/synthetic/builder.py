@@ -1,16 +1,11 @@
 """Write synthetic people as a TFDS dataset: once per settings, read ever after."""
 
-import contextlib
 import dataclasses
-import fcntl
-import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
-from absl import logging
 
+from data_pipelines import processes, tfds_writer
 from data_pipelines.progress import with_progress
 from data_pipelines.storage import VERSION, is_prepared, stored_features, synthetic_path
 from data_pipelines.synthetic.generate import generate_examples
@@ -83,45 +78,18 @@ def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | N
     if is_prepared(path):
         return path
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(path.parent):
+        with processes.one_at_a_time(path.parent):
             if is_prepared(path):  # another process was faster
                 return path
-            for left_over in path.parent.glob("incomplete.*"):
-                shutil.rmtree(left_over, ignore_errors=True)
-            _write(settings, data_root, path.parent, workers)
+            builder = SyntheticPeople(
+                config=make_config(settings, workers),
+                data_dir=str(data_root),
+                file_format="array_record",
+            )
+            tfds_writer.write_dataset(builder, path.parent)
     except OSError as error:
         raise UserError(
             f"cannot write the dataset to {path}: {error.strerror or error}; free some space or "
             "name another place"
         ) from error
     return path
-
-
-def _write(settings: SyntheticSettings, data_root, folder: Path, workers: int | None) -> None:
-    tfds.disable_progress_bar()  # ours shows the time left
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        builder = SyntheticPeople(
-            config=make_config(settings, workers),
-            data_dir=str(data_root),
-            file_format="array_record",
-        )
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of nothing
-            builder.download_and_prepare(download_dir=str(folder / "downloads"))
-    except RuntimeError as error:  # what array_record raises when the disk is full
-        if "write" not in str(error):
-            raise
-        raise OSError(str(error).splitlines()[0]) from error
-    finally:
-        logging.set_verbosity(verbosity)
-        shutil.rmtree(folder / "downloads", ignore_errors=True)  # TFDS makes it, empty
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset meanwhile."""
-    with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

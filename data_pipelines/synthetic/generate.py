@@ -1,21 +1,20 @@
 """Examples of synthetic people, one by one or many on several processes; no TensorFlow."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 
+from data_pipelines import processes
+from data_pipelines.photographs import encode_jpeg
 from data_pipelines.synthetic.scene import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
 from pare_jax.skeleton import NUM_JOINTS
 
-_JPEG_QUALITY = 95
 _CHUNK = 32
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def generate_example(settings: SyntheticSettings, split: str, index: int) -> dict[str, Any]:
@@ -39,10 +38,8 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         )
     scene = draw_scene(settings, split, index)
     joints = scene.person.surface.joints
-    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    image = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
     return {
-        "image": cv2.imencode(".jpg", image, quality)[1].tobytes(),
+        "image": encode_jpeg(scene.image),
         "crop_to_photo": scene.crop.to_photo().astype(np.float32),
         "joints_2d": scene.joints_2d.astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
@@ -85,15 +82,17 @@ def generate_examples(
     """
     stop = settings.size(split) if stop is None else stop
     settings.photos()  # a missing folder is better reported before any process starts
-    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    workers = processes.count_cores() if workers is None else workers
     if workers <= 1:
         for index in range(start, stop):
             yield generate_example(settings, split, index)
         return
     chunks = [(settings, split, i, min(i + _CHUNK, stop)) for i in range(start, stop, _CHUNK)]
     with (
-        _SingleThreadedChildren(),
-        multiprocessing.get_context("spawn").Pool(workers, initializer=_start_worker) as pool,
+        processes.single_threaded_children(),
+        multiprocessing.get_context("spawn").Pool(
+            workers, initializer=processes.start_worker
+        ) as pool,
     ):
         for examples in pool.imap(_generate_chunk, chunks):
             yield from examples
@@ -102,22 +101,3 @@ def generate_examples(
 def _generate_chunk(chunk) -> list[dict[str, Any]]:
     settings, split, start, stop = chunk
     return [generate_example(settings, split, index) for index in range(start, stop)]
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-
-
-class _SingleThreadedChildren:
-    """Processes started within find one thread for their matrix products."""
-
-    def __enter__(self):
-        self._before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-
-    def __exit__(self, *_):
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

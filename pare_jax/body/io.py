@@ -21,12 +21,6 @@ FREE_BODY = Path(__file__).with_name("free_body.npz")
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 # The bodies there are; a batch's field `gender` counts in this order.
 GENDERS = ("neutral", "male", "female")
-# How SMPL's releases and what was made of them name their files, whatever the case.
-_GENDERED_FILES = {
-    "neutral": ("smpl_neutral", "basicmodel_neutral_"),
-    "male": ("smpl_male", "basicmodel_m_"),
-    "female": ("smpl_female", "basicmodel_f_"),
-}
 _HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
 
 
@@ -100,40 +94,6 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     if not isinstance(fields, Mapping):
         raise UserError(f"{path} is not a body model: it holds no named arrays; {_HINT}")
     return _to_body(fields, path)
-
-
-def find_gendered_bodies(folder: str | Path) -> dict[str, Path]:
-    """Find the body of each gender in a folder by SMPL's file names.
-
-    Args:
-        folder: holds SMPL_MALE and SMPL_FEMALE, or basicModel_m_* and basicModel_f_*, as `.npz` or
-            `.pkl`; the neutral one need not be there.
-
-    Returns:
-        The files by name of `GENDERS`.
-
-    Raises:
-        UserError: there is no such folder, a man's or woman's body is missing, or two files claim
-            to be the same one.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(f"there is no folder of gendered bodies at {folder}")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".pkl"))
-    found = {}
-    for gender, beginnings in _GENDERED_FILES.items():
-        fitting = [path for path in files if path.name.lower().startswith(beginnings)]
-        if len(fitting) > 1:
-            names = ", ".join(path.name for path in fitting)
-            raise UserError(f"{folder} holds several {gender} bodies ({names}): leave one of them")
-        if fitting:
-            found[gender] = fitting[0]
-        elif gender != "neutral":
-            looked_for = " or ".join(f"{name}*" for name in beginnings)
-            raise UserError(
-                f"{folder} holds no {gender} body: looked for {looked_for} with .npz or .pkl"
-            )
-    return found
 
 
 def _read_fields(path: Path) -> Any:

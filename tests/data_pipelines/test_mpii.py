@@ -234,13 +234,13 @@ def test_a_joint_just_outside_the_photograph_is_known_but_not_seen(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda path: path.unlink(), "image missing"),
-        (lambda path: path.write_bytes(b""), "image empty"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "image cut short"),
-        (lambda path: path.write_bytes(path.read_bytes()[:1500]), "image cut short"),
-        (lambda path: path.write_bytes(path.read_bytes()[:30]), "image cannot be decoded"),
-        (lambda path: path.write_bytes(b"<html>not found</html>"), "image cannot be decoded"),
-        (lambda path: (path.unlink(), path.mkdir()), "image cannot be read"),
+        (lambda path: path.unlink(), "picture missing"),
+        (lambda path: path.write_bytes(b""), "picture is no JPEG"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "picture cut short"),
+        (lambda path: path.write_bytes(path.read_bytes()[:1500]), "picture cut short"),
+        (lambda path: path.write_bytes(path.read_bytes()[:30]), "picture cut short"),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "picture is no JPEG"),
+        (lambda path: (path.unlink(), path.mkdir()), "picture unreadable"),
     ],
 )
 def test_broken_images_are_counted_for_each_person(spoil, reason, tmp_path):
@@ -261,7 +261,7 @@ def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
     path.write_bytes(whole[:2] + segment + whole[2:] + b"\0\0\0")
     assert len(read(tmp_path)[0]) == 1
     path.write_bytes(whole[:2] + segment + whole[2:-300])
-    assert [skip.reason for skip in read(tmp_path)[1]] == ["image cut short"]
+    assert [skip.reason for skip in read(tmp_path)[1]] == ["picture cut short"]
 
 
 def test_splits_share_no_image_and_do_not_change(tmp_path):

@@ -1,0 +1,321 @@
+"""3DPW as it unpacks -> stored examples (von Marcard et al., ECCV 2018).
+
+    SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
+    SOURCE/imageFiles/NAME/image_00000.jpg ...
+
+An example for every annotated person of every frame the 3DPW challenge counts: the camera's pose is
+trusted for the person, and the 2D detector found the person. The crop is centred on the tight box
+of the 24 projected joints, whether or not the photograph's edge cuts them off.
+
+Which joints can be seen is not known: the stored detections are OpenPose's, whose scores say how
+sure it is of a joint's place, and it places hidden joints too. So `visible_weight` is 0.
+"""
+
+import dataclasses
+import hashlib
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_pipelines import part_labels, photographs
+from data_pipelines.example import BOX_SCALE, CROP_MARGIN
+from data_pipelines.photographs import BrokenPhotographError, StoredCrop
+from data_pipelines.pw3d_sequence import BY_PROTOCOL, BrokenSequence, Sequence, load_sequence
+from data_pipelines.raw import Skipped, UnitResult
+from data_pipelines.storage import SEQUENCES_FILE
+from pare_jax.body.io import load_body_data
+from pare_jax.errors import UserError
+from pare_jax.skeleton import NUM_JOINTS
+
+SPLITS = ("train", "validation", "test")
+_FRAMES_A_UNIT = 100  # a few seconds
+_OUTSIDE = "outside the photograph"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run of frames of one sequence; `stamp` changes when one of its files does."""
+
+    split: str
+    sequence: str
+    start: int
+    stop: int
+    stamp: int
+
+
+class Pw3d:
+    """3DPW, as `raw.RawDataset` asks."""
+
+    name = "pw3d"
+
+    def __init__(self, source: str | Path, bodies: Mapping[str, Path] | None = None):
+        """Point at a release.
+
+        Args:
+            source: the folder with sequenceFiles and imageFiles.
+            bodies: files of SMPL by gender, "male" and "female", to draw part labels with.
+
+        Raises:
+            UserError: the folder is not 3DPW, or the bodies cannot be read or are of no use.
+        """
+        self._source = Path(source).resolve()
+        if not self.splits or not (self._source / "imageFiles").is_dir():
+            raise UserError(
+                f"{source} is not 3DPW: looked for sequenceFiles/{{{','.join(SPLITS)}}}/*.pkl and "
+                "imageFiles/ in it; name the folder both were unpacked into"
+            )
+        self._bodies = tuple(
+            (gender, body.resolve(), hashlib.sha256(body.read_bytes()).hexdigest())
+            for gender, body in sorted((bodies or {}).items())
+            if gender in ("male", "female")
+        )
+        if bodies and not self._bodies:
+            raise UserError(
+                "3DPW's truth was made with the male and the female SMPL, and only a neutral one "
+                "was given; name the other two, or none to do without part labels"
+            )
+        for _, body, _ in self._bodies:
+            load_body_data(body)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits that are there."""
+        return tuple(split for split in SPLITS if any(self._folder(split).glob("*.pkl")))
+
+    def notes(self) -> list[str]:
+        """Return, a line each, what the records will lack."""
+        given = {gender for gender, _, _ in self._bodies}
+        missing = [gender for gender in ("male", "female") if gender not in given]
+        if not missing:
+            return []
+        return [
+            f"no {' and no '.join(missing)} SMPL given by --body: their people get no part labels, "
+            "which only the part loss (configs/part_supervised.py) needs"
+        ]
+
+    def check(self) -> list[str]:
+        """See `raw.RawDataset.check`: splits, sequence files, pictures and their sizes."""
+        lines = [
+            f"no sequences in {self._folder(split)}" for split in SPLITS if split not in self.splits
+        ]
+        for split in self.splits:
+            for name in self._sequences(split):
+                lines += self._check_sequence(split, name)
+        return lines
+
+    def _check_sequence(self, split: str, name: str) -> Iterator[str]:
+        path = self._folder(split) / f"{name}.pkl"
+        try:
+            sequence = load_sequence(path)
+        except BrokenSequence as broken:
+            yield f"{path}: {broken}"
+            return
+        wanted = [picture_name(frame) for frame in range(sequence.frames)]
+        there = self._pictures(name)
+        missing = [picture for picture in wanted if picture not in there]
+        folder = self._source / "imageFiles" / name
+        if missing:
+            yield f"{folder}: {len(missing)} of {len(wanted)} pictures missing, {missing[0]} first"
+        broken = [
+            picture
+            for picture in wanted
+            if picture in there and not photographs.seems_whole(folder / picture)
+        ]
+        if broken:
+            yield f"{folder}: {len(broken)} pictures broken or cut short, {broken[0]} first"
+        for number, person in enumerate(sequence.people):
+            counts: dict[str, int] = {}
+            for problem in person.problems:
+                if problem and problem not in BY_PROTOCOL:
+                    counts[problem] = counts.get(problem, 0) + 1
+            for problem, count in counts.items():
+                yield f"{path}: person {number}: {problem} in {count} of {len(wanted)} frames"
+
+    def units(self, split: str) -> list[Run]:
+        """See `raw.RawDataset.units`: runs of frames."""
+        runs = []
+        for name in self._sequences(split):
+            path, pictures = self._folder(split) / f"{name}.pkl", self._pictures(name)
+            status = path.stat()
+            try:
+                frames = load_sequence(path).frames
+            except BrokenSequence:
+                frames = max(1, len(pictures))
+            for start in range(0, frames, _FRAMES_A_UNIT):
+                stop = min(start + _FRAMES_A_UNIT, frames)
+                stamps = [pictures.get(picture_name(frame)) for frame in range(start, stop)]
+                stamp = zlib.crc32(repr((status.st_size, status.st_mtime_ns, stamps)).encode())
+                runs.append(Run(split, name, start, stop, stamp))
+        return runs
+
+    def read(self, unit: Run) -> UnitResult:
+        """See `raw.RawDataset.read`."""
+        result = UnitResult()
+        frames = range(unit.start, unit.stop)
+        path = self._folder(unit.split) / f"{unit.sequence}.pkl"
+        try:
+            sequence = load_sequence(path)
+        except BrokenSequence as broken:
+            # How many people it had is not known; a person a picture is the least.
+            what = [f"{unit.sequence} frame {frame}" for frame in frames]
+            result.skipped = [Skipped(name, str(broken)) for name in what]
+            return result
+        for frame in frames:
+            self._read_frame(unit.sequence, sequence, frame, result)
+        return result
+
+    def side_files(self) -> dict[str, Any]:
+        """Return sequences.json: what a sequence holds, whether or not it became an example."""
+        return {
+            SEQUENCES_FILE: {
+                split: {
+                    name: described
+                    for name in self._sequences(split)
+                    if (described := self._describe(split, name))
+                }
+                for split in self.splits
+            }
+        }
+
+    def _describe(self, split: str, name: str) -> dict[str, Any] | None:
+        try:
+            sequence = load_sequence(self._folder(split) / f"{name}.pkl")
+        except BrokenSequence:
+            return None
+        return {
+            "people": len(sequence.people),
+            "frames": sequence.frames,
+            "image_size": self._image_size(name),
+            "genders": [person.gender for person in sequence.people],
+        }
+
+    def _image_size(self, name: str) -> tuple[int, int] | None:
+        for picture in sorted(self._pictures(name)):
+            try:
+                photo = photographs.read_photograph(self._source / "imageFiles" / name / picture)
+            except BrokenPhotographError:
+                continue
+            return photo.width, photo.height
+        return None
+
+    def _folder(self, split: str) -> Path:
+        return self._source / "sequenceFiles" / split
+
+    def _sequences(self, split: str) -> list[str]:
+        return sorted(path.stem for path in self._folder(split).glob("*.pkl"))
+
+    def _pictures(self, name: str) -> dict[str, tuple[int, int]]:
+        """Sizes and times of a sequence's pictures."""
+        try:
+            with os.scandir(self._source / "imageFiles" / name) as entries:
+                stats = {e.name: e.stat() for e in entries if e.name.endswith(".jpg")}
+        except OSError:
+            return {}
+        return {picture: (s.st_size, s.st_mtime_ns) for picture, s in stats.items()}
+
+    def _read_frame(self, name: str, sequence: Sequence, frame: int, result: UnitResult) -> None:
+        wanted = []
+        for number, person in enumerate(sequence.people):
+            problem = person.problems[frame]
+            if problem:
+                broken = problem not in BY_PROTOCOL
+                result.skipped.append(Skipped(_what(name, frame, number), problem, broken))
+            else:
+                wanted.append(number)
+        if not wanted:
+            return
+        try:
+            photo = photographs.read_photograph(
+                self._source / "imageFiles" / name / picture_name(frame)
+            )
+            points = {n: sequence.people[n].joints_2d[frame] for n in wanted}
+            seen = [
+                n for n in wanted if photographs.inside(points[n], photo.width, photo.height).any()
+            ]
+            squares = [photographs.square_around(points[n], BOX_SCALE * CROP_MARGIN) for n in seen]
+            crops = photo.cut(squares) if seen else []
+        except BrokenPhotographError as broken:
+            result.skipped += [Skipped(_what(name, frame, n), str(broken)) for n in wanted]
+            return
+        result.skipped += [
+            Skipped(_what(name, frame, n), _OUTSIDE, broken=False) for n in wanted if n not in seen
+        ]
+        parts = self._part_labels(
+            sequence, frame, wanted, dict(zip(seen, crops, strict=True)), photo
+        )
+        for number, crop in zip(seen, crops, strict=True):
+            example = _example(sequence, number, frame, crop, parts.get(number, b""))
+            result.examples.append(example | {"sequence": name})
+
+    def _part_labels(
+        self,
+        sequence: Sequence,
+        frame: int,
+        people: list[int],
+        crops: Mapping[int, StoredCrop],
+        photo: photographs.Photograph,
+    ) -> dict[int, bytes]:
+        """Draw the part labels of everyone whose body is known."""
+        bodies = {gender: path for gender, path, _ in self._bodies}
+        meshes = {}
+        for number in people:
+            person = sequence.people[number]
+            if person.gender in bodies:
+                meshes[number] = part_labels.pose_mesh(
+                    bodies[person.gender],
+                    person.betas,
+                    person.rotations[frame],
+                    person.joints[frame, 0],
+                    sequence.intrinsics,
+                )
+        order = list(meshes)
+        return {
+            number: part_labels.draw_part_labels(
+                list(meshes.values()),
+                order.index(number),
+                crops[number].to_photo,
+                (photo.width, photo.height),
+            )
+            for number in order
+            if number in crops
+        }
+
+
+def picture_name(frame: int) -> str:
+    """Return the file name of a frame's picture."""
+    return f"image_{frame:05d}.jpg"
+
+
+def _example(
+    sequence: Sequence, number: int, frame: int, crop: StoredCrop, parts: bytes
+) -> dict[str, Any]:
+    person = sequence.people[number]
+    joints = person.joints[frame]
+    return {
+        "image": crop.image,
+        "crop_to_photo": crop.to_photo.astype(np.float32),
+        "joints_2d": crop.points(person.joints_2d[frame]).astype(np.float32),
+        "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
+        "head_size": np.float32(0),
+        "joints_3d": (joints - joints[0]).astype(np.float32),
+        "joints_3d_weight": np.float32(1),
+        "rotations": person.rotations[frame].astype(np.float32),
+        "pose_weight": np.float32(1),
+        "betas": person.betas.astype(np.float32),
+        "betas_weight": np.float32(1),
+        "visible": np.zeros(NUM_JOINTS, np.float32),
+        "visible_weight": np.float32(0),
+        "part_labels": parts,
+        "parts_weight": np.float32(bool(parts)),
+        "gender": person.gender,
+        "person": np.int32(number),
+        "frame": np.int32(frame),
+    }
+
+
+def _what(name: str, frame: int, number: int) -> str:
+    return f"{name} frame {frame} person {number}"

@@ -1,0 +1,71 @@
+"""A raw dataset that worker processes can import: examples of a seed, a log of what was read."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from data_pipelines.raw import Skipped, UnitResult
+from tests.data_pipelines.conftest import make_record
+
+EXAMPLES_A_UNIT = 3
+
+
+class MadeUp:
+    """Splits of so many units each; every unit leaves a mark in a folder when it is read."""
+
+    name = "made_up"
+
+    def __init__(self, log, sizes, delay=0.0, deadly=None, broken=(), stamps=()):
+        self.log, self.sizes, self.delay = str(log), dict(sizes), delay
+        self._deadly, self._broken, self._stamps = deadly, tuple(broken), dict(stamps)
+
+    @property
+    def splits(self):
+        return tuple(self.sizes)
+
+    def __getstate__(self):
+        # Neither decides over what is read: the same work goes on.
+        return vars(self) | {"delay": 0.0, "_stamps": {}}
+
+    def check(self):
+        return []
+
+    def units(self, split):
+        return [(split, i, self._stamps.get((split, i), 0)) for i in range(self.sizes[split])]
+
+    def read(self, unit):
+        split, number, _ = unit
+        time.sleep(self.delay)
+        if number == self._deadly:
+            os._exit(9)
+        (Path(self.log) / f"{split}-{number}-{time.monotonic_ns()}").touch()
+        examples = []
+        for row in range(EXAMPLES_A_UNIT):
+            seed = EXAMPLES_A_UNIT * number + row
+            parts = bool(seed % 2)
+            examples.append(make_record(seed, side=32, parts=parts, sequence=f"é {split}"))
+        skipped = [Skipped(f"{split} {number}", "nobody there", broken=False)]
+        if (split, number) in self._broken:
+            skipped.append(Skipped(f"{split} {number} frame 7", "picture missing"))
+            examples.pop()
+        return UnitResult(examples, skipped)
+
+
+def expected(split, sizes):
+    """Return the examples of a split, in order."""
+    return [
+        make_record(seed, side=32, parts=bool(seed % 2), sequence=f"é {split}")
+        for seed in range(EXAMPLES_A_UNIT * sizes[split])
+    ]
+
+
+def read_units(log):
+    """Return the names of the units that were read, one for each time."""
+    return sorted(path.name.rpartition("-")[0] for path in Path(log).iterdir())
+
+
+def same(a, b):
+    """Tell whether two examples are the same."""
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)

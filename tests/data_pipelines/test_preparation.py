@@ -1,0 +1,253 @@
+"""The engine: whole datasets, the same bytes however they came about, and no finished work lost."""
+
+import errno
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_pipelines import preparation, storage, unit_files
+from data_pipelines.raw import Skipped, UnitResult
+from pare_jax.errors import UserError
+from tests.data_pipelines.made_up_dataset import MadeUp, expected, read_units, same
+
+SIZES = {"train": 4, "test": 2}
+
+
+@pytest.fixture(name="log")
+def log_fixture(tmp_path):
+    (tmp_path / "log").mkdir()
+    return tmp_path / "log"
+
+
+def files_of(path):
+    return {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in path.iterdir()
+        if file.name != "preparation.json"
+    }
+
+
+def test_examples_come_back_in_order(tmp_path, log, capsys):
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "data", workers=1)
+    assert path == storage.find_dataset(tmp_path / "data", "made_up")
+    for split in SIZES:
+        stored = storage.open_split(path, split)
+        wanted = expected(split, SIZES)
+        assert len(stored) == len(wanted)
+        assert all(same(stored[i], example) for i, example in enumerate(wanted))
+    report = json.loads((path / "skipped.json").read_text())
+    assert report["train"]["kept"] == 12
+    assert report["test"]["skipped"] == [
+        {"what": f"test {i}", "reason": "nobody there", "broken": False} for i in range(2)
+    ]
+    assert "made_up/train: 12 people; left out: 4 nobody there" in capsys.readouterr().err
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", storage.VERSION]
+    assert preparation.prepare(MadeUp(log, SIZES), tmp_path / "data") == path
+    assert len(read_units(log)) == 6
+    assert not capsys.readouterr().err
+
+
+def test_workers_and_interruptions_change_nothing(tmp_path, log, monkeypatch):
+    one = preparation.prepare(MadeUp(log, SIZES), tmp_path / "one", workers=1)
+    dataset, read = MadeUp(log, SIZES), MadeUp.read
+    done = len(read_units(log))
+
+    def interrupted(self, unit):
+        if len(read_units(log)) == done + 4:
+            raise KeyboardInterrupt
+        return read(self, unit)
+
+    monkeypatch.setattr(MadeUp, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        preparation.prepare(dataset, tmp_path / "two", workers=1)
+    assert not storage.is_prepared(preparation.dataset_path(dataset, tmp_path / "two"))
+    monkeypatch.undo()
+    two = preparation.prepare(dataset, tmp_path / "two", workers=2)
+    assert len(read_units(log)) == 12  # none was read again
+    assert files_of(one) == files_of(two)
+
+
+def test_beam_writes_the_same_bytes(tmp_path, log):
+    pytest.importorskip("apache_beam")
+    one = preparation.prepare(MadeUp(log, SIZES), tmp_path / "one", workers=1)
+    options = ["runner=DirectRunner", "--direct_num_workers=1"]
+    two = preparation.prepare(MadeUp(log, SIZES), tmp_path / "two", beam_options=options)
+    assert files_of(one) == files_of(two)
+    assert len(read_units(log)) == 12
+
+
+def test_beam_that_is_missing_is_named(tmp_path, log, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(UserError, match=r"pip install apache-beam"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path, beam_options=["runner=DirectRunner"])
+
+
+def test_a_killed_run_goes_on(tmp_path, log):
+    code = (
+        "from tests.data_pipelines.made_up_dataset import MadeUp\n"
+        "from data_pipelines import preparation\n"
+        "if __name__ == '__main__':\n"
+        f"    dataset = MadeUp({str(log)!r}, {{'train': 8}}, delay=0.3)\n"
+        f"    preparation.prepare(dataset, {str(tmp_path / 'data')!r}, workers=2)\n"
+    )
+    script = tmp_path / "run.py"
+    script.write_text(code)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    folder = tmp_path / "data" / "made_up"
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("partial.*/train/*.npz"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)  # its workers end with it, what they were writing does not count
+    finished = {
+        name.stem.split(".")[0]: name.stat().st_mtime_ns
+        for name in folder.glob("partial.*/train/*.npz")
+    }
+    assert 3 <= len(finished) < 8
+    before = read_units(log)
+    path = preparation.prepare(MadeUp(log, {"train": 8}), tmp_path / "data", workers=1)
+    again = read_units(log)
+    for name in before:
+        again.remove(name)
+    assert {int(name.split("-")[1]) for name in again} == set(range(8)) - set(map(int, finished))
+    stored = storage.open_split(path, "train")
+    wanted = expected("train", {"train": 8})
+    assert all(same(stored[i], example) for i, example in enumerate(wanted))
+
+
+def test_workers_end_with_their_parent(tmp_path, log):
+    code = (
+        "from tests.data_pipelines.made_up_dataset import MadeUp\n"
+        "from data_pipelines import preparation\n"
+        "if __name__ == '__main__':\n"
+        f"    dataset = MadeUp({str(log)!r}, {{'train': 1000}}, delay=0.05)\n"
+        f"    preparation.prepare(dataset, {str(tmp_path / 'data')!r}, workers=2)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, tmp_path / "run.py"]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not read_units(log) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    time.sleep(1)
+    count = len(read_units(log))
+    assert 0 < count < 1000
+    time.sleep(0.5)
+    assert len(read_units(log)) == count
+
+
+def test_a_process_that_is_killed_is_reported(tmp_path, log):
+    with pytest.raises(UserError, match=r"was killed.*goes on from here"):
+        preparation.prepare(MadeUp(log, SIZES, deadly=3), tmp_path, workers=2)
+
+
+def test_too_much_broken_fails_and_a_higher_limit_is_quick(tmp_path, log):
+    dataset = MadeUp(log, SIZES, broken=[("train", 1), ("test", 0)])
+    with pytest.raises(UserError, match=r"2 of 18 people.*train 1 frame 7.*--max-skipped=0\.12"):
+        preparation.prepare(dataset, tmp_path / "data", workers=1)
+    assert not storage.is_prepared(preparation.dataset_path(dataset, tmp_path / "data"))
+    path = preparation.prepare(dataset, tmp_path / "data", workers=1, max_skipped=0.12)
+    assert len(read_units(log)) == 6
+    report = json.loads((path / "skipped.json").read_text())
+    assert report["train"]["kept"] == 11
+    assert {"what": "train 1 frame 7", "reason": "picture missing", "broken": True} in report[
+        "train"
+    ]["skipped"]
+
+
+def test_only_what_was_mended_is_read_again(tmp_path, log):
+    with pytest.raises(UserError, match="max-skipped"):
+        preparation.prepare(MadeUp(log, SIZES, broken=[("train", 1)]), tmp_path / "d", workers=1)
+    mended = MadeUp(log, SIZES, broken=[("train", 1)], stamps={("train", 1): 5})
+    preparation.prepare(mended, tmp_path / "d", workers=1, max_skipped=0.5)
+    assert read_units(log).count("train-1") == 2
+    assert len(read_units(log)) == 7
+
+
+def test_other_settings_reuse_nothing_and_are_told_from_a_prepared_dataset(tmp_path, log, capsys):
+    with pytest.raises(UserError, match="max-skipped"):
+        preparation.prepare(MadeUp(log, SIZES, broken=[("test", 1)]), tmp_path / "d", workers=1)
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    assert len(read_units(log)) == 12
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", storage.VERSION]
+    capsys.readouterr()
+    preparation.prepare(MadeUp(log, {"train": 9}), tmp_path / "d", workers=1)
+    assert "from other files, settings or code" in capsys.readouterr().err
+    assert len(read_units(log)) == 12
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
+    written, savez = [], np.savez
+
+    def full(file, **columns):
+        if len(written) == 3:
+            file.write(b"half a fi")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(1)
+        savez(file, **columns)
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(UserError, match=r"No space left on device; free some space"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    monkeypatch.undo()
+    preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    assert len(read_units(log)) == 7  # the one that did not fit is read again
+
+
+def test_damaged_scratch_files_are_made_anew(tmp_path, log):
+    dataset = MadeUp(log, SIZES, broken=[("train", 0)])
+    with pytest.raises(UserError, match="max-skipped"):
+        preparation.prepare(dataset, tmp_path / "d", workers=1)
+    first, second = sorted((tmp_path / "d").glob("made_up/partial.*/train/*.npz"))[:2]
+    first.write_bytes(first.read_bytes()[:100])
+    raw = bytearray(second.read_bytes())
+    raw[len(raw) // 2] ^= 255
+    second.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged meanwhile; run the command again"):
+        preparation.prepare(dataset, tmp_path / "d", workers=1, max_skipped=0.5)
+    path = preparation.prepare(dataset, tmp_path / "d", workers=1, max_skipped=0.5)
+    assert sorted(read_units(log)) == sorted(
+        [f"{s}-{i}" for s in SIZES for i in range(SIZES[s])] + ["train-0", "train-1"]
+    )
+    assert len(storage.open_split(path, "train")) == 11
+
+
+def test_nobody_left_is_an_error(tmp_path, log):
+    with pytest.raises(UserError, match="no people to prepare"):
+        preparation.prepare(MadeUp(log, {"train": 0}), tmp_path / "d", workers=1)
+
+
+def test_a_split_without_people_is_left_out(tmp_path, log):
+    path = preparation.prepare(MadeUp(log, {"train": 1, "test": 0}), tmp_path / "d", workers=1)
+    assert json.loads((path / "skipped.json").read_text())["test"] == {"kept": 0, "skipped": []}
+    with pytest.raises(UserError, match="no split 'test'"):
+        storage.open_split(path, "test")
+
+
+def test_unit_files_hold_everything(tmp_path, make_record):
+    for count in (0, 1, 3):
+        examples = [make_record(seed, parts=seed != 1) for seed in range(count)]
+        result = UnitResult(examples, [Skipped("wer? é", "weil", broken=True)])
+        unit_files.write_unit(tmp_path / "file.npz", result)
+        back = unit_files.read_unit(tmp_path / "file.npz")
+        assert back is not None
+        assert back.skipped == result.skipped
+        assert all(same(a, b) for a, b in zip(back.examples, examples, strict=True))
+        assert unit_files.read_summary(tmp_path / "file.npz") == (count, result.skipped)
+        for example in back.examples:
+            assert isinstance(example["image"], bytes)
+            assert isinstance(example["gender"], str)
+    assert unit_files.read_unit(tmp_path / "missing.npz") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["file.npz"]
