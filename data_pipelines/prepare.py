@@ -102,7 +102,14 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     if config is not None:
         if not Path(config).is_file():
             raise UserError(f"no config file at {config}; configs/quickstart.py is one to try")
-        values.update(runpy.run_path(config)["get_config"]().data.synthetic)
+        try:
+            values.update(runpy.run_path(config)["get_config"]().data.synthetic)
+        # The file is the user's own code, which can fail in any way.
+        except Exception as error:
+            raise UserError(
+                f"{config} is not an experiment with a section data.synthetic "
+                f"({type(error).__name__}); see configs/quickstart.py"
+            ) from error
     types: dict[str, Any] = {
         field.name: field.type for field in dataclasses.fields(SyntheticSettings)
     }

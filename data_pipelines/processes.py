@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import connection
@@ -22,8 +23,10 @@ def count_cores() -> int:
 def start_worker() -> None:
     """Make a new process a worker: OpenCV gets one thread, and the parent's end is its own.
 
-    A parent that is killed cannot tell its children, which would wait for work for ever.
+    A parent that is killed cannot tell its children, which would wait for work for ever. Ctrl-C
+    reaches them too, but it is the parent who answers it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,7 +1,10 @@
 """Examples of synthetic people, one by one or many on several processes; no TensorFlow."""
 
+import collections
+import itertools
 import multiprocessing
 from collections.abc import Iterator
+from concurrent import futures
 from typing import Any
 
 import cv2
@@ -83,19 +86,34 @@ def generate_examples(
     stop = settings.size(split) if stop is None else stop
     settings.photos()  # a missing folder is better reported before any process starts
     workers = processes.count_cores() if workers is None else workers
-    if workers <= 1:
+    if workers <= 1 or start >= stop:
         for index in range(start, stop):
             yield generate_example(settings, split, index)
         return
     chunks = [(settings, split, i, min(i + _CHUNK, stop)) for i in range(start, stop, _CHUNK)]
     with (
         processes.single_threaded_children(),
-        multiprocessing.get_context("spawn").Pool(
-            workers, initializer=processes.start_worker
+        futures.ProcessPoolExecutor(
+            min(workers, len(chunks)),
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=processes.start_worker,
         ) as pool,
     ):
-        for examples in pool.imap(_generate_chunk, chunks):
-            yield from examples
+        # A few chunks ahead of whoever takes the examples, who may be slower than many cores.
+        ahead = collections.deque(pool.submit(_generate_chunk, c) for c in chunks[: 2 * workers])
+        waiting = iter(chunks[2 * workers :])
+        try:
+            while ahead:
+                examples = ahead.popleft().result()
+                ahead.extend(pool.submit(_generate_chunk, c) for c in itertools.islice(waiting, 1))
+                yield from examples
+        except futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a process that drew synthetic people was killed, perhaps for want of memory; try "
+                "again with fewer of them (--workers, or --config.data.workers)"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _generate_chunk(chunk) -> list[dict[str, Any]]:

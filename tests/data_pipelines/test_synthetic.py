@@ -1,6 +1,7 @@
 """Synthetic people: the same bytes for the same numbers, and labels that agree with each other."""
 
 import dataclasses
+import multiprocessing
 
 import cv2
 import numpy as np
@@ -273,3 +274,16 @@ def test_digest_follows_the_settings():
     }
     assert len(digests) == 4
     assert from_mapping({"yaw": 180}).digest() == SyntheticSettings().digest()
+
+
+def test_a_killed_worker_is_one_line_and_no_endless_wait():
+    examples = generate.generate_examples(SETTINGS, "train", 0, 1000, workers=2)
+    next(examples)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(UserError, match="was killed"):
+        list(examples)
+
+
+def test_no_examples_need_no_process():
+    assert list(generate.generate_examples(SETTINGS, "train", 5, 5, workers=2)) == []

@@ -149,6 +149,8 @@ def test_command_line_prepares_and_prints_the_place(prepared, capsys):
         (["--set=clutter=2"], "between 0 and 1"),
         (["--workers=0"], "--workers=0"),
         (["--config=nowhere.py"], "no config file at nowhere.py"),
+        (["--config=configs/common.py"], "configs/common.py is not an experiment"),
+        (["--config=README.md"], "README.md is not an experiment"),
         (["--nonsense"], "--nonsense"),
     ],
 )
