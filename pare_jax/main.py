@@ -100,6 +100,12 @@ def run(request: Request) -> None:
     # Whatever can go wrong at once comes before the data, which may take hours to make.
     train.check_devices(config, sharding.make_mesh())
     load_body_data(config.body_model or None)
+    if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
+        print(
+            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on the "
+            "free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            file=sys.stderr,
+        )
     protocols.check(config)
     if request.mode == "evaluate":
         workdir_lib.check_same_network(checkpoints.load_config(workdir), config, workdir)
