@@ -102,8 +102,8 @@ def run(request: Request) -> None:
     load_body_data(config.body_model or None)
     if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
         print(
-            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on the "
-            "free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on "
+            "the free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
             file=sys.stderr,
         )
     protocols.check(config)
