@@ -73,6 +73,23 @@ def test_workers_and_interruptions_change_nothing(tmp_path, log, monkeypatch):
     assert files_of(one) == files_of(two)
 
 
+def test_another_process_writes_the_same_bytes(tmp_path, log):
+    here = preparation.prepare(MadeUp(log, {"train": 3}), tmp_path / "here", workers=1)
+    assert start_preparing(tmp_path, log, units=3, delay=0).wait() == 0
+    assert files_of(here) == files_of(tmp_path / "data" / "made_up" / "1.0.0")
+
+
+def test_shards_hold_whole_pieces_in_order(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(preparation, "_SHARD_BYTES", 40_000)
+    path = preparation.prepare(MadeUp(log, {"train": 9, "test": 1}), tmp_path / "d", workers=1)
+    assert len(list(path.glob("made_up-train.array_record-*"))) > 2
+    assert len(list(path.glob("made_up-test.array_record-*"))) == 1
+    stored = storage.open_split(path, "train")
+    wanted = expected("train", {"train": 9})
+    assert len(stored) == len(wanted)
+    assert all(same(stored[i], example) for i, example in enumerate(wanted))
+
+
 def test_beam_writes_the_same_bytes(tmp_path, log):
     pytest.importorskip("apache_beam")
     one = preparation.prepare(MadeUp(log, SIZES), tmp_path / "one", workers=1)
