@@ -29,6 +29,8 @@ from pare_jax.errors import UserError
 
 # Raised when what the engine makes of the same examples changes, so that no old work is reused.
 _ENGINE = 1
+# Examples of a shard are held in memory while it is written.
+_SHARD_BYTES = 128 * 2**20
 _SKIPPED_FILE = "skipped.json"
 _ORIGIN_FILE = "preparation.json"
 
@@ -148,11 +150,12 @@ def _prepare(
     # Imported here for TensorFlow's sake: workers import this module.
     from data_pipelines import prepared_builder, tfds_writer
 
-    splits = {
-        split: with_progress(_examples(pieces, split), report.kept, f"writing {split}")
-        for split, report in reports.items()
-        if report.kept
-    }
+    splits = {}
+    for split, report in reports.items():
+        if report.kept:
+            own = [piece for piece in pieces if piece.split == split]
+            examples = with_progress(_examples(own), report.kept, f"writing {split}")
+            splits[split] = prepared_builder.Split(examples, _shard_sizes(own))
     builder = prepared_builder.make_builder(dataset.name, path.parent.parent, splits, side_files)
     tfds_writer.write_dataset(builder, path.parent)
     for partial in path.parent.glob("partial.*"):
@@ -258,11 +261,9 @@ def _read_piece(dataset: RawDataset, piece: _Piece) -> None:
 def _summarise(dataset: RawDataset, pieces: Sequence[_Piece]) -> dict[str, SplitReport]:
     reports = {split: SplitReport() for split in dataset.splits}
     for piece in pieces:
-        summary = unit_files.read_summary(piece.path)
-        if summary is None:
-            raise _damaged(piece)
-        reports[piece.split].kept += summary[0]
-        reports[piece.split].skipped += summary[1]
+        kept, skipped = _summary(piece)
+        reports[piece.split].kept += kept
+        reports[piece.split].skipped += skipped
     return reports
 
 
@@ -293,13 +294,32 @@ def _check_broken(
         raise UserError(f"{name} has no people to prepare: all were left out")
 
 
-def _examples(pieces: Sequence[_Piece], split: str) -> Iterator[dict[str, Any]]:
+def _summary(piece: _Piece) -> tuple[int, list[Skipped]]:
+    summary = unit_files.read_summary(piece.path)
+    if summary is None:
+        raise _damaged(piece)
+    return summary
+
+
+def _shard_sizes(pieces: Sequence[_Piece]) -> list[int]:
+    """Number of examples of each shard: whole pieces up to some size."""
+    sizes, room = [], 0
     for piece in pieces:
-        if piece.split == split:
-            result = unit_files.read_unit(piece.path)
-            if result is None:
-                raise _damaged(piece)
-            yield from result.examples
+        count, size = _summary(piece)[0], piece.path.stat().st_size
+        if size > room:
+            sizes.append(0)
+            room = _SHARD_BYTES
+        sizes[-1] += count
+        room -= size
+    return [size for size in sizes if size]
+
+
+def _examples(pieces: Sequence[_Piece]) -> Iterator[dict[str, Any]]:
+    for piece in pieces:
+        result = unit_files.read_unit(piece.path)
+        if result is None:
+            raise _damaged(piece)
+        yield from result.examples
 
 
 def _damaged(piece: _Piece) -> UserError:

@@ -1,23 +1,41 @@
 """The TFDS builder of every dataset that is read from a release."""
 
+import dataclasses
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 
+from data_pipelines import tfds_writer
 from data_pipelines.storage import VERSION, stored_features
 
 
-class _FromExamples(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """What to write of a split.
+
+    Attributes:
+        examples: in order, as `example.STORED_FIELDS` says.
+        shard_sizes: number of examples of each shard; a shard's are held in memory at once.
+    """
+
+    examples: Iterator[Mapping[str, Any]]
+    shard_sizes: Sequence[int]
+
+
+# TFDS's generator-based builder sorts a split in memory, whatever its size, even when the order is
+# the generator's. This one streams.
+class _FromExamples(tfds_writer.SameBytes, tfds.core.ShardBasedBuilder, skip_registration=True):
     """Writes the examples it is given, in their order, and JSON files beside them."""
 
     VERSION = tfds.core.Version(VERSION)
     url_infos = {}  # noqa: RUF012 - nothing is downloaded; do not look for checksum files
 
-    def __init__(self, *, splits: Mapping[str, Iterable], side_files: Mapping[str, Any], **kwargs):
-        self._splits, self._side_files = splits, side_files
+    def __init__(self, *, splits: Mapping[str, Split], side_files: Mapping[str, Any], **kwargs):
+        self._to_write, self._side_files = splits, side_files
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -28,28 +46,33 @@ class _FromExamples(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,  # example i of the split is the i-th that was read
         )
 
-    def _split_generators(self, dl_manager):
+    def _shard_iterators_per_split(self, dl_manager):
         # TFDS moves this directory into place as a whole, these files with the shards.
         for name, content in self._side_files.items():
             (Path(self.data_dir) / name).write_text(json.dumps(content, indent=1) + "\n")
-        return {split: self._generate_examples(split) for split in self._splits}
+        return {name: _shards(split) for name, split in self._to_write.items()}
 
-    def _generate_examples(self, split: str):
-        yield from enumerate(self._splits[split])
+
+def _shards(split: Split) -> list:
+    """Return a function for each shard that takes its share, in turn, of the split's examples."""
+    examples = enumerate(split.examples)
+    # The last one takes all, so that the stream comes to its end and can say so.
+    sizes = [*split.shard_sizes[:-1], None]
+    return [lambda size=size: itertools.islice(examples, size) for size in sizes]
 
 
 def make_builder(
     name: str,
     data_root: str | Path,
-    splits: Mapping[str, Iterable[Mapping[str, Any]]],
+    splits: Mapping[str, Split],
     side_files: Mapping[str, Any],
-) -> tfds.core.GeneratorBasedBuilder:
+) -> tfds.core.ShardBasedBuilder:
     """Make the builder of a dataset.
 
     Args:
         name: the dataset's name.
         data_root: where prepared datasets lie.
-        splits: the examples of each split, as `example.STORED_FIELDS` says; at least one each.
+        splits: what to write, at least one example each.
         side_files: names and contents of JSON files to write beside the shards.
 
     Returns:

@@ -4,12 +4,38 @@ import contextlib
 import io
 import shutil
 from pathlib import Path
+from typing import Any
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
+from tensorflow_datasets.core import writer
 
 
-def write_dataset(builder: tfds.core.GeneratorBasedBuilder, folder: Path) -> None:
+class _SortedFields(writer.ExampleWriter):
+    """Writes the fields of a record in order of their names."""
+
+    def write(self, path, examples):
+        return super().write(path, ((key, _sort_fields(record)) for key, record in examples))
+
+
+def _sort_fields(record: bytes) -> bytes:
+    return tf.train.Example.FromString(record).SerializeToString(deterministic=True)
+
+
+class SameBytes:
+    """For builders: the same examples give the same bytes, whichever process writes them.
+
+    The fields of a record are a protobuf map, whose order TFDS leaves to the process's hashes.
+    """
+
+    info: Any  # the builder's
+
+    def _example_writer(self) -> writer.ExampleWriter:
+        return _SortedFields(file_format=self.info.file_format)
+
+
+def write_dataset(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
     """Run a builder. What it writes appears under its name only when it is whole.
 
     Args:

@@ -31,7 +31,7 @@ def make_config(settings: SyntheticSettings, workers: int | None = None) -> Synt
     )
 
 
-class SyntheticPeople(tfds.core.GeneratorBasedBuilder):
+class SyntheticPeople(tfds_writer.SameBytes, tfds.core.GeneratorBasedBuilder):
     """People drawn with the free body, each example a function of seed, split and index."""
 
     name = "synthetic"

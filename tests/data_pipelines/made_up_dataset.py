@@ -17,8 +17,8 @@ class MadeUp:
 
     name = "made_up"
 
-    def __init__(self, log, sizes, delay=0.0, deadly=None, broken=(), stamps=()):
-        self.log, self.sizes, self.delay = str(log), dict(sizes), delay
+    def __init__(self, log, sizes, deadly=None, broken=(), stamps=()):
+        self.log, self.sizes = str(log), dict(sizes)
         self._deadly, self._broken, self._stamps = deadly, tuple(broken), dict(stamps)
 
     @property
@@ -26,8 +26,8 @@ class MadeUp:
         return tuple(self.sizes)
 
     def __getstate__(self):
-        # Neither decides over what is read: the same work goes on.
-        return vars(self) | {"delay": 0.0, "_stamps": {}}
+        # Stamps are for units; they do not decide over what is read.
+        return vars(self) | {"_stamps": {}}
 
     def check(self):
         return []
@@ -37,7 +37,7 @@ class MadeUp:
 
     def read(self, unit):
         split, number, _ = unit
-        time.sleep(self.delay)
+        time.sleep(float(os.environ.get("MADE_UP_DELAY", "0")))
         if number == self._deadly:
             os._exit(9)
         (Path(self.log) / f"{split}-{number}-{time.monotonic_ns()}").touch()

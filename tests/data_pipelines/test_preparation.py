@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -74,6 +73,23 @@ def test_workers_and_interruptions_change_nothing(tmp_path, log, monkeypatch):
     assert files_of(one) == files_of(two)
 
 
+def test_another_process_writes_the_same_bytes(tmp_path, log):
+    here = preparation.prepare(MadeUp(log, {"train": 3}), tmp_path / "here", workers=1)
+    assert start_preparing(tmp_path, log, units=3, delay=0).wait() == 0
+    assert files_of(here) == files_of(tmp_path / "data" / "made_up" / "1.0.0")
+
+
+def test_shards_hold_whole_pieces_in_order(tmp_path, log, monkeypatch):
+    monkeypatch.setattr(preparation, "_SHARD_BYTES", 40_000)
+    path = preparation.prepare(MadeUp(log, {"train": 9, "test": 1}), tmp_path / "d", workers=1)
+    assert len(list(path.glob("made_up-train.array_record-*"))) > 2
+    assert len(list(path.glob("made_up-test.array_record-*"))) == 1
+    stored = storage.open_split(path, "train")
+    wanted = expected("train", {"train": 9})
+    assert len(stored) == len(wanted)
+    assert all(same(stored[i], example) for i, example in enumerate(wanted))
+
+
 def test_beam_writes_the_same_bytes(tmp_path, log):
     pytest.importorskip("apache_beam")
     one = preparation.prepare(MadeUp(log, SIZES), tmp_path / "one", workers=1)
@@ -89,23 +105,29 @@ def test_beam_that_is_missing_is_named(tmp_path, log, monkeypatch):
         preparation.prepare(MadeUp(log, SIZES), tmp_path, beam_options=["runner=DirectRunner"])
 
 
-def test_a_killed_run_goes_on(tmp_path, log):
+def start_preparing(tmp_path, log, units, delay):
+    """Start a process that prepares a train split, each unit taking so many seconds."""
     code = (
         "from tests.data_pipelines.made_up_dataset import MadeUp\n"
         "from data_pipelines import preparation\n"
         "if __name__ == '__main__':\n"
-        f"    dataset = MadeUp({str(log)!r}, {{'train': 8}}, delay=0.3)\n"
+        f"    dataset = MadeUp({str(log)!r}, {{'train': {units}}})\n"
         f"    preparation.prepare(dataset, {str(tmp_path / 'data')!r}, workers=2)\n"
     )
-    script = tmp_path / "run.py"
-    script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
+    (tmp_path / "run.py").write_text(code)
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = os.environ | {"PYTHONPATH": path, "MADE_UP_DELAY": str(delay)}
+    command = [sys.executable, tmp_path / "run.py"]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_killed_run_goes_on(tmp_path, log):
+    process = start_preparing(tmp_path, log, units=8, delay=0.5)
     folder = tmp_path / "data" / "made_up"
     deadline = time.monotonic() + 60
     while len(list(folder.glob("partial.*/train/*.npz"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     time.sleep(0.5)  # its workers end with it, what they were writing does not count
     finished = {
@@ -125,17 +147,7 @@ def test_a_killed_run_goes_on(tmp_path, log):
 
 
 def test_workers_end_with_their_parent(tmp_path, log):
-    code = (
-        "from tests.data_pipelines.made_up_dataset import MadeUp\n"
-        "from data_pipelines import preparation\n"
-        "if __name__ == '__main__':\n"
-        f"    dataset = MadeUp({str(log)!r}, {{'train': 1000}}, delay=0.05)\n"
-        f"    preparation.prepare(dataset, {str(tmp_path / 'data')!r}, workers=2)\n"
-    )
-    (tmp_path / "run.py").write_text(code)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, tmp_path / "run.py"]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    process = start_preparing(tmp_path, log, units=1000, delay=0.05)
     deadline = time.monotonic() + 60
     while not read_units(log) and time.monotonic() < deadline:
         time.sleep(0.02)
