@@ -76,7 +76,7 @@ def test_workers_and_interruptions_change_nothing(tmp_path, log, monkeypatch):
 def test_another_process_writes_the_same_bytes(tmp_path, log):
     here = preparation.prepare(MadeUp(log, {"train": 3}), tmp_path / "here", workers=1)
     assert start_preparing(tmp_path, log, units=3, delay=0).wait() == 0
-    assert files_of(here) == files_of(tmp_path / "data" / "made_up" / "1.0.0")
+    assert files_of(here) == files_of(tmp_path / "data" / "made_up" / storage.VERSION)
 
 
 def test_shards_hold_whole_pieces_in_order(tmp_path, log, monkeypatch):
