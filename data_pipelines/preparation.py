@@ -13,7 +13,6 @@ import functools
 import hashlib
 import inspect
 import json
-import multiprocessing
 import pickle
 import shutil
 import sys
@@ -213,26 +212,16 @@ def _here(dataset: RawDataset, pieces: Sequence[_Piece]) -> Iterator[None]:
 
 
 def _in_processes(dataset: RawDataset, pieces: Sequence[_Piece], workers: int) -> Iterator[None]:
-    # An executor, and not a pool, since a pool waits for ever for a process that was killed.
-    with (
-        processes.single_threaded_children(),
-        futures.ProcessPoolExecutor(
-            min(workers, len(pieces)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=processes.start_worker,
-        ) as pool,
-    ):
-        try:
+    try:
+        with processes.pool(min(workers, len(pieces))) as pool:
             jobs = [pool.submit(_read_piece, dataset, piece) for piece in pieces]
             for job in futures.as_completed(jobs):
                 yield job.result()
-        except futures.process.BrokenProcessPool as error:
-            raise UserError(
-                f"a process that read {dataset.name} was killed, perhaps for want of memory; run "
-                "the command again, with fewer --workers: it goes on from here"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    except futures.process.BrokenProcessPool as error:
+        raise UserError(
+            f"a process that read {dataset.name} was killed, perhaps for want of memory; run "
+            "the command again, with fewer --workers: it goes on from here"
+        ) from error
 
 
 def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], options: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from multiprocessing import connection
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def start_worker() -> None:
+def _start_worker() -> None:
     """Make a new process a worker: OpenCV gets one thread, and the parent's end is its own.
 
     A parent that is killed cannot tell its children, which would wait for work for ever. Ctrl-C
@@ -39,7 +40,27 @@ def _end_with(sentinel: int) -> None:
 
 
 @contextlib.contextmanager
-def single_threaded_children() -> Iterator[None]:
+def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
+    """Start so many worker processes; what they have not begun is dropped at the end.
+
+    An executor, since a `multiprocessing.Pool` waits for ever for a process that was killed.
+    """
+    with (
+        _single_threaded_children(),
+        futures.ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+        ) as executor,
+    ):
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _single_threaded_children() -> Iterator[None]:
     """Let processes started within find one thread for their matrix products."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))

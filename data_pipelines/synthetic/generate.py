@@ -2,7 +2,6 @@
 
 import collections
 import itertools
-import multiprocessing
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -91,29 +90,22 @@ def generate_examples(
             yield generate_example(settings, split, index)
         return
     chunks = [(settings, split, i, min(i + _CHUNK, stop)) for i in range(start, stop, _CHUNK)]
-    with (
-        processes.single_threaded_children(),
-        futures.ProcessPoolExecutor(
-            min(workers, len(chunks)),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=processes.start_worker,
-        ) as pool,
-    ):
-        # A few chunks ahead of whoever takes the examples, who may be slower than many cores.
-        ahead = collections.deque(pool.submit(_generate_chunk, c) for c in chunks[: 2 * workers])
-        waiting = iter(chunks[2 * workers :])
-        try:
+    waiting = iter(chunks)
+    try:
+        with processes.pool(min(workers, len(chunks))) as pool:
+            # A few chunks ahead of whoever takes the examples, who may be slower than many cores.
+            ahead = collections.deque(
+                pool.submit(_generate_chunk, c) for c in itertools.islice(waiting, 2 * workers)
+            )
             while ahead:
                 examples = ahead.popleft().result()
                 ahead.extend(pool.submit(_generate_chunk, c) for c in itertools.islice(waiting, 1))
                 yield from examples
-        except futures.process.BrokenProcessPool as error:
-            raise UserError(
-                "a process that drew synthetic people was killed, perhaps for want of memory; try "
-                "again with fewer of them (--workers, or --config.data.workers)"
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    except futures.process.BrokenProcessPool as error:
+        raise UserError(
+            "a process that drew synthetic people was killed, perhaps for want of memory; try "
+            "again with fewer of them (--workers, or --config.data.workers)"
+        ) from error
 
 
 def _generate_chunk(chunk) -> list[dict[str, Any]]:
