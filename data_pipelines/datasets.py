@@ -22,6 +22,8 @@ from pare_jax.skeleton import NUM_JOINTS
 _STATISTICS_FILE = "train_statistics.json"
 # Enough for a mean known to a fraction of a millimetre.
 _STATISTICS_EXAMPLES = 5_000
+# Enough to find part labels where people of either gender have them.
+_LABEL_EXAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,8 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
         )
         for name, source in held_out.items()
     }
+    if config.loss.parts:
+        _check_part_labels(sources)
     examples = sum(len(source) for source, _ in sources)
     return Datasets(
         train=lambda step: stream(start_step=step),
@@ -106,6 +110,18 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     else:
         path = storage.find_dataset(config.data.root, name)
     return storage.open_split(path, split)
+
+
+def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:
+    """Raise UserError when no dataset has what loss.parts compares with."""
+    for source, _ in sources:
+        chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
+        if any(source[int(index)]["parts_weight"] > 0 for index in chosen):
+            return
+    raise UserError(
+        "config.loss.parts needs part labels, which none of data.train has: prepare 3DPW with "
+        "--body=SMPL (docs/data.md), or set it to 0"
+    )
 
 
 def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path) -> np.ndarray:

@@ -11,8 +11,8 @@ Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art 
 2014.
 """
 
+import dataclasses
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from data_pipelines.photographs import (
     StoredCrop,
     inside,
     read_photograph,
+    seems_whole,
+    sizes_and_times,
 )
 from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult
 from pare_jax.errors import UserError
@@ -53,6 +55,14 @@ _PELVIS = joint_index("pelvis")
 _HIPS = [joint_index("left_hip"), joint_index("right_hip")]
 
 
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """Some photographs, with what tells that one of their files was changed since."""
+
+    photographs: tuple[Photograph, ...]
+    stamps: tuple[tuple[int, int] | None, ...]
+
+
 class Mpii:
     """The release in a folder; see `data_pipelines.raw.RawDataset`."""
 
@@ -61,7 +71,7 @@ class Mpii:
 
     def __init__(self, source: Path):
         """Take the folder; nothing is read yet."""
-        self._source = Path(source)
+        self._source = Path(source).resolve()
         self._photographs: list[Photograph] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -69,30 +79,34 @@ class Mpii:
         return self.__dict__ | {"_photographs": None}
 
     def check(self) -> list[str]:
-        """Name the training images that are missing; see `RawDataset.check`."""
+        """Name the training images that are missing or cut short; see `RawDataset.check`."""
         needed = [photograph.name for photograph in self._annotated() if photograph.people]
-        present = set(os.listdir(self._source / IMAGES))
+        folder = self._source / IMAGES
+        present = sizes_and_times(folder)
         missing = [name for name in needed if name not in present]
-        if not missing:
-            return []
+        broken = [name for name in needed if name in present and not seems_whole(folder / name)]
         return [
-            f"{len(missing)} of {len(needed)} training images are not in {self._source / IMAGES}, "
-            f"the first {missing[0]}; unpack {_ARCHIVES[IMAGES]} again"
+            f"{len(names)} of {len(needed)} training images {what} {folder}, the first {names[0]}; "
+            f"unpack {_ARCHIVES[IMAGES]} again"
+            for names, what in ((missing, "are not in"), (broken, "are broken or cut short in"))
+            if names
         ]
 
-    def units(self, split: str) -> Sequence[tuple[Photograph, ...]]:
+    def units(self, split: str) -> Sequence[Unit]:
         """Return the split's photographs, a few dozen a unit; see `RawDataset.units`."""
         if split not in self.splits:
             raise UserError(f"MPII has no split {split!r}; there are {', '.join(self.splits)}")
         wanted = split == "validation"
         chosen = [photo for photo in self._annotated() if held_out(photo.name) == wanted]
         starts = range(0, len(chosen), _IMAGES_PER_UNIT)
-        return [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
+        stamps = sizes_and_times(self._source / IMAGES)
+        pieces = [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
+        return [Unit(piece, tuple(stamps.get(photo.name) for photo in piece)) for piece in pieces]
 
-    def read(self, unit: tuple[Photograph, ...]) -> UnitResult:
+    def read(self, unit: Unit) -> UnitResult:
         """Make the examples of some photographs; see `RawDataset.read`."""
         result = UnitResult()
-        for photograph in unit:
+        for photograph in unit.photographs:
             result.skipped += photograph.skipped
             for found in self._read_photograph(photograph):
                 if isinstance(found, Skipped):

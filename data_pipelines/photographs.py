@@ -135,6 +135,16 @@ def jpeg_size(encoded: bytes) -> tuple[int, int]:
     return size
 
 
+def sizes_and_times(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of change of each JPEG in a folder; of none if there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            stats = {e.name: e.stat() for e in entries if e.name.endswith(".jpg")}
+    except OSError:
+        return {}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
 def seems_whole(path: Path) -> bool:
     """Tell whether a file is a whole JPEG; only a suspicious one is read to its start."""
     try:

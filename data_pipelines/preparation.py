@@ -26,8 +26,6 @@ from data_pipelines.progress import with_progress
 from data_pipelines.raw import RawDataset, Skipped
 from pare_jax.errors import UserError
 
-# Raised when what the engine makes of the same examples changes, so that no old work is reused.
-_ENGINE = 1
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
 _SKIPPED_FILE = "skipped.json"
@@ -162,9 +160,10 @@ def _prepare(
 
 
 def _digest(dataset: RawDataset) -> str:
-    """Identify what decides over the examples: engine, reader, and the reader's settings."""
-    reader = Path(inspect.getfile(type(dataset))).read_bytes()
-    parts = [str(_ENGINE).encode(), reader, pickle.dumps(dataset, protocol=5)]
+    """Identify what decides over the examples: the code that makes them, and the settings."""
+    files = {Path(inspect.getfile(type(dataset))), *Path(__file__).parent.glob("*.py")}
+    code = [path.read_bytes() for path in sorted(files)]
+    parts = [*code, pickle.dumps(dataset, protocol=5)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

@@ -13,13 +13,13 @@ sure it is of a joint's place, and it places hidden joints too. So `visible_weig
 
 import dataclasses
 import hashlib
-import os
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from data_pipelines import part_labels, photographs
 from data_pipelines.example import BOX_SCALE, CROP_MARGIN
@@ -34,6 +34,9 @@ from pare_jax.skeleton import NUM_JOINTS
 SPLITS = ("train", "validation", "test")
 _FRAMES_A_UNIT = 100  # a few seconds
 _OUTSIDE = "outside the photograph"
+_FAR_OUTSIDE = "joint far outside the photograph"
+# How many of the photograph's longer sides a joint of a person in it may lie beyond its edge.
+_SIDES_AWAY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,13 +212,7 @@ class Pw3d:
         return sorted(path.stem for path in self._folder(split).glob("*.pkl"))
 
     def _pictures(self, name: str) -> dict[str, tuple[int, int]]:
-        """Sizes and times of a sequence's pictures."""
-        try:
-            with os.scandir(self._source / "imageFiles" / name) as entries:
-                stats = {e.name: e.stat() for e in entries if e.name.endswith(".jpg")}
-        except OSError:
-            return {}
-        return {picture: (s.st_size, s.st_mtime_ns) for picture, s in stats.items()}
+        return photographs.sizes_and_times(self._source / "imageFiles" / name)
 
     def _read_frame(self, name: str, sequence: Sequence, frame: int, result: UnitResult) -> None:
         wanted = []
@@ -233,17 +230,19 @@ class Pw3d:
                 self._source / "imageFiles" / name / picture_name(frame)
             )
             points = {n: sequence.people[n].joints_2d[frame] for n in wanted}
-            seen = [
-                n for n in wanted if photographs.inside(points[n], photo.width, photo.height).any()
-            ]
+            size = (photo.width, photo.height)
+            inside = [n for n in wanted if photographs.inside(points[n], *size).any()]
+            seen = [n for n in inside if not _far_outside(points[n], size)]
             squares = [photographs.square_around(points[n], BOX_SCALE * CROP_MARGIN) for n in seen]
             crops = photo.cut(squares) if seen else []
         except BrokenPhotographError as broken:
             result.skipped += [Skipped(_what(name, frame, n), str(broken)) for n in wanted]
             return
-        result.skipped += [
-            Skipped(_what(name, frame, n), _OUTSIDE, broken=False) for n in wanted if n not in seen
-        ]
+        for n in wanted:
+            if n not in inside:
+                result.skipped.append(Skipped(_what(name, frame, n), _OUTSIDE, broken=False))
+            elif n not in seen:
+                result.skipped.append(Skipped(_what(name, frame, n), _FAR_OUTSIDE))
         parts = self._part_labels(
             sequence, frame, wanted, dict(zip(seen, crops, strict=True)), photo
         )
@@ -283,6 +282,16 @@ class Pw3d:
             for number in order
             if number in crops
         }
+
+
+def _far_outside(points: Float[np.ndarray, "24 2"], size: tuple[int, int]) -> bool:
+    """Tell whether joints lie where no picture of a person could have them.
+
+    A person who is half in the picture has joints about a picture's side outside of it; some sides
+    away there is a mistake in the annotation, and the crop around all joints would show nothing.
+    """
+    distance = np.maximum(-points, points - np.array(size)).max()
+    return bool(distance > _SIDES_AWAY * max(size))
 
 
 def picture_name(frame: int) -> str:

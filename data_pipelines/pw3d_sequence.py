@@ -104,7 +104,7 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
         raise BrokenSequence("sequence file has no cam_poses")
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
         raise BrokenSequence("sequence file has no cam_intrinsics")
-    if np.shape(fields["img_frame_ids"])[:1] != (len(cameras),):
+    if _numbers(fields["img_frame_ids"]).shape[:1] != (len(cameras),):
         raise BrokenSequence("sequence's array lengths disagree")
     people = [_person(fields, number, cameras, intrinsics) for number in range(_count(fields))]
     return Sequence(len(cameras), intrinsics, tuple(people))
@@ -112,7 +112,11 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
 
 def _count(fields: Mapping[str, Any]) -> int:
     """Number of people: what any of the lists has one of."""
-    return max(len(fields[name]) for name in _PEOPLE if hasattr(fields[name], "__len__"))
+    return max((len(fields[name]) for name in _PEOPLE if _is_list(fields[name])), default=0)
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, list | tuple) or (isinstance(values, np.ndarray) and values.ndim > 0)
 
 
 def _numbers(value: Any) -> np.ndarray:
@@ -126,7 +130,7 @@ def _numbers(value: Any) -> np.ndarray:
 
 def _of_person(fields: Mapping[str, Any], name: str, number: int) -> Any:
     values = fields[name]
-    return values[number] if hasattr(values, "__len__") and number < len(values) else None
+    return values[number] if _is_list(values) and number < len(values) else None
 
 
 def _person(

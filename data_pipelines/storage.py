@@ -70,10 +70,12 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     # One prepared before the record's last change may still lie beside the current one.
     found = [path for path in found if path.name == VERSION] or found
     if not found:
-        command = f"python -m data_pipelines.prepare --dataset={name.split('/')[0]}"
+        dataset = name.split("/")[0]
+        source = "" if dataset == "synthetic" else " --source=RAW"
+        command = f"python -m data_pipelines.prepare --dataset={dataset}{source}"
         raise UserError(
-            f"no prepared dataset in {folder}; make it with {command} --output={data_root}, or "
-            "start without data: --config=configs/quickstart.py"
+            f"no prepared dataset in {folder}; make it with {command} --output={data_root} "
+            "(docs/data.md), or start without data: --config=configs/quickstart.py"
         )
     if len(found) > 1:
         names = ", ".join(str(path.parent.relative_to(data_root)) for path in found)

@@ -97,26 +97,25 @@ def run(request: Request) -> None:
     from pare_jax.body.io import load_body_data
 
     config, workdir = request.config, request.workdir
+    if request.mode == "evaluate":
+        trained = checkpoints.load_config(workdir)
+        config.body_model = config.body_model or trained.get("body_model", "")
+        workdir_lib.check_same_network(trained, config, workdir)
     # Whatever can go wrong at once comes before the data, which may take hours to make.
     train.check_devices(config, sharding.make_mesh())
     load_body_data(config.body_model or None)
-    if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
-        print(
-            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on "
-            "the free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
-            file=sys.stderr,
-        )
     protocols.check(config)
     if request.mode == "evaluate":
-        workdir_lib.check_same_network(checkpoints.load_config(workdir), config, workdir)
         store = checkpoints.Checkpoints(workdir, read_only=True)
         store.find(request.step)
         loop = train.Run(config, datasets.load(config, workdir))
+        _tell_of_body(config)
         weights = loop.stored_weights(store, request.step)
         errors = loop.measure(weights)
     else:
         workdir_lib.check(workdir, config)
         loop = train.Run(config, datasets.load(config, workdir))
+        _tell_of_body(config)
         writer = datasets.tensorboard_writer(workdir)
         state, errors = train.fit(loop, workdir, writer)
         writer.close()
@@ -124,6 +123,15 @@ def run(request: Request) -> None:
     _show(loop.report(weights, errors, workdir), workdir)
     for line in loop.export(errors, workdir):
         print(line)
+
+
+def _tell_of_body(config: ConfigDict) -> None:
+    if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
+        print(
+            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on "
+            "the free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            file=sys.stderr,
+        )
 
 
 def _show(metrics: dict, workdir: Path) -> None:

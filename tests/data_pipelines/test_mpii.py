@@ -1,5 +1,6 @@
 """The MPII reader, on small releases written for it: what becomes of whom, and where joints lie."""
 
+import json
 import pickle
 import types
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from data_pipelines import preparation, storage
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.input_pipeline import train_batches
 from data_pipelines.mpii import Mpii, held_out
@@ -252,6 +254,22 @@ def test_broken_images_are_counted_for_each_person(spoil, reason, tmp_path):
     assert skipped == [Skipped(f"one.jpg person {number}", reason) for number in (0, 1)]
 
 
+def test_a_picture_copied_again_is_read_again(tmp_path):
+    write_release(tmp_path / "raw", [image("one.jpg", person()), image("two.jpg", person())])
+    path = tmp_path / "raw" / "images" / "one.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-200])
+    (problem,) = Mpii(tmp_path / "raw").check()
+    assert "1 of 2 training images are broken or cut short" in problem
+    with pytest.raises(UserError, match="picture cut short"):
+        preparation.prepare(Mpii(tmp_path / "raw"), tmp_path / "data", workers=1)
+    path.write_bytes(whole)
+    preparation.prepare(Mpii(tmp_path / "raw"), tmp_path / "data", workers=1)
+    prepared = storage.find_dataset(tmp_path / "data", "mpii")
+    report = json.loads((prepared / "skipped.json").read_text())
+    assert sum(split["kept"] for split in report.values()) == 2
+
+
 def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
     write_release(tmp_path, [image("one.jpg", person())])
     path = tmp_path / "images" / "one.jpg"
@@ -272,7 +290,7 @@ def test_splits_share_no_image_and_do_not_change(tmp_path):
     write_release(tmp_path, [image(name, one, one) for name in names[:70]])
     dataset = Mpii(tmp_path)
     found = {
-        split: [photo.name for unit in dataset.units(split) for photo in unit]
+        split: [photo.name for unit in dataset.units(split) for photo in unit.photographs]
         for split in dataset.splits
     }
     assert found["validation"] == [name for name in names[:70] if held_out(name)]

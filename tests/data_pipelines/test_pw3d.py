@@ -117,7 +117,7 @@ def test_who_leaves_the_photograph_gives_no_example(tmp_path):
     fields = make_fields(people=2, frames=1)
     turn = fields["cam_poses"][0, :3, :3]
     joints = fields["jointPositions"][0].reshape(24, 3)
-    joints[0] += turn.T @ [30.0, 0, 0]  # one joint far outside: part of the person is seen
+    joints[0] += turn.T @ [3.0, 0, 0]  # one joint outside: part of the person is seen
     fields["jointPositions"][1].reshape(24, 3)[:] += turn.T @ [30.0, 0, 0]
     examples, (skipped,) = read_one(tmp_path, fields)
     assert (skipped.what, skipped.reason) == ("walk_00 frame 0 person 1", "outside the photograph")
@@ -128,6 +128,31 @@ def test_who_leaves_the_photograph_gives_no_example(tmp_path):
         to_photo(example, example["joints_2d"]), reference(fields, 0, 0)[2], rtol=1e-4, atol=0.01
     )
     assert np.isfinite(example["joints_2d"]).all()
+
+
+def test_a_joint_far_outside_is_a_mistake(tmp_path):
+    fields = make_fields(people=1, frames=1)
+    turn = fields["cam_poses"][0, :3, :3]
+    fields["jointPositions"][0].reshape(24, 3)[5] += turn.T @ [90.0, 0, 0]
+    examples, skipped = read_one(tmp_path, fields)
+    assert not examples
+    assert [(one.reason, one.broken) for one in skipped] == [
+        ("joint far outside the photograph", True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"img_frame_ids": [[1, 2], 3]}, "sequence's array lengths disagree"),
+        ({"poses": np.float64(3)}, None),
+    ],
+)
+def test_fields_of_strange_shapes_are_no_traceback(tmp_path, change, reason):
+    examples, skipped = read_one(tmp_path, make_fields(people=1, frames=1) | change)
+    assert not examples
+    assert reason in (None, *(one.reason for one in skipped))
+    assert all(one.broken for one in skipped)
 
 
 def _unlink(path, _):
