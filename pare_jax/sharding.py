@@ -27,8 +27,8 @@ def make_mesh() -> Mesh:
 def split_cpu(*batch_sizes: int) -> int:
     """Make a device of each core, for machines without an accelerator; call before anything else.
 
-    A core that works on its own rows of the batch wastes less time waiting than cores that share
-    each small operation: on two cores the quickstart's step is 1.4 to 1.6 times as fast
+    A core that works on its own rows of the batch does not wait for others at each small operation.
+    That matters where cores have other work too; on two idle ones a run is equally fast either way
     (scripts/benchmark_step.py).
 
     Args:
