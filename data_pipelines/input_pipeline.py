@@ -24,7 +24,7 @@ import tensorflow as tf
 from data_pipelines import transforms
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, STORED_FIELDS
 from data_pipelines.sample_order import Mixture, Shuffle, sample_uniforms
-from data_pipelines.transforms import BadPictureError
+from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
 from pare_jax.errors import UserError
 
@@ -195,7 +195,7 @@ def assemble_batch(
                 placement.mirror[row],
                 batch["part_labels"][row],
             )
-    except BadPictureError as error:
+    except BadExampleError as error:
         raise _named(error, *readings[row]) from error
     moved = transforms.move_labels(labels, placement, affine, image_size)
     batch |= {**labels, **moved}
@@ -205,7 +205,7 @@ def assemble_batch(
 def _read(source: Source, index: int) -> Mapping[str, Any]:
     try:
         return source[index]
-    except BadPictureError as error:
+    except BadExampleError as error:
         raise _named(error, source, index) from error
 
 
@@ -218,7 +218,7 @@ def _named(error: Exception, source: Source, index: int) -> UserError:
 
 def _gender_number(name: str) -> int:
     if name not in GENDERS:
-        raise UserError(f"gender is {name!r}, not one of {', '.join(GENDERS)}")
+        raise BadExampleError(f"gender is {name!r}, not one of {', '.join(GENDERS)}")
     return GENDERS.index(name)
 
 

@@ -37,7 +37,7 @@ def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -
         return source
     try:
         side = transforms.stored_side(source[0]["image"])
-    except transforms.BadPictureError:
+    except transforms.BadExampleError:
         return source  # Whoever reads the split names what is wrong with it.
     if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
         return source

@@ -36,8 +36,8 @@ _REDUCTIONS = {
 }
 
 
-class BadPictureError(ValueError):
-    """A stored picture that cannot be used; whoever knows which one it is names it."""
+class BadExampleError(ValueError):
+    """A stored example that cannot be used; whoever knows which one it is names it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def stored_side(image: bytes | UInt8[np.ndarray, "s s 3"]) -> int:
     """Return the side of a stored crop; that of a JPEG stands in its header.
 
     Raises:
-        BadPictureError: the bytes are no JPEG or the picture is not square.
+        BadExampleError: the bytes are no JPEG or the picture is not square.
     """
     return len(image) if isinstance(image, np.ndarray) else _jpeg_side(image)
 
@@ -147,17 +147,17 @@ def _jpeg_side(encoded: bytes) -> int:
             height = int.from_bytes(encoded[place + 5 : place + 7], "big")
             width = int.from_bytes(encoded[place + 7 : place + 9], "big")
             if height != width or not height:
-                raise BadPictureError(f"stored crop of {width}x{height} pixels is not square")
+                raise BadExampleError(f"stored crop of {width}x{height} pixels is not square")
             return height
         place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
-    raise BadPictureError("stored crop is not a JPEG picture")
+    raise BadExampleError("stored crop is not a JPEG picture")
 
 
 def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
     """Return an example with its picture and part labels decoded, as the warps below take them too.
 
     Raises:
-        BadPictureError: one of them cannot be decoded.
+        BadExampleError: one of them cannot be decoded.
     """
     decoded = {"image": _decode_image(example["image"], 1)}
     if example["part_labels"]:
@@ -169,14 +169,14 @@ def _decode_image(encoded: bytes, reduction: int) -> UInt8[np.ndarray, "s s 3"]:
     flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     if image is None:
-        raise BadPictureError("stored crop cannot be decoded")
+        raise BadExampleError("stored crop cannot be decoded")
     return image
 
 
 def _decode_parts(encoded: bytes) -> UInt8[np.ndarray, "p p"]:
     labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
-        raise BadPictureError("stored part labels cannot be decoded")
+        raise BadExampleError("stored part labels cannot be decoded")
     return labels
 
 
@@ -196,7 +196,7 @@ def warp_image(
         out: the network crop, written in place; what lies outside the stored crop becomes black.
 
     Raises:
-        BadPictureError: the picture cannot be decoded.
+        BadExampleError: the picture cannot be decoded.
     """
     reduction = 1
     if not isinstance(image, np.ndarray):
@@ -227,7 +227,7 @@ def warp_parts(
             outside the stored crop is background, for the picture is black there.
 
     Raises:
-        BadPictureError: the labels cannot be decoded.
+        BadExampleError: the labels cannot be decoded.
     """
     if not isinstance(labels, np.ndarray):
         if not labels:

@@ -232,9 +232,9 @@ def test_broken_examples_are_named(change, words, make_record):
 
 def test_pictures_that_are_not_square_or_cut_short(make_record, encode):
     wide = encode(".jpg", np.zeros((32, 48, 3), np.uint8))
-    with pytest.raises(transforms.BadPictureError, match="48x32"):
+    with pytest.raises(transforms.BadExampleError, match="48x32"):
         transforms.stored_side(wide)
     head = make_record()["image"]
     head = head[: head.index(b"\xff\xda")]
-    with pytest.raises(transforms.BadPictureError, match="cannot be decoded"):
+    with pytest.raises(transforms.BadExampleError, match="cannot be decoded"):
         transforms.warp_image(head, np.eye(2, 3), np.empty((96, 96, 3), np.uint8))
