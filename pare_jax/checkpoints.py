@@ -9,6 +9,7 @@ be named and a reader takes only what it needs:
 """
 
 import json
+import logging
 import re
 import sys
 from collections.abc import Mapping
@@ -68,6 +69,10 @@ class Checkpoints:
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
+        log = logging.getLogger("absl")
+        level = log.level
+        # That reading writes nothing is no warning.
+        log.setLevel(logging.ERROR)
         try:
             # Named handlers: without them a manager that has saved nothing knows no metadata.
             handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
@@ -76,6 +81,8 @@ class Checkpoints:
             )
         except OSError as error:
             raise UserError(f"cannot write checkpoints to {self.folder}: {error}") from error
+        finally:
+            log.setLevel(level)
 
     def latest_step(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None."""
@@ -183,11 +190,11 @@ class Checkpoints:
             raise _unreadable(place, error) from error
         _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        _let_go_of_pending_reads()
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
         except Exception as error:
-            _let_go_of_pending_reads()
             raise _unreadable(place, error) from error
 
     def _guarded(self, action: Any) -> None:
@@ -237,6 +244,8 @@ def load_model(
     Raises:
         UserError: no such run, no checkpoint, a damaged one or one of another architecture.
     """
+    if weights not in ("auto", "swa", "last"):
+        raise UserError(f"weights is {weights!r}: it must be auto, swa or last")
     path = Path(checkpoint_or_workdir)
     step = None
     if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
@@ -245,9 +254,14 @@ def load_model(
     model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
     checkpoints = Checkpoints(path, read_only=True)
-    params, batch_stats, _, _ = checkpoints.restore_model(
+    params, batch_stats, step, which = checkpoints.restore_model(
         (params, batch_stats), config.eval.weights if weights == "auto" else weights, step
     )
+    if weights == "swa" and which != "swa":
+        raise UserError(
+            f"{path} has no averaged weights at step {step}: use weights=last, or train past "
+            "swa.start_epoch"
+        )
     # JAX arrays, as a fresh network has: NumPy's could not be trained on.
     model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
     model.eval()

@@ -144,7 +144,9 @@ def _show(metrics: dict, workdir: Path) -> None:
 
 def _one_line(error: Exception) -> str:
     # A KeyError's own text has quotes around it; its argument is what was meant.
-    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = " ".join(str(error.args[0] if error.args else error).split()).strip("\"'")
+    if isinstance(error, KeyError | AttributeError):
+        return f"there is no such config key: {text}; configs/common.py documents them all"
     return f"cannot use this flag or config key: {text or type(error).__name__}"
 
 

@@ -14,6 +14,7 @@ Exit status: 0 when every photograph and box was done, 1 when some were not, 2 w
 
 import functools
 import logging
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -295,6 +296,11 @@ def predict_photo(
         ending = f"_{number}" if len(people) > 1 else ""
         files[f"{name}_attention{ending}.png"] = encode_png(sheet)
     write_together(output, files)
+    # Sheets of people that an earlier run found here and this one did not.
+    sheets = re.compile(re.escape(name) + r"_attention(_\d+)?\.png")
+    for path in output.iterdir():
+        if path.name not in files and sheets.fullmatch(path.name):
+            path.unlink()
     found = "1 person" if len(people) == 1 else f"{len(people)} people"
     print(f"{photo}: {found} -> {output / name}.npz, .json and {len(files) - 2} pictures")
     return bad

@@ -296,3 +296,21 @@ def test_a_run_that_is_none_is_one_line(tmp_path):
     assert len(done.stderr.splitlines()) == 1
     assert str(tmp_path) in done.stderr
     assert written(tmp_path / "out") == []
+
+
+def test_weights_that_are_not_there_are_refused(workdir):
+    with pytest.raises(UserError, match="no averaged weights"):
+        pare_jax.load_predictor(workdir, "swa")
+    with pytest.raises(UserError, match="auto, swa or last"):
+        pare_jax.load_predictor(workdir, "best")
+
+
+def test_sheets_of_people_found_before_do_not_stay(command, tmp_path):
+    spots = [(100.0, 150.0), (300.0, 150.0)]
+    photo = save(tmp_path / "photo.png", photo_with_spots(*spots))
+    boxes = ["--boxes=" + ",".join(map(str, box_about(*spot))) for spot in spots]
+    output = command(*boxes, photo)[3]
+    (output / "photo_attention_notes.png").write_bytes(b"the user's own")
+    command(boxes[0], photo)
+    sheets = [name for name in written(output) if "attention" in name]
+    assert sheets == ["photo_attention.png", "photo_attention_notes.png"]
