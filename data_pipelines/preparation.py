@@ -107,8 +107,8 @@ def prepare(
                     return path
     except OSError as error:
         raise UserError(
-            f"cannot write the dataset to {path}: {error.strerror or error}; free some space and "
-            "run the command again: it goes on from here"
+            f"cannot write the dataset to {path}: {error.strerror or error}; free some space, or "
+            "name another --output, and run the command again: it goes on from here"
         ) from error
     if _origin(path) != digest:
         _say(

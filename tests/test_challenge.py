@@ -76,7 +76,8 @@ class MadeUp(tfds.core.GeneratorBasedBuilder):
         return {"train": enumerate(pictures), "test": enumerate(make_records(make_truth()))}
 
     def _generate_examples(self):
-        raise NotImplementedError
+        """Asked for by TFDS's base class; the splits bring their examples along."""
+        return iter(())
 
 
 @pytest.fixture(scope="module")
