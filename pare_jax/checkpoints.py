@@ -63,16 +63,16 @@ class Checkpoints:
                 ),
             ]
         )
+        log = logging.getLogger("absl")
+        level = log.level
+        # That reading writes nothing is no warning.
+        log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
         )
-        log = logging.getLogger("absl")
-        level = log.level
-        # That reading writes nothing is no warning.
-        log.setLevel(logging.ERROR)
         try:
             # Named handlers: without them a manager that has saved nothing knows no metadata.
             handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
