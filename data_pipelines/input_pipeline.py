@@ -11,7 +11,6 @@ that ran up to k, and the number of threads changes nothing.
 """
 
 import atexit
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ import tensorflow as tf
 
 from data_pipelines import transforms
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, STORED_FIELDS
+from data_pipelines.processes import count_cores
 from data_pipelines.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
@@ -250,7 +250,7 @@ def _run(
     cv2.setNumThreads(1)
     # The accelerator belongs to JAX; TensorFlow would claim all its memory.
     tf.config.set_visible_devices([], "GPU")
-    threads = threads or len(os.sched_getaffinity(0))
+    threads = threads or count_cores()
     names = tuple(BATCH_FIELDS)
     dtypes = [tf.as_dtype(BATCH_FIELDS[name].dtype) for name in names]
     failures: list[Exception] = []

@@ -17,7 +17,7 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Answers
-from pare_jax.report import write_atomically
+from pare_jax.files import write_atomically
 from pare_jax.sequences import Extent, SplitNames
 from pare_jax.skeleton import NUM_JOINTS, ORIENTATION_PARTS
 
