@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -27,14 +28,20 @@ _LABEL_EXAMPLES = 200
 
 
 @dataclasses.dataclass(frozen=True)
-class Datasets:
-    """The data of a run, as `pare_jax.run.Data` asks for it."""
+class HeldOut:
+    """The data of an evaluation, as `pare_jax.run.HeldOutData` asks for it."""
 
-    train: Callable[[int], Iterator[Batch]]
     evals: Mapping[str, Callable[[], Iterator[Batch]]]
     eval_names: Mapping[str, Callable[[], SplitNames]]
-    steps_per_epoch: int
     mean_joints: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Datasets(HeldOut):
+    """The data of a training run, as `pare_jax.run.Data` asks for it."""
+
+    train: Callable[[int], Iterator[Batch]]
+    steps_per_epoch: int
 
 
 def load(config: ConfigDict, workdir: Path) -> Datasets:
@@ -50,7 +57,7 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
     Raises:
         UserError: a dataset or split is missing or damaged.
     """
-    sources = [(_open(config, name, "train"), weight) for name, weight in config.data.train]
+    sources = _open_train(config)
     room = config.data.memory * 2**30 / len(sources)
     remembered = [
         (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
@@ -65,26 +72,58 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
         augment=config.augment,
         **_processes(),
     )
-    held_out = {name: _open(config, *name.split("/")) for name in config.data.eval}
-    evals = {
-        name: partial(
-            input_pipeline.eval_batches,
-            source,
-            batch_size=config.eval.batch_size,
-            image_size=config.image_size,
-        )
-        for name, source in held_out.items()
-    }
+    evals, names = _held_out(config)
     if config.loss.parts:
         _check_part_labels(sources)
     examples = sum(len(source) for source, _ in sources)
+    path, key = workdir / _STATISTICS_FILE, _mixture_key(sources, config.data.root)
+    mean = _read_mean(path, key)
+    if mean is None:
+        mean = _measure_mean(sources)
+        _keep_mean(path, key, mean)
     return Datasets(
         train=lambda step: stream(start_step=step),
         evals=evals,
-        eval_names={name: cache(source.names) for name, source in held_out.items()},
+        eval_names=names,
         steps_per_epoch=max(1, examples // config.batch_size),
-        mean_joints=_mean_joints(sources, workdir),
+        mean_joints=mean,
     )
+
+
+def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> HeldOut:
+    """Open the evaluation splits alone.
+
+    The best constant is the one of the mixture the run was trained on, whatever `config` says now.
+    The run has kept it in its workdir; only where that file is missing are the training sets
+    opened, to measure it again.
+
+    Args:
+        config: a validated config.
+        workdir: of a run that was trained.
+        trained: the config of that training.
+
+    Returns:
+        The evaluation's data.
+
+    Raises:
+        UserError: a dataset or split is missing or damaged.
+    """
+    evals, names = _held_out(config)
+    path = workdir / _STATISTICS_FILE
+    mean = _read_mean(path)
+    if mean is None:
+        mixture = trained.copy_and_resolve_references()
+        mixture.data.root = config.data.root
+        try:
+            sources = _open_train(mixture)
+        except UserError as error:
+            raise UserError(
+                f"{path}, which training keeps, is missing or damaged, and so the training sets "
+                f"are needed: {error}"
+            ) from error
+        mean = _measure_mean(sources)
+        _keep_mean(path, _mixture_key(sources, config.data.root), mean)
+    return HeldOut(evals, names, mean)
 
 
 def tensorboard_writer(workdir: Path) -> Any:
@@ -101,6 +140,28 @@ def _processes() -> dict[str, int]:
     import jax
 
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def _open_train(config: ConfigDict) -> list[tuple[storage.StoredSplit, float]]:
+    """Open the training sets with their weights in the mixture."""
+    return [(_open(config, name, "train"), weight) for name, weight in config.data.train]
+
+
+def _held_out(
+    config: ConfigDict,
+) -> tuple[Mapping[str, Callable[[], Iterator[Batch]]], Mapping[str, Callable[[], SplitNames]]]:
+    """Open the evaluation splits: passes over them, and their samples' names."""
+    splits = {name: _open(config, *name.split("/")) for name in config.data.eval}
+    evals = {
+        name: partial(
+            input_pipeline.eval_batches,
+            source,
+            batch_size=config.eval.batch_size,
+            image_size=config.image_size,
+        )
+        for name, source in splits.items()
+    }
+    return evals, {name: cache(source.names) for name, source in splits.items()}
 
 
 def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
@@ -124,14 +185,27 @@ def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None
     )
 
 
-def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path) -> np.ndarray:
-    """Return the mean root-centred joints over the mixture, measured once per workdir."""
-    path = workdir / _STATISTICS_FILE
-    key = [[str(source.path), len(source), weight] for source, weight in sources]
-    with contextlib.suppress(OSError, ValueError, KeyError):
+def _mixture_key(sources: list[tuple[storage.StoredSplit, float]], data_root: str) -> list:
+    """Identify a mixture, wherever the prepared datasets lie."""
+    return [
+        [os.path.relpath(source.path, data_root), len(source), weight] for source, weight in sources
+    ]
+
+
+def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
+    """Read the mean joints that a workdir keeps, if they are there and of the mixture `key`."""
+    try:
         kept = json.loads(path.read_text())
-        if kept["sources"] == key:
-            return np.array(kept["mean_joints"], np.float32)
+        mean = np.array(kept["mean_joints"], np.float32)
+        if key not in (None, kept["sources"]) or mean.shape != (NUM_JOINTS, 3):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return mean
+
+
+def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarray:
+    """Return the mean root-centred joints over the mixture, metres, (24, 3)."""
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
@@ -140,10 +214,12 @@ def _mean_joints(sources: list[tuple[storage.StoredSplit, float]], workdir: Path
         if joints:
             total += weight * np.mean(np.asarray(joints, np.float64), 0)
             weights += weight
-    mean = total / max(weights, 1e-9)
-    if workdir.is_dir():
+    return (total / max(weights, 1e-9)).astype(np.float32)
+
+
+def _keep_mean(path: Path, key: list, mean: np.ndarray) -> None:
+    if path.parent.is_dir():
         statistics = {"sources": key, "mean_joints": mean.tolist()}
         # Without room for it, it is measured again next time.
         with contextlib.suppress(UserError):
             write_atomically(path, (json.dumps(statistics) + "\n").encode())
-    return mean.astype(np.float32)

@@ -228,6 +228,14 @@ def load_config(workdir: str | Path) -> ConfigDict:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
+def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:
+    """Return the workdir and, where WORKDIR/checkpoints/STEP was named, the step."""
+    path = Path(checkpoint_or_workdir)
+    if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
 def load_model(
     checkpoint_or_workdir: str | Path, weights: str = "auto"
 ) -> tuple[ConfigDict, nnx.Module]:
@@ -246,10 +254,7 @@ def load_model(
     """
     if weights not in ("auto", "swa", "last"):
         raise UserError(f"weights is {weights!r}: it must be auto, swa or last")
-    path = Path(checkpoint_or_workdir)
-    step = None
-    if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
-        path, step = path.parent.parent, int(path.name)
+    path, step = split_checkpoint(checkpoint_or_workdir)
     config = load_config(path)
     model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)

@@ -98,6 +98,7 @@ def run(request: Request) -> None:
     from pare_jax.body.io import load_body_data
 
     config, workdir = request.config, request.workdir
+    trained = None
     if request.mode == "evaluate":
         trained = checkpoints.load_config(workdir)
         config.body_model = config.body_model or trained.get("body_model", "")
@@ -106,10 +107,10 @@ def run(request: Request) -> None:
     run_lib.check_devices(config, sharding.make_mesh())
     load_body_data(config.body_model or None)
     protocols.check(config)
-    if request.mode == "evaluate":
+    if trained is not None:
         store = checkpoints.Checkpoints(workdir, read_only=True)
         store.find(request.step)
-        loop = run_lib.Run(config, datasets.load(config, workdir))
+        loop = run_lib.Evaluation(config, datasets.load_held_out(config, workdir, trained))
         _tell_of_body(config)
         weights = loop.stored_weights(store, request.step)
         errors = loop.measure(weights)

@@ -25,8 +25,9 @@ from absl import flags
 from flax import nnx
 
 from pare_jax import geometry
-from pare_jax.body.model import BodyModel, load_body_model
-from pare_jax.checkpoints import load_model
+from pare_jax.body.io import load_body_data
+from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.checkpoints import load_model, split_checkpoint
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, cut_crop, encode_png, read_image
@@ -40,6 +41,7 @@ from pare_jax.people import (
 from pare_jax.photos import Box, find_photos, output_names, read_boxes
 from pare_jax.rendering.people import attention_pictures, overlay_picture
 from pare_jax.train_step import predict_step
+from pare_jax.workdir import check_same_body
 
 # People computed at once; a picture with fewer is padded to a power of two, so that few programs
 # are compiled.
@@ -124,10 +126,13 @@ def load_predictor(checkpoint_or_workdir: str | Path, weights: str = "auto") -> 
         The predictor; its first call compiles the network.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, one of another architecture, or no body.
+        UserError: no such run, a damaged checkpoint, one of another architecture, no body, or
+            not the one it was trained with.
     """
     config, module = load_model(checkpoint_or_workdir, weights)
-    return Predictor(module, load_body_model(config.body_model or None), config.image_size)
+    body = load_body_data(config.body_model or None)
+    check_same_body(split_checkpoint(checkpoint_or_workdir)[0], body)
+    return Predictor(module, body_from_data(body), config.image_size)
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")

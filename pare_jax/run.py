@@ -1,12 +1,12 @@
 """What stays the same during a run: data, devices, body, network, and the compiled programs.
 
-`train.py` runs them in a loop; evaluation needs no loop.
+`train.py` goes through a `Run` in a loop; where nothing is trained an `Evaluation` is enough.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -39,29 +39,40 @@ Evaluate = Callable[[], Iterable[HostBatch]]
 Errors = dict[str, SampleErrors]
 
 
-class Data(Protocol):
-    """What a run needs to be given of the data.
+class HeldOutData(Protocol):
+    """What an evaluation needs to be given of the data.
 
     Attributes:
-        train: from the step to start at to an endless stream of this process' training batches; a
-            function of (seed, step) alone.
         evals: by DATASET/SPLIT, a function that passes over the split once.
         eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
-        steps_per_epoch: of training.
         mean_joints: the training set's mean root-centred joints, metres, (24, 3).
     """
 
     # Properties, for a run only reads them.
     @property
-    def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
-    @property
     def evals(self) -> Mapping[str, Evaluate]: ...
     @property
     def eval_names(self) -> Mapping[str, Callable[[], SplitNames]]: ...
     @property
-    def steps_per_epoch(self) -> int: ...
-    @property
     def mean_joints(self) -> np.ndarray: ...
+
+
+class Data(HeldOutData, Protocol):
+    """What training needs to be given beside it.
+
+    Attributes:
+        train: from the step to start at to an endless stream of this process' training batches; a
+            function of (seed, step) alone.
+        steps_per_epoch: of training.
+    """
+
+    @property
+    def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+
+AnyData = TypeVar("AnyData", bound=HeldOutData)
 
 
 class Weights(NamedTuple):
@@ -73,26 +84,18 @@ class Weights(NamedTuple):
     step: int
 
 
-class Run:
-    """What stays the same during a run: devices, body, graphs and compiled programs."""
+class Evaluation(Generic[AnyData]):
+    """What evaluating a network takes: devices, body, graph and compiled programs."""
 
-    def __init__(self, config: ConfigDict, data: Data):
+    def __init__(self, config: ConfigDict, data: AnyData):
         """Build the network and the programs; nothing compiles yet."""
         self.config = config
         self.data = data
         self.mesh = sharding.make_mesh()
         check_devices(config, self.mesh)
-        self.num_steps = config.num_steps or round(config.num_epochs * data.steps_per_epoch)
-        if not self.num_steps:
-            raise UserError(f"config.num_epochs is {config.num_epochs}: that is not one step")
-        self.eval_every = max(1, round(config.eval.every_epochs * data.steps_per_epoch))
         self.body: BodyModel = load_body_model(config.body_model or None)
-        self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
-        self._optimizer = optimizer = make_optimizer(config.optimizer, self.num_steps)
-        self._model = model = build_model(config.model, rngs=nnx.Rngs(config.seed))
-        self.settings = step_settings(config, data.steps_per_epoch)
-        self._compile(nnx.graphdef(model), model, optimizer)
-        in_evaluation = nnx.clone(model)
+        self._model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+        in_evaluation = nnx.clone(self._model)
         in_evaluation.eval()
         self.evaluator = Evaluator(
             nnx.graphdef(in_evaluation),
@@ -104,37 +107,6 @@ class Run:
         # Asked now, for what cannot be exported is better known before hours of training.
         self._exported = challenge.exportable(data.eval_names) if config.eval.export else []
 
-    def _compile(
-        self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
-    ) -> None:
-        same = sharding.replicated(self.mesh)
-        split = sharding.batch_sharding(self.mesh)
-        self.train_step = jax.jit(
-            functools.partial(
-                train_step,
-                graphdef=graphdef,
-                body=self.body,
-                optimizer=optimizer,
-                settings=self.settings,
-            ),
-            in_shardings=(same, split),
-            out_shardings=same,
-            donate_argnums=0,
-        )
-        self._statistics_step = jax.jit(
-            functools.partial(
-                statistics_step, graphdef=statistics_graph(model), settings=self.settings
-            ),
-            in_shardings=(same, same, same, split),
-            out_shardings=same,
-        )
-
-    def initial_state(self) -> TrainState:
-        """Make the state of a fresh run; the caller decides when its memory goes."""
-        average = self.config.swa.start_epoch >= 0
-        _, state = create_state(self._model, self._optimizer, average=average)
-        return sharding.put_replicated(state, self.mesh)
-
     def stored_weights(self, store: Checkpoints, step: int | None = None) -> Weights:
         """Read the weights to evaluate from a checkpoint, the latest if `step` is None."""
         _, params, batch_stats = nnx.split(self._model, nnx.Param, ...)
@@ -143,27 +115,6 @@ class Run:
         )
         params, batch_stats = sharding.put_replicated((params, batch_stats), self.mesh)
         return Weights(params, batch_stats, name, step)
-
-    def with_statistics(self, state: TrainState) -> TrainState:
-        """Measure the averaged parameters' batch statistics, if there are any to measure."""
-        if state.swa is None or not int(state.swa.count):
-            return state
-        stats = state.swa.batch_stats
-        batches = self.data.train(0)
-        for count in range(self.config.swa.statistics_batches):
-            on_device = sharding.put_batch(next(batches), self.mesh)
-            number = sharding.put_replicated(np.float32(count), self.mesh)
-            stats = self._statistics_step(stats, number, state.swa.params, on_device)
-        close_stream(batches)
-        return state.replace(swa=state.swa.replace(batch_stats=stats))
-
-    def weights(self, state: TrainState) -> Weights:
-        """Choose the weights to evaluate: the mean, where it is wanted and there is one."""
-        step = int(state.step)
-        wants_mean = self.config.eval.weights == "swa"
-        if wants_mean and state.swa is not None and int(state.swa.count):
-            return Weights(state.swa.params, state.swa.batch_stats, "swa", step)
-        return Weights(state.params, state.batch_stats, "last", step)
 
     def measure(self, weights: Weights) -> Errors:
         """Measure every evaluation split."""
@@ -218,6 +169,74 @@ class Run:
                 for one in drawn
             ]
         )
+
+
+class Run(Evaluation[Data]):
+    """What stays the same during a training run, whose evaluations are part of it."""
+
+    def __init__(self, config: ConfigDict, data: Data):
+        """Build the network, the optimizer and the programs; nothing compiles yet."""
+        self.num_steps = config.num_steps or round(config.num_epochs * data.steps_per_epoch)
+        if not self.num_steps:
+            raise UserError(f"config.num_epochs is {config.num_epochs}: that is not one step")
+        super().__init__(config, data)
+        self.eval_every = max(1, round(config.eval.every_epochs * data.steps_per_epoch))
+        self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
+        self._optimizer = make_optimizer(config.optimizer, self.num_steps)
+        self.settings = step_settings(config, data.steps_per_epoch)
+        self._compile(nnx.graphdef(self._model), self._model, self._optimizer)
+
+    def _compile(
+        self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
+    ) -> None:
+        same = sharding.replicated(self.mesh)
+        split = sharding.batch_sharding(self.mesh)
+        self.train_step = jax.jit(
+            functools.partial(
+                train_step,
+                graphdef=graphdef,
+                body=self.body,
+                optimizer=optimizer,
+                settings=self.settings,
+            ),
+            in_shardings=(same, split),
+            out_shardings=same,
+            donate_argnums=0,
+        )
+        self._statistics_step = jax.jit(
+            functools.partial(
+                statistics_step, graphdef=statistics_graph(model), settings=self.settings
+            ),
+            in_shardings=(same, same, same, split),
+            out_shardings=same,
+        )
+
+    def initial_state(self) -> TrainState:
+        """Make the state of a fresh run; the caller decides when its memory goes."""
+        average = self.config.swa.start_epoch >= 0
+        _, state = create_state(self._model, self._optimizer, average=average)
+        return sharding.put_replicated(state, self.mesh)
+
+    def with_statistics(self, state: TrainState) -> TrainState:
+        """Measure the averaged parameters' batch statistics, if there are any to measure."""
+        if state.swa is None or not int(state.swa.count):
+            return state
+        stats = state.swa.batch_stats
+        batches = self.data.train(0)
+        for count in range(self.config.swa.statistics_batches):
+            on_device = sharding.put_batch(next(batches), self.mesh)
+            number = sharding.put_replicated(np.float32(count), self.mesh)
+            stats = self._statistics_step(stats, number, state.swa.params, on_device)
+        close_stream(batches)
+        return state.replace(swa=state.swa.replace(batch_stats=stats))
+
+    def weights(self, state: TrainState) -> Weights:
+        """Choose the weights to evaluate: the mean, where it is wanted and there is one."""
+        step = int(state.step)
+        wants_mean = self.config.eval.weights == "swa"
+        if wants_mean and state.swa is not None and int(state.swa.count):
+            return Weights(state.swa.params, state.swa.batch_stats, "swa", step)
+        return Weights(state.params, state.batch_stats, "last", step)
 
 
 def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and its config."""
+"""The folder of a run: whose it is, its config, and which body it was trained with."""
 
 import errno
 import json
@@ -8,14 +8,17 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from pare_jax import config as config_lib
+from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, load_config
 from pare_jax.errors import UserError
-from pare_jax.files import write_atomically
+from pare_jax.files import write_together
 
 # Keys and sections of the config that trained weights are good for.
-_NETWORK = ("model", "image_size", "body_model")
+_NETWORK = ("model", "image_size")
 # What a run that goes on keeps. Its length and learning rate may change, and how it is watched.
 _EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
+# What tells the body of the run from others, wherever its file lies.
+_BODY_FILE = "body.json"
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
@@ -36,17 +39,50 @@ def check(workdir: Path, config: ConfigDict) -> None:
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Write config.json, from which a network is built again; raises UserError."""
+    """Write config.json, from which a network is built again, and body.json; raises UserError."""
     content = json.dumps(config_lib.plain(config), indent=1) + "\n"
-    write_atomically(workdir / CONFIG_FILE, content.encode())
+    body = json.dumps(_describe(load_body_data(config.body_model or None)), indent=1) + "\n"
+    write_together(workdir, {CONFIG_FILE: content.encode(), _BODY_FILE: body.encode()})
 
 
 def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
     """Raise UserError when a run's network, its input or its body differ from a config's."""
-    changed = config_lib.differences(old, new, _NETWORK)
+    noted = (workdir / _BODY_FILE).exists()
+    # A run that was begun before bodies were noted down knows no more of its own than a path.
+    changed = config_lib.differences(old, new, _NETWORK if noted else (*_NETWORK, "body_model"))
     # Parameters are float32 whatever the network computes in.
     changed = [text for text in changed if not text.startswith("model.dtype:")]
     _refuse(changed, "network", workdir)
+    check_same_body(workdir, load_body_data(new.body_model or None))
+
+
+def check_same_body(workdir: Path, body: BodyData) -> None:
+    """Raise UserError when a body is not the one that a run's body.json notes, if it has one.
+
+    Where the body's file lies, what it is called and whether it is a pickle does not matter.
+    """
+    path = workdir / _BODY_FILE
+    try:
+        trained = json.loads(path.read_text())
+        same = trained["digest"] == body.digest
+        was = f"{trained['name']} of {trained['vertices']} vertices"
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"cannot read {path} ({type(error).__name__}): remove it, if you are sure that "
+            f"{body.name} is the body of this run"
+        ) from error
+    if not same:
+        raise UserError(
+            f"{workdir} holds a run with another body: it was trained with {was}, and "
+            f"{body.name} of {len(body.template)} vertices is another; name its file in "
+            "config.body_model or use another --workdir"
+        )
+
+
+def _describe(body: BodyData) -> dict[str, str | int]:
+    return {"name": body.name, "vertices": len(body.template), "digest": body.digest}
 
 
 def check_same_experiment(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:

@@ -4,6 +4,7 @@ Knows numpy only, so that data pipelines can use it without JAX.
 """
 
 import functools
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,18 @@ class BodyData:
     def has_pose_basis(self) -> bool:
         """Whether the pose bends the skin beyond skinning."""
         return any(self.pose_basis.strides) and bool(self.pose_basis.any())
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Identifies the body by its numbers, whatever file they came from."""
+        found = hashlib.sha256()
+        arrays = [self.template, self.shape_basis, self.weights, self.joint_regressor, self.faces]
+        if self.has_pose_basis:
+            arrays.append(self.pose_basis)
+        for array in arrays:
+            found.update(repr(array.shape).encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()[:16]
 
 
 def load_body_data(path: str | Path | None = None) -> BodyData:

@@ -20,12 +20,23 @@ class Split(list):
         return None
 
 
+def pretend(monkeypatch, made_up):
+    """Let these datasets be all there are, evaluation splits and training sets alike."""
+
+    def open_split(config, name, split):
+        if name not in made_up:
+            raise UserError(f"no prepared dataset in {config.data.root}/{name}")
+        return made_up[name]
+
+    monkeypatch.setattr(datasets, "_open", open_split)
+
+
 @pytest.fixture
 def load(make_record, monkeypatch, tmp_path):
     """Return a function that loads a config whose datasets are made up, by name."""
 
     def run(config, **made_up):
-        monkeypatch.setattr(datasets, "_open", lambda config, name, split: made_up[name])
+        pretend(monkeypatch, made_up)
         config.data.train = tuple(
             (name, weight) for name, weight in zip(made_up, (0.7, 0.3), strict=False)
         )
@@ -67,3 +78,53 @@ def test_a_part_loss_without_part_labels_is_refused(load, config, make_record):
     with pytest.raises(UserError, match=r"config\.loss\.parts needs part labels"):
         load(config, first=without)
     load(config, first=without, second=Split(make_record(seed) for seed in range(8)))
+
+
+def test_an_evaluation_takes_the_best_constant_that_training_kept(
+    load, config, make_record, tmp_path, monkeypatch
+):
+    first = Split(make_record(seed) for seed in range(9))
+    second = Split(make_record(seed) for seed in range(100, 107))
+    mean = load(config, first=first, second=second).mean_joints
+    trained = config.copy_and_resolve_references()
+    kept = (tmp_path / "train_statistics.json").read_bytes()
+    # Another mixture on the command line, and a machine without any training set.
+    config.data.train = (("absent", 1.0),)
+    config.data.eval = ("held_out/test",)
+    pretend(monkeypatch, {"held_out": second})
+    data = datasets.load_held_out(config, tmp_path, trained)
+    np.testing.assert_array_equal(data.mean_joints, mean)
+    assert len(list(data.evals["held_out/test"]())) == 2
+    assert (tmp_path / "train_statistics.json").read_bytes() == kept
+
+
+@pytest.mark.parametrize("damage", [None, "", "{}", '{"sources": [], "mean_joints": [1]}'])
+def test_a_constant_that_was_lost_is_measured_again_on_what_was_trained(
+    load, config, make_record, tmp_path, monkeypatch, damage
+):
+    first = Split(make_record(seed) for seed in range(9))
+    mean = load(config, first=first).mean_joints
+    trained = config.copy_and_resolve_references()
+    path = tmp_path / "train_statistics.json"
+    kept = path.read_bytes()
+    path.unlink() if damage is None else path.write_text(damage)
+    config.data.train = (("other", 1.0),)
+    other = Split(make_record(seed) for seed in range(50, 59))
+    pretend(monkeypatch, {"other": other})
+    config.data.eval = ("other/test",)
+    with pytest.raises(UserError, match=r"train_statistics\.json.* training sets are needed: no"):
+        datasets.load_held_out(config, tmp_path, trained)
+    pretend(monkeypatch, {"first": first, "other": other})
+    data = datasets.load_held_out(config, tmp_path, trained)
+    np.testing.assert_allclose(data.mean_joints, mean, atol=1e-7)
+    assert path.read_bytes() == kept
+
+
+def test_prepared_datasets_may_be_moved(load, config, make_record, tmp_path):
+    first = Split(make_record(seed) for seed in range(9))
+    config.data.root, first.path = str(tmp_path / "one"), tmp_path / "one" / "first"
+    load(config, first=first)
+    kept = (tmp_path / "train_statistics.json").read_bytes()
+    config.data.root, first.path = str(tmp_path / "two"), tmp_path / "two" / "first"
+    load(config, first=first)
+    assert (tmp_path / "train_statistics.json").read_bytes() == kept

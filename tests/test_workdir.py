@@ -1,0 +1,73 @@
+"""Whose body a run has: known by its numbers, not by where its file lies."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pare_jax import workdir as workdir_lib
+from pare_jax.body.io import load_body_data
+from pare_jax.errors import UserError
+from tests.body.legacy_pickle_writer import smpl_file
+from tests.body.small_bodies import random_body_fields
+from tests.fakes import tiny_config
+
+
+@pytest.fixture(name="run")
+def run_fixture(tmp_path):
+    """Return a workdir whose body is tmp_path/body.npz, and its config."""
+    np.savez(tmp_path / "body.npz", **random_body_fields())
+    config = tiny_config()
+    config.body_model = str(tmp_path / "body.npz")
+    workdir_lib.write_config(tmp_path, config)
+    return tmp_path, config
+
+
+def changed(config, path):
+    other = config.copy_and_resolve_references()
+    other.body_model = str(path)
+    return other
+
+
+def test_a_body_that_was_moved_or_converted_is_the_same(run, tmp_path):
+    workdir, config = run
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "body.npz", tmp_path / "elsewhere" / "SMPL.npz")
+    (tmp_path / "SMPL.pkl").write_bytes(smpl_file(random_body_fields()))
+    for path in (tmp_path / "elsewhere" / "SMPL.npz", tmp_path / "SMPL.pkl"):
+        workdir_lib.check_same_network(config, changed(config, path), workdir)
+
+
+def test_another_body_is_noticed_under_the_same_path(run):
+    workdir, config = run
+    np.savez(workdir / "body.npz", **random_body_fields(seed=1))
+    with pytest.raises(UserError, match=r"another body: it was trained with body of 60 vertices"):
+        workdir_lib.check_same_network(config, config, workdir)
+    with pytest.raises(UserError, match=r"free_body of \d+ vertices is another"):
+        workdir_lib.check_same_network(config, changed(config, ""), workdir)
+
+
+@pytest.mark.parametrize("name", ["v_template", "shapedirs", "posedirs", "weights", "f"])
+def test_every_array_of_a_body_decides(tmp_path, name):
+    fields = random_body_fields()
+    np.savez(tmp_path / "one.npz", **fields)
+    fields[name] = fields[name][::-1]
+    np.savez(tmp_path / "other.npz", **fields)
+    digests = {load_body_data(tmp_path / f"{file}.npz").digest for file in ("one", "other")}
+    assert len(digests) == 2
+
+
+def test_a_damaged_note_is_named(run):
+    workdir, config = run
+    (workdir / "body.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot read .*body\.json"):
+        workdir_lib.check_same_network(config, config, workdir)
+
+
+def test_without_a_note_the_path_decides(run, tmp_path):
+    workdir, config = run
+    (workdir / "body.json").unlink()
+    workdir_lib.check_same_network(config, config, workdir)
+    shutil.copy(tmp_path / "body.npz", tmp_path / "other.npz")
+    with pytest.raises(UserError, match=r"another network .body_model: .* -> "):
+        workdir_lib.check_same_network(config, changed(config, tmp_path / "other.npz"), workdir)
