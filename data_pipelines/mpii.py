@@ -21,16 +21,17 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.example import CROP_MARGIN
-from data_pipelines.mpii_annotations import Person, Photograph, read_annotations
+from data_pipelines.mpii_annotations import AnnotatedImage, Person, read_annotations
+from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import (
     BrokenPhotographError,
     StoredCrop,
     inside,
+    jpeg_names,
     read_photograph,
     seems_whole,
-    sizes_and_times,
 )
-from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult
+from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MPII_TO_SMPL, NUM_BETAS, NUM_JOINTS, joint_index
 
@@ -59,8 +60,13 @@ _HIPS = [joint_index("left_hip"), joint_index("right_hip")]
 class Unit:
     """Some photographs, with what tells that one of their files was changed since."""
 
-    photographs: tuple[Photograph, ...]
+    photographs: tuple[AnnotatedImage, ...]
     stamps: tuple[tuple[int, int] | None, ...]
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.photographs[0].name} and {len(self.photographs) - 1} more"
 
 
 class Mpii:
@@ -70,9 +76,13 @@ class Mpii:
     splits = ("train", "validation")
 
     def __init__(self, source: Path):
-        """Take the folder; nothing is read yet."""
-        self._source = Path(source).resolve()
-        self._photographs: list[Photograph] | None = None
+        """Take the folder; nothing is read yet.
+
+        Raises:
+            UserError: there is no such folder.
+        """
+        self._source = existing_folder(source)
+        self._photographs: list[AnnotatedImage] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # A unit carries its own annotations: worker processes need no others.
@@ -82,7 +92,7 @@ class Mpii:
         """Name the training images that are missing or cut short; see `RawDataset.check`."""
         needed = [photograph.name for photograph in self._annotated() if photograph.people]
         folder = self._source / IMAGES
-        present = sizes_and_times(folder)
+        present = jpeg_names(folder)
         missing = [name for name in needed if name not in present]
         broken = [name for name in needed if name in present and not seems_whole(folder / name)]
         return [
@@ -99,9 +109,12 @@ class Mpii:
         wanted = split == "validation"
         chosen = [photo for photo in self._annotated() if held_out(photo.name) == wanted]
         starts = range(0, len(chosen), _IMAGES_PER_UNIT)
-        stamps = sizes_and_times(self._source / IMAGES)
+        folder = self._source / IMAGES
         pieces = [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
-        return [Unit(piece, tuple(stamps.get(photo.name) for photo in piece)) for piece in pieces]
+        return [
+            Unit(piece, tuple(fingerprint(folder / photo.name) for photo in piece))
+            for piece in pieces
+        ]
 
     def read(self, unit: Unit) -> UnitResult:
         """Make the examples of some photographs; see `RawDataset.read`."""
@@ -115,7 +128,7 @@ class Mpii:
                     result.examples.append(found)
         return result
 
-    def _annotated(self) -> list[Photograph]:
+    def _annotated(self) -> list[AnnotatedImage]:
         """Return the training images, read at the first call."""
         if self._photographs is None:
             absent = [path for path in _ARCHIVES if not (self._source / path).exists()]
@@ -128,7 +141,7 @@ class Mpii:
             self._photographs = read_annotations(self._source / ANNOTATIONS)
         return self._photographs
 
-    def _read_photograph(self, photograph: Photograph) -> list[dict[str, Any] | Skipped]:
+    def _read_photograph(self, photograph: AnnotatedImage) -> list[dict[str, Any] | Skipped]:
         """Decode a photograph once for all its people."""
         if not photograph.people:
             return []
@@ -158,7 +171,7 @@ def held_out(name: str) -> bool:
     return int.from_bytes(digest[:4], "big") < _HELD_OUT_SHARE * 2**32
 
 
-def _skip(photograph: Photograph, person: Person, reason: str) -> Skipped:
+def _skip(photograph: AnnotatedImage, person: Person, reason: str) -> Skipped:
     return Skipped(f"{photograph.name} person {person.number}", reason)
 
 

@@ -56,7 +56,7 @@ class Person:
 
 
 @dataclasses.dataclass(frozen=True)
-class Photograph:
+class AnnotatedImage:
     """A training image: its file's name, its people, and whoever cannot become an example."""
 
     name: str
@@ -64,7 +64,7 @@ class Photograph:
     skipped: tuple[Skipped, ...]
 
 
-def read_annotations(path: Path) -> list[Photograph]:
+def read_annotations(path: Path) -> list[AnnotatedImage]:
     """Read the training images' annotations.
 
     Args:
@@ -98,7 +98,7 @@ def read_annotations(path: Path) -> list[Photograph]:
     return photographs
 
 
-def _photograph(image: Any) -> Photograph:
+def _photograph(image: Any) -> AnnotatedImage:
     name = next((_text(_field(inner, "name")) for inner in _structs(_field(image, "image"))), "")
     people, skipped = [], []
     rects = _structs(_field(image, "annorect"))
@@ -111,7 +111,7 @@ def _photograph(image: Any) -> Photograph:
             skipped.append(Skipped(f"{name} person {number}", reason, broken))
     if not rects:
         skipped.append(Skipped(name, "nobody annotated", broken=False))
-    return Photograph(name, tuple(people), tuple(skipped))
+    return AnnotatedImage(name, tuple(people), tuple(skipped))
 
 
 def _person(rect: Any, number: int) -> Person | tuple[str, bool]:

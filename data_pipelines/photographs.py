@@ -135,14 +135,13 @@ def jpeg_size(encoded: bytes) -> tuple[int, int]:
     return size
 
 
-def sizes_and_times(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of change of each JPEG in a folder; of none if there is no folder."""
+def jpeg_names(folder: Path) -> set[str]:
+    """Return the names of the JPEGs in a folder; none if there is no folder."""
     try:
         with os.scandir(folder) as entries:
-            stats = {e.name: e.stat() for e in entries if e.name.endswith(".jpg")}
+            return {entry.name for entry in entries if entry.name.endswith(".jpg")}
     except OSError:
-        return {}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items()}
+        return set()
 
 
 def seems_whole(path: Path) -> bool:

@@ -10,39 +10,22 @@ processes there are or how often the work was interrupted.
 import collections
 import dataclasses
 import functools
-import hashlib
-import inspect
-import json
-import pickle
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from data_pipelines import processes, storage, unit_files
+from data_pipelines.origin import ORIGIN_FILE, Origin, differences, origin_of, read_origin
 from data_pipelines.progress import with_progress
-from data_pipelines.raw import RawDataset, Skipped
+from data_pipelines.raw import RawDataset, SaysMore, Skipped
 from pare_jax.errors import UserError
 
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
 _SKIPPED_FILE = "skipped.json"
-_ORIGIN_FILE = "preparation.json"
-
-
-@runtime_checkable
-class SaysMore(Protocol):
-    """A raw dataset with more to say than its examples hold."""
-
-    def notes(self) -> list[str]:
-        """Return, a line each, what the user should know of what will be prepared."""
-        ...
-
-    def side_files(self) -> Mapping[str, Any]:
-        """Return what to write beside the shards as JSON: file names and their contents."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +35,15 @@ class _Piece:
     split: str
     unit: Any
     path: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """What is to be done: the pieces of a dataset, in order, and what they are made of."""
+
+    dataset: RawDataset
+    origin: Origin
+    pieces: list[_Piece]
 
 
 @dataclasses.dataclass
@@ -94,41 +86,63 @@ def prepare(
         The dataset's directory, for `data_pipelines.storage.open_split`.
 
     Raises:
-        UserError: the release has nothing to read, too much of it is broken, or the place cannot be
-            written to. What was finished is kept.
+        UserError: the release has nothing to read, too much of it is broken, the place cannot be
+            written to, or what lies there was prepared from something else. What was finished is
+            kept.
     """
     path = dataset_path(dataset, data_root)
-    digest = _digest(dataset)
+    # Whatever can be refused is refused before anything is written.
+    units = {split: dataset.units(split) for split in dataset.splits}
+    if not any(units.values()):
+        raise UserError(f"{dataset.name} has no people to prepare: there is nothing to read")
+    now = origin_of(dataset, units)
     try:
         if not storage.is_prepared(path):
+            start_beam = _beam(beam_options) if beam_options else None
             with processes.one_at_a_time(path.parent):
                 if not storage.is_prepared(path):  # another process was faster
-                    _prepare(dataset, digest, path, workers, max_skipped, beam_options)
+                    work = _Work(dataset, now, _pieces(units, now, path.parent))
+                    _prepare(work, path, workers, max_skipped, start_beam)
                     return path
     except OSError as error:
         raise UserError(
             f"cannot write the dataset to {path}: {error.strerror or error}; free some space, or "
             "name another --output, and run the command again: it goes on from here"
         ) from error
-    if _origin(path) != digest:
-        _say(
-            f"{path} is there already, but from other files, settings or code than these; remove "
-            "it to prepare it anew"
-        )
+    _compare(path, now)
     return path
 
 
+def _compare(path: Path, now: Origin) -> None:
+    """Raise UserError unless the dataset that is there is the one that was asked for."""
+    made = read_origin(path)
+    if made is None:
+        _say(f"{path} is there already; it does not say what it was made of")
+        return
+    found = differences(made, now)
+    if found:
+        raise UserError(
+            f"{path} is there already, but it was prepared from something else "
+            f"({'; '.join(found)}): remove it to prepare it anew, or name another --output"
+        )
+    if made.code != now.code:
+        _say(
+            f"{path} is there already, made of the same files by another version of the code; "
+            "remove it to prepare it anew"
+        )
+
+
 def _prepare(
-    dataset: RawDataset,
-    digest: str,
+    work: _Work,
     path: Path,
     workers: int | None,
     max_skipped: float,
-    beam_options: Sequence[str],
+    start_beam: Callable[[], Any] | None,
 ) -> None:
-    folder = path.parent / f"partial.{digest}"
-    pieces = _pieces(dataset, folder)
-    _read_all(dataset, pieces, workers, beam_options)
+    dataset, pieces = work.dataset, work.pieces
+    for split in dataset.splits:
+        (pieces[0].path.parents[1] / split).mkdir(parents=True, exist_ok=True)
+    _read_all(work, workers, start_beam)
     reports = _summarise(dataset, pieces)
     for line in describe(reports):
         _say(f"{dataset.name}/{line}")
@@ -140,7 +154,7 @@ def _prepare(
         }
         for split, report in reports.items()
     }
-    side_files = {_SKIPPED_FILE: skipped, _ORIGIN_FILE: digest}
+    side_files = {_SKIPPED_FILE: skipped, ORIGIN_FILE: dataclasses.asdict(work.origin)}
     if isinstance(dataset, SaysMore):
         side_files |= dataset.side_files()
 
@@ -159,46 +173,26 @@ def _prepare(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _digest(dataset: RawDataset) -> str:
-    """Identify what decides over the examples: the code that makes them, and the settings."""
-    files = {Path(inspect.getfile(type(dataset))), *Path(__file__).parent.glob("*.py")}
-    code = [path.read_bytes() for path in sorted(files)]
-    parts = [*code, pickle.dumps(dataset, protocol=5)]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-
-
-def _origin(path: Path) -> str | None:
-    try:
-        return json.loads((path / _ORIGIN_FILE).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _pieces(dataset: RawDataset, folder: Path) -> list[_Piece]:
+def _pieces(units: Mapping[str, Sequence[Any]], origin: Origin, folder: Path) -> list[_Piece]:
     """List the work. A piece that changes, by what its unit says of its files, is done anew."""
-    pieces = []
-    for split in dataset.splits:
-        (folder / split).mkdir(parents=True, exist_ok=True)
-        for number, unit in enumerate(dataset.units(split)):
-            name = hashlib.sha256(pickle.dumps(unit, protocol=5)).hexdigest()[:8]
-            pieces.append(_Piece(split, unit, folder / split / f"{number:05d}.{name}.npz"))
-    return pieces
+    scratch = folder / f"partial.{origin.digest}"
+    return [
+        _Piece(split, unit, scratch / split / f"{number:05d}.{digest}.npz")
+        for split, own in units.items()
+        for number, (unit, digest) in enumerate(zip(own, origin.parts[split].values(), strict=True))
+    ]
 
 
-def _read_all(
-    dataset: RawDataset,
-    pieces: Sequence[_Piece],
-    workers: int | None,
-    beam_options: Sequence[str],
-) -> None:
+def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | None) -> None:
     """Do the pieces that are not done."""
+    dataset, pieces = work.dataset, work.pieces
     wanted = [piece for piece in pieces if unit_files.read_summary(piece.path) is None]
     if len(wanted) < len(pieces):
         _say(f"{dataset.name}: {len(pieces) - len(wanted)} of {len(pieces)} parts are done already")
     if not wanted:
         return
-    if beam_options:
-        _on_beam(dataset, wanted, beam_options)
+    if start_beam is not None:
+        _on_beam(dataset, wanted, start_beam)
         return
     workers = processes.count_cores() if workers is None else workers
     done = _in_processes(dataset, wanted, workers) if workers > 1 else _here(dataset, wanted)
@@ -223,9 +217,8 @@ def _in_processes(dataset: RawDataset, pieces: Sequence[_Piece], workers: int) -
         ) from error
 
 
-def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], options: Sequence[str]) -> None:
-    # Reading is nearly all of the work. The shards are written from the files as ever, so that a
-    # cluster's result is the same to the byte and goes on after an interruption too.
+def _beam(options: Sequence[str]) -> Callable[[], Any]:
+    """Return what starts a pipeline with these options; raises UserError if none can be."""
     try:
         import apache_beam as beam  # pyright: ignore[reportMissingImports]
         from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports]
@@ -237,7 +230,21 @@ def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], options: Sequence[st
             "pip install apache-beam into an environment of its own, or leave the flag out"
         ) from None
     flags = ["--" + option.lstrip("-") for option in options]
-    with beam.Pipeline(options=PipelineOptions(flags)) as pipeline:
+    try:
+        beam.Pipeline(options=PipelineOptions(flags))
+    # Runners check their options in their own ways.
+    except (Exception, SystemExit) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"--beam-option {' '.join(options)}: {reason}") from error
+    return lambda: beam.Pipeline(options=PipelineOptions(flags))
+
+
+def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], start_beam: Callable[[], Any]) -> None:
+    # Reading is nearly all of the work. The shards are written from the files as ever, so that a
+    # cluster's result is the same to the byte and goes on after an interruption too.
+    import apache_beam as beam  # pyright: ignore[reportMissingImports]
+
+    with start_beam() as pipeline:
         work = pipeline | beam.Create(pieces) | beam.Reshuffle()
         work | beam.Map(functools.partial(_read_piece, dataset))  # type: ignore[reportUnusedExpression]
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines import preparation, storage
-from data_pipelines.raw import RawDataset
+from data_pipelines.raw import RawDataset, SaysMore
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
 from pare_jax.body.gendered import find_bodies
 from pare_jax.errors import UserError
@@ -168,7 +168,7 @@ def _prepare_released(flags: argparse.Namespace) -> int:
     dataset = open_raw(flags.dataset, flags.source, flags.body)
     path = preparation.dataset_path(dataset, flags.output)
     if flags.check or not storage.is_prepared(path):
-        notes = dataset.notes() if isinstance(dataset, preparation.SaysMore) else []
+        notes = dataset.notes() if isinstance(dataset, SaysMore) else []
         problems = dataset.check()
         for line in [*notes, *problems]:
             print(f"{flags.dataset}: {line}", file=sys.stderr)

@@ -23,9 +23,10 @@ from jaxtyping import Float
 
 from data_pipelines import part_labels, photographs
 from data_pipelines.example import BOX_SCALE, CROP_MARGIN
+from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import BrokenPhotographError, StoredCrop
 from data_pipelines.pw3d_sequence import BY_PROTOCOL, BrokenSequence, Sequence, load_sequence
-from data_pipelines.raw import Skipped, UnitResult
+from data_pipelines.raw import Skipped, UnitResult, existing_folder
 from data_pipelines.storage import SEQUENCES_FILE
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
@@ -40,14 +41,19 @@ _SIDES_AWAY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run of frames of one sequence; `stamp` changes when one of its files does."""
+class FrameRange:
+    """Some frames of one sequence; `stamp` changes when one of their files does."""
 
     split: str
     sequence: str
     start: int
     stop: int
     stamp: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.sequence} frames {self.start} to {self.stop - 1}"
 
 
 class Pw3d:
@@ -65,7 +71,7 @@ class Pw3d:
         Raises:
             UserError: the folder is not 3DPW, or the bodies cannot be read or are of no use.
         """
-        self._source = Path(source).resolve()
+        self._source = existing_folder(source)
         if not self.splits or not (self._source / "imageFiles").is_dir():
             raise UserError(
                 f"{source} is not 3DPW: looked for sequenceFiles/{{{','.join(SPLITS)}}}/*.pkl and "
@@ -99,6 +105,10 @@ class Pw3d:
             f"no {' and no '.join(missing)} SMPL given by --body: their people get no part labels, "
             "which only the part loss (configs/part_supervised.py) needs"
         ]
+
+    def settings(self) -> dict[str, Any]:
+        """See `raw.HasSettings.settings`: the bodies, by what is in their files."""
+        return {"body": [f"{gender} {digest[:8]}" for gender, _, digest in self._bodies]}
 
     def check(self) -> list[str]:
         """See `raw.RawDataset.check`: splits, sequence files, pictures and their sizes."""
@@ -138,24 +148,25 @@ class Pw3d:
             for problem, count in counts.items():
                 yield f"{path}: person {number}: {problem} in {count} of {len(wanted)} frames"
 
-    def units(self, split: str) -> list[Run]:
-        """See `raw.RawDataset.units`: runs of frames."""
-        runs = []
+    def units(self, split: str) -> list[FrameRange]:
+        """See `raw.RawDataset.units`: some frames of a sequence each."""
+        ranges = []
         for name in self._sequences(split):
             path, pictures = self._folder(split) / f"{name}.pkl", self._pictures(name)
-            status = path.stat()
+            annotations = fingerprint(path, whole=True)
             try:
                 frames = load_sequence(path).frames
             except BrokenSequence:
                 frames = max(1, len(pictures))
+            folder = self._source / "imageFiles" / name
             for start in range(0, frames, _FRAMES_A_UNIT):
                 stop = min(start + _FRAMES_A_UNIT, frames)
-                stamps = [pictures.get(picture_name(frame)) for frame in range(start, stop)]
-                stamp = zlib.crc32(repr((status.st_size, status.st_mtime_ns, stamps)).encode())
-                runs.append(Run(split, name, start, stop, stamp))
-        return runs
+                taken = [fingerprint(folder / picture_name(n)) for n in range(start, stop)]
+                stamp = zlib.crc32(repr((annotations, taken)).encode())
+                ranges.append(FrameRange(split, name, start, stop, stamp))
+        return ranges
 
-    def read(self, unit: Run) -> UnitResult:
+    def read(self, unit: FrameRange) -> UnitResult:
         """See `raw.RawDataset.read`."""
         result = UnitResult()
         frames = range(unit.start, unit.stop)
@@ -211,8 +222,8 @@ class Pw3d:
     def _sequences(self, split: str) -> list[str]:
         return sorted(path.stem for path in self._folder(split).glob("*.pkl"))
 
-    def _pictures(self, name: str) -> dict[str, tuple[int, int]]:
-        return photographs.sizes_and_times(self._source / "imageFiles" / name)
+    def _pictures(self, name: str) -> set[str]:
+        return photographs.jpeg_names(self._source / "imageFiles" / name)
 
     def _read_frame(self, name: str, sequence: Sequence, frame: int, result: UnitResult) -> None:
         wanted = []

@@ -6,8 +6,11 @@ going on after an interruption, the report of what was left out, and the shards.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from pare_jax.errors import UserError
 
 # Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and some to spare.
 STORED_SIDE = 384
@@ -42,6 +45,15 @@ class UnitResult:
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
 
+def existing_folder(source: str | Path) -> Path:
+    """Return the absolute path of a release's folder; raises UserError where there is none."""
+    path = Path(source)
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise UserError(f"the folder {path} {what}: name the one the release was unpacked into")
+    return path.resolve()
+
+
 class RawDataset(Protocol):
     """A release on disk. Instances travel to worker processes, so they are small and picklable.
 
@@ -64,9 +76,39 @@ class RawDataset(Protocol):
         ...
 
     def units(self, split: str) -> Sequence[Any]:
-        """Return the split's pieces of work in a fixed order: small, picklable, seconds each."""
+        """Return the split's pieces of work in a fixed order: small, picklable, seconds each.
+
+        A piece that changes is read anew, so it holds what tells its files from others
+        (`origin.fingerprint`), and names them within the release, wherever that lies. Where it has
+        a `name`, messages use it.
+        """
         ...
 
     def read(self, unit: Any) -> UnitResult:
         """Read one piece. The same piece gives the same bytes; nothing but a bug raises."""
+        ...
+
+
+@runtime_checkable
+class HasSettings(Protocol):
+    """A raw dataset whose examples depend on more than its files."""
+
+    def settings(self) -> Mapping[str, Any]:
+        """Return what decides over the examples beside the files, by the flag that sets it.
+
+        Values are what JSON holds; files are told by their contents, not by where they lie.
+        """
+        ...
+
+
+@runtime_checkable
+class SaysMore(Protocol):
+    """A raw dataset with more to say than its examples hold."""
+
+    def notes(self) -> list[str]:
+        """Return, a line each, what the user should know of what will be prepared."""
+        ...
+
+    def side_files(self) -> Mapping[str, Any]:
+        """Return what to write beside the shards as JSON: file names and their contents."""
         ...

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,11 +27,7 @@ def log_fixture(tmp_path):
 
 
 def files_of(path):
-    return {
-        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in path.iterdir()
-        if file.name != "preparation.json"
-    }
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in path.iterdir()}
 
 
 def test_examples_come_back_in_order(tmp_path, log, capsys):
@@ -99,10 +96,25 @@ def test_beam_writes_the_same_bytes(tmp_path, log):
     assert len(read_units(log)) == 12
 
 
-def test_beam_that_is_missing_is_named(tmp_path, log, monkeypatch):
+def test_what_is_refused_leaves_nothing(tmp_path, log, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(UserError, match=r"pip install apache-beam"):
-        preparation.prepare(MadeUp(log, SIZES), tmp_path, beam_options=["runner=DirectRunner"])
+        preparation.prepare(
+            MadeUp(log, SIZES), tmp_path / "d", beam_options=["runner=DirectRunner"]
+        )
+    with pytest.raises(UserError, match="no people to prepare"):
+        preparation.prepare(MadeUp(log, {"train": 0}), tmp_path / "d", workers=1)
+
+    def picky(**_):
+        raise ValueError("no runner\nof this name")
+
+    options = SimpleNamespace(PipelineOptions=list)
+    monkeypatch.setitem(sys.modules, "apache_beam", SimpleNamespace(Pipeline=picky))
+    monkeypatch.setitem(sys.modules, "apache_beam.options", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "apache_beam.options.pipeline_options", options)
+    with pytest.raises(UserError, match="--beam-option runner=Nobody: no runner of this name"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", beam_options=["runner=Nobody"])
+    assert not (tmp_path / "d").exists()
 
 
 def start_preparing(tmp_path, log, units, delay):
@@ -188,16 +200,49 @@ def test_only_what_was_mended_is_read_again(tmp_path, log):
     assert len(read_units(log)) == 7
 
 
-def test_other_settings_reuse_nothing_and_are_told_from_a_prepared_dataset(tmp_path, log, capsys):
+def test_other_settings_reuse_nothing(tmp_path, log):
     with pytest.raises(UserError, match="max-skipped"):
         preparation.prepare(MadeUp(log, SIZES, broken=[("test", 1)]), tmp_path / "d", workers=1)
     path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     assert len(read_units(log)) == 12
     assert sorted(file.name for file in path.parent.iterdir()) == [".lock", storage.VERSION]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"broken": [("test", 1)]}, r"--broken was not given and is \['test', 1\]"),
+        (
+            {"stamps": {("train", 1): 5, ("train", 2): 5}},
+            r"train: 2 of 4 parts are from other files, the first \(changed\) is part 1",
+        ),
+        ({"sizes": {"train": 5, "test": 2}}, r"train: 1 of 5 .* \(new\) is part 4"),
+        ({"sizes": {"train": 3, "test": 2}}, r"train: 1 of 4 .* \(missing now\) is part 3"),
+        ({"sizes": {"train": 4}}, r"test: 2 of 2 .* \(missing now\) is part 0"),
+    ],
+)
+def test_a_finished_dataset_of_something_else_is_refused(tmp_path, log, other, told):
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    before = files_of(path)
+    with pytest.raises(UserError, match=rf"{path} is there .*{told}.*remove it .*--output") as one:
+        preparation.prepare(MadeUp(log, **{"sizes": SIZES, **other}), tmp_path / "d", workers=1)
+    assert "\n" not in str(one.value)
+    assert files_of(path) == before
+    assert len(read_units(log)) == 6
+
+
+@pytest.mark.parametrize(
+    ("note", "told"), [('"1234"', "does not say what"), ("code", "another version of the code")]
+)
+def test_a_dataset_of_older_code_is_told_and_stays(tmp_path, log, capsys, note, told):
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    made = json.loads((path / "preparation.json").read_text())
+    note = json.dumps(made | {"code": "older"}) if note == "code" else note
+    (path / "preparation.json").write_text(note)
     capsys.readouterr()
-    preparation.prepare(MadeUp(log, {"train": 9}), tmp_path / "d", workers=1)
-    assert "from other files, settings or code" in capsys.readouterr().err
-    assert len(read_units(log)) == 12
+    assert preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1) == path
+    assert told in capsys.readouterr().err
+    assert len(read_units(log)) == 6
 
 
 def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
@@ -234,11 +279,6 @@ def test_damaged_scratch_files_are_made_anew(tmp_path, log):
         [f"{s}-{i}" for s in SIZES for i in range(SIZES[s])] + ["train-0", "train-1"]
     )
     assert len(storage.open_split(path, "train")) == 11
-
-
-def test_nobody_left_is_an_error(tmp_path, log):
-    with pytest.raises(UserError, match="no people to prepare"):
-        preparation.prepare(MadeUp(log, {"train": 0}), tmp_path / "d", workers=1)
 
 
 def test_a_split_without_people_is_left_out(tmp_path, log):

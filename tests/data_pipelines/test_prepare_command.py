@@ -1,13 +1,18 @@
 """The command line for released datasets: checks, refusals, and 3DPW from folder to batches."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data_pipelines import input_pipeline, prepare, storage
+from pare_jax.body.io import FREE_BODY
 from tests.data_pipelines import small_pw3d
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module", name="raw")
@@ -18,9 +23,60 @@ def raw_fixture(tmp_path_factory):
 @pytest.fixture(scope="module", name="prepared")
 def prepared_fixture(raw, tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    flags = ["--dataset=pw3d", f"--source={raw}", f"--output={root}", "--workers=1"]
-    assert prepare.main(flags) == 0
+    assert prepare.main(flags_for(raw, root)) == 0
     return root
+
+
+def flags_for(raw, root, *more):
+    return ["--dataset=pw3d", f"--source={raw}", f"--output={root}", "--workers=1", *more]
+
+
+def files_of(root):
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_wherever_the_release_lies_the_bytes_are_the_same(raw, prepared, tmp_path, capsys):
+    for name, copy in (("data", shutil.copy), ("again", shutil.copy2)):
+        moved = tmp_path / name / "elsewhere"
+        shutil.copytree(raw, moved, copy_function=copy)
+        assert prepare.main(flags_for(moved, tmp_path / name / "out")) == 0
+        assert files_of(tmp_path / name / "out") == files_of(prepared)
+        # And what is there already is known for the same from any place.
+        capsys.readouterr()
+        assert prepare.main(flags_for(moved, prepared)) == 0
+        out = capsys.readouterr()
+        assert out.out.strip() == str(prepared / "pw3d" / storage.VERSION)
+        assert not out.err
+    told = (prepared / "pw3d" / storage.VERSION / "preparation.json").read_text()
+    assert str(raw.parent) not in told
+
+
+def test_work_goes_on_after_the_release_was_moved(raw, tmp_path, capsys):
+    damaged = shutil.copytree(raw, tmp_path / "raw")
+    (damaged / "imageFiles" / "train_walk_00" / "image_00002.jpg").unlink()
+    assert prepare.main(flags_for(damaged, tmp_path / "data")) == 2
+    shutil.copytree(damaged, tmp_path / "mounted", copy_function=shutil.copy)
+    shutil.rmtree(damaged)
+    capsys.readouterr()
+    assert prepare.main(flags_for(tmp_path / "mounted", tmp_path / "data", "--max-skipped=1")) == 0
+    assert "3 of 3 parts are done already" in capsys.readouterr().err
+
+
+def test_another_release_over_a_finished_dataset_is_refused(raw, prepared, tmp_path, capsys):
+    before = files_of(prepared)
+    other = shutil.copytree(raw, tmp_path / "raw")
+    picture = other / "imageFiles" / "test_walk_00" / "image_00001.jpg"
+    picture.write_bytes(picture.read_bytes()[:-5000] + bytes(5000))
+    assert prepare.main(flags_for(other, prepared)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "test: 1 of 1 parts are from other files, the first (changed) is test_walk_00" in line
+    assert "remove it to prepare it anew, or name another --output" in line
+    for name in ("SMPL_MALE.npz", "SMPL_FEMALE.npz"):
+        shutil.copy(FREE_BODY, tmp_path / name)
+    assert prepare.main(flags_for(raw, prepared, f"--body={tmp_path}")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--body was not given and is female" in line
+    assert files_of(prepared) == before
 
 
 def test_3dpw_opens_with_what_is_beside_it(prepared):
@@ -91,8 +147,13 @@ def test_too_much_damage_names_the_flag(tmp_path, capsys):
     ("flags", "message"),
     [
         (["--dataset=pw3d"], "name it by --source"),
-        (["--dataset=pw3d", "--source=/nowhere"], "/nowhere is not 3DPW: looked for"),
+        (["--dataset=pw3d", "--source=/nowhere"], "the folder /nowhere does not exist"),
+        (["--dataset=mpii", "--source=/nowhere"], "the folder /nowhere does not exist"),
+        (["--dataset=mpii", f"--source={__file__}"], "is a file, not a folder"),
+        (["--dataset=pw3d", f"--source={HERE}"], f"{HERE} is not 3DPW: looked for"),
+        (["--dataset=mpii", f"--source={HERE}"], f"{HERE} is not the MPII Human Pose release"),
         (["--dataset=pw3d", "--source=/nowhere", "--max-skipped=2"], "between 0 and 1"),
+        (["--dataset=pw3d", "--source=/nowhere", "--workers=0"], "give 1 or more"),
         (["--dataset=pw3d", "--source=/nowhere", "--set=seed=1"], "--set means nothing for"),
         (["--dataset=pw3d", "--source=/nowhere", "--body=/nobody"], "no body model at /nobody"),
         (["--dataset=synthetic", "--check"], "--check means nothing for --dataset=synthetic"),
@@ -101,7 +162,8 @@ def test_too_much_damage_names_the_flag(tmp_path, capsys):
     ],
 )
 def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
-    assert prepare.main([*flags, f"--output={tmp_path}"]) == 2
+    assert prepare.main([*flags, f"--output={tmp_path / 'data'}"]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+    assert not (tmp_path / "data").exists()
