@@ -18,6 +18,9 @@ Conventions, everywhere in this project:
 """
 
 import dataclasses
+from typing import Any
+
+import numpy as np
 
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
@@ -90,3 +93,21 @@ BATCH_FIELDS: dict[str, Field] = {
     "sample_weight": Field(("B",), "float32", "1; 0 for the padding of an evaluation's last batch"),
     "index": Field(("B",), "int32", "position of the example within its dataset's split"),
 }
+
+
+def unknown_labels() -> dict[str, Any]:
+    """Return a stored example of which nothing is known: every label empty, every weight 0.
+
+    A dataset replaces what it knows, so that a field it has never heard of is right all the same.
+    """
+    record: dict[str, Any] = {}
+    for name, field in STORED_FIELDS.items():
+        if field.dtype == "bytes":
+            record[name] = b""
+        elif field.dtype == "str":
+            record[name] = ""
+        else:
+            shape = [size for size in field.shape if isinstance(size, int)]
+            record[name] = np.zeros(shape, field.dtype)[()]
+    identity = np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1))
+    return record | {"rotations": identity, "gender": "neutral"}

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.example import CROP_MARGIN
+from data_pipelines.example import CROP_MARGIN, unknown_labels
 from data_pipelines.mpii_annotations import AnnotatedImage, Person, read_annotations
 from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import (
@@ -33,7 +33,7 @@ from data_pipelines.photographs import (
 )
 from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
 from pare_jax.errors import UserError
-from pare_jax.skeleton import MPII_TO_SMPL, NUM_BETAS, NUM_JOINTS, joint_index
+from pare_jax.skeleton import MPII_TO_SMPL, NUM_JOINTS, joint_index
 
 ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")
 IMAGES = Path("images")
@@ -201,26 +201,16 @@ def _example(
     known = np.isfinite(joints[:, 0])
     in_photo = inside(joints, *photo_size)
     in_crop = crop.points(joints)
-    return {
+    return unknown_labels() | {
         "image": crop.image,
         "crop_to_photo": crop.to_photo.astype(np.float32),
         "joints_2d": np.where(known[:, None], in_crop, 0.0).astype(np.float32),
         "joints_2d_weight": known.astype(np.float32),
         "head_size": np.float32(person.head_size * STORED_SIDE / side),
-        "joints_3d": np.zeros((NUM_JOINTS, 3), np.float32),
-        "joints_3d_weight": np.float32(0),
-        "rotations": np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1)),
-        "pose_weight": np.float32(0),
-        "betas": np.zeros(NUM_BETAS, np.float32),
-        "betas_weight": np.float32(0),
         "visible": ((visible == 1) & in_photo).astype(np.float32),
         "visible_weight": np.float32(np.isfinite(visible).any()),
-        "part_labels": b"",
-        "parts_weight": np.float32(0),
-        "gender": "neutral",
         "sequence": name,
         "person": np.int32(person.number),
-        "frame": np.int32(0),
     }
 
 

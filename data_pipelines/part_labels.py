@@ -74,10 +74,7 @@ def pose_mesh(
 @functools.lru_cache(maxsize=4)
 def _load(body: Path) -> tuple[BodyData, np.ndarray]:
     data = load_body_data(body)
-    part = data.weights.argmax(axis=1)
-    a, b, c = part[data.faces].T
-    # The part most corners have, the first corner's when all differ.
-    return data, np.where(b == c, b, a).astype(np.uint8)
+    return data, rasterizer.face_labels(data.weights.argmax(axis=1), data.faces)
 
 
 def draw_part_labels(
@@ -103,10 +100,7 @@ def draw_part_labels(
         points[:, :2] = (points[:, :2] - corner) / scale
         drawn = rasterizer.draw(buffer, points, mesh.faces)
         first = drawn if other == number else first
-    mesh = people[number]
-    table = np.full(buffer.num_faces + 1, PART_BACKGROUND, np.uint8)  # EMPTY is the last entry
-    table[first : first + len(mesh.faces)] = mesh.part_of_face + 1
-    labels = table[buffer.face()]
+    labels = rasterizer.pixel_table(buffer, first, people[number].part_of_face + 1)[buffer.face()]
     for axis in (0, 1):
         centres = (np.arange(_SIDE) + 0.5) * scale[axis] + corner[axis]
         beyond = (centres < 0) | (centres >= size[axis])

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines import part_labels, photographs
-from data_pipelines.example import BOX_SCALE, CROP_MARGIN
+from data_pipelines.example import BOX_SCALE, CROP_MARGIN, unknown_labels
 from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import BrokenPhotographError, StoredCrop
 from data_pipelines.pw3d_sequence import BY_PROTOCOL, BrokenSequence, Sequence, load_sequence
@@ -315,20 +315,17 @@ def _example(
 ) -> dict[str, Any]:
     person = sequence.people[number]
     joints = person.joints[frame]
-    return {
+    return unknown_labels() | {
         "image": crop.image,
         "crop_to_photo": crop.to_photo.astype(np.float32),
         "joints_2d": crop.points(person.joints_2d[frame]).astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
-        "head_size": np.float32(0),
         "joints_3d": (joints - joints[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
         "rotations": person.rotations[frame].astype(np.float32),
         "pose_weight": np.float32(1),
         "betas": person.betas.astype(np.float32),
         "betas_weight": np.float32(1),
-        "visible": np.zeros(NUM_JOINTS, np.float32),
-        "visible_weight": np.float32(0),
         "part_labels": parts,
         "parts_weight": np.float32(bool(parts)),
         "gender": person.gender,

@@ -74,10 +74,9 @@ class Canvas:
             cover: what hides the people, 128 or more where it does.
         """
         mesh, _, _, first = self._people[number]
-        table = np.zeros(self._buffer.num_faces + 1, np.uint8)
-        table[first : first + len(mesh.faces)] = mesh.part_of_face + 1
+        table = rasterizer.pixel_table(self._buffer, first, mesh.part_of_face + 1)
         labels = table[self._face[self._fine :: 2 * self._fine, self._fine :: 2 * self._fine]]
-        labels[cover[1::2, 1::2] >= 128] = 0  # EMPTY is the table's last entry, 0 as well
+        labels[cover[1::2, 1::2] >= 128] = 0
         return labels
 
     def visible_joints(

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pare_jax.body.io import load_body_data
-from pare_jax.rendering.rasterizer import vertex_normals
+from pare_jax.rendering.rasterizer import face_labels, vertex_normals
 from pare_jax.skeleton import NUM_JOINTS, PARENTS, joint_index
 
 _MARGIN = 0.025  # metres a joint may lie deeper than its radius and still count as seen
@@ -175,8 +175,8 @@ def load_mesh(kind: str) -> BodyMesh:
         normals=np.ascontiguousarray(vertex_normals(template, faces).T, dtype=np.float32),
         weights=np.ascontiguousarray(weights.T, dtype=np.float32),
         faces=faces.astype(np.int32),
-        part_of_face=_majority(np.asarray(extras[f"{prefix}part_of_vertex"]), faces),
-        region_of_face=_majority(region, faces),
+        part_of_face=face_labels(np.asarray(extras[f"{prefix}part_of_vertex"]), faces),
+        region_of_face=face_labels(region, faces),
         region_of_vertex=region,
         regions=regions,
         joint_template=data.joint_template,
@@ -193,12 +193,6 @@ def _turn(blended: np.ndarray, points: np.ndarray) -> np.ndarray:
     result += blended[1] * points[1]
     result += blended[2] * points[2]
     return result
-
-
-def _majority(label: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """The label most of a face's corners have, the first corner's when all differ."""
-    a, b, c = label[faces].T
-    return np.where(b == c, b, a).astype(np.uint8)
 
 
 def _girth_basis(template: np.ndarray, basis: np.ndarray, part: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 
 # (x, y, w) -> picture, for OpenCV's 90 degree field of view; see `_to_camera`.
 _IDENTITY = np.eye(4, dtype=np.float32)[:3]
@@ -248,6 +248,32 @@ def rasterize(
     else:
         picture[rows, columns] = colours[seen]
     return Raster(colour=picture, depth=buffer.depth(), face=face)
+
+
+def face_labels(
+    vertex_labels: Int[np.ndarray, " vertices"], faces: Int[np.ndarray, "faces 3"]
+) -> UInt8[np.ndarray, " faces"]:
+    """Return the label that most of a face's corners have, the first corner's when all differ."""
+    a, b, c = vertex_labels[faces].T
+    return np.where(b == c, b, a).astype(np.uint8)
+
+
+def pixel_table(
+    buffer: FaceBuffer, first: int, labels: UInt8[np.ndarray, " faces"]
+) -> UInt8[np.ndarray, " numbers"]:
+    """Return what to index with `FaceBuffer.face()` to know a mesh's labels at the pixels.
+
+    Args:
+        buffer: with all meshes drawn.
+        first: what `draw` returned for the mesh.
+        labels: of its faces.
+
+    Returns:
+        A label for each face number, EMPTY included: 0 where the mesh is not seen.
+    """
+    table = np.zeros(buffer.num_faces + 1, np.uint8)  # EMPTY, -1, is the last entry
+    table[first : first + len(labels)] = labels
+    return table
 
 
 def vertex_normals(

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+from data_pipelines.pw3d import Pw3d
 from pare_jax.skeleton import NUM_JOINTS
 from tests.body import legacy_pickle_writer as legacy
 from tests.body.small_bodies import rotations_of
@@ -92,3 +93,22 @@ def make_folder(root):
         fields = make_fields(people=2 if split == "train" else 1, seed=seed)
         write_sequence(root, split, f"{split}_walk_00", fields)
     return root
+
+
+def read_all(dataset, split="train"):
+    """Return the examples of a split and what was skipped."""
+    results = [dataset.read(unit) for unit in dataset.units(split)]
+    examples = [example for result in results for example in result.examples]
+    return examples, [item for result in results for item in result.skipped]
+
+
+def read_one(root, fields, **options):
+    """Write a sequence and read it."""
+    write_sequence(root, "train", "walk_00", fields, **options)
+    return read_all(Pw3d(root))
+
+
+def decode(example, name="image"):
+    """Decode an example's crop or its part labels."""
+    flags = cv2.IMREAD_COLOR_RGB if name == "image" else cv2.IMREAD_UNCHANGED
+    return cv2.imdecode(np.frombuffer(example[name], np.uint8), flags)

@@ -100,3 +100,16 @@ def test_flat_colours_and_bad_counts():
     assert picture[3, 0] == 9
     with pytest.raises(ValueError, match="3 colours"):
         rasterizer.rasterize(square, SQUARE_FACES, np.ones((3, 1)), 4, 4)
+
+
+def test_labels_of_one_mesh_among_others():
+    buffer = rasterizer.new_buffer(8, 8)
+    vertex_labels = np.array([3, 3, 5, 7])
+    labels = rasterizer.face_labels(vertex_labels, SQUARE_FACES)
+    assert labels.tolist() == [3, 3]  # two corners agree; none does, and the first decides
+    rasterizer.draw(buffer, _square(0, 0, 4, 8, 1.0), SQUARE_FACES)
+    first = rasterizer.draw(buffer, _square(2, 0, 6, 8, 2.0), SQUARE_FACES)
+    seen = rasterizer.pixel_table(buffer, first, labels)[buffer.face()]
+    expected = np.zeros((8, 8), np.uint8)
+    expected[:, 4:6] = 3  # not where the nearer mesh is, nor where there is none
+    np.testing.assert_array_equal(seen, expected)
