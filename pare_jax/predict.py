@@ -31,6 +31,7 @@ from pare_jax.checkpoints import load_model, split_checkpoint
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, cut_crop, encode_png, read_image
+from pare_jax.models.folding import fold
 from pare_jax.people import (
     Person,
     check_box,
@@ -59,7 +60,7 @@ class Predictor:
     """
 
     def __init__(self, module: nnx.Module, body: BodyModel, image_size: int):
-        """Take a network in evaluation mode.
+        """Take a network; its batch normalisations are folded into its convolutions.
 
         Args:
             module: maps normalised crops to a `Prediction`.
@@ -68,7 +69,7 @@ class Predictor:
         """
         self.body = body
         self.image_size = image_size
-        self._graphdef, self._params, self._batch_stats = nnx.split(module, nnx.Param, ...)
+        self._graphdef, self._params, self._batch_stats = nnx.split(fold(module), nnx.Param, ...)
 
     @property
     def faces(self) -> np.ndarray:

@@ -44,7 +44,7 @@ def upsample(
 
 
 @functools.cache
-def _upsampled_taps(size: int, align_corners: bool) -> np.ndarray:
+def upsampled_taps(size: int, align_corners: bool) -> np.ndarray:
     """Return for each tap of a 3-tap filter the upsampling matrix as that tap sees it.
 
     Entry (i, k, j) says how much pixel j counts at place i + k - 1 of the upsampled line, which
@@ -72,8 +72,8 @@ def upsample_and_convolve(
         Fine maps.
     """
     _, height, width, in_features = x.shape
-    rows = jnp.asarray(_upsampled_taps(height, align_corners), x.dtype)
-    columns = jnp.asarray(_upsampled_taps(width, align_corners), x.dtype)
+    rows = jnp.asarray(upsampled_taps(height, align_corners), x.dtype)
+    columns = jnp.asarray(upsampled_taps(width, align_corners), x.dtype)
     kernel = kernel.transpose(2, 0, 1, 3)
     taps = x.reshape(-1, in_features) @ kernel.reshape(in_features, -1)
     taps = taps.reshape(*x.shape[:3], *kernel.shape[1:])

@@ -1,0 +1,170 @@
+"""Networks for inference: batch normalisation folded into the convolution before it.
+
+In evaluation mode a batch normalisation multiplies each channel by a number and adds another. The
+first goes into the kernel, the second is all that stays: what the network answers is the same up
+to rounding, with one pass less over every map.
+
+Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018, section 3.2.
+"""
+
+import functools
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from pare_jax.models.branches import Branch, UpsamplingBlock, upsampled_taps
+from pare_jax.models.layers import BATCH_NORM_EPSILON, BatchNorm, Conv
+
+Network = TypeVar("Network", bound=nnx.Module)
+
+
+class Shift(nnx.Module):
+    """What is left of a batch normalisation: a number added to each channel, in float32."""
+
+    def __init__(self, bias: Float[np.ndarray, "features"]):
+        self.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        return (x.astype(jnp.float32) + self.bias[...]).astype(x.dtype)
+
+
+class FoldedUpsamplingBlock(nnx.Module):
+    """`UpsamplingBlock` for inference: the same numbers, its kernel laid out as it is used.
+
+    Attributes:
+        kernel: for each row of the 3x3 kernel a matrix from channels in to the three columns'
+            channels out, (3, in_features, 3 * features).
+    """
+
+    def __init__(self, block: UpsamplingBlock):
+        """Take over a block whose batch normalisation has become a `Shift`."""
+        kernel = block.conv.kernel[...]
+        in_features = kernel.shape[2]
+        self.kernel = nnx.Param(kernel.transpose(0, 2, 1, 3).reshape(3, in_features, -1))
+        self.bn = block.bn
+        self.dtype = block.conv.dtype
+        self.align_corners = block.align_corners
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w C"]:
+        kernel = self.kernel[...].astype(self.dtype)
+        batch, height, width, in_features = x.shape
+        # Multiplying by each of the nine taps comes first, on the coarse grid, as in
+        # `branches.upsample_and_convolve`; then rows are interpolated, shifted and added, and
+        # columns after them, without moving anything to another order in memory.
+        flat = x.astype(self.dtype).reshape(-1, in_features)
+        rows = [(flat @ row).reshape(batch, height, -1) for row in kernel]
+        add, multiply = (
+            functools.partial(way, width=width, align_corners=self.align_corners)
+            for way in (_by_adding, _by_multiplying)
+        )
+        return nnx.relu(self.bn(jax.lax.platform_dependent(rows, cpu=add, default=multiply)))
+
+
+def _by_multiplying(
+    rows: list[Float[Array, "b h x"]], *, width: int, align_corners: bool
+) -> Float[Array, "b 2*h 2*w C"]:
+    """Interpolate, shift and add the taps' maps by a matrix product for each axis."""
+
+    def combine(taps: Float[Array, "b n*3 x"], matrix: np.ndarray) -> Float[Array, "b 2*n x"]:
+        # One matrix for each of the batch: a product of it with all at once would be transposed.
+        matrices = jnp.broadcast_to(jnp.asarray(matrix, taps.dtype), (len(taps), *matrix.shape))
+        return matrices @ taps
+
+    batch, height, _ = rows[0].shape
+    by_row = upsampled_taps(height, align_corners).reshape(2 * height, -1)
+    x = combine(jnp.concatenate(rows, 1), by_row)
+    # Beside each other in a row of maps lie the columns, of each the kernel's columns.
+    by_column = upsampled_taps(width, align_corners).swapaxes(1, 2).reshape(2 * width, -1)
+    x = combine(x.reshape(batch * 2 * height, 3 * width, -1), by_column)
+    return x.reshape(batch, 2 * height, 2 * width, -1)
+
+
+def _by_adding(
+    rows: list[Float[Array, "b h x"]], *, width: int, align_corners: bool
+) -> Float[Array, "b 2*h 2*w C"]:
+    """Do the same with the few numbers of these matrices that are not zero.
+
+    XLA makes one loop of it for each axis; on a CPU that costs less than the products.
+    """
+    batch, height, _ = rows[0].shape
+    x = _add_taps(rows, upsampled_taps(height, align_corners))
+    x = x.reshape(batch * 2 * height, width, 3, -1)
+    x = _add_taps([x[:, :, tap] for tap in range(3)], upsampled_taps(width, align_corners))
+    return x.reshape(batch, 2 * height, 2 * width, -1)
+
+
+def _add_taps(
+    taps: list[Float[Array, "b n x"]], weights: Float[np.ndarray, "2*n 3 n"]
+) -> Float[Array, "b 2*n x"]:
+    """Multiply the maps of three taps, stacked along n, by a matrix with three diagonals."""
+    batch, size, features = taps[0].shape
+    place = np.arange(size)
+    fine = []
+    for phase in range(2):
+        total = jnp.zeros((), taps[0].dtype)
+        for tap, maps in enumerate(taps):
+            # Neighbours beyond the ends count for nothing, so any will do.
+            for neighbour in (-1, 0, 1):
+                source = np.clip(place + neighbour, 0, size - 1)
+                weight = weights[2 * place + phase, tap, source] * (source == place + neighbour)
+                if weight.any():
+                    weight = jnp.asarray(weight[:, None], maps.dtype)
+                    total = total + weight * _neighbour(maps, neighbour)
+        fine.append(total)
+    return jnp.stack(fine, 2).reshape(batch, 2 * size, features)
+
+
+def _neighbour(maps: Float[Array, "b n x"], offset: int) -> Float[Array, "b n x"]:
+    """Put at each place what lies `offset` further; the ends are repeated."""
+    if offset < 0:
+        return jnp.concatenate([maps[:, :1], maps[:, :-1]], 1)
+    return jnp.concatenate([maps[:, 1:], maps[:, -1:]], 1) if offset else maps
+
+
+def fold(network: Network) -> Network:
+    """Return a copy of a network for inference, in evaluation mode and without batch statistics.
+
+    Every module may hold convolutions and batch normalisations called `conv*` and `bn*`: `bn1`
+    follows `conv1` directly.
+
+    Args:
+        network: any network of these layers; it stays as it is.
+
+    Returns:
+        The same function of the pictures, up to rounding.
+
+    Raises:
+        ValueError: a batch normalisation has no convolution of that name beside it.
+    """
+    folded = nnx.clone(network)
+    folded.eval()
+    for _, module in nnx.iter_modules(folded):
+        for name, value in list(vars(module).items()):
+            if isinstance(value, BatchNorm):
+                conv = getattr(module, name.replace("bn", "conv", 1), None)
+                if not isinstance(conv, Conv):
+                    raise ValueError(f"{type(module).__name__}.{name} follows no convolution")
+                setattr(module, name, _fold_into(conv, value))
+    for _, module in nnx.iter_modules(folded):
+        if isinstance(module, Branch):
+            blocks = nnx.List(FoldedUpsamplingBlock(block) for block in module.blocks)
+            module.blocks = blocks  # pyright: ignore[reportAttributeAccessIssue]
+    return folded
+
+
+def _fold_into(conv: Conv, norm: BatchNorm) -> Shift:
+    """Scale a convolution's weights by the batch normalisation after it; return what is left."""
+    scale, bias, mean, variance = (
+        np.asarray(value[...], np.float64) for value in (norm.scale, norm.bias, norm.mean, norm.var)
+    )
+    factor = scale / np.sqrt(variance + BATCH_NORM_EPSILON)
+    conv.kernel[...] = jnp.asarray(np.asarray(conv.kernel[...]) * factor.astype(np.float32))
+    if conv.bias is not None:
+        mean = mean - np.asarray(conv.bias[...])
+        conv.bias = None
+    return Shift(bias - mean * factor)
