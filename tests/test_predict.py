@@ -138,8 +138,9 @@ def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
     (person,) = predictor(photo_with_spots((200.0, 150.0)))
     person.save(tmp_path / "person.npz")
     with np.load(tmp_path / "person.npz") as saved:
-        np.testing.assert_allclose(saved["vertices"], person.vertices)
-        assert saved["attention"].shape == (16, 16, 24)
+        np.testing.assert_allclose(saved["vertices"][0], person.vertices)
+        assert saved["attention"].shape == (1, 16, 16, 24)
+        np.testing.assert_array_equal(saved["faces"], predictor.faces)
     (tmp_path / "taken.npz").mkdir()
     with pytest.raises(UserError, match="cannot write"):
         person.save(tmp_path / "taken.npz")
