@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -40,6 +41,15 @@ _FLAGS = (
     "--enable-unsafe-swiftshader",
     "--remote-debugging-pipe",
 )
+
+# Puts the pipes where the browser looks for them, and becomes the browser.
+_WITH_PIPES = """
+import fcntl, os, sys
+pipes = [fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 10) for pipe in sys.argv[1:3]]
+for pipe, place in zip(pipes, (3, 4)):
+    os.dup2(pipe, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -192,11 +202,10 @@ def chromium() -> Iterator[Browser]:
     assert CHROMIUM is not None
     commands, to_browser = os.pipe()
     from_browser, answers = os.pipe()
-    # The shell puts the pipes where the browser looks for them.
-    script = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
+    launcher = [sys.executable, "-c", _WITH_PIPES, str(commands), str(answers)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["/bin/sh", "-c", script, CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
+            [*launcher, CHROMIUM, *_FLAGS, f"--user-data-dir={profile}"],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

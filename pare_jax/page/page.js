@@ -105,7 +105,9 @@ function fill(details) {
     person.joints.forEach((numbers, joint) => {
       const line = make("tr", null, body);
       make("th", run.joints[joint], line).scope = "row";
-      numbers.forEach((value, i) => make("td", value.toFixed(i < 2 ? 0 : 3), line));
+      // "-0" is no number to read.
+      const shown = (value, i) => i < 2 ? String(Math.round(value) || 0) : value.toFixed(3);
+      numbers.forEach((value, i) => make("td", shown(value, i), line));
     });
   }
   const note = make("p", "Pixels of the photograph; metres from the pelvis along the camera's axes.",
