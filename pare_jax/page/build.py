@@ -1,8 +1,8 @@
 """One self-contained index.html for a run: pictures, numbers, and bodies to turn.
 
 The page opens from disk, fetches nothing and holds no one else's code. Its size is about 100 kB a
-person (the mesh) and 50 kB a photograph (the picture), 45 kB for each sheet of attention, and for
-tracks 1.5 kB a frame and 230 kB once: some 40 MB for 200 photographs of one person each.
+person (the mesh), 50 kB a picture and as much a sheet of attention, and for tracks 1.5 kB a frame
+besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets.
 """
 
 import html

@@ -119,7 +119,8 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
     """Read what a run wrote about one photograph or clip; nothing is computed again.
 
     A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
-    NAME_attention.png (NAME_attention_0.png and so on) and NAME.json, which says what it is called.
+    NAME_attention.jpg or .png (NAME_attention_0.jpg and so on) and NAME.json, which says what it is
+    called. JPEG is read several times faster.
     A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person.
 
     Args:
@@ -133,7 +134,7 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
     folder = Path(folder)
     picture = _first(folder, f"{name}_overlay", PICTURE_SUFFIXES)
     video = _first(folder, f"{name}_overlay", VIDEO_SUFFIXES)
-    tracks = _numbered(folder, f"{name}_track", ".npz")
+    tracks = _numbered(folder, f"{name}_track", (".npz",))
     if video is not None or tracks:
         return _video_from_files(title or name, tracks, video, picture)
     path = folder / f"{name}.npz"
@@ -143,7 +144,7 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
         people=found.people,
         photo_size=found.photo_size,
         picture=picture,
-        attention=_numbered(folder, f"{name}_attention", ".png"),
+        attention=_numbered(folder, f"{name}_attention", PICTURE_SUFFIXES),
     )
 
 
@@ -186,8 +187,9 @@ def _first(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _numbered(folder: Path, stem: str, suffix: str) -> list[Path]:
+def _numbered(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
     """STEM.suffix and STEM_0.suffix, STEM_1.suffix, ..., in order."""
-    pattern = re.compile(re.escape(stem) + r"(?:_(\d+))?" + re.escape(suffix))
+    endings = "|".join(map(re.escape, suffixes))
+    pattern = re.compile(re.escape(stem) + rf"(?:_(\d+))?(?:{endings})")
     found = ((pattern.fullmatch(path.name), path) for path in folder.iterdir())
     return [path for _, path in sorted((int(m[1] or -1), path) for m, path in found if m)]
