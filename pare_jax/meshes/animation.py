@@ -1,9 +1,8 @@
 """A person who moves, as an animated GLB: a shaped rest mesh, its skin of 24 joints, and channels.
 
 The skin is the body model's own linear blend skinning, so the animation is the body model without
-pose correctives: exact for the free body of this package, which has none. For SMPL the correctives,
-some millimetres to two centimetres about strongly bent joints, are left out, because a skin cannot
-hold them.
+pose correctives: exact for the free body of this package, which has none. A skin cannot hold SMPL's
+correctives, so with SMPL the surface about bent joints differs from the prediction's.
 """
 
 import dataclasses

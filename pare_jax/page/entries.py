@@ -120,7 +120,7 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
 
     A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
     NAME_attention.jpg or .png (NAME_attention_0.jpg and so on) and NAME.json, which says what it is
-    called. JPEG is read several times faster.
+    called. JPEG is read in half the time.
     A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person.
 
     Args:
