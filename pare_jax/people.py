@@ -7,6 +7,7 @@ top-left corner; the camera frame is x right, y down, z forward, in metres.
 import dataclasses
 import io
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,15 +16,22 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from data_pipelines.example import BOX_SCALE
+from pare_jax.boxes import check_box as check_box
+from pare_jax.boxes import crop_of_box as crop_of_box
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, crop_to_photo
+from pare_jax.meshes.files import MESH_SUFFIXES, mesh_bytes
+from pare_jax.meshes.mesh import Mesh
 from pare_jax.rendering.camera import Camera
+from pare_jax.rendering.overlay import side_and_back_view
+from pare_jax.rendering.people import draw_people, person_colour, person_number
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
-# A box this many times larger than the picture is a mistake: of a person in it nothing can be seen.
-_LARGEST_BOX = 20.0
+# What stands in a file where only some people have a number of this name.
+_UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
+
+Faces = Int[np.ndarray, "faces 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +59,11 @@ class Person:
         crop_side: of that square, pixels of the photograph.
         attention: where in the crop each joint was read off, each map summing to 1; None for a
             network without attention.
+        faces: triangles of the mesh, counter-clockwise seen from outside; the same array for all
+            people of a predictor.
+        id: the same number for the same person of a clip; None for photographs.
+        frame: number of the clip's frame, from 0.
+        score: the detector's confidence in the box, 0 to 1; None for a box that was given.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -67,6 +80,10 @@ class Person:
     crop_centre: Float[np.ndarray, "2"]
     crop_side: float
     attention: Float[np.ndarray, "h w 24"] | None = None
+    faces: Int[np.ndarray, "faces 3"] | None = dataclasses.field(default=None, repr=False)
+    id: int | None = None
+    frame: int | None = None
+    score: float | None = None
 
     @property
     def camera(self) -> Camera:
@@ -82,83 +99,210 @@ class Person:
         return affine
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every field by name as 32-bit floats; one that is None is left out."""
+        """Return every field but the faces by name; one that is None is left out.
+
+        Numbers are 32 bits wide: integers for `id` and `frame`, floats for all others.
+        """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["faces"]
         return {
-            name: np.asarray(value, np.float32)
+            name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
             for name, value in fields.items()
             if value is not None
         }
 
+    def triangles(self, faces: Faces | None = None) -> Faces:
+        """Return `faces`, or else the person's own.
+
+        Raises:
+            UserError: there are neither.
+        """
+        faces = self.faces if faces is None else faces
+        if faces is None:
+            raise UserError("this person has no faces; give those of the predictor, `.faces`")
+        return faces
+
+    def to_mesh(self, faces: Faces | None = None) -> Mesh:
+        """Return the body's surface; `pare_jax.scene` puts several people's together.
+
+        Args:
+            faces: None: the person's own.
+
+        Raises:
+            UserError: there are no faces, or the person was kept without vertices.
+        """
+        triangles = self.triangles(faces)
+        if not len(self.vertices):
+            raise UserError("this person was kept without its mesh; predict it again")
+        colour = person_colour(self, 0)
+        return Mesh(self.vertices, triangles, colour, f"person {person_number(self, 0)}")
+
+    def to_glb(self, faces: Faces | None = None) -> bytes:
+        """Return the body as a GLB file, in the viewer's frame (`pare_jax.meshes.mesh`).
+
+        Args:
+            faces: None: the person's own.
+
+        Raises:
+            UserError: as `to_mesh`.
+        """
+        return mesh_bytes([self.to_mesh(faces)], ".glb")
+
+    def overlay(self, image: Picture, faces: Faces | None = None) -> Picture:
+        """Draw the body and the box over the photograph, in the photograph's own size.
+
+        Args:
+            image: the photograph, (height, width, 3) uint8.
+            faces: None: the person's own.
+
+        Raises:
+            UserError: there are no faces.
+        """
+        return draw_people(image, [self], faces, max_side=max(image.shape[:2]))
+
+    def side_and_back_view(self, height: int = 480, faces: Faces | None = None) -> Picture:
+        """Draw the body from the side and from behind on plain ground.
+
+        Args:
+            height: of the two panels, pixels.
+            faces: None: the person's own.
+
+        Raises:
+            UserError: there are no faces.
+        """
+        colour = person_colour(self, 0)
+        return side_and_back_view(self.vertices, self.triangles(faces), height, colour=colour)
+
     def save(self, path: str | Path) -> None:
-        """Write `arrays` into an .npz file; the file is there whole or not at all."""
+        """Write one file about the person; it is there whole or not at all.
+
+        Args:
+            path: its suffix says what: `.npz` as `people_npz` and `.json` as `people_json` write
+                them for several people, `.obj`, `.ply` or `.glb` the mesh.
+
+        Raises:
+            UserError: another suffix, a mesh without faces, or a file that cannot be written.
+        """
         path = Path(path)
-        write_together(path.parent, {path.name: npz_bytes(self.arrays())})
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            content = people_npz([self], self.faces)
+        elif suffix == ".json":
+            content = people_json([self]).encode()
+        elif suffix in MESH_SUFFIXES:
+            content = mesh_bytes([self.to_mesh()], suffix)
+        else:
+            known = ", ".join((".npz", ".json", *MESH_SUFFIXES))
+            raise UserError(f"{path}: people are saved as {known}; choose one of these endings")
+        write_together(path.parent, {path.name: content})
 
 
-def check_box(box: Sequence[float], height: int, width: int) -> Float[np.ndarray, "4"]:
-    """Return a box as float64 after checking that a person can be in it.
-
-    Args:
-        box: x0, y0, x1, y1 in pixels of the photograph; it may reach beyond the photograph.
-        height: of the photograph.
-        width: of the photograph.
-
-    Raises:
-        UserError: not four finite numbers, corners swapped, less than a pixel wide or high, many
-            times larger than the photograph, or nowhere in it.
-    """
-    try:
-        corners = np.asarray(box, np.float64)
-    except (TypeError, ValueError):
-        corners = np.empty(0)
-    if corners.shape != (4,):
-        raise UserError(f"box {_short(box)} is not four numbers x0,y0,x1,y1")
-    name = "box " + ",".join(f"{value:g}" for value in corners)
-    if not np.isfinite(corners).all():
-        raise UserError(f"{name} has a number that is not finite")
-    x0, y0, x1, y1 = corners
-    if x1 < x0 or y1 < y0:
-        raise UserError(f"{name} has its corners swapped: x0,y0 is top left, x1,y1 bottom right")
-    if x1 - x0 < 1 or y1 - y0 < 1:
-        raise UserError(f"{name} is less than a pixel wide or high; boxes are in pixels")
-    if max(x1 - x0, y1 - y0) > _LARGEST_BOX * max(width, height):
-        raise UserError(
-            f"{name} is more than {_LARGEST_BOX:.0f} times as large as the picture, which is "
-            f"{width} x {height} pixels; boxes are in its pixels"
-        )
-    if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
-        raise UserError(f"{name} lies outside the picture, which is {width} x {height} pixels")
-    return corners
-
-
-def crop_of_box(box: Float[np.ndarray, "4"]) -> tuple[Float[np.ndarray, "2"], float]:
-    """Return the centre and side of the square the network sees for a tight box."""
-    centre = (box[:2] + box[2:]) / 2.0
-    return centre, BOX_SCALE * float((box[2:] - box[:2]).max())
+_PERSON_FIELDS = tuple(field.name for field in dataclasses.fields(Person) if field.name != "faces")
 
 
 def people_npz(
-    people: Sequence[Person], faces: Int[np.ndarray, "faces 3"], picture: Picture
+    people: Sequence[Person],
+    faces: Faces | None,
+    picture: Picture | None = None,
+    photo_size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+    mesh: bool = True,
 ) -> bytes:
-    """Encode the people of one photograph as an .npz file.
+    """Encode the people of one photograph, or one person in frames of a clip, as an .npz file.
 
     Every field of `Person` is there under its name with a leading axis of people, and besides
-    `faces` (F, 3), `joint_names` (24,) and `photo_size` (width, height).
+    `faces` (F, 3), `joint_names` (24,), `photo_size` (width, height) and `frame_rate`, each where
+    it is known. Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
+
+    Args:
+        people: any number.
+        faces: of their meshes.
+        picture: the photograph, for its size.
+        photo_size: the same without the picture.
+        frame_rate: of the clip, frames a second.
+        mesh: whether vertices and faces are kept; long tracks are large with them.
     """
-    each = [person.arrays() for person in people]
-    stacked = {name: np.stack([fields[name] for fields in each]) for name in (each or [{}])[0]}
-    stacked["faces"] = np.asarray(faces, np.int32)
+    if picture is not None:
+        photo_size = (picture.shape[1], picture.shape[0])
+    stacked = _stacked([person.arrays() for person in people])
+    if faces is not None:
+        stacked["faces"] = np.asarray(faces, np.int32)
+    if not mesh:
+        stacked.pop("vertices", None)
+        stacked.pop("faces", None)
     stacked["joint_names"] = np.array(JOINT_NAMES)
-    stacked["photo_size"] = np.array(picture.shape[1::-1], np.int32)
+    if photo_size is not None:
+        stacked["photo_size"] = np.array(photo_size, np.int32)
+    if frame_rate is not None:
+        stacked["frame_rate"] = np.array(frame_rate, np.float64)
     return npz_bytes(stacked)
 
 
-def people_json(people: Sequence[Person], photo: str, picture: Picture) -> str:
-    """Describe the people of one photograph for a reader: rounded, each joint by its name."""
-    described = {
-        "photo": photo,
-        "photo_size_px": list(picture.shape[1::-1]),
+@dataclasses.dataclass(frozen=True)
+class SavedPeople:
+    """What `people_npz` wrote.
+
+    Attributes:
+        people: with the file's faces; their vertices are (0, 3) if the file has no mesh.
+        photo_size: width and height, pixels, if known.
+        frame_rate: frames a second, of a clip.
+    """
+
+    people: list[Person]
+    photo_size: tuple[int, int] | None
+    frame_rate: float | None
+
+
+def read_people(path: str | Path) -> SavedPeople:
+    """Read a file that `people_npz` or `Person.save` wrote.
+
+    Raises:
+        UserError: it is missing, damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            fields = dict(archive)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
+    if "joint_names" not in fields:
+        raise UserError(f"{path} holds no people: it has no joint_names")
+    size, rate = fields.get("photo_size"), fields.get("frame_rate")
+    shared = {"faces": fields.get("faces")}
+    each = {name: fields[name] for name in _PERSON_FIELDS if name in fields}
+    try:
+        count = len(each["betas"]) if each else 0
+        each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
+        people = [
+            Person(**shared, **_restored({name: rows[i] for name, rows in each.items()}))
+            for i in range(count)
+        ]
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{path} holds people of another kind: {error}") from None
+    return SavedPeople(
+        people,
+        None if size is None else (int(size[0]), int(size[1])),
+        None if rate is None else float(rate),
+    )
+
+
+def people_json(
+    people: Sequence[Person], photo: str | None = None, picture: Picture | None = None
+) -> str:
+    """Describe the people of one photograph for a reader: rounded, each joint by its name.
+
+    Args:
+        people: any number.
+        photo: what the photograph is called, if known.
+        picture: the photograph, for its size.
+    """
+    described: dict[str, Any] = {} if photo is None else {"photo": photo}
+    if picture is not None:
+        described["photo_size_px"] = list(picture.shape[1::-1])
+    described |= {
         "units": {
             "px": "pixels of the photograph from its top-left corner, x right, y down",
             "m": "metres in the camera's frame, x right, y down, z forward",
@@ -179,9 +323,36 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def _stacked(each: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Fields with a leading axis of people; what some lack is filled in or left out."""
+    names = dict.fromkeys(name for fields in each for name in fields)
+    result = {}
+    for name in names:
+        if name in _UNKNOWN:
+            unknown = np.asarray(_UNKNOWN[name], np.float32 if name == "score" else np.int32)
+            result[name] = np.stack([fields.get(name, unknown) for fields in each])
+        elif all(name in fields for fields in each):
+            result[name] = np.stack([fields[name] for fields in each])
+    return result
+
+
+def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """One person's fields as `Person` has them."""
+    result = dict(fields)
+    for name in ("focal_length", "crop_side"):
+        result[name] = float(fields[name])
+    for name, unknown in _UNKNOWN.items():
+        value = fields.get(name, unknown)
+        known = np.isfinite(value) if name == "score" else value != unknown
+        result[name] = (float(value) if name == "score" else int(value)) if known else None
+    return result
+
+
 def _described(person: Person) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
+    given = {"id": person.id, "frame": person.frame, "score": person.score}
     return {
+        **{name: value for name, value in given.items() if value is not None},
         "box_px": _rounded(person.box, 1),
         "crop": {
             "centre_px": _rounded(person.crop_centre, 1),
@@ -207,8 +378,3 @@ def _described(person: Person) -> dict[str, Any]:
 
 def _rounded(values: Any, digits: int) -> Any:
     return np.round(np.asarray(values, np.float64), digits).tolist()
-
-
-def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -18,6 +18,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -71,7 +72,7 @@ class Predictor:
         self.image_size = image_size
         self._graphdef, self._params, self._batch_stats = nnx.split(fold(module), nnx.Param, ...)
 
-    @property
+    @functools.cached_property
     def faces(self) -> np.ndarray:
         """The triangles of the body's mesh, (F, 3)."""
         return np.asarray(self.body.faces)
@@ -111,7 +112,12 @@ class Predictor:
         )
         answers = {name: np.asarray(value) for name, value in answers.items() if value is not None}
         return [
-            _person({name: value[index] for name, value in answers.items()}, boxes[index], *crop)
+            _person(
+                {name: value[index] for name, value in answers.items()},
+                boxes[index],
+                *crop,
+                self.faces,
+            )
             for index, crop in enumerate(crops)
         ]
 
@@ -162,7 +168,11 @@ def _answer(
 
 
 def _person(
-    answer: Mapping[str, np.ndarray], box: np.ndarray, centre: np.ndarray, side: float
+    answer: Mapping[str, Any],
+    box: np.ndarray,
+    centre: np.ndarray,
+    side: float,
+    faces: np.ndarray,
 ) -> Person:
     for name, value in answer.items():
         if not np.isfinite(value).all():
@@ -182,6 +192,7 @@ def _person(
         box=box,
         crop_centre=centre,
         crop_side=side,
+        faces=faces,
     )
 
 

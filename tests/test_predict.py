@@ -60,6 +60,15 @@ def test_the_person_is_the_bodys(predictor, body):
     assert person.joints_2d[JOINT_NAMES.index("head"), 1] < person.joints_2d[0, 1]
 
 
+def test_a_person_knows_its_mesh_and_the_predictors_faces_are_shared(predictor):
+    image = photo_with_spots((90.0, 140.0), (300.0, 140.0))
+    people = predictor(image, [box_about(90, 140), box_about(300, 140)])
+    assert people[0].faces is people[1].faces is predictor.faces
+    assert people[0].to_glb().startswith(b"glTF")
+    assert people[0].overlay(image).shape == image.shape
+    assert (people[0].id, people[0].frame, people[0].score) == (None, None, None)
+
+
 def test_without_boxes_the_whole_picture_is_one_person(predictor):
     image = photo_with_spots((200.0, 150.0))
     (whole,) = predictor(image)
@@ -138,8 +147,9 @@ def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
     (person,) = predictor(photo_with_spots((200.0, 150.0)))
     person.save(tmp_path / "person.npz")
     with np.load(tmp_path / "person.npz") as saved:
-        np.testing.assert_allclose(saved["vertices"], person.vertices)
-        assert saved["attention"].shape == (16, 16, 24)
+        np.testing.assert_allclose(saved["vertices"][0], person.vertices)
+        assert saved["attention"].shape == (1, 16, 16, 24)
+        np.testing.assert_array_equal(saved["faces"], predictor.faces)
     (tmp_path / "taken.npz").mkdir()
     with pytest.raises(UserError, match="cannot write"):
         person.save(tmp_path / "taken.npz")

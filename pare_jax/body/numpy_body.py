@@ -80,6 +80,26 @@ def joints_of(
     return _kinematics(data, betas, rotations)[1]
 
 
+def skin_transforms(
+    data: BodyData,
+    betas: Float[np.ndarray, "*batch 10"],
+    rotations: Float[np.ndarray, "*batch 24 3 3"],
+) -> tuple[Float[np.ndarray, "*batch 24 3 4"], Float[np.ndarray, "*batch 24 3"]]:
+    """Pose the joints, and say how each one carries the skin.
+
+    Args:
+        data: the body.
+        betas: shape coefficients.
+        rotations: each joint's rotation relative to its parent, root first.
+
+    Returns:
+        [R | t] that takes each joint's skin from the T-pose to this pose, and the joints, metres.
+    """
+    rest, posed, turned = _kinematics(data, betas, rotations)
+    shift = posed - _rotate(turned, rest)
+    return np.concatenate([turned, shift[..., None]], -1), posed
+
+
 def vertices_and_joints(
     data: BodyData,
     betas: Float[np.ndarray, "*batch 10"],
@@ -98,15 +118,13 @@ def vertices_and_joints(
         Vertices and joints in metres. The vertices are a transposed view of (3, V) memory.
     """
     skin = _skin(data, betas.dtype, coarse)
-    rest, posed, turned = _kinematics(data, betas, rotations)
+    transforms, posed = skin_transforms(data, betas, rotations)
     batch = betas.shape[:-1]
     shaped = skin.template + betas @ skin.shape_basis
     if skin.pose_basis is not None:
         relative = np.asarray(rotations, betas.dtype)[..., 1:, :, :] - np.eye(3, dtype=betas.dtype)
         shaped = shaped + relative.reshape(*batch, -1) @ skin.pose_basis
     shaped = shaped.reshape(*batch, 1, 3, -1)
-    shift = posed - _rotate(turned, rest)
-    transforms = np.concatenate([turned, shift[..., None]], -1)  # (*batch, 24, 3, 4)
     blended = np.swapaxes(transforms.reshape(*batch, NUM_JOINTS, 12), -1, -2) @ skin.weights
     blended = blended.reshape(*batch, 3, 4, -1)
     vertices = (blended[..., :3, :] * shaped).sum(-2) + blended[..., 3, :]

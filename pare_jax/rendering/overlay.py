@@ -1,4 +1,4 @@
-"""Shaded bodies over pictures, from the front and from the side."""
+"""Shaded bodies over pictures, from the front, from the side and from behind."""
 
 from collections.abc import Sequence
 
@@ -27,6 +27,9 @@ SUMMARY_JOINTS = ("head", "left_wrist", "right_wrist", "left_knee", "right_knee"
 _LIGHTS = (((-0.5, -0.7, -0.6), 0.62), ((0.8, -0.1, -0.5), 0.22), ((0.0, 0.0, -1.0), 0.18))
 _AMBIENT = 0.22
 _SIDE_VIEW_FILLS = 0.88
+# Turns about the vertical: x' = z, z' = -x by a quarter, x' = -x, z' = -z by a half.
+_FROM_THE_RIGHT = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
+_FROM_BEHIND = np.diag([-1.0, 1.0, -1.0])
 # Pictures larger than this are drawn without supersampling.
 _MAX_SUPERSAMPLED = 4_000_000
 
@@ -106,21 +109,61 @@ def side_view(
     Returns:
         (height, width, 3) uint8.
     """
-    panel = np.full((height, width, 3), PAPER, np.uint8)
+    return _panels(vertices, faces, (_FROM_THE_RIGHT,), height, width, colour)[0]
+
+
+def side_and_back_view(
+    vertices: Vertices,
+    faces: Faces,
+    height: int = 480,
+    width: int | None = None,
+    colour: Colour = BODY_COLOURS[0],
+) -> Picture:
+    """Draw a mesh from the side, as `side_view` does, and from behind, at one scale.
+
+    From behind the viewer faces the camera that took the picture: what was at the picture's left is
+    at the right.
+
+    Args:
+        vertices: camera frame, metres.
+        faces: counter-clockwise seen from outside.
+        height: of each panel, pixels.
+        width: of each panel, pixels; None: three quarters of the height.
+        colour: RGB of the lit surface.
+
+    Returns:
+        Two panels side by side, each with a caption below.
+    """
+    width = max(1, round(height * 0.75)) if width is None else width
+    side, back = _panels(vertices, faces, (_FROM_THE_RIGHT, _FROM_BEHIND), height, width, colour)
+    return row([caption(side, "from the side"), caption(back, "from behind")])
+
+
+def _panels(
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    views: Sequence[np.ndarray],
+    height: int,
+    width: int,
+    colour: Colour,
+) -> list[Picture]:
+    """The mesh turned into each view, centred, at the largest scale that fits all of them."""
+    panels = [np.full((height, width, 3), PAPER, np.uint8) for _ in views]
     vertices = np.asarray(vertices, np.float64)
-    if not np.isfinite(vertices).all():
-        return panel
-    # A rotation by a quarter turn about the vertical: x' = z, z' = -x.
-    turned = np.stack([vertices[:, 2], vertices[:, 1], -vertices[:, 0]], -1)
-    low, high = turned.min(0), turned.max(0)
+    if not len(vertices) or not np.isfinite(vertices).all():
+        return panels
+    turned = [vertices @ view.T for view in views]
+    low = np.stack([points.min(0) for points in turned])
+    high = np.stack([points.max(0) for points in turned])
     size = np.maximum(high - low, 1e-6)
     distance = 10.0 * float(size.max())
-    turned += (0.0, 0.0, distance) - (low + high) / 2.0
-    focal_length = (
-        _SIDE_VIEW_FILLS * (distance - size[2] / 2.0) * min(width / size[0], height / size[1])
-    )
-    camera = Camera(focal_length, (width / 2.0, height / 2.0))
-    return draw_mesh(panel, turned, faces, camera, colour, opacity=1.0)
+    fit_all = np.minimum(width / size[:, 0], height / size[:, 1]) * (distance - size[:, 2] / 2.0)
+    camera = Camera(_SIDE_VIEW_FILLS * float(fit_all.min()), (width / 2.0, height / 2.0))
+    for number, points in enumerate(turned):
+        points = points - (low[number] + high[number]) / 2.0
+        points[:, 2] += distance
+        panels[number] = draw_mesh(panels[number], points, faces, camera, colour, opacity=1.0)
+    return panels
 
 
 def sample_panel(

@@ -12,7 +12,7 @@ from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_view
 from pare_jax.rendering.skeleton_lines import draw_skeleton
-from pare_jax.rendering.text import INK, PAPER, Picture, caption, draw_text, row
+from pare_jax.rendering.text import INK, PAPER, Colour, Picture, caption, draw_text, row
 
 if TYPE_CHECKING:
     from pare_jax.people import Person
@@ -25,18 +25,26 @@ _MAX_PANEL_WIDTH = 640
 Faces = Int[np.ndarray, "faces 3"]
 
 
-def overlay_picture(image: Picture, people: "Sequence[Person]", faces: Faces) -> Picture:
-    """Draw everybody over the photograph, and each from the side in a column to its right.
+def draw_people(
+    image: Picture,
+    people: "Sequence[Person]",
+    faces: Faces | None = None,
+    boxes: bool = True,
+    max_side: int = MAX_OVERLAY_SIDE,
+) -> Picture:
+    """Draw everybody over the photograph.
 
     Args:
         image: the photograph.
         people: found in it; farther ones are drawn first.
-        faces: of their meshes.
+        faces: of their meshes; None: their own.
+        boxes: whether boxes are drawn, and numbers where there are several people or ids.
+        max_side: a photograph whose longer side has more pixels is reduced to them.
 
     Returns:
-        The picture, the photograph's part at most `MAX_OVERLAY_SIDE` pixels a side.
+        The picture.
     """
-    scale = min(1.0, MAX_OVERLAY_SIDE / max(image.shape[:2]))
+    scale = min(1.0, max_side / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     # Depths of people with cameras of their own do not compare; their sizes in pixels do.
@@ -44,24 +52,57 @@ def overlay_picture(image: Picture, people: "Sequence[Person]", faces: Faces) ->
         range(len(people)), key=lambda i: people[i].focal_length / people[i].translation[2]
     )
     for number in by_size:
-        camera = people[number].camera.seen_in((0.0, 0.0), scale)
-        picture = draw_mesh(picture, people[number].vertices, faces, camera, _colour(number))
-    for number, person in enumerate(people):
-        _draw_box(picture, person.box * scale, number if len(people) > 1 else None)
+        person = people[number]
+        triangles = person.triangles(faces)
+        camera = person.camera.seen_in((0.0, 0.0), scale)
+        colour = person_colour(person, number)
+        picture = draw_mesh(picture, person.vertices, triangles, camera, colour)
+    if boxes:
+        numbered = len(people) > 1 or any(person.id is not None for person in people)
+        for number, person in enumerate(people):
+            label = person_number(person, number) if numbered else None
+            _draw_box(picture, person.box * scale, label)
+    return picture
+
+
+def overlay_picture(
+    image: Picture, people: "Sequence[Person]", faces: Faces | None = None
+) -> Picture:
+    """Draw everybody over the photograph, and each from the side in a column to its right.
+
+    Args:
+        image: the photograph.
+        people: found in it; farther ones are drawn first.
+        faces: of their meshes; None: their own.
+
+    Returns:
+        The picture, the photograph's part at most `MAX_OVERLAY_SIDE` pixels a side.
+    """
+    picture = draw_people(image, people, faces)
     if not people:
         return picture
     return row([picture, _side_views(people, faces, picture.shape[0])])
 
 
+def person_number(person: "Person", number: int) -> int:
+    """Return what a person is called by: its id where it has one, else its place `number`."""
+    return number if person.id is None else person.id
+
+
+def person_colour(person: "Person", number: int) -> Colour:
+    """Return a person's colour, which stays the same for the same id."""
+    return BODY_COLOURS[person_number(person, number) % len(BODY_COLOURS)]
+
+
 def attention_pictures(
-    image: Picture, people: "Sequence[Person]", faces: Faces
+    image: Picture, people: "Sequence[Person]", faces: Faces | None = None
 ) -> Iterator[Picture]:
     """Draw a sheet for each person whose network has attention.
 
     Args:
         image: the photograph.
         people: found in it.
-        faces: of their meshes.
+        faces: of their meshes; None: their own.
 
     Yields:
         The crop, the mesh and the skeleton over it, the side view; below them each joint's map.
@@ -69,11 +110,12 @@ def attention_pictures(
     for number, person in enumerate(people):
         if person.attention is None:
             continue
+        triangles, colour = person.triangles(faces), person_colour(person, number)
         crop = cut_crop(image, person.crop_centre, person.crop_side, _CELL)
-        mesh = draw_mesh(crop, person.vertices, faces, crop_camera(_CELL), _colour(number))
+        mesh = draw_mesh(crop, person.vertices, triangles, crop_camera(_CELL), colour)
         to_crop = _CELL / person.crop_side
         joints = (person.joints_2d - person.crop_centre) * to_crop + _CELL / 2.0
-        side = side_view(person.vertices, faces, _CELL, _CELL, _colour(number))
+        side = side_view(person.vertices, triangles, _CELL, _CELL, colour)
         top = row(
             [
                 caption(crop, "what the network sees"),
@@ -89,7 +131,7 @@ def attention_pictures(
         yield sheet
 
 
-def _side_views(people: "Sequence[Person]", faces: Faces, height: int) -> Picture:
+def _side_views(people: "Sequence[Person]", faces: Faces | None, height: int) -> Picture:
     """Panels in columns as high as the photograph."""
     rows = max(1, min(len(people), height // 200))
     panel_height = height // rows
@@ -97,17 +139,16 @@ def _side_views(people: "Sequence[Person]", faces: Faces, height: int) -> Pictur
     columns = -(-len(people) // rows)
     sheet = np.full((height, columns * panel_width, 3), PAPER, np.uint8)
     for number, person in enumerate(people):
-        panel = side_view(person.vertices, faces, panel_height, panel_width, _colour(number))
-        text = "from the side" if len(people) == 1 else f"{number}"
+        colour = person_colour(person, number)
+        triangles = person.triangles(faces)
+        panel = side_view(person.vertices, triangles, panel_height, panel_width, colour)
+        alone = len(people) == 1 and person.id is None
+        text = "from the side" if alone else f"{person_number(person, number)}"
         margin = panel_width * 0.04
         draw_text(panel, text, (margin, margin), max(9, panel_width // 32), INK)
         y, x = (number % rows) * panel_height, (number // rows) * panel_width
         sheet[y : y + panel_height, x : x + panel_width] = panel
     return sheet
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    return BODY_COLOURS[number % len(BODY_COLOURS)]
 
 
 def _draw_box(picture: Picture, box: np.ndarray, number: int | None) -> None:

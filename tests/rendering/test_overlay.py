@@ -177,3 +177,28 @@ def test_sample_panel_has_a_cell_for_everything(figure, side):
     assert full.shape[1] == 5 * 116 - 4
     np.testing.assert_array_equal(full[:, : plain.shape[1]], plain)
     assert painted(plain[:112, :112], plain[:112, 116:228]).any()
+
+
+def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
+    size = 300
+    sheet = overlay.side_and_back_view(moved(figure.vertices, 50.0), figure.faces, size, size)
+    side, back = sheet[:size, :size], sheet[:size, size + 4 :]
+    mask = (
+        painted(np.full_like(side, side[0, 0]), side),
+        painted(np.full_like(back, back[0, 0]), back),
+    )
+    heights = [np.ptp(np.nonzero(m.any(1))[0]) for m in mask]
+    assert abs(heights[0] - heights[1]) <= 2
+    # The left forearm points at the camera: in the T-pose only the right arm reaches far out. Who
+    # faces the camera has the right hand at the picture's left, hence at the right from behind.
+    columns = np.nonzero(mask[1].any(0))[0]
+    spine = np.nonzero(mask[1][round(size * 0.6)])[0].mean()
+    assert columns.max() - spine > 1.2 * (spine - columns.min())
+    assert mask[1].any(0).sum() > 1.5 * mask[0].any(0).sum()
+
+
+def test_views_of_nothing_are_empty(figure):
+    for vertices in (np.zeros((0, 3)), np.full((4, 3), np.nan)):
+        panel = overlay.side_view(vertices, figure.faces[:0], 40, 30)
+        assert panel.shape == (40, 30, 3)
+        assert (panel == panel[0, 0]).all()

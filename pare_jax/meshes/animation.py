@@ -1,0 +1,176 @@
+"""A person who moves, as an animated GLB: a shaped rest mesh, its skin of 24 joints, and channels.
+
+The skin is the body model's own linear blend skinning, so the animation is the body model without
+pose correctives: exact for the free body of this package, which has none. A skin cannot hold SMPL's
+correctives, so with SMPL the surface about bent joints differs from the prediction's.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from pare_jax.body.io import BodyData
+from pare_jax.errors import UserError
+from pare_jax.meshes.glb import GlbWriter
+from pare_jax.meshes.mesh import to_viewer
+from pare_jax.rendering.overlay import BODY_COLOURS
+from pare_jax.rendering.text import Colour
+from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
+
+
+@dataclasses.dataclass(frozen=True)
+class Motion:
+    """One person through time.
+
+    Attributes:
+        betas: the person's shape, the same at all times.
+        rotations: of each joint relative to its parent, the root's into the camera frame.
+        translations: of the body in the camera frame, metres.
+        frames: strictly increasing numbers of the frames the rows belong to; frames in between
+            are interpolated.
+        colour: RGB, 0 to 255.
+        name: what programs call the person.
+    """
+
+    betas: Float[np.ndarray, "10"]
+    rotations: Float[np.ndarray, "times 24 3 3"]
+    translations: Float[np.ndarray, "times 3"]
+    frames: Int[np.ndarray, " times"]
+    colour: Colour = BODY_COLOURS[0]
+    name: str = "person"
+
+    def __post_init__(self):
+        times = len(self.frames)
+        if np.shape(self.rotations) != (times, NUM_JOINTS, 3, 3):
+            raise ValueError(f"{times} frames with rotations of shape {np.shape(self.rotations)}")
+        if np.shape(self.translations) != (times, 3):
+            raise ValueError(f"{times} frames, translations of {np.shape(self.translations)}")
+        if times == 0 or (np.diff(self.frames) <= 0).any():
+            raise ValueError(f"the frames of {self.name!r} are none or do not increase")
+
+
+def rest_body(
+    body: BodyData, betas: Float[np.ndarray, "10"]
+) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
+    """Return vertices and joints of a shaped body in the T-pose, in the body's frame, metres."""
+    betas = np.asarray(betas, np.float64)
+    return body.template + body.shape_basis @ betas, body.joint_template + body.joint_basis @ betas
+
+
+def four_weights(
+    weights: Float[np.ndarray, "V 24"],
+) -> tuple[UInt8[np.ndarray, "V 4"], Float[np.ndarray, "V 4"]]:
+    """Return each vertex's four strongest joints and their weights, scaled to sum to one.
+
+    Joints without weight are numbered 0. SMPL and the free body have no more than four.
+    """
+    order = np.argsort(-weights, axis=1, kind="stable")[:, :4]
+    strongest = np.take_along_axis(np.asarray(weights, np.float64), order, 1)
+    strongest = np.maximum(strongest, 0.0)
+    strongest /= strongest.sum(1, keepdims=True)
+    joints = np.where(strongest > 0, order, 0).astype(np.uint8)
+    return joints, strongest.astype(np.float32)
+
+
+def animated_glb(body: BodyData, motions: Sequence[Motion], frame_rate: float) -> bytes:
+    """Encode people who move as one GLB with one animation.
+
+    Each person is a skinned mesh, its joints nodes named as in `JOINT_NAMES` that turn by
+    quaternion channels, the pelvis moves too. Time 0 is the earliest frame of all; before a
+    person's first frame and after the last one the person stands still.
+
+    Args:
+        body: the body model the rotations were predicted for.
+        motions: at least one.
+        frame_rate: frames a second.
+
+    Returns:
+        The file, in the viewer's frame.
+
+    Raises:
+        UserError: the frame rate is not a positive number.
+        ValueError: there are no motions.
+    """
+    if not motions:
+        raise ValueError("there is no motion to write")
+    if not (np.isfinite(frame_rate) and frame_rate > 0):
+        raise UserError(f"{frame_rate} frames a second make no animation; give the clip's rate")
+    writer = GlbWriter()
+    start = min(int(motion.frames[0]) for motion in motions)
+    joints, weights = four_weights(body.weights)
+    samplers: list[dict[str, Any]] = []
+    channels: list[dict[str, Any]] = []
+    roots: list[int] = []
+    for motion in motions:
+        vertices, rest = rest_body(body, motion.betas)
+        attributes = {"JOINTS_0": joints, "WEIGHTS_0": weights}
+        mesh = writer.mesh(motion.name, motion.colour, vertices, body.faces, attributes)
+        quaternions = _quaternions(motion.rotations)
+        places = to_viewer(rest[0] + np.asarray(motion.translations, np.float64))
+        nodes = _skeleton(writer, body.parents, rest, quaternions[0], places[0])
+        skin = writer.add("skins", _skin(writer, motion.name, nodes, rest))
+        roots += [nodes[0], writer.add("nodes", {"name": motion.name, "mesh": mesh, "skin": skin})]
+        times = (np.asarray(motion.frames) - start) / frame_rate
+        clock = writer.numbers(times.astype(np.float32), bounds=True)
+        outputs = [(nodes[0], "translation", places)]
+        outputs += [(node, "rotation", quaternions[:, j]) for j, node in enumerate(nodes)]
+        for node, path, values in outputs:
+            sampler = {"input": clock, "output": writer.numbers(values.astype(np.float32))}
+            samplers.append(sampler | {"interpolation": "LINEAR"})
+            channels.append(
+                {"sampler": len(samplers) - 1, "target": {"node": node, "path": path}},
+            )
+    writer.add("animations", {"name": "motion", "samplers": samplers, "channels": channels})
+    return writer.encode(roots)
+
+
+def _skeleton(
+    writer: GlbWriter,
+    parents: Sequence[int],
+    rest: np.ndarray,
+    quaternions: np.ndarray,
+    place: np.ndarray,
+) -> list[int]:
+    """Add the joints' nodes in their first pose, the root's first; returns their places."""
+    first = len(writer.scene["nodes"])
+    for joint, parent in enumerate(parents):
+        bone = place if parent < 0 else rest[joint] - rest[parent]
+        node = {
+            "name": JOINT_NAMES[joint],
+            "translation": np.asarray(bone, np.float32).tolist(),
+            "rotation": quaternions[joint].astype(np.float32).tolist(),
+        }
+        writer.add("nodes", node)
+        if parent >= 0:
+            writer.scene["nodes"][first + parent].setdefault("children", []).append(first + joint)
+    return list(range(first, first + len(parents)))
+
+
+def _skin(writer: GlbWriter, name: str, nodes: list[int], rest: np.ndarray) -> dict[str, Any]:
+    # The rest pose turns nothing: its inverse only moves each joint to the origin.
+    inverse = np.tile(np.eye(4, dtype=np.float32), (NUM_JOINTS, 1, 1))
+    inverse[:, :3, 3] = -rest
+    columns_first = inverse.transpose(0, 2, 1).reshape(NUM_JOINTS, 16)
+    return {
+        "name": name,
+        "inverseBindMatrices": writer.numbers(columns_first),
+        "joints": nodes,
+        "skeleton": nodes[0],
+    }
+
+
+def _quaternions(rotations: np.ndarray) -> Float[np.ndarray, "times 24 4"]:
+    """Unit quaternions (x, y, z, w) in the viewer's frame that never jump to the other sign."""
+    from scipy.spatial.transform import Rotation  # slow to import, and only animations need it
+
+    turned = np.array(rotations, np.float64)
+    turned[:, 0] = to_viewer(turned[:, 0].swapaxes(-1, -2)).swapaxes(-1, -2)
+    result = Rotation.from_matrix(turned.reshape(-1, 3, 3)).as_quat()
+    result = result.reshape(*turned.shape[:2], 4)
+    # q and -q turn alike, but interpolation between them would go the long way round.
+    flips = np.where((result[1:] * result[:-1]).sum(-1) < 0, -1.0, 1.0)
+    result[1:] *= np.cumprod(flips, axis=0)[..., None]
+    return result

@@ -1,0 +1,96 @@
+"""People of one photograph or clip together in one scene, seen by one camera.
+
+Every `Person` has the camera of the network's own crop: far away, its axis through the crop's
+centre. Two people of one photograph, or one person in two frames, therefore have two cameras, and
+their positions do not compare. Here everybody is moved into the frame of one camera that took the
+whole picture, its axis through the picture's centre (CLIFF, Li et al. 2022, section 3.2).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.meshes.animation import Motion
+from pare_jax.meshes.mesh import Mesh
+from pare_jax.people import Person
+from pare_jax.rendering.people import person_colour, person_number
+
+
+def scene_focal_length(photo_size: tuple[int, int]) -> float:
+    """Guess a photograph's focal length: its diagonal, pixels, a field of view of 53 degrees."""
+    return math.hypot(*photo_size)
+
+
+def scene_translation(
+    person: Person, photo_size: tuple[int, int], focal_length: float | None = None
+) -> Float[np.ndarray, "3"]:
+    """Return where a person's body stands in the frame of the photograph's one camera.
+
+    The body keeps its size in pixels and its middle its place in the picture.
+
+    Args:
+        person: with the camera of its crop.
+        photo_size: width and height, pixels.
+        focal_length: of the photograph's camera, pixels; None: `scene_focal_length`.
+
+    Returns:
+        Translation, metres, instead of `person.translation`.
+    """
+    if focal_length is None:
+        focal_length = scene_focal_length(photo_size)
+    metres_per_pixel = float(person.translation[2]) / person.focal_length
+    off_centre = np.asarray(person.principal_point, np.float64) - np.asarray(photo_size) / 2.0
+    x, y = np.asarray(person.translation[:2], np.float64) + off_centre * metres_per_pixel
+    return np.array([x, y, focal_length * metres_per_pixel])
+
+
+def scene_meshes(
+    people: Sequence[Person],
+    photo_size: tuple[int, int],
+    faces: Int[np.ndarray, "faces 3"] | None = None,
+) -> list[Mesh]:
+    """Return everybody's mesh, standing in one scene, named and coloured as in the overlay.
+
+    Args:
+        people: of one photograph.
+        photo_size: its width and height, pixels.
+        faces: of their meshes; None: their own.
+    """
+    return [
+        dataclasses.replace(
+            person.to_mesh(faces),
+            vertices=person.vertices + scene_translation(person, photo_size) - person.translation,
+            colour=person_colour(person, number),
+            name=f"person {person_number(person, number)}",
+        )
+        for number, person in enumerate(people)
+    ]
+
+
+def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> Motion:
+    """Return one tracked person's motion in the frame of the clip's one camera.
+
+    Args:
+        people: the same person in frames of a clip, in any order, each with its `frame`.
+        photo_size: width and height of the frames, pixels.
+
+    Returns:
+        The motion; its shape is the mean of the betas.
+
+    Raises:
+        ValueError: nobody, somebody without a frame number, or a frame twice.
+    """
+    if not people or any(person.frame is None for person in people):
+        raise ValueError("a motion needs people with frame numbers")
+    people = sorted(people, key=lambda person: person.frame or 0)
+    return Motion(
+        betas=np.stack([person.betas for person in people]).mean(0),
+        rotations=np.stack([person.rotations for person in people]),
+        translations=np.stack([scene_translation(person, photo_size) for person in people]),
+        frames=np.array([person.frame for person in people]),
+        colour=person_colour(people[0], 0),
+        name=f"person {person_number(people[0], 0)}",
+    )
