@@ -7,7 +7,7 @@ imported by what opens or describes a dataset, not by what asks where one lies.
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,25 @@ VERSION = "1.1.0"
 # Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
 SEQUENCES_FILE = "sequences.json"
 _COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
+
+
+class MissingDatasetError(UserError):
+    """Datasets that are not prepared; says how to make them, and how to do without."""
+
+    def __init__(self, names: Sequence[str], data_root: str | Path):
+        self.names = list(names)
+        datasets = list(dict.fromkeys(name.split("/")[0] for name in names))
+        commands = [
+            f"python -m data_pipelines.prepare --dataset={dataset}"
+            f"{'' if dataset == 'synthetic' else ' --source=RAW'} --output={data_root}"
+            for dataset in datasets
+        ]
+        places = " and none in ".join(str(Path(data_root) / name) for name in names)
+        super().__init__(
+            f"no prepared dataset in {places}; make {'it' if len(names) == 1 else 'them'} with "
+            f"{' and '.join(commands)} (docs/data.md), or start without data: "
+            "--config=configs/quickstart.py"
+        )
 
 
 def stored_features() -> "tfds.features.FeaturesDict":
@@ -63,20 +82,15 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
             one there must be only one.
 
     Raises:
-        UserError: it is not there, or there are several.
+        MissingDatasetError: it is not there.
+        UserError: there are several.
     """
     folder = Path(data_root) / name
     found = sorted(path.parent for path in folder.glob(f"**/{_COMPLETE}"))
     # One prepared before the record's last change may still lie beside the current one.
     found = [path for path in found if path.name == VERSION] or found
     if not found:
-        dataset = name.split("/")[0]
-        source = "" if dataset == "synthetic" else " --source=RAW"
-        command = f"python -m data_pipelines.prepare --dataset={dataset}{source}"
-        raise UserError(
-            f"no prepared dataset in {folder}; make it with {command} --output={data_root} "
-            "(docs/data.md), or start without data: --config=configs/quickstart.py"
-        )
+        raise MissingDatasetError([name], data_root)
     if len(found) > 1:
         names = ", ".join(str(path.parent.relative_to(data_root)) for path in found)
         raise UserError(f"several datasets in {folder}: {names}; name one of them")
