@@ -28,7 +28,7 @@ _LABEL_EXAMPLES = 200
 
 @dataclasses.dataclass(frozen=True)
 class Datasets:
-    """The data of a run, as `pare_jax.train.Data` asks for it."""
+    """The data of a run, as `pare_jax.run.Data` asks for it."""
 
     train: Callable[[int], Iterator[Batch]]
     evals: Mapping[str, Callable[[], Iterator[Batch]]]

@@ -93,6 +93,7 @@ def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
     from data_pipelines import datasets
     from pare_jax import checkpoints, protocols, sharding, train
+    from pare_jax import run as run_lib
     from pare_jax import workdir as workdir_lib
     from pare_jax.body.io import load_body_data
 
@@ -102,19 +103,19 @@ def run(request: Request) -> None:
         config.body_model = config.body_model or trained.get("body_model", "")
         workdir_lib.check_same_network(trained, config, workdir)
     # Whatever can go wrong at once comes before the data, which may take hours to make.
-    train.check_devices(config, sharding.make_mesh())
+    run_lib.check_devices(config, sharding.make_mesh())
     load_body_data(config.body_model or None)
     protocols.check(config)
     if request.mode == "evaluate":
         store = checkpoints.Checkpoints(workdir, read_only=True)
         store.find(request.step)
-        loop = train.Run(config, datasets.load(config, workdir))
+        loop = run_lib.Run(config, datasets.load(config, workdir))
         _tell_of_body(config)
         weights = loop.stored_weights(store, request.step)
         errors = loop.measure(weights)
     else:
         workdir_lib.check(workdir, config)
-        loop = train.Run(config, datasets.load(config, workdir))
+        loop = run_lib.Run(config, datasets.load(config, workdir))
         _tell_of_body(config)
         writer = datasets.tensorboard_writer(workdir)
         state, errors = train.fit(loop, workdir, writer)

@@ -22,7 +22,8 @@ def measure(path: str, steps: int) -> dict[str, float]:
     import jax
 
     from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
-    from pare_jax import sharding, train
+    from pare_jax import sharding
+    from pare_jax.run import Run
 
     config = runpy.run_path(path)["get_config"]()
     # Leaves alone a number of devices that XLA_FLAGS sets.
@@ -42,7 +43,7 @@ def measure(path: str, steps: int) -> dict[str, float]:
         steps_per_epoch = 1000
         mean_joints = np.zeros((24, 3), np.float32)
 
-    run = train.Run(config, Data())
+    run = Run(config, Data())
     state = run.initial_state()
     on_device = sharding.put_batch(batch, run.mesh)
     started = time.perf_counter()
