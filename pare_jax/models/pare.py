@@ -100,6 +100,6 @@ class Pare(nnx.Module):
         attention = part_attention(part_logits)
         shape_features = attend(attention, self.shape_conv(features))
         prediction = self.heads(
-            attend(attention, features), shape_features.reshape(len(images), -1)
+            attend(attention, features), shape_features.reshape(images.shape[0], -1)
         )
         return prediction.replace(part_logits=part_logits, attention=attention)
