@@ -8,6 +8,7 @@ moving as predicted and is found again by that; ids are never given twice.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -217,7 +218,7 @@ def track_clip(
 def _with_gaps_filled(
     seen: list[tuple[int, TrackedBox]],
 ) -> Iterator[tuple[int, TrackedBox]]:
-    for (start, before), (end, after) in zip(seen, seen[1:], strict=False):
+    for (start, before), (end, after) in itertools.pairwise(seen):
         yield start, before
         for frame in range(start + 1, end):
             share = (frame - start) / (end - start)
