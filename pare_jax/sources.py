@@ -17,6 +17,10 @@ from pare_jax.images import IMAGE_SUFFIXES, Picture
 # Animated GIF and WebP files count as pictures: of them the first frame is read.
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
+# OpenCV reads FFmpeg's level of talking once, when it first opens a video; -8 is "quiet". What is
+# wrong with a file is said here, in one line.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 _WEBCAM = re.compile(r"webcam:(\d+)")
 # Cameras that do not say how fast they are.
 _WEBCAM_RATE = 30.0
@@ -296,9 +300,7 @@ def _open_webcam(source: Webcam) -> cv2.VideoCapture:
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV and FFmpeg from writing about what is said in one line here."""
-    # FFmpeg's level is read once, when the first video is opened; -8 is its "quiet".
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    """Keep OpenCV from writing about what is said in one line here."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

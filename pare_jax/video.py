@@ -160,6 +160,7 @@ class _H264:
         self._stream = self._file.add_stream("libx264", rate=frame_rate, options=_H264_OPTIONS)
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
+        self._file.start_encoding()  # so that a file that cannot be opened is found out now
 
     def write(self, picture: Picture) -> None:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
