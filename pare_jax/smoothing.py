@@ -36,7 +36,7 @@ class Smoothing:
     shape: bool = True
     camera: bool = True
     min_cutoff: float = 1.5
-    beta: float = 0.7
+    beta: float = 1.5
 
     def __post_init__(self):
         if not self.min_cutoff > 0 or not self.beta >= 0:

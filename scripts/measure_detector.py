@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 
 from data_pipelines.synthetic.scene import Scene, draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.detection import DEFAULT_THRESHOLD, Detector, make_detector
+from pare_jax.detection import Detector, make_detector
 from pare_jax.detection.detector import box_iou
 from pare_jax.detection.hog import HogDetector, tight_boxes
 from pare_jax.errors import UserError
@@ -137,7 +137,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--detector", default="hog", help="hog, whole or an .onnx file")
-    parser.add_argument("--threshold", type=float, default=DEFAULT_THRESHOLD)
+    parser.add_argument(
+        "--threshold", type=float, help="least score; the detector's own if not given"
+    )
     parser.add_argument("--scenes", type=int, default=200, help="of each kind")
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--photo", type=Path, help="look at this instead of synthetic scenes")
@@ -155,7 +157,8 @@ def main() -> int:
     except UserError as error:
         print(f"measure_detector: {error}", file=sys.stderr)
         return 2
-    print(f"{flags.detector}, threshold {flags.threshold}, {flags.scenes} scenes of each kind")
+    threshold = "own threshold" if flags.threshold is None else f"threshold {flags.threshold}"
+    print(f"{flags.detector}, {threshold}, {flags.scenes} scenes of each kind")
     print(f"{'scenes':8} {'recall':>7} {'precision':>10} {'mean IoU':>9} {'ms':>5}")
     for kind in _KINDS:
         row = measure(detector, kind, flags.scenes, flags.seed)

@@ -134,7 +134,7 @@ def test_a_clip_that_ends_early_gives_what_it_has(tmp_path):
     with FrameReader(Clip(path)) as reader:
         frames = list(reader)
         said = reader.shortfall()
-    assert 5 < len(frames) < 25
+    assert 0 < len(frames) < 30
     assert numbers_of(frames)[0] == numbers_of(frames)[1]
     assert f"{len(frames)} of 30" in said
     assert "\n" not in said
