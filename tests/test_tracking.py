@@ -1,9 +1,12 @@
+import functools
 import itertools
 
 import numpy as np
 import pytest
 
+from data_pipelines.synthetic.clip import ClipSettings, draw_clip
 from pare_jax.detection import Detection
+from pare_jax.detection.detector import box_iou
 from pare_jax.tracking import Tracker, TrackSettings, track_clip
 
 
@@ -47,6 +50,35 @@ def test_ids_stay_through_a_crossing_behind_a_post(seed):
         for detection, who in found:
             ids[who] |= {t.id for t in tracked if np.array_equal(t.box, detection.box)}
     assert sorted(map(sorted, ids.values())) == [[1], [2]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ids_stay_in_a_drawn_clip(seed):
+    """True boxes of drawn people, with noise, some missing and all while they are hidden."""
+    rng = np.random.default_rng(seed)
+    clip = []
+    for frame in drawn_clip():
+        found = []
+        for box, share in zip(frame.boxes, frame.seen, strict=True):
+            if share > 0.25 and rng.random() > 0.1:
+                noise = rng.normal(0, 0.02 * (box[3] - box[1]), 4)
+                found.append(Detection(box + noise, 0.9 if share > 0.6 else 0.3))
+        clip.append(found[:: rng.choice([-1, 1])])
+    frames = track_clip(clip)
+    assert {t.id for tracked in frames for t in tracked} == {1, 2}
+    whose = set()
+    for frame, tracked in zip(drawn_clip(), frames, strict=True):
+        overlap = box_iou(frame.boxes, np.array([t.box for t in tracked]).reshape(-1, 4))
+        for person in np.flatnonzero(frame.seen > 0.6):
+            best = int(overlap[person].argmax())
+            assert overlap[person, best] > 0.6  # interpolated where the detection is missing
+            whose.add((int(person), tracked[best].id))
+    assert len(whose) == 2
+
+
+@functools.cache
+def drawn_clip():
+    return list(draw_clip(ClipSettings(width=320, height=180, mesh="coarse")))
 
 
 def test_a_gap_is_filled_on_the_way():

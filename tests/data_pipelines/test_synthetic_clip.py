@@ -44,7 +44,7 @@ def test_truth_is_where_the_picture_has_it(clip):
         is_person[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1] = False
     assert is_person.mean() < 0.002
     projected = frame.joints_3d[..., :2] / frame.joints_3d[..., 2:] * SMALL.focal_length
-    np.testing.assert_allclose(frame.joints_2d, projected + (120, 68), atol=1e-9)
+    np.testing.assert_allclose(frame.joints_2d, projected + np.array([120, 68]), atol=1e-9)
 
 
 def test_a_foot_is_always_on_the_floor_and_nothing_jumps(clip):
