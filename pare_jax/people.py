@@ -290,7 +290,10 @@ def read_people(path: str | Path) -> SavedPeople:
 
 
 def people_json(
-    people: Sequence[Person], photo: str | None = None, picture: Picture | None = None
+    people: Sequence[Person],
+    photo: str | None = None,
+    picture: Picture | None = None,
+    photo_size: tuple[int, int] | None = None,
 ) -> str:
     """Describe the people of one photograph for a reader: rounded, each joint by its name.
 
@@ -298,10 +301,13 @@ def people_json(
         people: any number.
         photo: what the photograph is called, if known.
         picture: the photograph, for its size.
+        photo_size: the same, width and height, without the picture.
     """
     described: dict[str, Any] = {} if photo is None else {"photo": photo}
     if picture is not None:
-        described["photo_size_px"] = list(picture.shape[1::-1])
+        photo_size = (picture.shape[1], picture.shape[0])
+    if photo_size is not None:
+        described["photo_size_px"] = list(photo_size)
     described |= {
         "units": {
             "px": "pixels of the photograph from its top-left corner, x right, y down",

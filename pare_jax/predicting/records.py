@@ -1,0 +1,136 @@
+"""Which photographs and clips of a folder are done, so that a run that was stopped goes on.
+
+Each has a small file of its own in `.predictions/`, written after everything it is about. A kill
+at any moment therefore loses what was not finished and nothing else.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
+from pare_jax.files import write_together
+
+FOLDER = ".predictions"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One photograph or clip that is done.
+
+    Attributes:
+        name: what its files are called after.
+        source: what the user knows it by.
+        key: of the file, the network and the settings; see `key_of`.
+        files: names of what was written.
+        people: how many were found.
+        is_clip: or else a photograph.
+        complaints: what could not be done of it, one line each.
+    """
+
+    name: str
+    source: str
+    key: str
+    files: tuple[str, ...]
+    people: int
+    is_clip: bool = False
+    complaints: tuple[str, ...] = ()
+
+
+class Records:
+    """What is done in one folder of predictions."""
+
+    def __init__(self, output: Path):
+        """Read the records; one that cannot be read counts as not done."""
+        self._output = output
+        self._folder = output / FOLDER
+        self._records: dict[str, Record] = {}
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []:
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                fields = json.loads(path.read_text(encoding="utf-8"))
+                record = Record(
+                    **fields
+                    | {"files": tuple(fields["files"]), "complaints": tuple(fields["complaints"])}
+                )
+                self._records[record.name] = record
+
+    def __iter__(self):
+        """Go through the records, sorted by name."""
+        return iter([self._records[name] for name in sorted(self._records)])
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def done(self, name: str, key: str) -> Record | None:
+        """Return the record of what was done with this very key and is still there."""
+        record = self._records.get(name)
+        if record is None or record.key != key:
+            return None
+        there = all((self._output / file).is_file() for file in record.files)
+        return record if there else None
+
+    def written_here(self, path: Path) -> bool:
+        """Return whether a file is one that a run wrote into the folder."""
+        if path.absolute().parent != self._output.absolute():
+            return False
+        return any(path.name in record.files for record in self)
+
+    def add(self, record: Record) -> None:
+        """Remember that something is done, and remove files of before that it no longer has.
+
+        Raises:
+            UserError: the record cannot be written.
+        """
+        self.forget(record.name, keep=record.files)
+        text = json.dumps(dataclasses.asdict(record), indent=1)
+        write_together(self._folder, {f"{record.name}.json": text.encode()})
+        self._records[record.name] = record
+
+    def forget(self, name: str, keep: Iterable[str] = ()) -> None:
+        """Remove the record of something and the files it names, but for those to `keep`."""
+        record = self._records.pop(name, None)
+        if record is None:
+            return
+        with contextlib.suppress(OSError):
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
+            for file in set(record.files) - set(keep):
+                (self._output / file).unlink(missing_ok=True)
+
+    def scratch_folder(self, name: str, key: str) -> Path:
+        """Return a folder for what a clip has so far; it is made when it is written to."""
+        return self._folder / f"{name}-{key[:12]}"
+
+
+def key_of(path: Path, boxes: Any, identity: Mapping[str, Any]) -> str:
+    """Return a key that changes with the file, its boxes, the network or the settings.
+
+    Args:
+        path: of the photograph or clip.
+        boxes: that were given, or None.
+        identity: of the network and the settings.
+    """
+    with contextlib.suppress(OSError):
+        state = path.stat()
+        return _digest([str(path.absolute()), state.st_size, state.st_mtime_ns, boxes, identity])
+    return ""
+
+
+def checkpoint_identity(checkpoint: str | Path, weights: str) -> list[Any]:
+    """Return what tells a checkpoint from all others: its place, step, age and kind of weights."""
+    workdir, step = split_checkpoint(checkpoint)
+    folder = workdir / CHECKPOINT_FOLDER
+    with contextlib.suppress(OSError, ValueError):
+        if step is None:
+            step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        changed = (folder / str(step)).stat().st_mtime_ns
+        return [str(folder.resolve()), step, changed, weights]
+    return [str(folder.absolute()), step, weights]
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=lambda array: array.tolist())
+    return hashlib.sha256(text.encode()).hexdigest()
