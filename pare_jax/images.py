@@ -4,12 +4,16 @@ Pictures are RGB uint8 arrays (height, width, 3). Coordinates are continuous: (0
 corner, pixel i covers [i, i + 1). Nothing here imports jax.
 """
 
+import contextlib
+import dataclasses
 import pathlib
+import warnings
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from pare_jax.errors import UserError
 
@@ -17,8 +21,80 @@ from pare_jax.errors import UserError
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # A crop's source is sampled at no more than this many pixels a side before it is averaged down.
 _MAX_CANVAS = 4096
+_ORIENTATION = 0x0112  # the EXIF tag, and its values that swap width and height
+_TURNED = (5, 6, 7, 8)
+
+# Pixels a photograph is read with at most. A person in it is still far larger than any crop that a
+# network looks at, and 50 million take 150 MB.
+MAX_PIXELS = 50_000_000
 
 Picture = UInt8[np.ndarray, "height width 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A photograph as it was read, which for a huge one is smaller than its file.
+
+    Attributes:
+        image: RGB.
+        size: the file's width and height, upright.
+    """
+
+    image: Picture
+    size: tuple[int, int]
+
+    @property
+    def scale(self) -> Float[np.ndarray, "2"]:
+        """Pixels of `image` for one of the file, in x and y; 1 unless the photograph is huge."""
+        height, width = self.image.shape[:2]
+        return np.array([width, height]) / self.size
+
+    def box_in_image(self, box: Sequence[float]) -> Float[np.ndarray, "4"]:
+        """Move a box, x0, y0, x1, y1, from the file's pixels to those of `image`."""
+        return np.asarray(box, np.float64) * np.tile(self.scale, 2)
+
+    def box_in_file(self, box: Sequence[float]) -> Float[np.ndarray, "4"]:
+        """Move a box, x0, y0, x1, y1, from the pixels of `image` to the file's."""
+        return np.asarray(box, np.float64) / np.tile(self.scale, 2)
+
+
+def read_photograph(path: str | pathlib.Path, max_pixels: int = MAX_PIXELS) -> Photograph:
+    """Read a photograph as `read_image` does, a huge JPEG at a half, a quarter or an eighth.
+
+    A JPEG is reduced while it is decoded, so that one of 20,000 x 20,000 pixels takes the memory
+    of 2,500 x 2,500 to 5,000 x 5,000.
+
+    Args:
+        path: a file in any format Pillow reads.
+        max_pixels: above this many a JPEG is reduced, by the least factor that suffices.
+
+    Returns:
+        The photograph and its file's size.
+
+    Raises:
+        UserError: as `read_image`; too many pixels even at an eighth, or in another format.
+    """
+    path = pathlib.Path(path)
+    with _said_plainly(path):
+        # Pillow's limit on pixels, meant against files that unpack to gigabytes, lies in its
+        # general opener; a JPEG's own reader leaves the decision to us.
+        with path.open("rb") as file:
+            is_jpeg = file.read(3) == b"\xff\xd8\xff"
+        if not is_jpeg:
+            image = read_image(path)
+            return Photograph(image, (image.shape[1], image.shape[0]))
+        with JpegImagePlugin.JpegImageFile(path) as opened:
+            width, height = opened.size
+            for factor in (1, 2, 4, 8):
+                if width * height <= max_pixels * factor**2:
+                    break
+            else:
+                raise _too_many_pixels(path, opened.size)
+            if factor > 1:
+                opened.draft(None, (width // factor, height // factor))
+            is_turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
+            image = _to_rgb(ImageOps.exif_transpose(opened))
+    return Photograph(image, (height, width) if is_turned else (width, height))
 
 
 def read_image(path: str | pathlib.Path) -> Picture:
@@ -37,23 +113,37 @@ def read_image(path: str | pathlib.Path) -> Picture:
         UserError: the file is missing, empty, cut short or not an image.
     """
     path = pathlib.Path(path)
+    with _said_plainly(path), warnings.catch_warnings():
+        # What Pillow warns of is decided by its limit, at twice as many pixels.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as opened:
+            return _to_rgb(ImageOps.exif_transpose(opened))
+
+
+@contextlib.contextmanager
+def _said_plainly(path: pathlib.Path) -> Iterator[None]:
+    """Turn what may happen to a file on reading it into one line."""
     if path.is_dir():
         raise UserError(f"{path} is a folder, not an image")
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path} is empty; expected an image")
-        with Image.open(path) as opened:
-            return _to_rgb(ImageOps.exif_transpose(opened))
+        yield
     except FileNotFoundError:
         raise UserError(f"there is no image at {path}") from None
     except UnidentifiedImageError:
         raise UserError(f"{path} is not an image in a format that can be read") from None
     except Image.DecompressionBombError:
-        raise UserError(f"{path} has too many pixels to be a photograph; shrink it first") from None
+        raise _too_many_pixels(path) from None
     # Pillow's decoders raise whatever their format makes of broken bytes.
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as an image: {reason}") from None
+
+
+def _too_many_pixels(path: pathlib.Path, size: tuple[int, int] | None = None) -> UserError:
+    said = f" ({size[0]} x {size[1]})" if size else ""
+    return UserError(f"{path} has too many pixels{said} to be a photograph; shrink it first")
 
 
 def _to_rgb(image: Image.Image) -> Picture:

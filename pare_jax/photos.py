@@ -1,11 +1,14 @@
 """Which photographs, and which boxes in them, a command line names."""
 
-import json
-from collections.abc import Sequence
+import functools
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from pare_jax.detection.coco import match_photos, read_coco, read_json
 from pare_jax.errors import UserError
 from pare_jax.images import IMAGE_SUFFIXES
+from pare_jax.sources import Photo, find_sources
 
 # x0, y0, x1, y1 in pixels; checked by `pare_jax.people.check_box` once the picture's size is known.
 Box = Sequence[float]
@@ -15,43 +18,46 @@ def find_photos(arguments: Sequence[str]) -> list[Path]:
     """Return the image files named, and those directly in the folders named, in order.
 
     Raises:
-        UserError: nothing is named, or a folder holds no image or cannot be read.
+        UserError: nothing is named, or a folder or pattern has no image, or a video is named.
     """
-    photos = []
-    for path in map(Path, arguments):
-        if not path.is_dir():
-            photos.append(path)
-            continue
-        try:
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        except OSError as error:
-            raise UserError(f"cannot look into {path}: {error.strerror or error}") from None
-        if not inside:
-            raise UserError(f"no image in the folder {path} ({', '.join(IMAGE_SUFFIXES)})")
-        photos += inside
+    sources = find_sources(arguments)
+    photos = [source.path for source in sources if isinstance(source, Photo)]
+    for source in sources:
+        if not isinstance(source, Photo) and str(source) in arguments:
+            raise UserError(f"{source} is not a photograph")
     if not photos:
-        raise UserError("name at least one photograph or a folder of them; see --help")
-    return list(dict.fromkeys(photos))
+        raise UserError(f"no image in {', '.join(arguments)} ({', '.join(IMAGE_SUFFIXES)})")
+    return photos
 
 
-def read_boxes(values: Sequence[str], photos: Sequence[Path]) -> dict[Path, list[Box] | None]:
+def read_boxes(
+    values: Sequence[str],
+    photos: Sequence[Path],
+    threshold: float = 0.0,
+    say: Callable[[str], None] | None = None,
+) -> dict[Path, list[Box] | None]:
     """Say which boxes belong to which photograph.
 
     Args:
-        values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file.
+        values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file in one of the forms of
+            `pare_jax.detection.coco`.
         photos: all photographs.
+        threshold: COCO detections with a lower score are left out.
+        say: told, in one line, of names in the file that no photograph has; None: stderr.
 
     Returns:
         Boxes of every photograph; None: the whole picture. Their numbers are not checked here.
 
     Raises:
         UserError: unreadable values, boxes that could belong to several photographs, or a file
-            that leaves a photograph out.
+            of the plain form that leaves a photograph out. (COCO's detections list people, so
+            a photograph that they do not name has none.)
     """
     if not values:
         return dict.fromkeys(photos)
     if len(values) == 1 and ("," not in values[0] or Path(values[0]).is_file()):
-        return _boxes_of_file(Path(values[0]), photos)
+        say = say or functools.partial(print, file=sys.stderr)
+        return _boxes_of_file(Path(values[0]), photos, threshold, say)
     boxes = []
     for value in values:
         try:
@@ -61,24 +67,40 @@ def read_boxes(values: Sequence[str], photos: Sequence[Path]) -> dict[Path, list
     return _for_single(boxes, photos, "--boxes=x0,y0,x1,y1")
 
 
-def _boxes_of_file(path: Path, photos: Sequence[Path]) -> dict[Path, list[Box] | None]:
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read boxes from {path}: {error}") from None
-    if isinstance(content, list):
+def _boxes_of_file(
+    path: Path, photos: Sequence[Path], threshold: float, say: Callable[[str], None]
+) -> dict[Path, list[Box] | None]:
+    content = read_json(path)
+    boxes: dict[Path, list[Box] | None]
+    named = read_coco(path, content)
+    if named is not None:
+        matched, unmatched = match_photos(named, photos)
+        boxes = {
+            photo: [found.box for found in matched.get(photo, []) if found.score >= threshold]
+            for photo in photos
+        }
+        if not matched:
+            raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
+    elif isinstance(content, list):
         return _for_single(content, photos, f"a plain list of boxes ({path})")
-    if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
-        raise UserError(f'{path} must hold {{"photo.jpg": [[x0,y0,x1,y1], ...], ...}} or a list')
-    boxes = {}
-    for photo in photos:
-        key = str(photo) if str(photo) in content else photo.name
-        if key not in content:
-            raise UserError(f"{path} has no boxes for {photo}; use [] where there is nobody")
-        boxes[photo] = content[key]
+    elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
+        boxes, unmatched = match_photos(content, photos)
+        for photo in photos:
+            if photo not in boxes:
+                raise UserError(f"{path} has no boxes for {photo}; use [] where there is nobody")
+    else:
+        raise UserError(
+            f'{path} must hold {{"photo.jpg": [[x0,y0,x1,y1], ...], ...}}, a list of boxes, or '
+            "COCO detections"
+        )
+    if unmatched:
+        say(f"note: {path} has boxes for {_listed(unmatched)}, which no photograph is called")
     return boxes
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _for_single(

@@ -177,3 +177,54 @@ def test_a_huge_box_needs_no_huge_memory():
 def test_png_round_trip():
     decoded = cv2.imdecode(np.frombuffer(images.encode_png(corners()), np.uint8), 1)
     np.testing.assert_array_equal(decoded[..., ::-1], corners())
+
+
+@pytest.mark.parametrize(("limit", "factor"), [(10**6, 1), (200_000, 2), (24_000, 4), (8_000, 8)])
+def test_a_huge_jpeg_is_read_smaller(tmp_path, limit, factor):
+    upright = np.kron(corners(60, 100), np.ones((8, 8, 1), np.uint8))
+    Image.fromarray(upright).save(tmp_path / "photo.jpg", quality=95)
+    photograph = images.read_photograph(tmp_path / "photo.jpg", max_pixels=limit)
+    assert photograph.size == (800, 480)
+    assert photograph.image.shape == (480 // factor, 800 // factor, 3)
+    np.testing.assert_allclose(photograph.scale, 1 / factor)
+    # A box in the file's pixels holds the same part of the picture.
+    x0, y0, x1, y1 = photograph.box_in_image((416, 16, 784, 224)).astype(int)
+    np.testing.assert_allclose(photograph.image[y0:y1, x0:x1].mean((0, 1)), GREEN, atol=6)
+    np.testing.assert_allclose(photograph.box_in_file((x0, y0, x1, y1)), (416, 16, 784, 224))
+
+
+def test_a_huge_jpeg_on_its_side(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(corners(240, 400)).save(tmp_path / "photo.jpg", exif=exif)
+    photograph = images.read_photograph(tmp_path / "photo.jpg", max_pixels=30_000)
+    assert photograph.size == (240, 400)
+    assert photograph.image.shape == (200, 120, 3)
+
+
+def test_other_photographs_are_read_as_they_are(tmp_path):
+    Image.fromarray(corners()).save(tmp_path / "photo.png")
+    photograph = images.read_photograph(tmp_path / "photo.png", max_pixels=10)
+    np.testing.assert_array_equal(photograph.image, corners())
+    assert photograph.size == (40, 24)
+    Image.fromarray(corners(240, 400)).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    cmyk = images.read_photograph(tmp_path / "print.jpg", max_pixels=30_000)
+    np.testing.assert_allclose(cmyk.image[30, 50].astype(int), RED, atol=8)
+
+
+def test_too_many_pixels_are_refused_in_one_line(tmp_path, monkeypatch):
+    Image.fromarray(corners(240, 400)).save(tmp_path / "photo.jpg")
+    with pytest.raises(UserError, match="400 x 240"):
+        images.read_photograph(tmp_path / "photo.jpg", max_pixels=1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    Image.fromarray(corners(240, 400)).save(tmp_path / "photo.png")
+    for name in ("photo.png", "photo.jpg"):
+        with pytest.raises(UserError, match="too many pixels"):
+            images.read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", sorted(broken_files()))
+def test_broken_photographs_are_refused_however_they_are_read(tmp_path, name):
+    (tmp_path / name).write_bytes(broken_files()[name])
+    with pytest.raises(UserError, match=name):
+        images.read_photograph(tmp_path / name)

@@ -1,0 +1,138 @@
+"""Boxes of people from JSON files: COCO's detections and annotations, and a plain form of our own.
+
+Three forms are understood:
+
+* {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners, every photograph named;
+* a list of COCO detections, [{"file_name" or "image_id", "bbox": [x, y, width, height],
+  "category_id", "score"}, ...];
+* a COCO dataset, {"images": [{"id", "file_name"}], "annotations": [...], "categories": [...]}.
+
+See "Data format" and "Results format" at https://cocodataset.org.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pare_jax.detection.detector import Detection
+from pare_jax.errors import UserError
+
+# COCO's number for "person", for files that do not list their categories.
+PERSON_CATEGORY = 1
+
+NamedDetections = dict[str, list[Detection]]
+
+
+def read_coco(path: Path, content: Any) -> NamedDetections | None:
+    """Return the people of a COCO file by image.
+
+    Args:
+        path: the file, for what is said about it.
+        content: what the file holds.
+
+    Returns:
+        Detections by file name, or, where the file gives only numbers, by the number as text. An
+        image that a dataset lists has an entry even without people. None where `content` has
+        neither of COCO's forms.
+
+    Raises:
+        UserError: an entry without a box or image, or a file whose boxes are of no person.
+    """
+    names: dict[Any, str] = {}
+    people = {PERSON_CATEGORY}
+    if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
+        entries = content["annotations"]
+        for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
+            if "id" not in image or not isinstance(image.get("file_name"), str):
+                raise UserError(f'{path}: entry {number} of "images" lacks "id" or "file_name"')
+            names[image["id"]] = image["file_name"]
+        categories = _dicts(path, "categories", content.get("categories", []))
+        if categories:
+            people = {entry.get("id") for entry in categories if entry.get("name") == "person"}
+    elif isinstance(content, list) and content and isinstance(content[0], Mapping):
+        entries = content
+    else:
+        return None
+    found: NamedDetections = {name: [] for name in names.values()}
+    others = 0
+    for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
+        if entry.get("category_id", PERSON_CATEGORY) not in people and "category_id" in entry:
+            others += 1
+            continue
+        name = entry.get("file_name", names.get(entry.get("image_id"), entry.get("image_id")))
+        if name is None:
+            raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+        found.setdefault(str(name), []).append(_detection(path, number, entry))
+    if others and others == len(entries):
+        raise UserError(
+            f"{path} has {others} boxes but none of a person (category_id "
+            f"{', '.join(map(str, sorted(people, key=str))) or 'named person'})"
+        )
+    return found
+
+
+def match_photos(
+    named: Mapping[str, Any], photos: Sequence[Path]
+) -> tuple[dict[Path, Any], list[str]]:
+    """Give photographs what belongs to their names.
+
+    A photograph answers to its path as given, its file's name, its name without ending, and, as
+    COCO's files do, to its number: 139 is 000000000139.jpg.
+
+    Returns:
+        What was found by photograph, and the names that no photograph answers to.
+    """
+    matched: dict[Path, Any] = {}
+    used: set[str] = set()
+    for photo in photos:
+        answers = [str(photo), photo.as_posix(), photo.name, photo.stem]
+        if photo.stem.isdigit():
+            answers.append(str(int(photo.stem)))
+        for answer in answers:
+            if answer in named:
+                matched[photo] = named[answer]
+                used.add(answer)
+                break
+    # COCO's file names may lead through folders.
+    unused = [name for name in named if name not in used]
+    by_last_part = {name.replace("\\", "/").rsplit("/", 1)[-1]: name for name in unused}
+    for photo in photos:
+        if photo not in matched and photo.name in by_last_part:
+            matched[photo] = named[by_last_part[photo.name]]
+            used.add(by_last_part[photo.name])
+    return matched, [name for name in named if name not in used]
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        UserError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read boxes from {path}: {error}") from None
+
+
+def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise UserError(f"{path}: {what} must be a list of objects, as in COCO's files")
+    return values
+
+
+def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
+    try:
+        x, y, width, height = (float(value) for value in entry["bbox"])
+        score = float(entry.get("score", 1.0))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '
+            "number"
+        ) from None
+    return Detection(np.array([x, y, x + width, y + height]), score)

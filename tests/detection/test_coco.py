@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pare_jax.errors import UserError
+from pare_jax.photos import read_boxes
+
+PHOTOS = [Path("shots/a.jpg"), Path("shots/000000000139.jpg"), Path("b.png")]
+
+
+def boxes_of(tmp_path, content, **options):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    said = []
+    boxes = read_boxes([str(path)], PHOTOS, say=said.append, **options)
+    return [np.array(boxes[photo]).tolist() for photo in PHOTOS], said
+
+
+def test_detections_by_file_name_and_by_number(tmp_path):
+    content = [
+        {"file_name": "a.jpg", "bbox": [10, 20, 30, 40], "category_id": 1, "score": 0.9},
+        {"image_id": 139, "bbox": [1, 2, 3, 4], "category_id": 1, "score": 0.4},
+        {"image_id": 139, "bbox": [5, 5, 5, 5], "category_id": 18, "score": 0.9},
+    ]
+    boxes, said = boxes_of(tmp_path, content)
+    assert boxes == [[[10, 20, 40, 60]], [[1, 2, 4, 6]], []]
+    assert not said
+    sure, _ = boxes_of(tmp_path, content, threshold=0.5)
+    assert sure == [[[10, 20, 40, 60]], [], []]
+
+
+def test_dataset_with_its_own_categories(tmp_path):
+    content = {
+        "images": [{"id": 7, "file_name": "train/a.jpg"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [
+            {"image_id": 7, "bbox": [0, 0, 5, 6], "category_id": 3},
+            {"image_id": 7, "bbox": [0, 0, 9, 9], "category_id": 1},
+        ],
+        "categories": [{"id": 1, "name": "dog"}, {"id": 3, "name": "person"}],
+    }
+    boxes, said = boxes_of(tmp_path, content)
+    assert boxes == [[[0, 0, 5, 6]], [], []]
+    assert not said
+
+
+def test_names_without_a_photograph_are_reported(tmp_path):
+    content = [{"file_name": name, "bbox": [0, 0, 5, 5]} for name in ("a.jpg", "c.jpg", "d.jpg")]
+    _, (said,) = boxes_of(tmp_path, content)
+    assert "c.jpg, d.jpg" in said
+    assert "\n" not in said
+    plain = {name: [[0, 0, 5, 5]] for name in ("a.jpg", "000000000139.jpg", "b.png", "e.jpg")}
+    boxes, (said,) = boxes_of(tmp_path, plain)
+    assert boxes == [[[0, 0, 5, 5]]] * 3
+    assert "e.jpg" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"file_name": "a.jpg", "bbox": [1, 2, 3]}], "entry 0"),
+        ([{"file_name": "a.jpg"}], "bbox"),
+        ([{"bbox": [1, 2, 3, 4]}], "image_id"),
+        ([{"file_name": "a.jpg", "bbox": [1, 2, 3, 4], "category_id": 2}], "none of a person"),
+        ([{"file_name": "z.jpg", "bbox": [1, 2, 3, 4]}], "names none of the photographs"),
+        ([{"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}, 5], "list of objects"),
+        ({"images": [{"id": 1}], "annotations": []}, "file_name"),
+        ({"a.jpg": 5}, "must hold"),
+        ({"a.jpg": []}, "no boxes for"),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=message) as refusal:
+        boxes_of(tmp_path, content)
+    assert "boxes.json" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
