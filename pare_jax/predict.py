@@ -58,6 +58,7 @@ class Predictor:
     Attributes:
         body: the body model the predictions are posed on.
         image_size: side of the network's input, pixels.
+        network: maps normalised crops to a `Prediction`; for inference alone.
     """
 
     def __init__(self, module: nnx.Module, body: BodyModel, image_size: int):
@@ -70,7 +71,8 @@ class Predictor:
         """
         self.body = body
         self.image_size = image_size
-        self._graphdef, self._params, self._batch_stats = nnx.split(fold(module), nnx.Param, ...)
+        self.network = fold(module)
+        self._graphdef, self._params, self._batch_stats = nnx.split(self.network, nnx.Param, ...)
 
     @functools.cached_property
     def faces(self) -> np.ndarray:
@@ -92,7 +94,7 @@ class Predictor:
             UserError: not such a picture, a bad box, or a network that answers with NaN.
         """
         image = np.asarray(image)
-        _check_picture(image)
+        check_picture(image)
         height, width = image.shape[:2]
         boxes = [(0.0, 0.0, width, height)] if boxes is None else list(boxes)
         checked = [check_box(box, height, width) for box in boxes]
@@ -196,7 +198,8 @@ def _person(
     )
 
 
-def _check_picture(image: np.ndarray) -> None:
+def check_picture(image: np.ndarray) -> None:
+    """Raise UserError unless this is an RGB uint8 picture large enough to show a person."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
             f"expected a picture of shape (height, width, 3) and type uint8, not {image.shape} "
@@ -290,7 +293,7 @@ def predict_photo(
         UserError: the picture cannot be read, no box is good, or the files cannot be written.
     """
     image = read_image(photo)
-    _check_picture(image)
+    check_picture(image)
     good, bad = boxes, 0
     if boxes is not None:
         good = []
