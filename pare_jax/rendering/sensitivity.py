@@ -59,7 +59,9 @@ def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) ->
 
     Above: the crop with the patch in its middle at its true size, the mesh predicted without
     patch, and the mean of all joints with a scale of its own. Below: the map of each joint, all
-    on one scale, with its largest value.
+    on one scale, with its largest value. Where the truth is known the colours are what the patch
+    adds to the error, so that a joint that is wrong anyway does not glow all over; the captions
+    give the errors themselves.
 
     Args:
         found: the maps.
@@ -71,7 +73,8 @@ def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) ->
     patch = painted(crop, np.full(2, _CELL / 2.0), found.patch * to_cell)
     _outline(patch, np.full(2, _CELL / 2.0), found.patch * to_cell)
     size = found.grid.image_size
-    overall, scale = _heated(crop, found, found.overall)
+    increase = found.increase
+    overall, scale = _heated(crop, found, increase.mean(-1))
     top = row(
         [
             caption(patch, f"patch {found.patch} of {size} px"),
@@ -81,10 +84,10 @@ def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) ->
             _notes(found),
         ]
     )
-    end = scale_end(found.maps[..., 1:])
+    end = scale_end(increase[..., 1:])
     cells = []
     for joint, name in enumerate(JOINT_NAMES):
-        cell, _ = _heated(crop, found, found.maps[..., joint], end)
+        cell, _ = _heated(crop, found, increase[..., joint], end)
         cells.append(caption(cell, _joint_caption(found, joint, name)))
     maps = row([grid(cells, _COLUMNS), scale_bar(2 * _CELL, end)])
     gap = 12
@@ -147,7 +150,7 @@ class ClipScene:
         """Prepare to draw `found`."""
         self._found = found
         self._crop = fit(found.crop, _FRAME)
-        self._map, end = _heated(self._crop, found, found.overall)
+        self._map, end = _heated(self._crop, found, found.increase.mean(-1))
         self._bar = scale_bar(_FRAME, end)
         self._to_frame = _FRAME / found.grid.image_size
 
@@ -209,7 +212,10 @@ def _joint_caption(found: "Sensitivity", joint: int, name: str) -> str:
     name = name.replace("_", " ")
     if joint == 0:
         return f"{name} (the origin)"
-    return f"{name}: up to {found.maps[..., joint].max():.0f} mm"
+    most = f"up to {found.maps[..., joint].max():.0f} mm"
+    if found.baseline_errors is None:
+        return f"{name}: {most}"
+    return f"{name}: {found.baseline_errors[joint]:.0f}, {most}"
 
 
 def _notes(found: "Sensitivity") -> Picture:
