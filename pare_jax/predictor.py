@@ -55,6 +55,10 @@ class Answers:
         """Take the arrays that were dispatched for these crops."""
         self._answers, self._crops, self._faces = answers, crops, faces
 
+    def wait(self) -> None:
+        """Wait until everything is computed."""
+        jax.block_until_ready(self._answers)
+
     def people(self) -> list[Person]:
         """Return one person a crop, in order.
 

@@ -28,6 +28,11 @@ INTERRUPTED = 130  # what shells answer for a command ended by Ctrl-C
 # The files are written in another way than before: what was done then is done again.
 _FORMAT = 1
 
+_HOG_HINT = (
+    " (the detector hog misses most people: give --boxes, name an ONNX detector, or say "
+    "--detector=whole where a picture shows one person)"
+)
+
 Boxes = dict[Path, list[Box] | None]
 
 
@@ -67,6 +72,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     outputs = _outputs(values.outputs)
     output = Path(values.output)
     reporter = Reporter()
+    if values.detector == "hog" and not values.boxes:
+        reporter.hint = _HOG_HINT
     records = Records(output)
     sources = _sources(arguments, records)
     boxes = _boxes(values, sources, reporter)

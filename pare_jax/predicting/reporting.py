@@ -64,11 +64,13 @@ class Reporter:
         records: of what is done, with what an earlier run did.
         earlier: how many of them an earlier run did.
         failures: what could not be done.
+        hint: said after the names of what shows nobody.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
     earlier: int = 0
     failures: list[Failure] = dataclasses.field(default_factory=list)
+    hint: str = ""
 
     def say(self, text: str) -> None:
         """Print a line on stdout without disturbing a bar."""
@@ -124,7 +126,7 @@ class Reporter:
             lines[0] += f" ({self.earlier} of them before)"
         empty = [record.source for record in self.records if not record.people]
         if empty:
-            lines.append(f"no person found in {len(empty)}: {_listed(empty)}")
+            lines.append(f"no person found in {len(empty)}: {_listed(empty)}{self.hint}")
         if self.failures:
             lines.append(f"could not be done: {len(self.failures)}")
             lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # The longer side of the photograph in an overlay is reduced to this.
 MAX_OVERLAY_SIDE = 1600
-_CELL = 224
+_CELL = 176
 _MAX_PANEL_WIDTH = 640
 
 Faces = Int[np.ndarray, "faces 3"]
