@@ -47,7 +47,9 @@ class Speed(NamedTuple):
 
 def main() -> int:
     """Run the benchmark."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow talks
+    # TensorFlow talks.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -56,7 +58,7 @@ def main() -> int:
     parser.add_argument("--raw-pw3d", type=Path, help="3DPW as it unpacks")
     parser.add_argument("--raw-mpii", type=Path, help="MPII as it unpacks")
     parser.add_argument(
-        "--body", action="append", default=[], help="gendered bodies, for 3DPW's part labels"
+        "--body", action="append", default=[], help="gendered bodies: have part labels too"
     )
     parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
     parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each row")
@@ -113,6 +115,7 @@ def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
     if set(shares) == set(splits):
         told = " + ".join(f"{share:g} {name}" for name, share in shares.items())
         mixtures[told] = [(splits[name], share) for name, share in shares.items()]
+    small = [(_small_people(root), 1.0)]
     print(f"\nInput, {IMAGE_SIZE} px, batches of {BATCH_SIZE}, {CORES} cores")
     print(f"{'':52}{'per s/core':>12}{'per CPU s':>11}{'ratio':>14}")
     for name, sources in mixtures.items():
@@ -122,7 +125,6 @@ def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
             _print_row(f"{name}: {row}", speed, peer)
         if peer:
             _print_row(f"{name}: torch DataLoader, whole photographs", peer, peer)
-    small = [(_small_people(root), 1.0)]
     stream = _stream(small, CORES, _SMALL_SIZE, _SMALL_BATCH)
     speed = _measure(stream, _SMALL_BATCH, seconds, CORES)
     _print_row(f"synthetic, {_SMALL_SIZE} px, from shards", speed, None)

@@ -57,7 +57,10 @@ class Photographs:
         mirrored = rng.random() < _FLIP
         noise = rng.uniform(1 - _NOISE, 1 + _NOISE, 3).astype(np.float32)
 
-        image = cv2.cvtColor(cv2.imread(str(person["files"])), cv2.COLOR_BGR2RGB)
+        image = cv2.imread(str(person["files"]))
+        if image is None:
+            raise OSError(f"cannot read {person['files']}")
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         centre = person["centres"]
         zoom = IMAGE_SIZE / (person["sides"] * scale)
         affine = cv2.getRotationMatrix2D(centre.tolist(), -angle, zoom)

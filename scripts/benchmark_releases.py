@@ -160,7 +160,8 @@ def _photographs(name: str, unit: Any, source: Path) -> list[Path]:
     if name == "pw3d":
         folder = source / "imageFiles" / unit.sequence
         return [folder / pw3d.picture_name(frame) for frame in range(unit.start, unit.stop)]
-    return [source / mpii.IMAGES / photograph.name for photograph in unit.photographs]
+    # Those of nobody are not read.
+    return [source / mpii.IMAGES / photo.name for photo in unit.photographs if photo.people]
 
 
 @contextlib.contextmanager
