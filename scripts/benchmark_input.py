@@ -61,6 +61,9 @@ def main() -> int:
         "--body", action="append", default=[], help="gendered bodies: have part labels too"
     )
     parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
+    parser.add_argument(
+        "--quality", type=int, default=95, help="of the JPEGs, where releases are made; 95"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each row")
     flags = parser.parse_args()
     if flags.photographs < 64:
@@ -69,7 +72,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             sources = {name: path for name, path in given.items() if path} or (
-                releases.make_releases(Path(folder), flags.photographs)
+                releases.make_releases(Path(folder), flags.photographs, flags.quality)
             )
             root = Path(folder) / "data"
             prepared = [

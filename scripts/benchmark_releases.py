@@ -88,12 +88,12 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def make_releases(folder: Path, photographs: int) -> dict[str, Path]:
-    """Make a release of each dataset in a folder, of so many photographs each."""
+def make_releases(folder: Path, photographs: int, quality: int) -> dict[str, Path]:
+    """Make a release of each dataset in a folder, of so many photographs each, as JPEGs."""
     start = time.perf_counter()
     made = {"pw3d": folder / "3DPW", "mpii": folder / "MPII"}
-    made_up_releases.write_pw3d(made["pw3d"], photographs, CORES)
-    made_up_releases.write_mpii(made["mpii"], photographs, CORES)
+    made_up_releases.write_pw3d(made["pw3d"], photographs, quality, CORES)
+    made_up_releases.write_mpii(made["mpii"], photographs, quality, CORES)
     print(f"drew {2 * photographs} photographs in {time.perf_counter() - start:.0f} s")
     return made
 

@@ -1,11 +1,12 @@
 """Small releases in the layouts of 3DPW and MPII, to measure with where the real ones are not.
 
 Photographs of 1920x1080 pixels: drawn people before drawn backgrounds, with the grain of a sensor,
-JPEG quality 95. What a picture shows decides how long it takes to decode, so each is another one
+saved as JPEG. What a picture shows decides how long it takes to decode, so each is another one
 and none is flat or mere noise. The people's joints project to where they are drawn.
 """
 
 import dataclasses
+import functools
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ _CLUTTER = 0.8
 _GRAIN = 1.5  # standard deviation of the sensor's noise, in grey levels
 _DETAIL = 3.0  # that of each octave of brightness
 _OCTAVES = (2, 4, 8, 16)  # sizes of the details, pixels
-_QUALITY = 95
 _NOTHING = np.zeros((0, 0))
 
 
@@ -43,12 +43,13 @@ class _Drawn:
     betas: Float[np.ndarray, "10"]
 
 
-def write_pw3d(folder: Path, photographs: int, workers: int) -> None:
+def write_pw3d(folder: Path, photographs: int, quality: int, workers: int) -> None:
     """Write 3DPW with two training sequences, of one person and of two, and nothing else.
 
     Args:
         folder: where; made if it is not there.
         photographs: frames of both sequences together.
+        quality: of the JPEGs, up to 100.
         workers: processes to draw with.
     """
     (folder / "sequenceFiles" / "train").mkdir(parents=True)
@@ -58,17 +59,18 @@ def write_pw3d(folder: Path, photographs: int, workers: int) -> None:
         pictures.mkdir(parents=True)
         frames = photographs // 2
         paths = [pictures / pw3d.picture_name(frame) for frame in range(frames)]
-        drawn = _draw_all(paths, [people] * frames, seed=people, workers=workers)
+        drawn = _draw_all(paths, [people] * frames, people, quality, workers)
         path = folder / "sequenceFiles" / "train" / f"{name}.pkl"
         path.write_bytes(pickle.dumps(_sequence(name, drawn), protocol=2))
 
 
-def write_mpii(folder: Path, photographs: int, workers: int) -> None:
+def write_mpii(folder: Path, photographs: int, quality: int, workers: int) -> None:
     """Write MPII with photographs of one person or two.
 
     Args:
         folder: where; made if it is not there.
         photographs: training images.
+        quality: of the JPEGs, up to 100.
         workers: processes to draw with.
     """
     (folder / mpii.IMAGES).mkdir(parents=True)
@@ -76,21 +78,23 @@ def write_mpii(folder: Path, photographs: int, workers: int) -> None:
     names = [f"{number:09d}.jpg" for number in range(photographs)]
     people = [1 + number % 2 for number in range(photographs)]
     paths = [folder / mpii.IMAGES / name for name in names]
-    drawn = _draw_all(paths, people, seed=3, workers=workers)
+    drawn = _draw_all(paths, people, 3, quality, workers)
     images = [_image(name, who) for name, who in zip(names, drawn, strict=True)]
     release = {"annolist": _structs(*images), "img_train": np.ones((1, len(images)), np.uint8)}
     savemat(folder / mpii.ANNOTATIONS, {"RELEASE": _structs(release)}, do_compression=True)
 
 
 def _draw_all(
-    paths: Sequence[Path], people: Sequence[int], seed: int, workers: int
+    paths: Sequence[Path], people: Sequence[int], seed: int, quality: int, workers: int
 ) -> list[list[_Drawn]]:
+    draw = functools.partial(_draw_photograph, seed=seed, quality=quality)
     with processes.pool(workers) as pool:
-        numbers = range(len(paths))
-        return list(pool.map(_draw_photograph, paths, people, [seed] * len(paths), numbers))
+        return list(pool.map(draw, paths, people, range(len(paths))))
 
 
-def _draw_photograph(path: Path, people: int, seed: int, number: int) -> list[_Drawn]:
+def _draw_photograph(
+    path: Path, people: int, number: int, *, seed: int, quality: int
+) -> list[_Drawn]:
     """Draw and write a photograph; returns its people."""
     rng = np.random.default_rng([seed, number])
     horizon = rng.uniform(0.3, 0.7) * HEIGHT
@@ -102,7 +106,7 @@ def _draw_photograph(path: Path, people: int, seed: int, number: int) -> list[_D
     ]
     picture = cv2.add(picture, _detail(rng), dtype=cv2.CV_8U)
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, quality]):
         raise OSError(f"cannot write {path}")
     return drawn
 
