@@ -28,7 +28,6 @@ from pare_jax.errors import UserError
 
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
-_SKIPPED_FILE = "skipped.json"
 _ORIGIN_FILE = "preparation.json"
 
 
@@ -140,7 +139,7 @@ def _prepare(
         }
         for split, report in reports.items()
     }
-    side_files = {_SKIPPED_FILE: skipped, _ORIGIN_FILE: digest}
+    side_files = {storage.SKIPPED_FILE: skipped, _ORIGIN_FILE: digest}
     if isinstance(dataset, SaysMore):
         side_files |= dataset.side_files()
 
