@@ -57,7 +57,8 @@ def test_labels_follow_their_definitions(tmp_path):
         assert example["gender"] == ("male", "female")[person]
         assert example["sequence"] == "walk_00"
         assert example["joints_2d_weight"].tolist() == [1.0] * 24
-        assert example["visible_weight"] == example["parts_weight"] == 0
+        assert example["visible_weight"].tolist() == [0.0] * 24
+        assert example["parts_weight"] == example["head_top_weight"] == 0
         low, high = pixels.min(0), pixels.max(0)
         corners = to_photo(example, np.array([[0, 0], [STORED_SIDE, STORED_SIDE]]))
         np.testing.assert_allclose(corners.mean(0), (low + high) / 2, atol=1e-3)
@@ -377,7 +378,11 @@ def test_part_labels_are_the_mesh(tmp_path, bodies):
     pixels = vertices @ fields["cam_intrinsics"].T
     pixels = pixels[:, :2] / pixels[:, 2:]
     affine = example["crop_to_photo"].astype(np.float64)
-    pixels = (pixels - affine[:, 2]) / affine[0, 0] / STORED_PARTS_STRIDE
+    pixels = (pixels - affine[:, 2]) / affine[0, 0]
+    assert example["head_top_weight"] == 1
+    np.testing.assert_allclose(example["head_top"], pixels[data.head_top], atol=1e-2)
+    np.testing.assert_allclose(example["head_top"][1], pixels[:, 1].min(), atol=1.0)
+    pixels /= STORED_PARTS_STRIDE
     rows, columns = np.nonzero(labels)
     np.testing.assert_allclose(
         [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],
