@@ -59,7 +59,8 @@ WEIGHTS = {
 def projected(points, camera):
     """Points (n, 3) in crop units, float64."""
     scale, tx, ty = np.asarray(camera, np.float64)
-    moved = np.asarray(points, np.float64) + [tx, ty, 2 * 5000 / (224 * scale + 1e-9)]
+    translation = np.array([tx, ty, 2 * 5000 / (224 * scale + 1e-9)])
+    moved = np.asarray(points, np.float64) + translation
     return 5000 * moved[:, :2] / moved[:, 2:] / 112
 
 
