@@ -264,11 +264,18 @@ def mirror_labels(labels: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str
         mirror: (b,) bool.
 
     Returns:
-        The fields joints_2d, joints_2d_weight, joints_3d, rotations and visible, mirrored.
+        The fields joints_2d, joints_3d, rotations, visible and the joints' own weights, mirrored.
     """
     swapped = {
         name: labels[name][:, _MIRROR_JOINTS]
-        for name in ("joints_2d", "joints_2d_weight", "joints_3d", "rotations", "visible")
+        for name in (
+            "joints_2d",
+            "joints_2d_weight",
+            "joints_3d",
+            "rotations",
+            "visible",
+            "visible_weight",
+        )
     }
     swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
     swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
@@ -306,6 +313,8 @@ def move_labels(
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
     # The stored positions are mirrored by the affine itself, names by mirror_labels.
     moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    head_top = apply_affine(affine, labels["head_top"][:, None])[:, 0] / (image_size / 2.0) - 1.0
+    moved["head_top"] = np.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
     # Turning and mirroring change no length; the zoom is the same along both axes.
     zoom = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
     moved["head_size"] = labels["head_size"] * zoom / (image_size / 2.0)
