@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import jax.numpy as jnp
 import numpy as np
 
 from pare_jax import metrics, pckh, skeleton
@@ -62,7 +63,7 @@ class People:
 def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
     """Pose the free body 4 m before a camera of 1,000 px focal length."""
     data = load_body_data()
-    rotations = np.asarray(axis_angle_to_matrix(axis_angle), np.float32)
+    rotations = np.asarray(axis_angle_to_matrix(jnp.asarray(axis_angle)), np.float32)
     vertices, joints = vertices_and_joints(data, betas, rotations, coarse=True)
     full_top = data.template[data.head_top]
     top = np.linalg.norm(data.extras["coarse_template"] - full_top, axis=1).argmin()

@@ -38,7 +38,7 @@ def reference_pa_mpjpe(pred, true):
     return 1000 * np.linalg.norm(np.stack(aligned) - true.astype(np.float64), axis=-1).mean(-1)
 
 
-def reference_errors(pred, true, root=0):
+def reference_errors(pred, true, root: int | None = 0):
     pred, true = pred.astype(np.float64), true.astype(np.float64)
     if root is not None:
         pred, true = pred - pred[..., [root], :], true - true[..., [root], :]
