@@ -18,6 +18,7 @@ from pare_jax.models.resnet import ResNet
 torch = pytest.importorskip("torch")
 
 from tests.models.torch_networks import (  # noqa: E402
+    BATCH,
     RELU_INPUTS,
     TorchNetwork,
     TorchResNet,
