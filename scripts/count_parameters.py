@@ -16,8 +16,7 @@ from ml_collections import ConfigDict
 
 from pare_jax.models import branches, build_model
 from pare_jax.models.layers import convolve
-from pare_jax.models.pare import Pare
-from pare_jax.models.resnet import STRIDE
+from pare_jax.models.pare import Pare, needs_upsampling
 
 STAGES = ("baseline", "shallow", "final")
 
@@ -90,11 +89,11 @@ def flops(function, *arguments) -> float:
 
 def saved_flops(image_size: int, model: nnx.Module) -> float:
     """Return the arithmetic that convolving before upsampling saves."""
-    if not isinstance(model, Pare):
+    if not isinstance(model, Pare) or not needs_upsampling(model.backbone.stride):
         return 0.0
     saved = 0.0
     for branch in (model.part_branch, model.feature_branch):
-        side = image_size // STRIDE
+        side = image_size // model.backbone.stride
         for block in branch.blocks:
             kernel = jax.ShapeDtypeStruct(block.conv.kernel.shape, jnp.float32)
             maps = jax.ShapeDtypeStruct((1, side, side, kernel.shape[2]), jnp.float32)
