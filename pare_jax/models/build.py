@@ -77,6 +77,6 @@ def check_model(config: ConfigDict) -> None:
             raise UserError(f"config.model.{key}: must be at least 1, but is {size}")
     if config.backbone in WIDTHS and not finest_features(config.backbone, config.backbone_width):
         raise UserError(
-            f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} no whole "
-            "number of channels; use 64, or another multiple of 4"
+            f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} no "
+            "whole number of channels; use 64, or another multiple of 4"
         )

@@ -19,7 +19,7 @@ WIDTHS = {"hrnet_w32": 32, "hrnet_w48": 48}
 
 # Channels of the published networks' stem, whatever their width.
 _STEM = 64
-_LAYER1BLOCKS = 4
+_LAYER1_BLOCKS = 4
 # Exchanges between the sizes in the stages of 2, 3 and 4 sizes, and blocks before each exchange.
 MODULES = (1, 4, 3)
 BLOCKS = 4
