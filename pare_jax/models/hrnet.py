@@ -19,7 +19,7 @@ WIDTHS = {"hrnet_w32": 32, "hrnet_w48": 48}
 
 # Channels of the published networks' stem, whatever their width.
 _STEM = 64
-_LAYER1_BLOCKS = 4
+LAYER1_BLOCKS = 4
 # Exchanges between the sizes in the stages of 2, 3 and 4 sizes, and blocks before each exchange.
 MODULES = (1, 4, 3)
 BLOCKS = 4
@@ -141,7 +141,7 @@ class HRNet(nnx.Module):
         layer1 = width * Bottleneck.expansion
         self.layer1 = nnx.List(
             Bottleneck(layer1 if index else width, width, 1, **keywords)
-            for index in range(_LAYER1_BLOCKS)
+            for index in range(LAYER1_BLOCKS)
         )
         # Each transition makes the next coarser size; the first also narrows the finest.
         self.transition1 = nnx.List(
