@@ -37,6 +37,12 @@ def get_base() -> ConfigDict:
     config.model.align_corners = False  # how 2x upsampling samples; PARE's weights want True
     config.model.dtype = config.get_ref("precision")  # follows it
 
+    config.pretrained = ConfigDict()  # what a run starts from; docs/weights.md has the sources
+    config.pretrained.path = ""  # of a file of weights, .safetensors or .pth; "": random ones
+    config.pretrained.format = "auto"  # told by the names in the file; or resnet, transformers
+    config.pretrained.mean_parameters = ""  # smpl_mean_params.npz; "": this project's own
+    config.pretrained.freeze_epochs = 0.0  # the backbone stays as it is for so long
+
     config.data = ConfigDict()
     config.data.root = "data"  # where prepared datasets lie
     config.data.train = (("synthetic", 1.0),)  # (dataset, share of the batch)

@@ -9,6 +9,7 @@ from data_pipelines.synthetic.settings import from_mapping
 from pare_jax import losses, optimizer, protocols, skeleton
 from pare_jax.errors import UserError
 from pare_jax.models.build import check_model, part_map_stride
+from pare_jax.pretrained import load as pretrained
 
 # Part labels come at this fraction of the picture's side.
 _LABEL_STRIDE = 4
@@ -55,6 +56,8 @@ _CHECKS: dict[str, _Check] = {
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
     "data.workers": _NOT_NEGATIVE,
+    "pretrained.format": _one_of("auto", *pretrained.SOURCES),
+    "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
 }
 

@@ -19,13 +19,14 @@ torch = pytest.importorskip("torch")
 
 from tests.models.torch_networks import (  # noqa: E402
     RELU_INPUTS,
-    TorchBlock,
     TorchNetwork,
     TorchResNet,
+    draw_weights,
+    make_images,
+    to_torch,
     torch_loss,
 )
 
-BATCH, SIZE = 4, 64
 LOSS_WEIGHTS = {
     "joints_3d": 300.0,
     "joints_2d": 150.0,
@@ -37,37 +38,6 @@ LOSS_WEIGHTS = {
 
 
 # Weights: drawn in torch, copied by name.
-
-
-def draw_weights(module, seed):
-    """Draw weights without symmetries, and running statistics as a trained network has them."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(*shape):
-        return torch.randn(shape, generator=generator)
-
-    for layer in module.modules():
-        if isinstance(layer, TorchBlock):  # A damped branch keeps batch statistics well-behaved.
-            last = getattr(layer, f"bn{layer.count}")
-            last.weight.data = last.weight.data * 0.3
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.weight.data = layer.weight.data * (1 + 0.1 * draw(layer.num_features))
-            layer.bias.data = 0.1 * draw(layer.num_features)
-        elif isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
-            scale = np.sqrt(
-                (2 if isinstance(layer, torch.nn.Conv2d) else 0.1) / layer.weight[0].numel()
-            )
-            layer.weight.data = scale * draw(*layer.weight.shape)
-            if layer.bias is not None:
-                layer.bias.data = 0.1 * draw(*layer.bias.shape)
-    if isinstance(module, TorchNetwork):
-        module.mean_pose.copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]) + 0.1 * draw(24, 6))
-        module.mean_betas.copy_(draw(10))
-        module.mean_camera.copy_(torch.tensor([0.9, 0.1, -0.1]))
-    module.train()
-    with torch.no_grad():
-        for step in range(10):
-            module(to_torch(make_images(seed=seed + step)))
 
 
 def torch_name(path):
@@ -141,18 +111,6 @@ def make_pair(seed=0, **changes):
     model = build_model(config, rngs=nnx.Rngs(0))
     copy_weights(module, model)
     return module, model
-
-
-def make_images(size=SIZE, batch=BATCH, seed=0):
-    """Draw pictures that differ: of white noise the network sees only the average, and batch
-    statistics would magnify what rounding makes of the rest."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.normal(size=(batch, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
-    return (coarse + 0.5 * rng.normal(size=(batch, size, size, 3))).astype(np.float32)
-
-
-def to_torch(images):
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
 
 
 def assert_predictions_agree(prediction, expected, tolerance=1e-4):
