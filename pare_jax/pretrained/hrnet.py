@@ -19,19 +19,19 @@ from pare_jax.pretrained.table import Entry, Table, batch_norm, conv
 _UPSAMPLING_STRIDE, _UPSAMPLING_CONV = 4, 1
 
 
-def table(*, place: str = "backbone", prefix: str = "", complete: bool = False) -> Table:
+def table(*, place: str = "backbone.", prefix: str = "", complete: bool = False) -> Table:
     """Make the table of a high-resolution network; it is the same for every width.
 
     Args:
-        place: of the network in our state.
+        place: of the network in our state, with a dot at its end; "" for a network by itself.
         prefix: what stands before the names in the file.
         complete: whether a file must have what only PARE's have.
     """
 
     def both(ours: str, theirs: str) -> list[Entry]:
         """Make the entries of a `ConvBn`, which is a sequence there."""
-        return conv(f"{place}.{ours}.conv", f"{prefix}{theirs}.0") + batch_norm(
-            f"{place}.{ours}.bn", f"{prefix}{theirs}.1"
+        return conv(f"{place}{ours}.conv", f"{prefix}{theirs}.0") + batch_norm(
+            f"{place}{ours}.bn", f"{prefix}{theirs}.1"
         )
 
     def numbered(block: str, count: int) -> list[Entry]:
@@ -39,8 +39,8 @@ def table(*, place: str = "backbone", prefix: str = "", complete: bool = False) 
         return [
             entry
             for number in range(1, count + 1)
-            for entry in conv(f"{place}.{block}conv{number}", f"{prefix}{block}conv{number}")
-            + batch_norm(f"{place}.{block}bn{number}", f"{prefix}{block}bn{number}")
+            for entry in conv(f"{place}{block}conv{number}", f"{prefix}{block}conv{number}")
+            + batch_norm(f"{place}{block}bn{number}", f"{prefix}{block}bn{number}")
         ]
 
     entries = numbered("", 2)
@@ -69,7 +69,7 @@ def table(*, place: str = "backbone", prefix: str = "", complete: bool = False) 
     for times in (1, 2, 3):
         stage = f"upsample_stage_{times + 1}"
         upsampling = sequence(
-            f"{place}.{stage}", f"{prefix}{stage}", times, _UPSAMPLING_STRIDE, _UPSAMPLING_CONV
+            f"{place}{stage}", f"{prefix}{stage}", times, _UPSAMPLING_STRIDE, _UPSAMPLING_CONV
         )
         entries += upsampling if complete else _optional(upsampling)
     return entries

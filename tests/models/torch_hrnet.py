@@ -71,7 +71,7 @@ class TorchModule(nn.Module):
 class TorchHRNet(nn.Module):
     """`pose_only` leaves out what pose estimation does not use: its files lack it."""
 
-    def __init__(self, width=32, stem=64, modules=(1, 4, 3), blocks=4, pose_only=False):
+    def __init__(self, width=32, stem=64, modules=(1, 4, 3), blocks=4, layer1=4, pose_only=False):
         super().__init__()
         channels = [width * 2**i for i in range(4)]
         self.conv1 = nn.Conv2d(3, stem, 3, 2, 1, bias=False)
@@ -79,7 +79,7 @@ class TorchHRNet(nn.Module):
         self.conv2 = nn.Conv2d(stem, stem, 3, 2, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(stem)
         self.layer1 = nn.Sequential(
-            *[TorchBlock(4 * stem if i else stem, stem, 1, True) for i in range(4)]
+            *[TorchBlock(4 * stem if i else stem, stem, 1, True) for i in range(layer1)]
         )
         coarser = [
             nn.Sequential(
