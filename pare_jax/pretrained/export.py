@@ -45,7 +45,7 @@ def export(
     options, notes = {}, []
     if source.before_writing is not None:
         options, notes = source.before_writing(flat, model)
-    tensors = to_torch(source.table(model), flat)
+    tensors = to_torch(source.table(model), flat) | dict(source.constants)
     save_tensors(tensors, path, options)
     return tensors, notes
 

@@ -255,4 +255,6 @@ PARE = Source(
     check=_check,
     after_reading=_after_reading,
     before_writing=_before_writing,
+    # Of a softmax that the published network does not use.
+    constants={"head.temperature": np.array(1.0, np.float32)},
 )

@@ -26,6 +26,7 @@ class Source:
             tensors; returns the report with what it did. None: there is no such thing.
         before_writing: folds arrays of ours that the format has no place for into others, in
             place; returns hyperparameters to write and what the user should know. None: likewise.
+        constants: tensors that every such file has and that are the same in all of them.
     """
 
     title: str
@@ -34,6 +35,7 @@ class Source:
     check: Callable[[Mapping[str, np.ndarray], ConfigDict, str], None]
     after_reading: Callable[[Flat, Report, Mapping[str, Any]], Report] | None = None
     before_writing: Callable[[Flat, ConfigDict], tuple[dict[str, Any], list[str]]] | None = None
+    constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def prefix(self, names: Iterable[str]) -> str | None:
         """Tell what stands before the table's names in a file of these; None: it is another kind.
