@@ -48,6 +48,8 @@ def test_experiments_are_valid_and_their_networks_exist(name):
         ("eval.protocol", "h36m"),
         ("eval.protocol", "j14"),
         ("profile", (5, 2)),
+        ("pretrained.format", "caffe"),
+        ("pretrained.freeze_epochs", -1.0),
     ],
 )
 def test_a_bad_value_is_named(key, value):

@@ -71,7 +71,10 @@ def read_weights(path: str | Path) -> WeightFile:
         with path.open("rb") as file:
             start = file.read(9)
     except OSError as error:
-        raise UserError(f"cannot read the weights {path}: {error.strerror or error}") from None
+        raise UserError(
+            f"cannot read the weights {path}: {error.strerror or error}; docs/weights.md says "
+            "where to get them"
+        ) from None
     # After the length of its header a safetensors file begins with JSON.
     if path.suffix == ".safetensors" or start[8:] == b"{":
         tensors, metadata = _read_safetensors(path)
