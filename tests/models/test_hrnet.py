@@ -26,14 +26,6 @@ from tests.models.torch_networks import (  # noqa: E402
 SIZE = 96
 
 
-@pytest.fixture
-def shallow(monkeypatch):
-    """Shorten every stage: a network of full depth takes a minute to compile."""
-    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
-    monkeypatch.setattr(hrnet, "BLOCKS", 1)
-    monkeypatch.setattr(hrnet, "LAYER1_BLOCKS", 1)
-
-
 def images(seed):
     return make_images(SIZE, batch=2, seed=seed)
 
@@ -57,7 +49,7 @@ def run(network, x):
     return network(x)
 
 
-def test_features_agree(shallow):
+def test_features_agree(shallow_hrnet):
     original, network = make_pair()
     network.eval()
     x = images(1)
@@ -69,7 +61,7 @@ def test_features_agree(shallow):
     np.testing.assert_allclose(actual, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_gradients_and_running_statistics_agree(shallow):
+def test_gradients_and_running_statistics_agree(shallow_hrnet):
     original, network = make_pair()
     original.train()
     x = next(x for x in map(images, range(1, 100)) if far_from_kinks(original, x))

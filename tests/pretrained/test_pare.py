@@ -11,7 +11,7 @@ from flax import nnx
 
 from pare_jax import checkpoints, flat_state
 from pare_jax.errors import UserError
-from pare_jax.models import build_model, hrnet
+from pare_jax.models import build_model
 from pare_jax.pretrained import convert, load, pare, table
 from pare_jax.pretrained.read import read_weights
 from pare_jax.train import train
@@ -26,14 +26,6 @@ from tests.models.torch_networks import TorchResNet, make_images, to_torch  # no
 PUBLISHED = {"PARE": {"USE_MEAN_POSE": False, "USE_MEAN_CAMSHAPE": False}}
 BOTH_MEANS = {"PARE": {"USE_MEAN_POSE": True, "USE_MEAN_CAMSHAPE": True}}
 HEAD = {"channels": 8, "shape_channels": 4}
-
-
-@pytest.fixture
-def shallow(monkeypatch):
-    """Shorten every stage: a network of full depth takes a minute to compile."""
-    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
-    monkeypatch.setattr(hrnet, "BLOCKS", 1)
-    monkeypatch.setattr(hrnet, "LAYER1_BLOCKS", 1)
 
 
 def torch_pare(kind="resnet", means=()):
@@ -116,7 +108,7 @@ def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
-def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow, tmp_path):
+def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow_hrnet, tmp_path):
     original = torch_pare("hrnet")
     path = saved(lightning(original), tmp_path / "pare.ckpt")
     convert.to_workdir(path, tmp_path / "run")
