@@ -1,7 +1,5 @@
 """The networks against plain torch modules with equal weights."""
 
-import copy
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +17,10 @@ torch = pytest.importorskip("torch")
 
 from tests.models.torch_networks import (  # noqa: E402
     BATCH,
-    RELU_INPUTS,
     TorchNetwork,
     TorchResNet,
     draw_weights,
+    far_from_kinks,
     make_images,
     to_torch,
     torch_loss,
@@ -166,27 +164,6 @@ def make_batch(side):
     }
     batch = {name: value.astype(np.float32) for name, value in batch.items()}
     return batch | {"part_labels": rng.integers(0, 25, (BATCH, side, side)).astype(np.uint8)}
-
-
-def far_from_kinks(module, images):
-    """Say whether no input of a ReLU is so near zero that rounding decides its sign.
-
-    Where it does, float32 gradients differ by a unit's whole share, in torch as here.
-    """
-    recorded = []
-    for dtype in (torch.float32, torch.float64):
-        RELU_INPUTS.clear()
-        with torch.no_grad():
-            copy.deepcopy(module).to(dtype)(to_torch(images).to(dtype))
-        recorded.append(list(RELU_INPUTS))
-    return all(
-        bool((exact.abs() > 6 * (rounded - exact).square().mean().sqrt()).all())
-        for rounded, exact in zip(*recorded, strict=True)
-    )
-
-
-def relative_error(actual, expected):
-    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 def test_train_mode_agrees():
