@@ -1,4 +1,7 @@
-"""The report's baseline: ResNet-50, global average pooling, MLPs for pose, shape and camera."""
+"""The report's baseline: ResNet-50, global average pooling, MLPs for pose, shape and camera.
+
+Its ImageNet weights are given by --config.pretrained.path=FILE, see docs/weights.md.
+"""
 
 from ml_collections import ConfigDict
 

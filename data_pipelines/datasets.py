@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,14 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
     Raises:
         UserError: a dataset or split is missing or damaged.
     """
-    sources = _open_train(config)
+    opened = _open_all(config, [*_train_names(config), *config.data.eval])
+    sources = _mixture(config, opened)
     room = config.data.memory * 2**30 / len(sources)
+    # Part labels that no loss compares with need not be decoded.
+    wanted = [(s if config.loss.parts else _WithoutParts(s), weight) for s, weight in sources]
     remembered = [
         (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
-        for source, weight in sources
+        for source, weight in wanted
     ]
     stream = partial(
         input_pipeline.train_batches,
@@ -72,7 +75,7 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
         augment=config.augment,
         **_processes(),
     )
-    evals, names = _held_out(config)
+    evals, names = _held_out(config, opened)
     if config.loss.parts:
         _check_part_labels(sources)
     examples = sum(len(source) for source, _ in sources)
@@ -108,14 +111,14 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     Raises:
         UserError: a dataset or split is missing or damaged.
     """
-    evals, names = _held_out(config)
+    evals, names = _held_out(config, _open_all(config, config.data.eval))
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
     if mean is None:
         mixture = trained.copy_and_resolve_references()
         mixture.data.root = config.data.root
         try:
-            sources = _open_train(mixture)
+            sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
         except UserError as error:
             raise UserError(
                 f"{path}, which training keeps, is missing or damaged, and so the training sets "
@@ -142,16 +145,38 @@ def _processes() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def _open_train(config: ConfigDict) -> list[tuple[storage.StoredSplit, float]]:
-    """Open the training sets with their weights in the mixture."""
-    return [(_open(config, name, "train"), weight) for name, weight in config.data.train]
+def _open_all(config: ConfigDict, names: Iterable[str]) -> dict[str, storage.StoredSplit]:
+    """Open splits by DATASET/SPLIT; one error names all the datasets that are not there."""
+    opened, missing = {}, []
+    # Synthetic people last: they may have to be drawn, for nothing if another one is not there.
+    for name in sorted(dict.fromkeys(names), key=lambda name: name.startswith("synthetic/")):
+        if missing and name.startswith("synthetic/"):
+            break
+        try:
+            opened[name] = _open(config, *name.rsplit("/", 1))
+        except storage.MissingDatasetError as error:
+            missing += [one for one in error.names if one not in missing]
+    if missing:
+        raise storage.MissingDatasetError(missing, config.data.root)
+    return opened
+
+
+def _mixture(
+    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
+) -> list[tuple[storage.StoredSplit, float]]:
+    """Return the training sets with their weights."""
+    return [(opened[f"{name}/train"], weight) for name, weight in config.data.train]
+
+
+def _train_names(config: ConfigDict) -> list[str]:
+    return [f"{name}/train" for name, _ in config.data.train]
 
 
 def _held_out(
-    config: ConfigDict,
+    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
 ) -> tuple[Mapping[str, Callable[[], Iterator[Batch]]], Mapping[str, Callable[[], SplitNames]]]:
-    """Open the evaluation splits: passes over them, and their samples' names."""
-    splits = {name: _open(config, *name.split("/")) for name in config.data.eval}
+    """Return passes over the evaluation splits, and their samples' names."""
+    splits = {name: opened[name] for name in config.data.eval}
     evals = {
         name: partial(
             input_pipeline.eval_batches,
@@ -171,6 +196,23 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     else:
         path = storage.find_dataset(config.data.root, name)
     return storage.open_split(path, split)
+
+
+class _WithoutParts:
+    """A split whose examples have no part labels; the rest of it is as it was."""
+
+    def __init__(self, source: storage.StoredSplit):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getattr__(self, name: str) -> Any:
+        # Where the split lies, for messages.
+        return getattr(self._source, name)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {**self._source[index], "part_labels": b"", "parts_weight": np.float32(0)}
 
 
 def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:

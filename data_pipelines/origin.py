@@ -17,11 +17,20 @@ from typing import Any
 from data_pipelines.raw import HasSettings, RawDataset
 
 ORIGIN_FILE = "preparation.json"
-_PACKAGE = Path(__file__).parents[1]
-# Beside the dataset's own file: the code that decides over the bytes of an example.
+_ROOT = Path(__file__).parents[1]
+# The code that decides over the bytes of any example and shard. Beside it stand the dataset's own
+# file and those whose names begin like it (pw3d.py, pw3d_sequence.py).
 _CODE = (
-    "data_pipelines/*.py",
-    "pare_jax/body/*.py",
+    "data_pipelines/example.py",
+    "data_pipelines/part_labels.py",
+    "data_pipelines/photographs.py",
+    "data_pipelines/preparation.py",
+    "data_pipelines/prepared_builder.py",
+    "data_pipelines/raw.py",
+    "data_pipelines/tfds_writer.py",
+    "data_pipelines/unit_files.py",
+    "pare_jax/body/io.py",
+    "pare_jax/body/numpy_body.py",
     "pare_jax/images.py",
     "pare_jax/rendering/rasterizer.py",
     "pare_jax/safe_pickle.py",
@@ -58,10 +67,9 @@ def origin_of(dataset: RawDataset, units: Mapping[str, Sequence[Any]]) -> Origin
         dataset: the release.
         units: its pieces of work by split.
     """
-    files = {Path(inspect.getfile(type(dataset)))}
-    for pattern in _CODE:
-        files.update(_PACKAGE.glob(pattern))
-    code = [path.read_bytes() for path in sorted(files, key=lambda path: path.name)]
+    own = Path(inspect.getfile(type(dataset)))
+    files = [*sorted(own.parent.glob(f"{own.stem}*.py")), *(_ROOT / name for name in _CODE)]
+    code = [path.read_bytes() for path in files]
     settings = dataset.settings() if isinstance(dataset, HasSettings) else {}
     parts = {split: _parts(own) for split, own in units.items()}
     # As JSON gives it back.

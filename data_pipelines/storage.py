@@ -5,9 +5,11 @@ example i is read without reading those before it. TensorFlow, which takes secon
 imported by what opens or describes a dataset, not by what asks where one lies.
 """
 
+import collections
+import contextlib
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,33 @@ from pare_jax.sequences import Extent, SampleName, SplitNames
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Raised when a field is added, so that what was prepared without it is told to be prepared again.
-VERSION = "1.1.0"
+# Raised when the record changes, so that what was prepared before is told to be prepared again.
+VERSION = "1.2.0"
 # Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
 SEQUENCES_FILE = "sequences.json"
+# Beside the shards of a dataset read from a release: {split: {"kept": n, "skipped": [...]}}, each
+# entry as `raw.Skipped`.
+SKIPPED_FILE = "skipped.json"
 _COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
+
+
+class MissingDatasetError(UserError):
+    """Datasets that are not prepared; says how to make them, and how to do without."""
+
+    def __init__(self, names: Sequence[str], data_root: str | Path):
+        self.names = list(names)
+        datasets = list(dict.fromkeys(name.split("/")[0] for name in names))
+        commands = [
+            f"python -m data_pipelines.prepare --dataset={dataset}"
+            f"{'' if dataset == 'synthetic' else ' --source=RAW'} --output={data_root}"
+            for dataset in datasets
+        ]
+        places = " and none in ".join(str(Path(data_root) / name) for name in names)
+        super().__init__(
+            f"no prepared dataset in {places}; make {'it' if len(names) == 1 else 'them'} with "
+            f"{' and '.join(commands)} (docs/data.md), or start without data: "
+            "--config=configs/quickstart.py"
+        )
 
 
 def stored_features() -> "tfds.features.FeaturesDict":
@@ -63,20 +87,15 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
             one there must be only one.
 
     Raises:
-        UserError: it is not there, or there are several.
+        MissingDatasetError: it is not there.
+        UserError: there are several.
     """
     folder = Path(data_root) / name
     found = sorted(path.parent for path in folder.glob(f"**/{_COMPLETE}"))
     # One prepared before the record's last change may still lie beside the current one.
     found = [path for path in found if path.name == VERSION] or found
     if not found:
-        dataset = name.split("/")[0]
-        source = "" if dataset == "synthetic" else " --source=RAW"
-        command = f"python -m data_pipelines.prepare --dataset={dataset}{source}"
-        raise UserError(
-            f"no prepared dataset in {folder}; make it with {command} --output={data_root} "
-            "(docs/data.md), or start without data: --config=configs/quickstart.py"
-        )
+        raise MissingDatasetError([name], data_root)
     if len(found) > 1:
         names = ", ".join(str(path.parent.relative_to(data_root)) for path in found)
         raise UserError(f"several datasets in {folder}: {names}; name one of them")
@@ -135,18 +154,30 @@ class StoredSplit:
             SampleName(example["sequence"], int(example["person"]), int(example["frame"]))
             for example in examples
         ]
-        return SplitNames(samples, self._extents())
+        return SplitNames(samples, self._extents(), self._left_out())
 
     def _extents(self) -> dict[str, Extent]:
-        path = self.path / SEQUENCES_FILE
-        try:
-            sequences = json.loads(path.read_text()).get(self.split, {})
+        with self._side_file(SEQUENCES_FILE) as content:
             return {
                 name: Extent(int(entry["people"]), int(entry["frames"]))
-                for name, entry in sequences.items()
+                for name, entry in content.get(self.split, {}).items()
             }
-        except FileNotFoundError:
-            return {}
+
+    def _left_out(self) -> dict[str, collections.Counter[str]]:
+        found: dict[str, collections.Counter[str]] = {}
+        with self._side_file(SKIPPED_FILE) as content:
+            for item in content.get(self.split, {}).get("skipped", []):
+                # "NAME frame 12 person 1", as `raw.Skipped.what` names people in sequences.
+                sequence = item["what"].rpartition(" frame ")[0]
+                found.setdefault(sequence, collections.Counter())[item["reason"]] += 1
+        return found
+
+    @contextlib.contextmanager
+    def _side_file(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Read a JSON file beside the shards, {} if there is none, and name it if it is damaged."""
+        path = self.path / name
+        try:
+            yield json.loads(path.read_text()) if path.exists() else {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"cannot read {path} ({type(error).__name__}); remove the directory and prepare "

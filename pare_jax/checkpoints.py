@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
+from pare_jax.flat_state import Flat, flatten, unflatten
 from pare_jax.models import build_model
 from pare_jax.train_step import TrainState
 
@@ -33,8 +34,6 @@ CHECKPOINT_FOLDER = "checkpoints"
 _ITEMS = ("model", "swa", "training")
 # The metric whose lowest value marks the best checkpoint.
 BEST_METRIC = "mpjpe"
-
-Flat = dict[str, Any]
 
 
 class Checkpoints:
@@ -103,7 +102,19 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = jax.tree.map(_on_host, _items_of(state))
+        self._save(step, _items_of(state), metrics)
+
+    def save_weights(self, params: nnx.State, batch_stats: nnx.State) -> None:
+        """Start saving weights from elsewhere as step 0, which any training can start from.
+
+        Raises:
+            UserError: as `save`.
+        """
+        model = flatten("params", params) | flatten("batch_stats", batch_stats)
+        self._save(0, {"model": model}, None)
+
+    def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
+        items = jax.tree.map(_on_host, items)
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -128,6 +139,8 @@ class Checkpoints:
             UserError: there is none, it is damaged, or it is of another architecture.
         """
         step = self.find(step)
+        if step == 0 and not (self.folder / "0" / "training").is_dir():
+            return self._start_from_weights(template)
         if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
             raise UserError(
                 f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
@@ -135,6 +148,15 @@ class Checkpoints:
             )
         items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
         return _with_items(template, items)
+
+    def _start_from_weights(self, template: TrainState) -> TrainState:
+        """Read weights from elsewhere, which a training starts from with all else fresh."""
+        graph_state = template.params, template.batch_stats
+        params, batch_stats, _, _ = self.restore_model(graph_state, "last", 0)
+        averages = template.swa
+        if averages is not None:
+            averages = averages.replace(batch_stats=jax.tree.map(jnp.copy, batch_stats))
+        return template.replace(params=params, batch_stats=batch_stats, swa=averages)
 
     def restore_model(
         self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int | None = None
@@ -156,15 +178,15 @@ class Checkpoints:
         params, batch_stats = graph_state
         which = "last"
         if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
-            target = _flatten("params", params) | _flatten("batch_stats", batch_stats)
+            target = flatten("params", params) | flatten("batch_stats", batch_stats)
             flat = self._read(step, "swa", target | {"count": np.zeros((), np.int32)})
             which = "swa" if flat["count"] else "last"
         if which == "last":
-            target = _flatten("params", params) | _flatten("batch_stats", batch_stats)
+            target = flatten("params", params) | flatten("batch_stats", batch_stats)
             flat = self._read(step, "model", target)
         return (
-            _unflatten("params", params, flat),
-            _unflatten("batch_stats", batch_stats, flat),
+            unflatten("params", params, flat),
+            unflatten("batch_stats", batch_stats, flat),
             step,
             which,
         )
@@ -275,14 +297,14 @@ def load_model(
 
 def _items_of(state: TrainState) -> dict[str, Flat]:
     items = {
-        "model": _flatten("params", state.params) | _flatten("batch_stats", state.batch_stats),
-        "training": _flatten("opt_state", state.opt_state)
+        "model": flatten("params", state.params) | flatten("batch_stats", state.batch_stats),
+        "training": flatten("opt_state", state.opt_state)
         | {"step": state.step, "bad_steps": state.bad_steps, "skipped": state.skipped},
     }
     if state.swa is not None:
         items["swa"] = (
-            _flatten("params", state.swa.params)
-            | _flatten("batch_stats", state.swa.batch_stats)
+            flatten("params", state.swa.params)
+            | flatten("batch_stats", state.swa.batch_stats)
             | {"count": state.swa.count}
         )
     return items
@@ -294,39 +316,23 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
     if averages is not None:
         averages = averages.replace(
             count=items["swa"]["count"],
-            params=_unflatten("params", averages.params, items["swa"]),
-            batch_stats=_unflatten("batch_stats", averages.batch_stats, items["swa"]),
+            params=unflatten("params", averages.params, items["swa"]),
+            batch_stats=unflatten("batch_stats", averages.batch_stats, items["swa"]),
         )
     return template.replace(
         step=training["step"],
-        params=_unflatten("params", template.params, model),
-        batch_stats=_unflatten("batch_stats", template.batch_stats, model),
-        opt_state=_unflatten("opt_state", template.opt_state, training),
+        params=unflatten("params", template.params, model),
+        batch_stats=unflatten("batch_stats", template.batch_stats, model),
+        opt_state=unflatten("opt_state", template.opt_state, training),
         swa=averages,
         bad_steps=training["bad_steps"],
         skipped=training["skipped"],
     )
 
 
-def _names(prefix: str, tree: Any) -> list[str]:
-    """Return the dotted name of each leaf, in the tree's own order."""
-    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
-    return [f"{prefix}.{name.removesuffix('.value')}" for name in names]
-
-
-def _flatten(prefix: str, tree: Any) -> Flat:
-    return dict(zip(_names(prefix, tree), jax.tree.leaves(tree), strict=True))
-
-
 def _on_host(value: Any) -> Any:
     """Copy an array off its devices: the next step donates, and so overwrites, its memory."""
     return np.array(value) if isinstance(value, jax.Array) else value
-
-
-def _unflatten(prefix: str, template: Any, flat: Mapping[str, Any]) -> Any:
-    leaves = [flat[name] for name in _names(prefix, template)]
-    return jax.tree.unflatten(jax.tree.structure(template), leaves)
 
 
 def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:

@@ -96,6 +96,7 @@ def run(request: Request) -> None:
     from pare_jax import run as run_lib
     from pare_jax import workdir as workdir_lib
     from pare_jax.body.io import load_body_data
+    from pare_jax.pretrained import load as pretrained
 
     config, workdir = request.config, request.workdir
     trained = None
@@ -116,6 +117,8 @@ def run(request: Request) -> None:
         errors = loop.measure(weights)
     else:
         workdir_lib.check(workdir, config)
+        if not workdir_lib.has_run(workdir):
+            pretrained.load(config)  # It is read once more when the run starts.
         loop = run_lib.Run(config, datasets.load(config, workdir))
         _tell_of_body(config)
         writer = datasets.tensorboard_writer(workdir)

@@ -10,7 +10,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -23,12 +22,14 @@ from pare_jax.errors import UserError
 from pare_jax.evaluate import Evaluator, HostBatch, SampleErrors
 from pare_jax.models import build_model
 from pare_jax.optimizer import learning_rate_schedule, make_optimizer
+from pare_jax.pretrained import load as pretrained
 from pare_jax.rendering import overlay
 from pare_jax.sequences import SplitNames
 from pare_jax.train_step import (
     StepSettings,
     TrainState,
     create_state,
+    frozen_graph,
     statistics_graph,
     statistics_step,
     train_step,
@@ -184,32 +185,45 @@ class Run(Evaluation[Data]):
         self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
         self._optimizer = make_optimizer(config.optimizer, self.num_steps)
         self.settings = step_settings(config, data.steps_per_epoch)
-        self._compile(nnx.graphdef(self._model), self._model, self._optimizer)
+        self._compile()
 
-    def _compile(
-        self, graphdef: nnx.GraphDef, model: nnx.Module, optimizer: optax.GradientTransformation
-    ) -> None:
+    def _compile(self) -> None:
         same = sharding.replicated(self.mesh)
         split = sharding.batch_sharding(self.mesh)
-        self.train_step = jax.jit(
-            functools.partial(
+
+        def training(graphdef: nnx.GraphDef, frozen: bool) -> Callable[..., Any]:
+            step = functools.partial(
                 train_step,
                 graphdef=graphdef,
                 body=self.body,
-                optimizer=optimizer,
+                optimizer=self._optimizer,
                 settings=self.settings,
-            ),
-            in_shardings=(same, split),
-            out_shardings=same,
-            donate_argnums=0,
-        )
-        self._statistics_step = jax.jit(
-            functools.partial(
-                statistics_step, graphdef=statistics_graph(model), settings=self.settings
-            ),
-            in_shardings=(same, same, same, split),
-            out_shardings=same,
-        )
+                frozen=frozen,
+            )
+            return jax.jit(step, in_shardings=(same, split), out_shardings=same, donate_argnums=0)
+
+        def statistics(frozen: bool) -> Callable[..., Any]:
+            graphdef = statistics_graph(self._model, frozen=frozen)
+            step = functools.partial(statistics_step, graphdef=graphdef, settings=self.settings)
+            return jax.jit(step, in_shardings=(same, same, same, split), out_shardings=same)
+
+        self.train_step = training(nnx.graphdef(self._model), frozen=False)
+        self._frozen_step = training(frozen_graph(self._model), frozen=True)
+        self._statistics_step, self._frozen_statistics_step = statistics(False), statistics(True)
+
+    def step_after(self, step: int) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+        """Choose the program that makes the update after `step` steps."""
+        return self._frozen_step if step < self.settings.frozen_steps else self.train_step
+
+    def load_pretrained(self) -> list[str]:
+        """Bring the weights that the config names into the network, for a run that starts.
+
+        Returns:
+            What the user should know, one text each.
+        """
+        loaded = pretrained.load(self.config)
+        pretrained.fill(self._model, loaded.flat)
+        return loaded.notes
 
     def initial_state(self) -> TrainState:
         """Make the state of a fresh run; the caller decides when its memory goes."""
@@ -222,11 +236,13 @@ class Run(Evaluation[Data]):
         if state.swa is None or not int(state.swa.count):
             return state
         stats = state.swa.batch_stats
+        frozen = int(state.step) <= self.settings.frozen_steps
+        measure = self._frozen_statistics_step if frozen else self._statistics_step
         batches = self.data.train(0)
         for count in range(self.config.swa.statistics_batches):
             on_device = sharding.put_batch(next(batches), self.mesh)
             number = sharding.put_replicated(np.float32(count), self.mesh)
-            stats = self._statistics_step(stats, number, state.swa.params, on_device)
+            stats = measure(stats, number, state.swa.params, on_device)
         close_stream(batches)
         return state.replace(swa=state.swa.replace(batch_stats=stats))
 
@@ -251,6 +267,7 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         ),
         swa_start=max(1, round(config.swa.start_epoch * steps_per_epoch)),
         swa_every=config.swa.every_steps,
+        frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
     )
 
 

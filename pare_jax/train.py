@@ -5,7 +5,7 @@ where they come from, so that it works without TensorFlow.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,8 +63,10 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     workdir, config, data = Path(workdir), run.config, run.data
     workdir_lib.check(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+    goes_on = checkpoints.latest_step() is not None
+    notes = [] if goes_on else run.load_pretrained()
     state, changed = run.initial_state(), []
-    if checkpoints.latest_step() is not None:
+    if goes_on:
         state = sharding.put_replicated(checkpoints.restore(state), run.mesh)
         changed = config_lib.differences(load_config(workdir), config)
     # Last, so that a command that comes to nothing does not pass for a run.
@@ -72,12 +74,14 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     start = int(state.step)
     errors: Errors | None = None
     progress = Progress(run.num_steps, data.steps_per_epoch, config.batch_size, start)
-    if start:
+    if goes_on:
         progress.say(f"going on from step {start} in {workdir}")
         if changed:
             progress.say(f"changed since it was started: {'; '.join(changed)}")
     else:
-        _write_overview(writer, config, state)
+        _write_overview(writer, config, state, notes)
+    for note in notes:
+        progress.say(note)
     if run.settings.swa_start > run.num_steps:
         progress.say("the run ends before swa.start_epoch: there will be no averaged weights")
     tracer = Tracer(workdir, config.profile)
@@ -90,7 +94,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
             tracer.before(step)
             batch = next(batches)
             with jax.transfer_guard("disallow"):
-                state, scalars = run.train_step(state, batch)
+                state, scalars = run.step_after(step)(state, batch)
             watch.after(step, scalars.pop("bad_steps"))
             recent.append(scalars)
             progress.advance()
@@ -126,15 +130,18 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     return state, errors
 
 
-def _write_overview(writer: Writer, config: ConfigDict, state: TrainState) -> None:
-    """Record the hyperparameters and a table of the network's parameters."""
+def _write_overview(
+    writer: Writer, config: ConfigDict, state: TrainState, notes: Sequence[str]
+) -> None:
+    """Record the hyperparameters, a table of the network's parameters, and where they are from."""
     from clu import parameter_overview
 
     flat = config_lib.flat(config_lib.plain(config))
     writer.write_hparams({k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()})
     params = nnx.to_pure_dict(state.params)
     overview = parameter_overview.get_parameter_overview(jax.device_get(params))
-    writer.write_texts(0, {"parameters": f"```\n{overview}\n```"})
+    texts = {"parameters": overview} | ({"pretrained": "\n\n".join(notes)} if notes else {})
+    writer.write_texts(0, {name: f"```\n{text}\n```" for name, text in texts.items()})
 
 
 def _log(

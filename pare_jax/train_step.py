@@ -6,7 +6,8 @@ a run that was killed and resumed draws the same ones.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,14 @@ from jaxtyping import Array
 
 from pare_jax import augment, losses, swa
 from pare_jax.body.model import BodyModel
+from pare_jax.models.baseline import Baseline
 from pare_jax.models.layers import BatchNorm
+from pare_jax.models.pare import Pare
 from pare_jax.models.prediction import Prediction
+from pare_jax.optimizer import late_start
 
 Batch = Mapping[str, Array]
+Network = Pare | Baseline
 
 
 class TrainState(struct.PyTreeNode):
@@ -55,6 +60,7 @@ class StepSettings:
         augment: strengths of the augmentation done on the device.
         swa_start: the first step whose parameters are averaged.
         swa_every: steps between two sets of averaged parameters.
+        frozen_steps: how many of the first steps leave the backbone as it is.
     """
 
     seed: int
@@ -62,6 +68,7 @@ class StepSettings:
     augment: augment.AugmentSettings
     swa_start: int = 0
     swa_every: int = 1
+    frozen_steps: int = 0
 
 
 def create_state(
@@ -99,6 +106,7 @@ def train_step(
     body: BodyModel,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
+    frozen: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Make one update.
 
@@ -108,10 +116,11 @@ def train_step(
     Args:
         state: before the step.
         batch: of the global batch, see `data_pipelines/example.py`.
-        graphdef: the network's static graph, in training mode.
-        body: gives the joints of the predicted pose.
+        graphdef: the network's static graph, in training mode; from `frozen_graph` if `frozen`.
+        body: gives the joints and the top of the head of the predicted pose.
         optimizer: the one `state` was created with.
         settings: see `StepSettings`.
+        frozen: leave the backbone's parameters as they are, and take no gradient through it.
 
     Returns:
         The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm, and
@@ -121,18 +130,29 @@ def train_step(
     batch = augment.augment(batch, key, settings.augment)
 
     def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, dict[str, Array]]]:
+        if frozen:
+            params = _for_backbone(jax.lax.stop_gradient, params)
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
         model = nnx.merge(graphdef, params, state.batch_stats, copy=True)
         prediction = model(batch["image"])
-        joints = body.joints(prediction.betas, prediction.rotations)
-        loss, terms = losses.total_loss(prediction, joints, batch, dict(settings.loss_weights))
+        posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
+        head_top = posed.points([body.head_top])[:, 0]
+        loss, terms = losses.total_loss(
+            prediction, posed.joints, head_top, batch, dict(settings.loss_weights)
+        )
         _, _, batch_stats = nnx.split(model, nnx.Param, ...)
         return loss, (batch_stats, terms)
 
     (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     grad_norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    if settings.frozen_steps and not frozen:
+        made = state.step + 1 - state.skipped
+        factor = late_start(made, settings.frozen_steps)
+        updates = _for_backbone(lambda update: update * factor, updates)
     params = optax.apply_updates(state.params, updates)
+    if frozen:  # Whatever the optimizer still remembers of earlier gradients.
+        params = _for_backbone(lambda _, old: old, params, state.params)
 
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     params, batch_stats, opt_state = jax.tree.map(
@@ -160,6 +180,23 @@ def train_step(
     return state, scalars | {f"loss/{name}": value for name, value in terms.items()}
 
 
+def _for_backbone(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply a function to the leaves of the backbone alone."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf, *others: function(leaf, *others) if path[0].key == "backbone" else leaf,
+        tree,
+        *rest,
+    )
+
+
+def frozen_graph(model: Network) -> nnx.GraphDef:
+    """Return the graph of a network in training mode whose backbone is in evaluation mode."""
+    model = nnx.clone(model)
+    model.train()
+    model.backbone.eval()
+    return nnx.graphdef(model)
+
+
 def predict_step(
     params: nnx.State, batch_stats: nnx.State, images: Array, *, graphdef: nnx.GraphDef
 ) -> Prediction:
@@ -167,10 +204,17 @@ def predict_step(
     return nnx.merge(graphdef, params, batch_stats)(augment.normalise(images))
 
 
-def statistics_graph(model: nnx.Module) -> nnx.GraphDef:
-    """Return the graph of a network whose running statistics become those of its last batch."""
+def statistics_graph(model: Network, *, frozen: bool = False) -> nnx.GraphDef:
+    """Return the graph of a network whose running statistics become those of its last batch.
+
+    Args:
+        model: the network.
+        frozen: let the backbone keep its running statistics.
+    """
     model = nnx.clone(model)
     model.train()
+    if frozen:
+        model.backbone.eval()
     for _, module in nnx.iter_modules(model):
         if isinstance(module, BatchNorm):
             module.momentum = 0.0

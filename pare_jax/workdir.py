@@ -31,11 +31,20 @@ def check(workdir: Path, config: ConfigDict) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        known = (workdir / CONFIG_FILE).exists()
+        goes_on = has_run(workdir)
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    if known and any((workdir / CHECKPOINT_FOLDER).glob("[0-9]*")):
-        check_same_experiment(load_config(workdir), config, workdir)
+    if goes_on:
+        # Weights that came from elsewhere are no experiment yet.
+        converted = not any((workdir / CHECKPOINT_FOLDER).glob("[1-9]*"))
+        check_same = check_same_network if converted else check_same_experiment
+        check_same(load_config(workdir), config, workdir)
+
+
+def has_run(workdir: Path) -> bool:
+    """Tell whether a run is here that a training would go on with."""
+    known = (workdir / CONFIG_FILE).exists()
+    return known and any((workdir / CHECKPOINT_FOLDER).glob("[0-9]*"))
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:

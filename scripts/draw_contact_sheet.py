@@ -4,15 +4,21 @@
     python scripts/draw_contact_sheet.py --output=sheet.png --split=test_occluded \
         --set image_size=256 --set mesh=full
     python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16
+    python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16 \
+        --body=/raw/SMPL --side=256 --columns=2
 
 Every person is shown twice: the stored crop with the nominal network crop framed, and the same
 dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible, hollow ones hidden or, where a dataset
-does not say, all filled.
+side orange, the middle white; filled joints are visible or nothing is said of it, hollow ones are
+hidden, and those that are not known are not drawn. A yellow cross is the top of the head.
+
+With --body three more squares follow: the true mesh, posed with the body of the person's gender,
+over the stored crop, and over two augmented network crops, the second of which is mirrored.
 """
 
 import argparse
 import colorsys
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,12 +31,25 @@ from data_pipelines import storage
 from data_pipelines.example import CROP_MARGIN
 from data_pipelines.prepare import read_settings
 from data_pipelines.synthetic.generate import generate_example
+from data_pipelines.transforms import Placement
+from pare_jax.body.gendered import find_bodies
+from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
+from pare_jax.rendering.truth import draw_truth
 from pare_jax.skeleton import JOINT_NAMES, NUM_PART_LABELS, PARENTS
 
 _COLUMNS = 8
 _LEFT, _RIGHT, _MIDDLE = (80, 150, 255), (255, 140, 40), (255, 255, 255)
+_HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
+_NETWORK_SIDE = 224
+# Smaller and turned; larger, turned the other way and mirrored.
+_AUGMENTED = Placement(
+    crop_scale=np.array([1.2, 0.9]),
+    rotation=np.deg2rad([25.0, -20.0]),
+    mirror=np.array([False, True]),
+)
+_LABELS = ("betas", "rotations", "joints_3d")
 
 
 def _palette() -> np.ndarray:
@@ -62,20 +81,60 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
         x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
         return int(x), int(y)
 
-    joints = example["joints_2d"]
+    joints, known = example["joints_2d"], example["joints_2d_weight"] > 0
     for joint, parent in enumerate(PARENTS):
-        if parent >= 0:
+        if parent >= 0 and known[joint] and known[parent]:
             ends = fixed(joints[parent]), fixed(joints[joint])
             cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
-    visible = example["visible"] if example["visible_weight"] else np.ones(len(joints))
-    for joint, seen in enumerate(visible):
-        radius, thickness = (32, -1) if seen else (44, 1)
+    hidden = (example["visible"] == 0) & (example["visible_weight"] > 0)
+    for joint in np.flatnonzero(known):
+        radius, thickness = (44, 1) if hidden[joint] else (32, -1)
         centre, colour = fixed(joints[joint]), _side_colour(joint)
         cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    if example["head_top_weight"]:
+        for way in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
+            ends = fixed(example["head_top"] - way), fixed(example["head_top"] + way)
+            cv2.line(marked, *ends, _HEAD_TOP, 1, cv2.LINE_AA, _SHIFT)
     margin = side * (0.5 - 0.5 / CROP_MARGIN)
     corners = [(round(v), round(v)) for v in (margin, side - margin)]
     cv2.rectangle(plain, *corners, (255, 255, 255), 1)
     return np.hstack([plain, marked])
+
+
+def draw_meshes(
+    example: Mapping[str, Any], bodies: Mapping[str, BodyData], side: int
+) -> np.ndarray:
+    """Draw the true mesh over the stored crop and two augmented ones, beside each other, RGB."""
+    # Imports TensorFlow, which the other squares of people who are drawn do without.
+    from data_pipelines import input_pipeline
+
+    body = bodies.get(example["gender"], bodies.get("neutral"))
+    image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
+    batch = input_pipeline.assemble_batch([([example], 0)] * 2, _AUGMENTED, _NETWORK_SIDE)
+    joints = (batch["joints_2d"] + 1.0) * (_NETWORK_SIDE / 2.0)
+    shown = [(image, example, example["joints_2d"])]
+    shown += [
+        (picture, {name: batch[name][row] for name in _LABELS}, joints[row])
+        for row, picture in enumerate(batch["image"])
+    ]
+    cells = []
+    for picture, labels, joints_2d in shown:
+        scale = side / len(picture)
+        cell = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
+        if body is not None and example["pose_weight"] and example["joints_3d_weight"]:
+            cell = draw_truth(
+                cell, body, *(labels[name] for name in _LABELS), np.asarray(joints_2d) * scale
+            )
+        cells.append(cell)
+    return np.hstack(cells)
+
+
+def load_bodies(place: str) -> dict[str, BodyData]:
+    """Load the bodies of a folder by gender, or the one of a file for everybody."""
+    path = Path(place)
+    if path.is_file():
+        return {"neutral": load_body_data(path)}
+    return {gender: load_body_data(file) for gender, file in find_bodies([path]).items()}
 
 
 def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
@@ -103,11 +162,20 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=64)
     parser.add_argument("--side", type=int, default=128, help="side of a square on the sheet")
     parser.add_argument("--columns", type=int, default=_COLUMNS, help="people in a row")
+    parser.add_argument("--body", help="a body file, or a folder of gendered ones: draw meshes too")
     parser.add_argument("--config", help="take data.synthetic from this config file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     flags = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        cells = [draw_cell(example, flags.side) for example in examples(flags)]
+        bodies = load_bodies(flags.body) if flags.body else {}
+        cells = []
+        for example in examples(flags):
+            cell = draw_cell(example, flags.side)
+            if bodies:
+                cell = np.hstack([cell, draw_meshes(example, bodies, flags.side)])
+            cells.append(cell)
         if not cells:
             raise UserError(f"{flags.split} has nobody from --start={flags.start} on")
     except UserError as error:

@@ -21,7 +21,8 @@ def part_attention(
     Returns:
         Attention, float32, which sums to one over the positions; the background is dropped.
     """
-    joints = part_logits[..., PART_BACKGROUND + 1 :].astype(jnp.float32)
+    joints = jax.lax.slice_in_dim(part_logits, PART_BACKGROUND + 1, None, axis=-1)
+    joints = joints.astype(jnp.float32)
     return jax.nn.softmax(joints, axis=(1, 2))
 
 

@@ -72,7 +72,7 @@ def _by_multiplying(
 
     def combine(taps: Float[Array, "b n*3 x"], matrix: np.ndarray) -> Float[Array, "b 2*n x"]:
         # One matrix for each of the batch: a product of it with all at once would be transposed.
-        matrices = jnp.broadcast_to(jnp.asarray(matrix, taps.dtype), (len(taps), *matrix.shape))
+        matrices = jnp.broadcast_to(jnp.asarray(matrix, taps.dtype), (taps.shape[0], *matrix.shape))
         return matrices @ taps
 
     batch, height, _ = rows[0].shape
@@ -94,7 +94,8 @@ def _by_adding(
     batch, height, _ = rows[0].shape
     x = _add_taps(rows, upsampled_taps(height, align_corners))
     x = x.reshape(batch * 2 * height, width, 3, -1)
-    x = _add_taps([x[:, :, tap] for tap in range(3)], upsampled_taps(width, align_corners))
+    columns = [jax.lax.index_in_dim(x, tap, 2, keepdims=False) for tap in range(3)]
+    x = _add_taps(columns, upsampled_taps(width, align_corners))
     return x.reshape(batch, 2 * height, 2 * width, -1)
 
 
@@ -121,9 +122,13 @@ def _add_taps(
 
 def _neighbour(maps: Float[Array, "b n x"], offset: int) -> Float[Array, "b n x"]:
     """Put at each place what lies `offset` further; the ends are repeated."""
+    if not offset:
+        return maps
+    # `maps[:, 1:]` would become a gather where the batch's size is a symbol.
+    cut = functools.partial(jax.lax.slice_in_dim, maps, axis=1)
     if offset < 0:
-        return jnp.concatenate([maps[:, :1], maps[:, :-1]], 1)
-    return jnp.concatenate([maps[:, 1:], maps[:, -1:]], 1) if offset else maps
+        return jnp.concatenate([cut(0, 1), cut(0, -1)], 1)
+    return jnp.concatenate([cut(1, None), cut(-1, None)], 1)
 
 
 def fold(network: Network) -> Network:

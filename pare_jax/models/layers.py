@@ -80,7 +80,7 @@ def convolve(
     """Convolve maps with an odd square kernel, padded with zeros by half its size."""
     size, _, in_features, out_features = kernel.shape
     if size == 1:
-        x = x[:, ::strides, ::strides]
+        x = jax.lax.slice(x, (0, 0, 0, 0), x.shape, (1, strides, strides, 1))
         flat = x.reshape(-1, in_features) @ kernel[0, 0]
         return flat.reshape(*x.shape[:3], out_features)
     if size == 3 and -(-min(x.shape[1:3]) // strides) <= _TINY:
@@ -98,16 +98,20 @@ def convolve(
 
 
 def _patches(x: Float[Array, "b h w c"], strides: int) -> Float[Array, "b H W 9*c"]:
-    height, width = x.shape[1:3]
+    batch, height, width, features = x.shape
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return jnp.concatenate(
-        [
-            x[:, row : row + height : strides, column : column + width : strides]
-            for row in range(3)
-            for column in range(3)
-        ],
-        -1,
-    )
+    # `x[:, row:end:strides]` would become a gather where the batch's size is a symbol.
+    patches = [
+        jax.lax.slice(
+            x,
+            (0, row, column, 0),
+            (batch, row + height, column + width, features),
+            (1, strides, strides, 1),
+        )
+        for row in range(3)
+        for column in range(3)
+    ]
+    return jnp.concatenate(patches, -1)
 
 
 class BatchNorm(nnx.Module):

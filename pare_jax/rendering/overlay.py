@@ -42,7 +42,7 @@ def draw_mesh(
     vertices: Vertices,
     faces: Faces,
     camera: Camera,
-    colour: Colour = BODY_COLOURS[0],
+    colour: Colour | Float[np.ndarray, "vertices 3"] = BODY_COLOURS[0],
     opacity: float = 0.9,
 ) -> Picture:
     """Draw a shaded mesh over a picture, with soft edges.
@@ -52,7 +52,7 @@ def draw_mesh(
         vertices: camera frame, metres, the translation included.
         faces: counter-clockwise seen from outside.
         camera: what the picture was taken with.
-        colour: RGB of the lit surface.
+        colour: RGB of the lit surface, or of each vertex.
         opacity: 1 hides what is below.
 
     Returns:
@@ -199,7 +199,9 @@ def sample_panel(
     return row(pictures)
 
 
-def _shade(vertices: np.ndarray, faces: np.ndarray, colour: Colour) -> np.ndarray:
+def _shade(
+    vertices: np.ndarray, faces: np.ndarray, colour: Colour | Float[np.ndarray, "vertices 3"]
+) -> np.ndarray:
     """Colours of the vertices, 0 to 255, under three soft lights that move with the camera."""
     normals = vertex_normals(vertices, faces)
     light = np.full(len(vertices), _AMBIENT)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from configs.common import get_base
-from data_pipelines import datasets
+from data_pipelines import datasets, storage
 from pare_jax.errors import UserError
+from pare_jax.skeleton import PART_UNKNOWN
 
 
 class Split(list):
@@ -25,7 +26,7 @@ def pretend(monkeypatch, made_up):
 
     def open_split(config, name, split):
         if name not in made_up:
-            raise UserError(f"no prepared dataset in {config.data.root}/{name}")
+            raise storage.MissingDatasetError([name], config.data.root)
         return made_up[name]
 
     monkeypatch.setattr(datasets, "_open", open_split)
@@ -128,3 +129,32 @@ def test_prepared_datasets_may_be_moved(load, config, make_record, tmp_path):
     config.data.root, first.path = str(tmp_path / "two"), tmp_path / "two" / "first"
     load(config, first=first)
     assert (tmp_path / "train_statistics.json").read_bytes() == kept
+
+
+def test_all_datasets_that_are_missing_are_named_at_once(config, tmp_path, monkeypatch):
+    config.data.root = str(tmp_path)
+    config.data.train = (("synthetic", 0.5), ("pw3d", 0.3), ("mpii", 0.2))
+    config.data.eval = ("pw3d/test", "mpii/validation", "synthetic/test")
+    monkeypatch.setattr(datasets.builder, "prepare", lambda *_: pytest.fail("drew people"))
+    with pytest.raises(UserError) as caught:
+        datasets.load(config, tmp_path)
+    (line,) = str(caught.value).splitlines()
+    for name in ("mpii", "pw3d"):
+        assert str(tmp_path / name) in line
+        assert f"prepare --dataset={name} --source=RAW --output={tmp_path}" in line
+        assert line.count(f"--dataset={name}") == 1
+    assert "make them with" in line
+    assert "--config=configs/quickstart.py" in line
+
+
+def test_part_labels_are_decoded_for_a_part_loss_only(load, config, make_record):
+    with_labels = Split(make_record(seed) for seed in range(8))
+    unused = next(load(config, first=with_labels).train(0))
+    config.loss.parts = 60.0
+    used = next(load(config, first=with_labels).train(0))
+    assert (unused["part_labels"] == PART_UNKNOWN).all()
+    assert not unused["parts_weight"].any()
+    assert (used["part_labels"] != PART_UNKNOWN).any()
+    assert used["parts_weight"].all()
+    for name in sorted(used.keys() - {"part_labels", "parts_weight"}):
+        np.testing.assert_array_equal(unused[name], used[name], err_msg=name)

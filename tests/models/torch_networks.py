@@ -4,11 +4,15 @@ The residual network is torchvision's (names included), the head is PARE's, the 
 `pare_jax.losses`. Needs torch; import it after `pytest.importorskip("torch")`.
 """
 
+import copy
+
+import numpy as np
 import torch
 from torch.nn import functional as F
 
 from pare_jax.skeleton import PARENTS
 
+BATCH, SIZE = 4, 64
 RELU_INPUTS = []
 
 
@@ -181,3 +185,67 @@ def torch_loss(out, batch, body):
         + (torch.exp(-10 * s) ** 2).mean()
         + 60 * labelled(parts, batch["parts_weight"])
     )
+
+
+def draw_weights(module, seed):
+    """Draw weights without symmetries, and running statistics as a trained network has them."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, generator=generator)
+
+    for layer in module.modules():
+        if isinstance(layer, TorchBlock):  # A damped branch keeps batch statistics well-behaved.
+            last = getattr(layer, f"bn{layer.count}")
+            last.weight.data = last.weight.data * 0.3
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.weight.data = layer.weight.data * (1 + 0.1 * draw(layer.num_features))
+            layer.bias.data = 0.1 * draw(layer.num_features)
+        elif isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
+            scale = np.sqrt(
+                (2 if isinstance(layer, torch.nn.Conv2d) else 0.1) / layer.weight[0].numel()
+            )
+            layer.weight.data = scale * draw(*layer.weight.shape)
+            if layer.bias is not None:
+                layer.bias.data = 0.1 * draw(*layer.bias.shape)
+    if isinstance(module, TorchNetwork):
+        module.mean_pose.copy_(torch.tensor([1.0, 0, 0, 1, 0, 0]) + 0.1 * draw(24, 6))
+        module.mean_betas.copy_(draw(10))
+        module.mean_camera.copy_(torch.tensor([0.9, 0.1, -0.1]))
+    module.train()
+    with torch.no_grad():
+        for step in range(10):
+            module(to_torch(make_images(seed=seed + step)))
+
+
+def make_images(size=SIZE, batch=BATCH, seed=0):
+    """Draw pictures that differ: of white noise the network sees only the average, and batch
+    statistics would magnify what rounding makes of the rest."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(size=(batch, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
+    return (coarse + 0.5 * rng.normal(size=(batch, size, size, 3))).astype(np.float32)
+
+
+def to_torch(images):
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+
+
+def far_from_kinks(module, images):
+    """Say whether no input of a ReLU is so near zero that rounding decides its sign.
+
+    Where it does, float32 gradients differ by a unit's whole share, in torch as here.
+    """
+    recorded = []
+    for dtype in (torch.float32, torch.float64):
+        RELU_INPUTS.clear()
+        with torch.no_grad():
+            copy.deepcopy(module).to(dtype)(to_torch(images).to(dtype))
+        recorded.append(list(RELU_INPUTS))
+    return all(
+        bool((exact.abs() > 6 * (rounded - exact).square().mean().sqrt()).all())
+        for rounded, exact in zip(*recorded, strict=True)
+    )
+
+
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)

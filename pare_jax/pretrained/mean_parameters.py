@@ -1,0 +1,53 @@
+"""The mean person that predictions are added to, from SPIN's `smpl_mean_params.npz`."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.models.heads import SIXD
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+
+# Its arrays, our names and shapes. Its pose has the layout of our 6D rotations: the first two
+# columns of each matrix, row by row; its root faces the camera as ours does.
+_ARRAYS = {
+    "pose": ("batch_stats.heads.mean_pose", (NUM_JOINTS, SIXD)),
+    "shape": ("batch_stats.heads.mean_betas", (NUM_BETAS,)),
+    "cam": ("batch_stats.heads.mean_camera", (3,)),
+}
+
+
+def read_mean_parameters(path: str | Path) -> dict[str, np.ndarray]:
+    """Read the mean pose, shape and camera.
+
+    Args:
+        path: an `.npz` file with `pose` (144 numbers), `shape` (10) and `cam` (3).
+
+    Returns:
+        By our names: the mean pose (24, 6), betas (10,) and camera (3,), float32.
+
+    Raises:
+        UserError: the file cannot be read, or an array is missing, has another size or is not
+            finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in _ARRAYS if name in content.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, "strerror", None) or "it is not an .npz file, or truncated"
+        raise UserError(f"cannot read the mean parameters {path}: {reason}") from None
+    flat = {}
+    for name, (ours, shape) in _ARRAYS.items():
+        if name not in arrays:
+            raise UserError(f"{path} has no array {name!r}: smpl_mean_params.npz has it")
+        value = arrays[name]
+        if value.size != np.prod(shape) or value.dtype.kind != "f":
+            raise UserError(
+                f"{path} has {name!r} of shape {value.shape}, not {np.prod(shape)} numbers: "
+                "give SPIN's smpl_mean_params.npz"
+            )
+        if not np.isfinite(value).all():
+            raise UserError(f"{path} has numbers in {name!r} that are not finite")
+        flat[ours] = value.reshape(shape).astype(np.float32)
+    return flat

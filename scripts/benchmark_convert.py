@@ -1,0 +1,117 @@
+"""Time and memory of bringing a weight file into a network.
+
+    python scripts/benchmark_convert.py
+    python scripts/benchmark_convert.py --backbone=resnet152 --repeats=5
+    python scripts/benchmark_convert.py --format=pare --backbone=hrnet_w32
+
+Without --file it makes one, of random numbers under the names of the format: torchvision's, HRNet's
+or PARE's. Each measurement is a process
+of its own: the time from the path to converted arrays, and by how much the process grew over what
+it had after its imports.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+
+def make_file(path: Path, backbone: str, format: str) -> None:
+    """Write a file of random numbers with the names and shapes of a network."""
+    from flax import nnx
+
+    from pare_jax.flat_state import of_network
+    from pare_jax.models import build_model
+    from pare_jax.pretrained import export
+    from pare_jax.pretrained.load import SOURCES
+    from pare_jax.pretrained.table import shape_of_theirs
+
+    model = _model(backbone)
+    template = of_network(nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0))))
+    rng = np.random.default_rng(0)
+    table = SOURCES[format].table(model)
+    shapes = {e.theirs: shape_of_theirs(e, template[e.ours].shape) for e in table}
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    export.save_tensors(tensors, path)
+
+
+def measure(path: Path, backbone: str) -> dict[str, float]:
+    """Convert once; returns seconds and mebibytes."""
+    from pare_jax.pretrained.load import convert
+    from pare_jax.pretrained.read import read_weights
+
+    if path.suffix != ".safetensors":
+        import torch  # noqa: F401  # Its import is not the conversion's cost.
+    else:
+        import safetensors  # noqa: F401
+    before = _memory("VmRSS")
+    started = time.perf_counter()
+    flat, _ = convert(read_weights(path), _model(backbone))
+    seconds = time.perf_counter() - started
+    grown = _memory("VmHWM") - before
+    size = sum(value.nbytes for value in flat.values())
+    return {"seconds": seconds, "grown_mib": grown, "arrays_mib": size / 2**20}
+
+
+def _memory(field: str) -> float:
+    """Read a field of this process' memory in mebibytes: VmRSS, used now, or VmHWM, the most."""
+    match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) / 1024
+
+
+def _model(backbone: str):
+    from configs import common, pare
+
+    # PARE's branches go with its backbone.
+    model = (pare.get_config() if backbone.startswith("hrnet") else common.get_base()).model
+    model.align_corners = True
+    model.backbone = backbone
+    return model
+
+
+def main() -> None:
+    """Measure in processes of their own and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--format", default="resnet", choices=["resnet", "hrnet", "pare"])
+    parser.add_argument("--file", type=Path, help="a weight file instead of a made-up one")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.once:
+        print(json.dumps(measure(arguments.file, arguments.backbone)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = [arguments.file]
+        if arguments.file is None:
+            files = [Path(folder) / f"weights{suffix}" for suffix in (".pth", ".safetensors")]
+            for path in files:
+                make_file(path, arguments.backbone, arguments.format)
+        for path in files:
+            command = [sys.executable, __file__, "--once", f"--file={path}"]
+            command += [f"--backbone={arguments.backbone}"]
+            rows = [
+                json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+                for _ in range(arguments.repeats)
+            ]
+            best = min(rows, key=lambda row: row["seconds"])
+            print(
+                f"{arguments.format} {arguments.backbone} {path.suffix}: {best['seconds']:.2f} s, "
+                f"{best['grown_mib']:.0f} MiB on top of the imports, "
+                f"of which the arrays are {best['arrays_mib']:.0f} MiB "
+                f"(file {path.stat().st_size / 2**20:.0f} MiB)"
+            )
+
+
+if __name__ == "__main__":
+    main()
