@@ -25,9 +25,10 @@ def get_base() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "pare"  # or "baseline": no branches, no attention
-    config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152
+    config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152, hrnet_w32, hrnet_w48
     config.model.backbone_width = 64  # channels of the stem; the rest follows in proportion
-    config.model.num_blocks = 3  # upsampling blocks in each branch: 3 is final, 2 is shallow
+    config.model.num_blocks = 3  # blocks in each branch: 3 is final, 2 is shallow; behind a ResNet
+    # each doubles the maps' side, behind an HRNet, whose maps are fine already, it does not
     config.model.branch_features = 256  # channels of both branches
     config.model.shape_features = 64  # channels pooled for shape and camera
     config.model.pose_hidden = ()  # widths of hidden layers in the heads; () is one linear layer
@@ -38,7 +39,8 @@ def get_base() -> ConfigDict:
 
     config.pretrained = ConfigDict()  # what a run starts from; docs/weights.md has the sources
     config.pretrained.path = ""  # of a file of weights, .safetensors or .pth; "": random ones
-    config.pretrained.format = "auto"  # told by the names in the file; or resnet, transformers
+    config.pretrained.format = "auto"  # told by the names in the file; or pare, hrnet,
+    # resnet, transformers
     config.pretrained.mean_parameters = ""  # smpl_mean_params.npz; "": this project's own
     config.pretrained.freeze_epochs = 0.0  # the backbone stays as it is for so long
 

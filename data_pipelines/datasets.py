@@ -60,9 +60,11 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
     opened = _open_all(config, [*_train_names(config), *config.data.eval])
     sources = _mixture(config, opened)
     room = config.data.memory * 2**30 / len(sources)
+    # Part labels that no loss compares with need not be decoded.
+    wanted = [(s if config.loss.parts else _WithoutParts(s), weight) for s, weight in sources]
     remembered = [
         (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
-        for source, weight in sources
+        for source, weight in wanted
     ]
     stream = partial(
         input_pipeline.train_batches,
@@ -194,6 +196,23 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     else:
         path = storage.find_dataset(config.data.root, name)
     return storage.open_split(path, split)
+
+
+class _WithoutParts:
+    """A split whose examples have no part labels; the rest of it is as it was."""
+
+    def __init__(self, source: storage.StoredSplit):
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getattr__(self, name: str) -> Any:
+        # Where the split lies, for messages.
+        return getattr(self._source, name)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return {**self._source[index], "part_labels": b"", "parts_weight": np.float32(0)}
 
 
 def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:

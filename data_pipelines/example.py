@@ -50,6 +50,8 @@ STORED_FIELDS: dict[str, Field] = {
     ),
     "joints_2d": Field((NUM_JOINTS, 2), "float32", "joints in stored-crop pixels (x, y)"),
     "joints_2d_weight": Field((NUM_JOINTS,), "float32", "confidence in [0, 1]; 0: not known"),
+    "head_top": Field((2,), "float32", "top of the head in stored-crop pixels (x, y)"),
+    "head_top_weight": Field((), "float32", "confidence in [0, 1]; 0: not known"),
     "head_size": Field(
         (), "float32", "length of the head in stored-crop pixels, as PCKh defines it; 0: not known"
     ),
@@ -62,7 +64,7 @@ STORED_FIELDS: dict[str, Field] = {
     "betas": Field((NUM_BETAS,), "float32", "shape coefficients of the dataset's body model"),
     "betas_weight": Field((), "float32", "1 when betas is known"),
     "visible": Field((NUM_JOINTS,), "float32", "1: seen, 0: hidden, cut off or self-occluded"),
-    "visible_weight": Field((), "float32", "1 when visible is known"),
+    "visible_weight": Field((NUM_JOINTS,), "float32", "1 for joints whose visible is known"),
     "part_labels": Field(
         (), "bytes", "PNG, uint8, side S // 2: 0 background, joint + 1, 255 unknown; b'' if absent"
     ),
@@ -77,6 +79,8 @@ BATCH_FIELDS: dict[str, Field] = {
     "image": Field(("B", "S", "S", 3), "uint8", "the network crop, RGB"),
     "joints_2d": Field(("B", NUM_JOINTS, 2), "float32", "crop units"),
     "joints_2d_weight": Field(("B", NUM_JOINTS), "float32", "as stored"),
+    "head_top": Field(("B", 2), "float32", "crop units"),
+    "head_top_weight": Field(("B",), "float32", "as stored"),
     "head_size": Field(("B",), "float32", "crop units; 0: not known"),
     "joints_3d": Field(("B", NUM_JOINTS, 3), "float32", "metres, camera frame, pelvis at 0"),
     "joints_3d_weight": Field(("B",), "float32", "as stored"),
@@ -85,7 +89,7 @@ BATCH_FIELDS: dict[str, Field] = {
     "betas": Field(("B", NUM_BETAS), "float32", "as stored"),
     "betas_weight": Field(("B",), "float32", "as stored"),
     "visible": Field(("B", NUM_JOINTS), "float32", "as stored; 0 too when moved out of the crop"),
-    "visible_weight": Field(("B",), "float32", "as stored"),
+    "visible_weight": Field(("B", NUM_JOINTS), "float32", "as stored"),
     "part_labels": Field(("B", "S // 4", "S // 4"), "uint8", "0, joint + 1, or 255 = unknown"),
     "parts_weight": Field(("B",), "float32", "as stored"),
     "gender": Field(("B",), "int32", "0 neutral, 1 male, 2 female: pare_jax.body.io.GENDERS"),

@@ -33,7 +33,7 @@ from data_pipelines.photographs import (
 )
 from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
 from pare_jax.errors import UserError
-from pare_jax.skeleton import MPII_TO_SMPL, NUM_JOINTS, joint_index
+from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
 ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")
 IMAGES = Path("images")
@@ -201,14 +201,18 @@ def _example(
     known = np.isfinite(joints[:, 0])
     in_photo = inside(joints, *photo_size)
     in_crop = crop.points(joints)
+    head_top = crop.points(person.joints[[MPII_HEAD_TOP]])[0]
+    top_known = np.isfinite(head_top).all()
     return unknown_labels() | {
         "image": crop.image,
         "crop_to_photo": crop.to_photo.astype(np.float32),
         "joints_2d": np.where(known[:, None], in_crop, 0.0).astype(np.float32),
         "joints_2d_weight": known.astype(np.float32),
+        "head_top": np.where(top_known, head_top, 0.0).astype(np.float32),
+        "head_top_weight": np.float32(top_known),
         "head_size": np.float32(person.head_size * STORED_SIDE / side),
         "visible": ((visible == 1) & in_photo).astype(np.float32),
-        "visible_weight": np.float32(np.isfinite(visible).any()),
+        "visible_weight": np.isfinite(visible).astype(np.float32),
         "sequence": name,
         "person": np.int32(person.number),
     }

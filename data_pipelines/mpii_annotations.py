@@ -25,7 +25,7 @@ from scipy.io import loadmat
 
 from data_pipelines.raw import Skipped
 from pare_jax.errors import UserError
-from pare_jax.skeleton import MPII_JOINT_NAMES, MPII_TO_SMPL
+from pare_jax.skeleton import MPII_HEAD_TOP, MPII_JOINT_NAMES, MPII_TO_SMPL
 
 # From positions that MATLAB counts to those counted from the picture's corner.
 _FROM_MATLAB = -0.5
@@ -133,7 +133,7 @@ def _person(rect: Any, number: int) -> Person | tuple[str, bool]:
         joints[int(joint)] = place
         seen = _number(_field(point, "is_visible"))
         visible[int(joint)] = np.nan if seen is None else float(seen > 0)
-    if np.isnan(joints[[joint for joint, _ in MPII_TO_SMPL], 0]).all():
+    if np.isnan(joints[[*(joint for joint, _ in MPII_TO_SMPL), MPII_HEAD_TOP], 0]).all():
         return "no joints annotated", False
     scale = _number(_field(rect, "scale"))
     if scale is None:

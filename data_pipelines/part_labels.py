@@ -31,11 +31,13 @@ class Mesh:
         points: (x, y, depth) of the vertices: photograph's pixels and metres.
         faces: vertex numbers.
         part_of_face: the joint each face moves with.
+        head_top: the vertex at the top of the head.
     """
 
     points: Float[np.ndarray, "vertices 3"]
     faces: np.ndarray
     part_of_face: UInt8[np.ndarray, " faces"]
+    head_top: int
 
 
 def pose_mesh(
@@ -68,7 +70,7 @@ def pose_mesh(
     points = vertices @ intrinsics.T.astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):  # what is behind the camera is not drawn
         points[:, :2] /= points[:, 2:]
-    return Mesh(points, data.faces, part_of_face)
+    return Mesh(points, data.faces, part_of_face, data.head_top)
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,8 +1,7 @@
 """Photographs of a release: read once, whole or not at all, and cut into stored crops.
 
-A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size straight from its DCT coefficients, which
-averages over the pixels between and takes half the time or less: most people in a photograph of
-1920x1080 pixels are larger than their stored crop.
+Most people in a photograph of 1920x1080 pixels are larger than their stored crop, so that it need
+not be decoded at its full size.
 """
 
 import dataclasses
@@ -14,17 +13,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_pipelines import jpeg
 from data_pipelines.raw import STORED_SIDE
 from pare_jax.images import crop_to_photo, cut_crop
 
 _JPEG_QUALITY = 95
-_REDUCTIONS = {
-    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    1: cv2.IMREAD_COLOR_RGB,
-}
-_START, _END, _SCAN = b"\xff\xd8", b"\xff\xd9", 0xDA
 
 
 class BrokenPhotographError(Exception):
@@ -75,10 +68,9 @@ class Photograph:
             BrokenPhotographError: the picture cannot be decoded.
         """
         shrink = min(side for _, side in squares) / STORED_SIDE
-        reduction = next(r for r in _REDUCTIONS if r <= shrink or r == 1)
+        reduction = jpeg.reduction_for(shrink)
         # Orientation tags are ignored: annotations count the pixels as they are stored.
-        flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-        picture = cv2.imdecode(np.frombuffer(self.encoded, np.uint8), flags)
+        picture = jpeg.decode(self.encoded, reduction)
         if picture is None:
             raise BrokenPhotographError("picture cannot be decoded")
         return [
@@ -116,21 +108,11 @@ def jpeg_size(encoded: bytes) -> tuple[int, int]:
     Raises:
         BrokenPhotographError: it is no JPEG or cut short.
     """
-    if not encoded.startswith(_START):
+    if not encoded.startswith(jpeg.START):
         raise BrokenPhotographError("picture is no JPEG")
-    size, place = None, len(_START)
-    while place + 9 <= len(encoded) and encoded[place] == 0xFF:
-        marker = encoded[place + 1]
-        # Start-of-frame markers hold the size; C4, C8 and CC share their range but are others.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height = int.from_bytes(encoded[place + 5 : place + 7], "big")
-            width = int.from_bytes(encoded[place + 7 : place + 9], "big")
-            size = width, height
-        place += 1 if marker == 0xFF else 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
-        if marker == _SCAN:
-            break
+    size, place = jpeg.read_header(encoded)
     # In the coefficients that follow, a byte FF never stands before D9 unless it is the end.
-    if size is None or not all(size) or encoded.find(_END, place) < 0:
+    if size is None or not all(size) or encoded.find(jpeg.END, place) < 0:
         raise BrokenPhotographError("picture cut short")
     return size
 
@@ -148,9 +130,9 @@ def seems_whole(path: Path) -> bool:
     """Tell whether a file is a whole JPEG; only a suspicious one is read to its start."""
     try:
         with path.open("rb") as file:
-            started = file.read(2) == _START
+            started = file.read(2) == jpeg.START
             file.seek(-2, os.SEEK_END)
-            if started and file.read() == _END:
+            if started and file.read() == jpeg.END:
                 return True
         read_photograph(path)
     except (OSError, BrokenPhotographError):

@@ -25,7 +25,6 @@ from pare_jax.errors import UserError
 
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
-_SKIPPED_FILE = "skipped.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +153,7 @@ def _prepare(
         }
         for split, report in reports.items()
     }
-    side_files = {_SKIPPED_FILE: skipped, ORIGIN_FILE: dataclasses.asdict(work.origin)}
+    side_files = {storage.SKIPPED_FILE: skipped, ORIGIN_FILE: dataclasses.asdict(work.origin)}
     if isinstance(dataset, SaysMore):
         side_files |= dataset.side_files()
 

@@ -25,11 +25,12 @@ from data_pipelines import part_labels, photographs
 from data_pipelines.example import BOX_SCALE, CROP_MARGIN, unknown_labels
 from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import BrokenPhotographError, StoredCrop
-from data_pipelines.pw3d_sequence import BY_PROTOCOL, BrokenSequence, Sequence, load_sequence
+from data_pipelines.pw3d_sequence import NEAREST, BrokenSequence, Sequence, load_sequence
 from data_pipelines.raw import Skipped, UnitResult, existing_folder
 from data_pipelines.storage import SEQUENCES_FILE
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
+from pare_jax.sequences import BY_PROTOCOL
 from pare_jax.skeleton import NUM_JOINTS
 
 SPLITS = ("train", "validation", "test")
@@ -102,8 +103,8 @@ class Pw3d:
         if not missing:
             return []
         return [
-            f"no {' and no '.join(missing)} SMPL given by --body: their people get no part labels, "
-            "which only the part loss (configs/part_supervised.py) needs"
+            f"no {' and no '.join(missing)} SMPL given by --body: their people get no top of the "
+            "head and no part labels, which only the part loss (configs/part_supervised.py) needs"
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -254,22 +255,19 @@ class Pw3d:
                 result.skipped.append(Skipped(_what(name, frame, n), _OUTSIDE, broken=False))
             elif n not in seen:
                 result.skipped.append(Skipped(_what(name, frame, n), _FAR_OUTSIDE))
-        parts = self._part_labels(
-            sequence, frame, wanted, dict(zip(seen, crops, strict=True)), photo
-        )
-        for number, crop in zip(seen, crops, strict=True):
-            example = _example(sequence, number, frame, crop, parts.get(number, b""))
-            result.examples.append(example | {"sequence": name})
+        meshes = self._meshes(sequence, frame, wanted)
+        by_person = dict(zip(seen, crops, strict=True))
+        parts = _part_labels(meshes, by_person, (photo.width, photo.height))
+        for number, crop in by_person.items():
+            example = _example(sequence, number, frame, crop) | {"sequence": name}
+            if number in meshes:
+                example |= _mesh_labels(meshes[number], crop, parts[number])
+            result.examples.append(example)
 
-    def _part_labels(
-        self,
-        sequence: Sequence,
-        frame: int,
-        people: list[int],
-        crops: Mapping[int, StoredCrop],
-        photo: photographs.Photograph,
-    ) -> dict[int, bytes]:
-        """Draw the part labels of everyone whose body is known."""
+    def _meshes(
+        self, sequence: Sequence, frame: int, people: list[int]
+    ) -> dict[int, part_labels.Mesh]:
+        """Pose the true mesh of everyone whose body is known."""
         bodies = {gender: path for gender, path, _ in self._bodies}
         meshes = {}
         for number in people:
@@ -282,17 +280,31 @@ class Pw3d:
                     person.joints[frame, 0],
                     sequence.intrinsics,
                 )
-        order = list(meshes)
-        return {
-            number: part_labels.draw_part_labels(
-                list(meshes.values()),
-                order.index(number),
-                crops[number].to_photo,
-                (photo.width, photo.height),
-            )
-            for number in order
-            if number in crops
-        }
+        return meshes
+
+
+def _part_labels(
+    meshes: Mapping[int, part_labels.Mesh], crops: Mapping[int, StoredCrop], size: tuple[int, int]
+) -> dict[int, bytes]:
+    """Draw the part labels of everyone who has a mesh and a crop."""
+    order = list(meshes)
+    return {
+        number: part_labels.draw_part_labels(
+            list(meshes.values()), order.index(number), crops[number].to_photo, size
+        )
+        for number in order
+        if number in crops
+    }
+
+
+def _mesh_labels(mesh: part_labels.Mesh, crop: StoredCrop, parts: bytes) -> dict[str, Any]:
+    """Return the fields that only a true mesh gives."""
+    *head_top, depth = mesh.points[mesh.head_top].astype(np.float64)
+    labels: dict[str, Any] = {"part_labels": parts, "parts_weight": np.float32(1)}
+    if depth < NEAREST:
+        return labels
+    point = crop.points(np.array([head_top]))[0]
+    return labels | {"head_top": point.astype(np.float32), "head_top_weight": np.float32(1)}
 
 
 def _far_outside(points: Float[np.ndarray, "24 2"], size: tuple[int, int]) -> bool:
@@ -310,9 +322,7 @@ def picture_name(frame: int) -> str:
     return f"image_{frame:05d}.jpg"
 
 
-def _example(
-    sequence: Sequence, number: int, frame: int, crop: StoredCrop, parts: bytes
-) -> dict[str, Any]:
+def _example(sequence: Sequence, number: int, frame: int, crop: StoredCrop) -> dict[str, Any]:
     person = sequence.people[number]
     joints = person.joints[frame]
     return unknown_labels() | {
@@ -326,8 +336,6 @@ def _example(
         "pose_weight": np.float32(1),
         "betas": person.betas.astype(np.float32),
         "betas_weight": np.float32(1),
-        "part_labels": parts,
-        "parts_weight": np.float32(bool(parts)),
         "gender": person.gender,
         "person": np.int32(number),
         "frame": np.int32(frame),

@@ -21,16 +21,13 @@ from scipy.spatial.transform import Rotation
 
 from pare_jax.errors import UserError
 from pare_jax.safe_pickle import RefusedPickle, load_pickle
+from pare_jax.sequences import CAMERA_NOT_TRUSTED, NOT_DETECTED
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
 _PEOPLE = ("genders", "betas", "poses", "jointPositions", "poses2d", "campose_valid")
 _FRAMES = ("cam_poses", "img_frame_ids")
-_NEAREST = 0.1  # metres before the camera where a joint can still be said to project
-
-# What is left out, and whether that is the file's fault or the protocol's wish.
-CAMERA_NOT_TRUSTED, NOT_DETECTED = "camera pose not valid", "person not detected"
-BY_PROTOCOL = (CAMERA_NOT_TRUSTED, NOT_DETECTED)
+NEAREST = 0.1  # metres before the camera where a joint can still be said to project
 
 
 class BrokenSequence(Exception):
@@ -161,7 +158,7 @@ def _person(
     rotations[:, 0] = turn @ rotations[:, 0]
     joints = np.einsum("nij,nkj->nki", turn, world) + shift[:, None]
     pixels = np.einsum("ij,nkj->nki", intrinsics, joints)
-    near = joints[..., 2].min(1) < _NEAREST
+    near = joints[..., 2].min(1) < NEAREST
     joints_2d = pixels[..., :2] / np.where(near[:, None], 1.0, pixels[..., 2])[..., None]
 
     off = np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max((1, 2))

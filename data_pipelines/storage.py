@@ -5,9 +5,11 @@ example i is read without reading those before it. TensorFlow, which takes secon
 imported by what opens or describes a dataset, not by what asks where one lies.
 """
 
+import collections
+import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,13 @@ from pare_jax.sequences import Extent, SampleName, SplitNames
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Raised when a field is added, so that what was prepared without it is told to be prepared again.
-VERSION = "1.1.0"
+# Raised when the record changes, so that what was prepared before is told to be prepared again.
+VERSION = "1.2.0"
 # Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
 SEQUENCES_FILE = "sequences.json"
+# Beside the shards of a dataset read from a release: {split: {"kept": n, "skipped": [...]}}, each
+# entry as `raw.Skipped`.
+SKIPPED_FILE = "skipped.json"
 _COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
 
 
@@ -149,18 +154,30 @@ class StoredSplit:
             SampleName(example["sequence"], int(example["person"]), int(example["frame"]))
             for example in examples
         ]
-        return SplitNames(samples, self._extents())
+        return SplitNames(samples, self._extents(), self._left_out())
 
     def _extents(self) -> dict[str, Extent]:
-        path = self.path / SEQUENCES_FILE
-        try:
-            sequences = json.loads(path.read_text()).get(self.split, {})
+        with self._side_file(SEQUENCES_FILE) as content:
             return {
                 name: Extent(int(entry["people"]), int(entry["frames"]))
-                for name, entry in sequences.items()
+                for name, entry in content.get(self.split, {}).items()
             }
-        except FileNotFoundError:
-            return {}
+
+    def _left_out(self) -> dict[str, collections.Counter[str]]:
+        found: dict[str, collections.Counter[str]] = {}
+        with self._side_file(SKIPPED_FILE) as content:
+            for item in content.get(self.split, {}).get("skipped", []):
+                # "NAME frame 12 person 1", as `raw.Skipped.what` names people in sequences.
+                sequence = item["what"].rpartition(" frame ")[0]
+                found.setdefault(sequence, collections.Counter())[item["reason"]] += 1
+        return found
+
+    @contextlib.contextmanager
+    def _side_file(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Read a JSON file beside the shards, {} if there is none, and name it if it is damaged."""
+        path = self.path / name
+        try:
+            yield json.loads(path.read_text()) if path.exists() else {}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"cannot read {path} ({type(error).__name__}); remove the directory and prepare "

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from data_pipelines.example import STORED_FIELDS
 
-# No stored array's size is left open; [()] makes the shapeless ones numbers.
+# No stored array's size is left open.
 _SHAPES = {name: tuple(int(size) for size in field.shape) for name, field in STORED_FIELDS.items()}
 
 
@@ -46,11 +46,13 @@ def parse_example(serialised: bytes) -> dict[str, Any]:
 
 
 def _floats(floats: Any, shape: tuple[int, ...]) -> Any:
-    size = math.prod(shape)
-    if len(floats.value) != size:
-        raise ValueError(f"the record holds {len(floats.value)} numbers where {shape} belong")
+    numbers, size = floats.value, math.prod(shape)
+    if len(numbers) != size:
+        raise ValueError(f"the record holds {len(numbers)} numbers where {shape} belong")
+    if not shape:
+        return np.float32(numbers[0])
     # On the wire the list is a short head and the packed numbers, little-endian: much faster to
     # take as they are than one Python number after another.
     wire = floats.SerializeToString()
     values = np.frombuffer(wire, "<f4", size, offset=len(wire) - 4 * size)
-    return values.reshape(shape).astype(np.float32)[()]
+    return values.reshape(shape).astype(np.float32)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from data_pipelines import jpeg
 from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 
@@ -25,15 +26,6 @@ _MIRROR_JOINTS = np.array(MIRROR)
 # Part label k becomes _MIRROR_PARTS[k]; background and unknown stay.
 _MIRROR_PARTS = np.arange(256, dtype=np.uint8)
 _MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
-
-# OpenCV can read a JPEG at these fractions of its size straight from the DCT coefficients. Its
-# reduced grey flags are the bits that mean the reduction alone; its reduced colour ones add BGR.
-_REDUCTIONS = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_2,
-    4: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    8: cv2.IMREAD_COLOR_RGB | cv2.IMREAD_REDUCED_GRAYSCALE_8,
-}
 
 
 class BadExampleError(ValueError):
@@ -135,22 +127,15 @@ def stored_side(image: bytes | UInt8[np.ndarray, "s s 3"]) -> int:
     Raises:
         BadExampleError: the bytes are no JPEG or the picture is not square.
     """
-    return len(image) if isinstance(image, np.ndarray) else _jpeg_side(image)
-
-
-def _jpeg_side(encoded: bytes) -> int:
-    place = 2
-    while encoded[:2] == b"\xff\xd8" and place + 9 <= len(encoded) and encoded[place] == 0xFF:
-        marker = encoded[place + 1]
-        # Start-of-frame markers hold the size; C4, C8 and CC share their range but are others.
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height = int.from_bytes(encoded[place + 5 : place + 7], "big")
-            width = int.from_bytes(encoded[place + 7 : place + 9], "big")
-            if height != width or not height:
-                raise BadExampleError(f"stored crop of {width}x{height} pixels is not square")
-            return height
-        place += 2 + int.from_bytes(encoded[place + 2 : place + 4], "big")
-    raise BadExampleError("stored crop is not a JPEG picture")
+    if isinstance(image, np.ndarray):
+        return len(image)
+    size, _ = jpeg.read_header(image)
+    if size is None:
+        raise BadExampleError("stored crop is not a JPEG picture")
+    width, height = size
+    if height != width or not height:
+        raise BadExampleError(f"stored crop of {width}x{height} pixels is not square")
+    return height
 
 
 def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,8 +151,7 @@ def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _decode_image(encoded: bytes, reduction: int) -> UInt8[np.ndarray, "s s 3"]:
-    flags = _REDUCTIONS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+    image = jpeg.decode(encoded, reduction)
     if image is None:
         raise BadExampleError("stored crop cannot be decoded")
     return image
@@ -202,7 +186,7 @@ def warp_image(
     if not isinstance(image, np.ndarray):
         determinant = to_stored[0, 0] * to_stored[1, 1] - to_stored[0, 1] * to_stored[1, 0]
         shrink = math.sqrt(abs(determinant))
-        reduction = max(r for r in _REDUCTIONS if r == 1 or r <= shrink * (1 + 1e-9))
+        reduction = jpeg.reduction_for(shrink * (1 + 1e-9))
         image = _decode_image(image, reduction)
     # OpenCV warps four channels in less than half the time it takes for three, to the same bytes.
     image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
@@ -280,11 +264,18 @@ def mirror_labels(labels: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str
         mirror: (b,) bool.
 
     Returns:
-        The fields joints_2d, joints_2d_weight, joints_3d, rotations and visible, mirrored.
+        The fields joints_2d, joints_3d, rotations, visible and the joints' own weights, mirrored.
     """
     swapped = {
         name: labels[name][:, _MIRROR_JOINTS]
-        for name in ("joints_2d", "joints_2d_weight", "joints_3d", "rotations", "visible")
+        for name in (
+            "joints_2d",
+            "joints_2d_weight",
+            "joints_3d",
+            "rotations",
+            "visible",
+            "visible_weight",
+        )
     }
     swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
     swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
@@ -322,6 +313,8 @@ def move_labels(
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
     # The stored positions are mirrored by the affine itself, names by mirror_labels.
     moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    head_top = apply_affine(affine, labels["head_top"][:, None])[:, 0] / (image_size / 2.0) - 1.0
+    moved["head_top"] = np.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
     # Turning and mirroring change no length; the zoom is the same along both axes.
     zoom = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
     moved["head_size"] = labels["head_size"] * zoom / (image_size / 2.0)

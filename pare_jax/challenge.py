@@ -5,10 +5,13 @@ For each sequence `SPLIT/SEQUENCE.pkl` holds a dict, pickle protocol 2, of two f
     jointPositions  (P, N, 24, 3)     SMPL's joints, metres, in the camera's axes, pelvis at 0
     orientations    (P, N, 9, 3, 3)   rotations of the parts 0 1 2 4 5 16 17 18 19 into the camera
 
-with P people and N frames. A person and frame without a sample, which the protocol skips, is zeros
-and identity.
+with P people and N frames. A person and frame without a sample is zeros and identity: those that
+the protocol skips, which every scorer leaves out, and those that it counts but the dataset has no
+sample of, because the person is outside the photograph or the files are broken. `write` tells how
+many there are of each.
 """
 
+import collections
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +21,7 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Answers
 from pare_jax.files import write_atomically
-from pare_jax.sequences import Extent, SplitNames
+from pare_jax.sequences import BY_PROTOCOL, Extent, SplitNames
 from pare_jax.skeleton import NUM_JOINTS, ORIENTATION_PARTS
 
 
@@ -64,15 +67,16 @@ def write(folder: Path, answers: Answers, names: SplitNames) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    guessed = 0
-    for sequence, rows in names.rows.items():
-        people = np.array([names.samples[row].person for row in rows])
-        frames = np.array([names.samples[row].frame for row in rows])
+    guessed, places = 0, 0
+    for sequence in sorted(names.rows.keys() | names.extents.keys()):
+        rows = names.rows.get(sequence, np.empty(0, int))
+        people = np.array([names.samples[row].person for row in rows], int)
+        frames = np.array([names.samples[row].frame for row in rows], int)
         extent = names.extents.get(sequence)
         if extent is None:
             guessed += 1
             extent = Extent(int(people.max()) + 1, int(frames.max()) + 1)
-        elif people.max() >= extent.people or frames.max() >= extent.frames:
+        elif np.any(people >= extent.people) or np.any(frames >= extent.frames):
             raise UserError(
                 f"{sequence} has person {people.max()} and frame {frames.max()}, but its dataset's "
                 f"sequences.json gives it {extent.people} people and {extent.frames} frames; "
@@ -87,12 +91,38 @@ def write(folder: Path, answers: Answers, names: SplitNames) -> list[str]:
         turns[people, frames] = answers.orientations[rows]
         content = _pickled({"jointPositions": positions, "orientations": turns})
         write_atomically(folder / f"{sequence}.pkl", content)
-    if not guessed:
-        return []
-    return [
-        f"{folder}: the number of people and frames of {guessed} sequences is taken from the "
-        "largest ones seen, for the dataset has no sequences.json; prepare it again to have it"
-    ]
+        places += extent.people * extent.frames
+    lines = []
+    if places > len(names.samples):
+        lines.append(f"{folder}: {_describe_zeros(names, places - len(names.samples))}")
+    if guessed:
+        lines.append(
+            f"{folder}: the number of people and frames of {guessed} sequences is taken from the "
+            "largest ones seen, for the dataset has no sequences.json; prepare it again to have it"
+        )
+    return lines
+
+
+def _describe_zeros(names: SplitNames, zeros: int) -> str:
+    """Say in a line why there is no prediction for so many people and frames."""
+    reasons: collections.Counter[str] = collections.Counter()
+    for sequence, counts in names.left_out.items():
+        if sequence in names.rows or sequence in names.extents:
+            reasons.update(counts)
+    skipped = {reason: reasons.pop(reason) for reason in BY_PROTOCOL if reasons[reason]}
+    unknown = zeros - sum(skipped.values()) - reasons.total()
+    parts = []
+    if skipped:
+        parts.append(f"{_listed(skipped)}, which the protocol skips")
+    if reasons:
+        parts.append(f"{_listed(reasons)}, which it counts: leave these out of another score too")
+    if unknown > 0:
+        parts.append(f"{unknown} for reasons the dataset does not tell")
+    return f"zeros for {zeros} people and frames without a prediction: {'; '.join(parts)}"
+
+
+def _listed(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def _pickled(arrays: dict[str, np.ndarray]) -> bytes:

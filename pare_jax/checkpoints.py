@@ -102,7 +102,19 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = jax.tree.map(_on_host, _items_of(state))
+        self._save(step, _items_of(state), metrics)
+
+    def save_weights(self, params: nnx.State, batch_stats: nnx.State) -> None:
+        """Start saving weights from elsewhere as step 0, which any training can start from.
+
+        Raises:
+            UserError: as `save`.
+        """
+        model = flatten("params", params) | flatten("batch_stats", batch_stats)
+        self._save(0, {"model": model}, None)
+
+    def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
+        items = jax.tree.map(_on_host, items)
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -127,6 +139,8 @@ class Checkpoints:
             UserError: there is none, it is damaged, or it is of another architecture.
         """
         step = self.find(step)
+        if step == 0 and not (self.folder / "0" / "training").is_dir():
+            return self._start_from_weights(template)
         if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
             raise UserError(
                 f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
@@ -134,6 +148,15 @@ class Checkpoints:
             )
         items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
         return _with_items(template, items)
+
+    def _start_from_weights(self, template: TrainState) -> TrainState:
+        """Read weights from elsewhere, which a training starts from with all else fresh."""
+        graph_state = template.params, template.batch_stats
+        params, batch_stats, _, _ = self.restore_model(graph_state, "last", 0)
+        averages = template.swa
+        if averages is not None:
+            averages = averages.replace(batch_stats=jax.tree.map(jnp.copy, batch_stats))
+        return template.replace(params=params, batch_stats=batch_stats, swa=averages)
 
     def restore_model(
         self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int | None = None

@@ -8,11 +8,11 @@ from ml_collections import ConfigDict
 from data_pipelines.synthetic.settings import from_mapping
 from pare_jax import losses, optimizer, protocols, skeleton
 from pare_jax.errors import UserError
-from pare_jax.models.build import check_model
+from pare_jax.models.build import check_model, part_map_stride
 from pare_jax.pretrained import load as pretrained
 
-# Part labels come at a quarter of the picture's side, the backbone's maps at a 32nd.
-_MOST_BLOCKS_WITH_LABELS = 3
+# Part labels come at this fraction of the picture's side.
+_LABEL_STRIDE = 4
 
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -83,10 +83,11 @@ def validate(config: ConfigDict) -> None:
             )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
-    if config.loss.parts and config.model.num_blocks > _MOST_BLOCKS_WITH_LABELS:
+    if config.loss.parts and part_map_stride(config.model) < _LABEL_STRIDE:
         raise UserError(
-            f"config.loss.parts needs part maps no finer than the labels: set it to 0 or "
-            f"model.num_blocks to at most {_MOST_BLOCKS_WITH_LABELS}"
+            f"config.loss.parts needs part maps no finer than the labels, 1/{_LABEL_STRIDE} of the "
+            f"picture's side: set it to 0 or make model.num_blocks smaller than "
+            f"{config.model.num_blocks}"
         )
     if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:
         raise UserError(f"config.profile is {config.profile}: give (first step, last step)")

@@ -14,16 +14,18 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from pare_jax import geometry, metrics, protocols, sharding, skeleton
+from pare_jax import geometry, metrics, pckh, protocols, sharding, skeleton
 from pare_jax.body.io import GENDERS
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
 from pare_jax.protocols import Measured, Protocol, TrueBodies
-from pare_jax.skeleton import PCKH_JOINTS
+from pare_jax.skeleton import PCKH_POINTS
 from pare_jax.train_step import predict_step
 
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
+# The fields of `SampleErrors` that are no metrics.
+_ARRAYS = ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_points", "pckh_hits")
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
 
 HostBatch = Mapping[str, np.ndarray]
@@ -56,7 +58,9 @@ class SampleErrors:
         constant_per_joint: the same of the best constant, mm, (N, J); NaN for a protocol that has
             none.
         visible: 1 for joints that are seen, 0 for hidden ones, NaN where not known, (N, J).
-        pckh_joints: how many joints a sample's PCKh is the share of, (N,).
+        pckh_points: how many points a sample's PCKh is the share of, (N,).
+        pckh_hits: 1 for `skeleton.POINT_NAMES` that PCKh counts as found, 0 for missed ones, NaN
+            where not known, (N, 25).
         truth_body: by gender of the samples, the name of the body their true mesh was posed with.
         gendered_truth: whether none of them is a man or woman posed with a neutral body.
         answers: what was predicted.
@@ -68,7 +72,8 @@ class SampleErrors:
     per_joint: np.ndarray
     constant_per_joint: np.ndarray
     visible: np.ndarray
-    pckh_joints: np.ndarray
+    pckh_points: np.ndarray
+    pckh_hits: np.ndarray
     truth_body: dict[str, str]
     gendered_truth: bool
     answers: Answers
@@ -140,7 +145,7 @@ class Evaluator:
             if len(under_way) > 1:
                 parts.append(self._collect(*under_way.popleft()))
         parts += [self._collect(*one) for one in under_way]
-        if not any(part["labelled"].any() or part["pckh_joints"].any() for part in parts):
+        if not any(part["labelled"].any() or part["pckh_points"].any() for part in parts):
             raise UserError(
                 "the split to evaluate holds no person with 3D joints, and none with 2D joints and "
                 "a head's size"
@@ -153,10 +158,7 @@ class Evaluator:
         joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         genders = [int(number) for number in np.unique(joined.pop("gender"))]
         answers = Answers(joined.pop("answer_joints"), joined.pop("answer_orientations"))
-        arrays = {
-            name: joined.pop(name)
-            for name in ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_joints")
-        }
+        arrays = {name: joined.pop(name) for name in _ARRAYS}
         return SampleErrors(
             protocol=self.protocol,
             values=joined,
@@ -173,8 +175,7 @@ class Evaluator:
         answers, pred, true = self._bodies(params, batch_stats, on_device)
         rotations, true_rotations = answers.pop("rotations"), on_device["rotations"]
         limbs = self.protocol.pck_joints
-        joints_2d, true_2d = answers.pop("joints_2d"), on_device["joints_2d"]
-        annotated, head_size = on_device["joints_2d_weight"], on_device["head_size"]
+        in_2d = (answers.pop("points_2d"), *_true_points(on_device), on_device["head_size"])
         values = {
             "mpjpe": metrics.mpjpe(pred.joints, true.joints, root=None),
             "pa_mpjpe": metrics.pa_mpjpe(pred.joints, true.joints),
@@ -183,7 +184,8 @@ class Evaluator:
             "pve": metrics.pve(pred.vertices, true.vertices),
             "mpjae": metrics.mpjae(rotations, true_rotations),
             "pa_mpjae": metrics.pa_mpjae(rotations, true_rotations, pred.joints, true.joints),
-            "pckh": 100.0 * metrics.pckh(joints_2d, true_2d, annotated, head_size),
+            "pckh": 100.0 * pckh.pckh(*in_2d),
+            "pckh_hits": pckh.hits(*in_2d),
             "per_joint": metrics.joint_errors(pred.joints, true.joints, root=None),
             **self._constant(true),
         }
@@ -255,13 +257,21 @@ def _bodies(
         joints = batch["joints_3d"]
         true = true._replace(joints=joints - joints[:, :1])
     turned = metrics.global_rotations(prediction.rotations)
+    points = jnp.concatenate([ours.joints, ours.vertices[:, [body.head_top]]], axis=1)
     answers = {
         "rotations": prediction.rotations,
-        "joints_2d": geometry.project(ours.joints, geometry.camera_translation(prediction.camera)),
+        "points_2d": geometry.project(points, geometry.camera_translation(prediction.camera)),
         "answer_joints": ours.joints - ours.joints[:, :1],
         "answer_orientations": turned[:, jnp.array(skeleton.ORIENTATION_PARTS)],
     }
     return answers, protocol.measure(ours), true
+
+
+def _true_points(batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """Return where `skeleton.POINT_NAMES` are and which of them are known."""
+    points = jnp.concatenate([batch["joints_2d"], batch["head_top"][:, None]], axis=1)
+    weights = jnp.concatenate([batch["joints_2d_weight"], batch["head_top_weight"][:, None]], 1)
+    return points, weights
 
 
 def _picture(
@@ -286,26 +296,28 @@ def _without_unlabelled(
     has_mesh = known["pose_weight"] & known["betas_weight"]
     has_joints = has_mesh if protocol.from_mesh else known["joints_3d_weight"]
     has_pose = has_joints & known["pose_weight"]
-    pckh_joints = _of_real({"pckh": _pckh_joints(batch)}, batch)["pckh"]
+    pckh_points = _of_real({"pckh": _pckh_points(batch)}, batch)["pckh"]
     needs = {
         "pve": has_joints & has_mesh,
-        "pckh": pckh_joints > 0,
+        "pckh": pckh_points > 0,
+        "pckh_hits": pckh_points > 0,
         **dict.fromkeys(_NEEDS_POSE, has_pose),
     }
     out = {}
     for name, rows in _of_real(host, batch).items():
         kept = needs.get(name, has_joints).reshape((-1,) + (1,) * (rows.ndim - 1))
         out[name] = np.where(kept, np.asarray(rows, np.float64), np.nan)
-    visible = batch["visible"][batch["sample_weight"] > 0][:, list(protocol.smpl_joints)]
+    visible = batch["visible"][batch["sample_weight"] > 0]
     out["labelled"] = has_joints
-    out["pckh_joints"] = pckh_joints
-    out["visible"] = np.where(known["visible_weight"][:, None], visible, np.nan)
+    out["pckh_points"] = pckh_points
+    out["visible"] = np.where(known["visible_weight"], visible, np.nan)[:, protocol.smpl_joints]
     return out
 
 
-def _pckh_joints(batch: HostBatch) -> np.ndarray:
-    """Count the joints that PCKh can judge, (B,)."""
-    annotated = (batch["joints_2d_weight"][:, list(PCKH_JOINTS)] > 0).sum(1)
+def _pckh_points(batch: HostBatch) -> np.ndarray:
+    """Count the points that PCKh can judge, (B,)."""
+    weights = np.concatenate([batch["joints_2d_weight"], batch["head_top_weight"][:, None]], axis=1)
+    annotated = (weights[:, list(PCKH_POINTS)] > 0).sum(1)
     return np.where(batch["head_size"] > 0, annotated, 0)
 
 

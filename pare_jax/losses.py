@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
-from pare_jax.skeleton import PART_UNKNOWN
+from pare_jax.skeleton import NUM_JOINTS, PART_UNKNOWN
 
 # The names of the terms, as `config.loss` weighs them.
 TERMS = ("joints_3d", "joints_2d", "pose", "shape", "camera", "parts")
@@ -22,6 +22,7 @@ TERMS = ("joints_3d", "joints_2d", "pose", "shape", "camera", "parts")
 def total_loss(
     prediction: Prediction,
     joints: Float[Array, "batch 24 3"],
+    head_top: Float[Array, "batch 3"],
     batch: Mapping[str, Array],
     weights: Mapping[str, float],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -30,6 +31,7 @@ def total_loss(
     Args:
         prediction: what the network returned.
         joints: the body's joints for the predicted rotations and betas, metres, camera axes.
+        head_top: the top of its head, likewise.
         batch: the labels and their weights, see `data_pipelines/example.py`.
         weights: the weight of each term by name; a term with weight 0 is not computed.
 
@@ -38,9 +40,7 @@ def total_loss(
     """
     computed = {
         "joints_3d": lambda: joints_3d_loss(joints, batch["joints_3d"], batch["joints_3d_weight"]),
-        "joints_2d": lambda: joints_2d_loss(
-            joints, prediction.camera, batch["joints_2d"], batch["joints_2d_weight"]
-        ),
+        "joints_2d": lambda: joints_2d_loss(joints, head_top, prediction.camera, batch),
         "pose": lambda: squared_error(
             prediction.rotations, batch["rotations"], batch["pose_weight"]
         ),
@@ -71,17 +71,25 @@ def joints_3d_loss(
 
 def joints_2d_loss(
     joints: Float[Array, "batch 24 3"],
+    head_top: Float[Array, "batch 3"],
     camera: Float[Array, "batch 3"],
-    true: Float[Array, "batch 24 2"],
-    weight: Float[Array, "batch 24"],
+    batch: Mapping[str, Array],
 ) -> Float[Array, ""]:
-    """Compare projected joints in crop units, each weighted by its confidence.
+    """Compare projected joints and the top of the head in crop units, weighted by confidence.
 
-    A sample counts when any of its joints does; joints without confidence add nothing to it.
+    A sample counts when any of its points does; points without confidence add nothing to it. The
+    sum over points is divided by the 24 joints whether or not the top of the head is among them,
+    so that a batch in which nobody's is known gives what the joints alone give, to the bit.
     """
-    projected = geometry.project(joints, geometry.camera_translation(camera))
-    per_sample = jnp.mean(weight[..., None] * (projected - true) ** 2, axis=(1, 2))
-    return _average(per_sample, jnp.any(weight > 0, axis=1).astype(per_sample.dtype))
+    weight, top_weight = batch["joints_2d_weight"], batch["head_top_weight"]
+    translation = geometry.camera_translation(camera)
+    projected = geometry.project(joints, translation)
+    per_sample = jnp.mean(weight[..., None] * (projected - batch["joints_2d"]) ** 2, axis=(1, 2))
+    top = geometry.project(head_top[:, None], translation)[:, 0]
+    top_squares = top_weight[:, None] * (top - batch["head_top"]) ** 2
+    per_sample += jnp.sum(top_squares, axis=1) / (2 * NUM_JOINTS)
+    known = jnp.any(weight > 0, axis=1) | (top_weight > 0)
+    return _average(per_sample, known.astype(per_sample.dtype))
 
 
 def camera_prior(camera: Float[Array, "batch 3"]) -> Float[Array, ""]:

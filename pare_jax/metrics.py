@@ -15,24 +15,18 @@ Definitions are those of the 3DPW challenge (von Marcard et al., "Recovering Acc
 in the Wild Using IMUs and a Moving Camera", ECCV 2018) unless a function says otherwise.
 """
 
-import functools
-from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from pare_jax import skeleton
 from pare_jax.alignment import fit_similarity, matmul, norm, rotate
+from pare_jax.double_precision import as_float32, in_float64, point_sets, select
 
 MILLIMETRES = 1000.0
 PCK_THRESHOLD = 50.0
 AUC_LIMIT = 200.0
-PCKH_THRESHOLD = 0.5
-
-_Params = ParamSpec("_Params")
-_Result = TypeVar("_Result")
 
 
 class Similarity(NamedTuple):
@@ -43,24 +37,7 @@ class Similarity(NamedTuple):
     translation: Float[Array, "*batch 3"]
 
 
-def _in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[_Params, _Result]]:
-    """Compiles a function that computes in float64 and returns float32."""
-
-    def decorate(function: Callable[_Params, _Result]) -> Callable[_Params, _Result]:
-        compiled = jax.jit(function, static_argnames=static)
-
-        @functools.wraps(function)
-        def call(*args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
-            # Only what is traced in here sees the switch; callers keep their own precision.
-            with jax.enable_x64(True):
-                return compiled(*args, **kwargs)
-
-        return call
-
-    return decorate
-
-
-@_in_float64("root")
+@in_float64("root")
 def joint_errors(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
@@ -80,10 +57,10 @@ def joint_errors(
     Raises:
         ValueError: the two sets differ in their number of points.
     """
-    return _as_float32(_joint_errors(pred, true, root))
+    return as_float32(_joint_errors(pred, true, root))
 
 
-@_in_float64("root")
+@in_float64("root")
 def mpjpe(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
@@ -99,10 +76,10 @@ def mpjpe(
     Returns:
         Millimetres, one value per sample.
     """
-    return _as_float32(_joint_errors(pred, true, root).mean(-1))
+    return as_float32(_joint_errors(pred, true, root).mean(-1))
 
 
-@_in_float64()
+@in_float64()
 def pa_mpjpe(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
@@ -116,13 +93,13 @@ def pa_mpjpe(
     Returns:
         Millimetres, one value per sample; see `procrustes` for the transform.
     """
-    pred, true = _point_sets(pred, true)
+    pred, true = point_sets(pred, true)
     fit = fit_similarity(pred, true)
     aligned = fit.scale[..., None, None] * rotate(fit.rotation, pred - fit.pred_mean)
-    return _as_float32(MILLIMETRES * norm(aligned - (true - fit.true_mean)).mean(-1))
+    return as_float32(MILLIMETRES * norm(aligned - (true - fit.true_mean)).mean(-1))
 
 
-@_in_float64("root")
+@in_float64("root")
 def pve(
     pred: Float[ArrayLike, "*batch vertices 3"],
     true: Float[ArrayLike, "*batch vertices 3"],
@@ -147,15 +124,15 @@ def pve(
     """
     if (pred_joints is None) != (true_joints is None):
         raise ValueError("pve needs the joints of both bodies, or of neither")
-    pred, true = _point_sets(pred, true)
+    pred, true = point_sets(pred, true)
     if pred_joints is not None and true_joints is not None:
-        pred_joints, true_joints = _point_sets(pred_joints, true_joints)
+        pred_joints, true_joints = point_sets(pred_joints, true_joints)
         pred = pred - pred_joints[..., root, None, :]
         true = true - true_joints[..., root, None, :]
-    return _as_float32(MILLIMETRES * norm(pred - true).mean(-1))
+    return as_float32(MILLIMETRES * norm(pred - true).mean(-1))
 
 
-@_in_float64("joints", "root")
+@in_float64("joints", "root")
 def pck(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
@@ -175,13 +152,13 @@ def pck(
     Returns:
         A share between 0 and 1 per sample.
     """
-    errors = _select(_joint_errors(pred, true, root), joints)
+    errors = select(_joint_errors(pred, true, root), joints)
     # A distance that is not a number must not pass for a large one.
     share = jnp.where(jnp.isnan(errors), jnp.nan, errors <= threshold)
-    return _as_float32(share.mean(-1))
+    return as_float32(share.mean(-1))
 
 
-@_in_float64("joints", "root")
+@in_float64("joints", "root")
 def auc(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
@@ -206,54 +183,11 @@ def auc(
     Returns:
         A share between 0 and 1 per sample.
     """
-    errors = _select(_joint_errors(pred, true, root), joints)
-    return _as_float32(jnp.maximum(1.0 - errors / limit, 0.0).mean(-1))
+    errors = select(_joint_errors(pred, true, root), joints)
+    return as_float32(jnp.maximum(1.0 - errors / limit, 0.0).mean(-1))
 
 
-@_in_float64("joints")
-def pckh(
-    pred: Float[ArrayLike, "*batch joints 2"],
-    true: Float[ArrayLike, "*batch joints 2"],
-    known: Float[ArrayLike, "*batch joints"],
-    head_size: Float[ArrayLike, "*batch"],
-    threshold: float = PCKH_THRESHOLD,
-    joints: tuple[int, ...] = skeleton.PCKH_JOINTS,
-) -> Float[Array, "*batch"]:
-    """Measure the share of annotated joints whose 2D error is at most half the head's length.
-
-    Joints and head may be measured in the photograph or in any square crop of it, for both scale
-    alike.
-
-    Args:
-        pred: predicted joints in the picture.
-        true: annotated joints, same coordinates.
-        known: above 0 for joints that are annotated.
-        head_size: length of the head in the same unit, 0.6 times its box's diagonal in MPII; 0
-            where it is not known.
-        threshold: in lengths of the head.
-        joints: the joints that count.
-
-    Returns:
-        A share between 0 and 1 per sample; NaN where no joint can be judged. MPII's own number is
-        the share of the joints of all people together.
-
-    Raises:
-        ValueError: the two sets differ in their number of points, or are not in 2D.
-
-    Source: Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art
-    Analysis", CVPR 2014, section 4, and the evaluation code released with it.
-    """
-    pred, true = _point_sets(pred, true, size=2)
-    head = jnp.asarray(head_size, jnp.float64)[..., None]
-    errors = _select(norm(pred - true), joints)
-    # A distance that is not a number must not pass for a large one.
-    right = jnp.where(jnp.isnan(errors), jnp.nan, errors <= threshold * head)
-    counts = (_select(jnp.asarray(known), joints) > 0) & (head > 0)
-    # Without any joint this is 0 / 0, not a number.
-    return _as_float32(jnp.where(counts, right, 0.0).sum(-1) / counts.sum(-1))
-
-
-@_in_float64("parents")
+@in_float64("parents")
 def global_rotations(
     rotations: Float[ArrayLike, "*batch joints 3 3"],
     parents: tuple[int, ...] = skeleton.PARENTS,
@@ -268,10 +202,10 @@ def global_rotations(
     Returns:
         Rotation of each joint in the world's frame.
     """
-    return _as_float32(_global_rotations(rotations, parents))
+    return as_float32(_global_rotations(rotations, parents))
 
 
-@_in_float64("parents")
+@in_float64("parents")
 def mpjae(
     pred: Float[ArrayLike, "*batch joints 3 3"],
     true: Float[ArrayLike, "*batch joints 3 3"],
@@ -288,10 +222,10 @@ def mpjae(
     Returns:
         Degrees, one value per sample: the mean over `skeleton.ORIENTATION_PARTS`.
     """
-    return _as_float32(_angle(_parts(pred, parents), _parts(true, parents)).mean(-1))
+    return as_float32(_angle(_parts(pred, parents), _parts(true, parents)).mean(-1))
 
 
-@_in_float64("parents")
+@in_float64("parents")
 def pa_mpjae(
     pred: Float[ArrayLike, "*batch joints 3 3"],
     true: Float[ArrayLike, "*batch joints 3 3"],
@@ -311,12 +245,12 @@ def pa_mpjae(
     Returns:
         Degrees, one value per sample.
     """
-    turn = fit_similarity(*_point_sets(pred_joints, true_joints)).rotation
+    turn = fit_similarity(*point_sets(pred_joints, true_joints)).rotation
     turned = matmul(turn[..., None, :, :], _parts(pred, parents))
-    return _as_float32(_angle(turned, _parts(true, parents)).mean(-1))
+    return as_float32(_angle(turned, _parts(true, parents)).mean(-1))
 
 
-@_in_float64()
+@in_float64()
 def procrustes(
     pred: Float[ArrayLike, "*batch points 3"],
     true: Float[ArrayLike, "*batch points 3"],
@@ -335,12 +269,12 @@ def procrustes(
 
     Source: Horn, "Closed-form solution of absolute orientation using unit quaternions", JOSA 1987.
     """
-    fit = fit_similarity(*_point_sets(pred, true))
+    fit = fit_similarity(*point_sets(pred, true))
     moved_mean = fit.scale[..., None] * rotate(fit.rotation, fit.pred_mean)[..., 0, :]
     return Similarity(
-        scale=_as_float32(fit.scale),
-        rotation=_as_float32(fit.rotation),
-        translation=_as_float32(fit.true_mean[..., 0, :] - moved_mean),
+        scale=as_float32(fit.scale),
+        rotation=as_float32(fit.rotation),
+        translation=as_float32(fit.true_mean[..., 0, :] - moved_mean),
     )
 
 
@@ -383,29 +317,8 @@ def _angle(first: Array, second: Array) -> Array:
 
 
 def _joint_errors(pred: ArrayLike, true: ArrayLike, root: int | None) -> Array:
-    pred, true = _point_sets(pred, true)
+    pred, true = point_sets(pred, true)
     if root is not None:
         pred = pred - pred[..., root, None, :]
         true = true - true[..., root, None, :]
     return MILLIMETRES * norm(pred - true)
-
-
-def _select(errors: Array, joints: tuple[int, ...] | None) -> Array:
-    if joints is None:
-        return errors
-    if max(joints) >= errors.shape[-1]:
-        raise ValueError(f"joint {max(joints)} was asked for, but there are {errors.shape[-1]}")
-    return errors[..., jnp.array(joints)]
-
-
-def _point_sets(pred: ArrayLike, true: ArrayLike, size: int = 3) -> tuple[Array, Array]:
-    pred, true = jnp.asarray(pred, jnp.float64), jnp.asarray(true, jnp.float64)
-    if pred.shape[-2:] != true.shape[-2:] or pred.shape[-1] != size:
-        raise ValueError(
-            f"expected two point sets of shape (..., N, {size}), got {pred.shape} and {true.shape}"
-        )
-    return pred, true
-
-
-def _as_float32(values: Array) -> Array:
-    return values.astype(jnp.float32)

@@ -192,8 +192,11 @@ def _read_bodies(folder: str, vertices: int, body: str) -> dict[str, BodyData]:
     found = find_bodies([folder])
     missing = [gender for gender in ("male", "female") if gender not in found]
     if missing:
+        there = " and ".join(f"the {gender} one, {path.name}" for gender, path in found.items())
         raise UserError(
-            f"{folder} holds no {missing[0]} body: both a man's and a woman's are needed"
+            f"config.eval.bodies: {folder} holds no {' and no '.join(missing)} body, but only "
+            f"{there}; true people are men and women, so put SMPL_MALE and SMPL_FEMALE there, or "
+            "leave it empty to pose all of them with config.body_model"
         )
     for gender, path in found.items():
         data = load_body_data(path)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pare_jax import pckh
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
 from pare_jax.files import write_atomically
@@ -51,7 +52,7 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
     # The constant's error over the same people and joints, so that the two compare.
     summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][answered])
     constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
-    summary["pckh"] = _pooled_pckh(errors)
+    summary |= _pckh_entries(errors)
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
         ("mean_pose_per_joint_mpjpe", constant),
@@ -80,16 +81,16 @@ def _judged(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
     """Return which people can be judged, in 3D or else in 2D, and which got a finite answer."""
     if errors.labelled.any():
         return errors.labelled, np.isfinite(errors.values["mpjpe"])
-    return errors.pckh_joints > 0, np.isfinite(errors.values["pckh"])
+    return errors.pckh_points > 0, np.isfinite(errors.values["pckh"])
 
 
-def _pooled_pckh(errors: SampleErrors) -> float | None:
-    """Average over all people's joints together, as MPII does."""
-    pckh = errors.values["pckh"]
-    known = np.isfinite(pckh)
-    if not known.any():
-        return None
-    return float(np.average(pckh[known], weights=errors.pckh_joints[known]))
+def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
+    """Return the total, MPII's table and each point's share; None where no 2D label allows it."""
+    answered = np.isfinite(errors.values["pckh"])
+    if not answered.any():
+        return {"pckh": None, "pckh_groups": None, "per_joint_pckh": None}
+    by_point, groups = pckh.table(errors.pckh_hits[answered])
+    return {"pckh": groups[pckh.TOTAL], "pckh_groups": groups, "per_joint_pckh": by_point}
 
 
 def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
@@ -112,18 +113,34 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
                 [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
             )
     lost = [f"{s['non_finite']} of {name}" for name, s in splits.items() if s["non_finite"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "-" * max(map(len, lines)))
+    lines = _aligned(rows)
+    if "pckh" in known:
+        lines += _pckh_lines(splits)
     if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
         lines.append("constant: MPJPE of always answering with the training set's mean joints")
     lines.extend(_protocol_lines(splits))
     if lost:
         lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")
     return "\n".join(lines)
+
+
+def _pckh_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lay out MPII's table."""
+    rows = [["PCKh@0.5 %", *pckh.HEADINGS]]
+    for name, summary in splits.items():
+        if summary["pckh_groups"] is not None:
+            rows.append([name, *(_number(summary["pckh_groups"][key]) for key in pckh.HEADINGS)])
+    return ["", *_aligned(rows), ""]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Line columns up, numbers to the right, and draw a line under the headings."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
 
 
 def _protocol_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -239,10 +256,10 @@ def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.nd
 
 def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
     """Return a number that is larger for worse samples, and what their captions say."""
-    mpjpe, pckh = errors.values["mpjpe"], errors.values["pckh"]
+    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
     if np.isfinite(mpjpe).any():
         return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
-    return -pckh, [f"PCKh {value:.0f} %" for value in pckh]
+    return -shares, [f"PCKh {value:.0f} %" for value in shares]
 
 
 def _joint_means(per_joint: np.ndarray) -> np.ndarray:

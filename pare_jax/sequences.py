@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+# Why the 3DPW challenge leaves out a person and frame: whoever scores by it skips these too.
+CAMERA_NOT_TRUSTED, NOT_DETECTED = "camera pose not valid", "person not detected"
+BY_PROTOCOL = (CAMERA_NOT_TRUSTED, NOT_DETECTED)
+
 
 class SampleName(NamedTuple):
     """Where a sample comes from; people and frames count from 0 within their sequence."""
@@ -30,10 +34,13 @@ class SplitNames:
     Attributes:
         samples: in the split's order.
         extents: by sequence, where the dataset says so.
+        left_out: by sequence, how many people and frames became no sample for which reason, where
+            the dataset says so.
     """
 
     samples: Sequence[SampleName]
     extents: Mapping[str, Extent] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, Mapping[str, int]] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def rows(self) -> dict[str, np.ndarray]:

@@ -53,39 +53,44 @@ def _mirror(name: str) -> int:
 # Mirroring a picture turns joint j into joint MIRROR[j].
 MIRROR = tuple(_mirror(name) for name in JOINT_NAMES)
 
+
+def _indices(*names: str) -> tuple[int, ...]:
+    return tuple(joint_index(name) for name in names)
+
+
+def _right_to_left(*parts: str) -> tuple[str, ...]:
+    """Names a limb's parts on the right side, then on the left in the opposite order."""
+    right = [f"right_{part}" for part in parts]
+    return (*right, *(f"left_{part}" for part in reversed(parts)))
+
+
 # The joints the 3DPW challenge counts in PCK and AUC: hips, knees, ankles, neck to wrists.
-PCK_JOINTS = tuple(
-    joint_index(name)
-    for name in (
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-    )
+PCK_JOINTS = _indices(
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_ankle",
+    "right_ankle",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
+    "left_wrist",
+    "right_wrist",
 )
 
 # The body parts whose global orientation the 3DPW challenge compares (MPJAE).
-ORIENTATION_PARTS = tuple(
-    joint_index(name)
-    for name in (
-        "pelvis",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-    )
+ORIENTATION_PARTS = _indices(
+    "pelvis",
+    "left_hip",
+    "right_hip",
+    "left_knee",
+    "right_knee",
+    "left_shoulder",
+    "right_shoulder",
+    "left_elbow",
+    "right_elbow",
 )
 
 # The rows of J_regressor_h36m.npy, the field's regressor from SMPL's mesh to Human3.6M's joints.
@@ -109,23 +114,12 @@ H36M_NAMES = (
     "right_wrist",
 )
 
+# How both sets below count the limbs.
+_LEGS = _right_to_left("ankle", "knee", "hip")
+_ARMS = _right_to_left("wrist", "elbow", "shoulder")
+
 # The 14 of them that papers report 3DPW on (HMR, SPIN, PARE), in their order.
-J14_NAMES = (
-    "right_ankle",
-    "right_knee",
-    "right_hip",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-    "right_wrist",
-    "right_elbow",
-    "right_shoulder",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-    "neck",
-    "head",
-)
+J14_NAMES = (*_LEGS, *_ARMS, "neck", "head")
 
 # Part labels: 0 is background, label j + 1 belongs to joint j, 255 means "not known".
 PART_BACKGROUND = 0
@@ -134,27 +128,11 @@ NUM_PART_LABELS = NUM_JOINTS + 1
 
 # The joints of the MPII Human Pose annotations, in the order of their ids (Andriluka et al., "2D
 # Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR 2014).
-MPII_JOINT_NAMES = (
-    "right_ankle",
-    "right_knee",
-    "right_hip",
-    "left_hip",
-    "left_knee",
-    "left_ankle",
-    "pelvis",
-    "thorax",
-    "upper_neck",
-    "head_top",
-    "right_wrist",
-    "right_elbow",
-    "right_shoulder",
-    "left_shoulder",
-    "left_elbow",
-    "left_wrist",
-)
+MPII_JOINT_NAMES = (*_LEGS, "pelvis", "thorax", "upper_neck", "head_top", *_ARMS)
+MPII_HEAD_TOP = MPII_JOINT_NAMES.index("head_top")
 
-# Where an MPII joint is called otherwise than SMPL's in the same place, or meets none: the top of
-# the head and the thorax are no joints of SMPL's, and the pelvis is taken to be amid the hips.
+# Where an MPII joint is called otherwise than SMPL's in the same place, or meets none: the thorax
+# and the top of the head are no joints of SMPL's, and the pelvis is taken to be amid the hips.
 _MPII_RENAMED = {"upper_neck": "neck", "pelvis": None, "thorax": None, "head_top": None}
 
 # (id in MPII, SMPL joint) of the joints that meet.
@@ -164,6 +142,21 @@ MPII_TO_SMPL = tuple(
     if (ours := _MPII_RENAMED.get(name, name)) is not None
 )
 
-# The joints PCKh counts: those of MPII's that SMPL has. MPII's own evaluation leaves out the pelvis
-# and the thorax too; the top of the head is the one joint it counts and we cannot.
-PCKH_JOINTS = tuple(sorted(joint for _, joint in MPII_TO_SMPL))
+# The points that 2D metrics compare: SMPL's joints, and the top of the head, a vertex of the mesh.
+POINT_NAMES = (*JOINT_NAMES, "head_top")
+NUM_POINTS = len(POINT_NAMES)
+HEAD_TOP = POINT_NAMES.index("head_top")
+
+# What PCKh counts: MPII's joints without the pelvis and the thorax, which MPII's own evaluation
+# leaves out too.
+PCKH_POINTS = (*sorted(joint for _, joint in MPII_TO_SMPL), HEAD_TOP)
+# The pairs of points that MPII's table has a column for, in its order.
+PCKH_GROUPS = {
+    "Head": (joint_index("neck"), HEAD_TOP),
+    "Shoulder": _indices("left_shoulder", "right_shoulder"),
+    "Elbow": _indices("left_elbow", "right_elbow"),
+    "Wrist": _indices("left_wrist", "right_wrist"),
+    "Hip": _indices("left_hip", "right_hip"),
+    "Knee": _indices("left_knee", "right_knee"),
+    "Ankle": _indices("left_ankle", "right_ankle"),
+}

@@ -117,7 +117,7 @@ def train_step(
         state: before the step.
         batch: of the global batch, see `data_pipelines/example.py`.
         graphdef: the network's static graph, in training mode; from `frozen_graph` if `frozen`.
-        body: gives the joints of the predicted pose.
+        body: gives the joints and the top of the head of the predicted pose.
         optimizer: the one `state` was created with.
         settings: see `StepSettings`.
         frozen: leave the backbone's parameters as they are, and take no gradient through it.
@@ -135,8 +135,11 @@ def train_step(
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
         model = nnx.merge(graphdef, params, state.batch_stats, copy=True)
         prediction = model(batch["image"])
-        joints = body.joints(prediction.betas, prediction.rotations)
-        loss, terms = losses.total_loss(prediction, joints, batch, dict(settings.loss_weights))
+        posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
+        head_top = posed.points([body.head_top])[:, 0]
+        loss, terms = losses.total_loss(
+            prediction, posed.joints, head_top, batch, dict(settings.loss_weights)
+        )
         _, _, batch_stats = nnx.split(model, nnx.Param, ...)
         return loss, (batch_stats, terms)
 

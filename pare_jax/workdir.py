@@ -35,7 +35,10 @@ def check(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if goes_on:
-        check_same_experiment(load_config(workdir), config, workdir)
+        # Weights that came from elsewhere are no experiment yet.
+        converted = not any((workdir / CHECKPOINT_FOLDER).glob("[1-9]*"))
+        check_same = check_same_network if converted else check_same_experiment
+        check_same(load_config(workdir), config, workdir)
 
 
 def has_run(workdir: Path) -> bool:

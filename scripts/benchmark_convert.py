@@ -2,8 +2,10 @@
 
     python scripts/benchmark_convert.py
     python scripts/benchmark_convert.py --backbone=resnet152 --repeats=5
+    python scripts/benchmark_convert.py --format=pare --backbone=hrnet_w32
 
-Without --file it makes one, of random numbers in torchvision's names. Each measurement is a process
+Without --file it makes one, of random numbers under the names of the format: torchvision's, HRNet's
+or PARE's. Each measurement is a process
 of its own: the time from the path to converted arrays, and by how much the process grew over what
 it had after its imports.
 """
@@ -23,19 +25,21 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 
-def make_file(path: Path, backbone: str) -> None:
-    """Write a file of random numbers with a backbone's names and shapes."""
+def make_file(path: Path, backbone: str, format: str) -> None:
+    """Write a file of random numbers with the names and shapes of a network."""
     from flax import nnx
 
     from pare_jax.flat_state import of_network
     from pare_jax.models import build_model
-    from pare_jax.pretrained import export, resnet
+    from pare_jax.pretrained import export
+    from pare_jax.pretrained.load import SOURCES
     from pare_jax.pretrained.table import shape_of_theirs
 
     model = _model(backbone)
     template = of_network(nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(0)
-    shapes = {e.theirs: shape_of_theirs(e, template[e.ours].shape) for e in resnet.table(backbone)}
+    table = SOURCES[format].table(model)
+    shapes = {e.theirs: shape_of_theirs(e, template[e.ours].shape) for e in table}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     export.save_tensors(tensors, path)
 
@@ -43,6 +47,7 @@ def make_file(path: Path, backbone: str) -> None:
 def measure(path: Path, backbone: str) -> dict[str, float]:
     """Convert once; returns seconds and mebibytes."""
     from pare_jax.pretrained.load import convert
+    from pare_jax.pretrained.read import read_weights
 
     if path.suffix != ".safetensors":
         import torch  # noqa: F401  # Its import is not the conversion's cost.
@@ -50,7 +55,7 @@ def measure(path: Path, backbone: str) -> dict[str, float]:
         import safetensors  # noqa: F401
     before = _memory("VmRSS")
     started = time.perf_counter()
-    flat, _ = convert(path, _model(backbone))
+    flat, _ = convert(read_weights(path), _model(backbone))
     seconds = time.perf_counter() - started
     grown = _memory("VmHWM") - before
     size = sum(value.nbytes for value in flat.values())
@@ -65,9 +70,11 @@ def _memory(field: str) -> float:
 
 
 def _model(backbone: str):
-    from configs.common import get_base
+    from configs import common, pare
 
-    model = get_base().model
+    # PARE's branches go with its backbone.
+    model = (pare.get_config() if backbone.startswith("hrnet") else common.get_base()).model
+    model.align_corners = True
     model.backbone = backbone
     return model
 
@@ -76,6 +83,7 @@ def main() -> None:
     """Measure in processes of their own and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet50")
+    parser.add_argument("--format", default="resnet", choices=["resnet", "hrnet", "pare"])
     parser.add_argument("--file", type=Path, help="a weight file instead of a made-up one")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
@@ -88,7 +96,7 @@ def main() -> None:
         if arguments.file is None:
             files = [Path(folder) / f"weights{suffix}" for suffix in (".pth", ".safetensors")]
             for path in files:
-                make_file(path, arguments.backbone)
+                make_file(path, arguments.backbone, arguments.format)
         for path in files:
             command = [sys.executable, __file__, "--once", f"--file={path}"]
             command += [f"--backbone={arguments.backbone}"]
@@ -98,7 +106,7 @@ def main() -> None:
             ]
             best = min(rows, key=lambda row: row["seconds"])
             print(
-                f"{arguments.backbone} {path.suffix}: {best['seconds']:.2f} s, "
+                f"{arguments.format} {arguments.backbone} {path.suffix}: {best['seconds']:.2f} s, "
                 f"{best['grown_mib']:.0f} MiB on top of the imports, "
                 f"of which the arrays are {best['arrays_mib']:.0f} MiB "
                 f"(file {path.stat().st_size / 2**20:.0f} MiB)"

@@ -1,215 +1,247 @@
-"""Measure the input pipeline: `python scripts/benchmark_input.py`.
+"""Measure preparing and the input pipeline: `python scripts/benchmark_input.py`.
 
-Prints examples a second for the quickstart's size and for 224 px, beside the loaders people
-usually write: OpenCV reads, numpy moves the labels, torch's DataLoader collects (rows appear when
-torch is installed). All rows use the same synthetic people, which are drawn first where they are
-not there yet. "per CPU s" counts the processor time of all threads and processes, so it holds on a
-machine that is busy with other things too; "ratio" is of that column, to the crops loader.
+    python scripts/benchmark_input.py
+    python scripts/benchmark_input.py --raw-pw3d=/raw/3DPW --raw-mpii=/raw/MPII --photographs=1000
+
+Prints how fast photographs are prepared; how fast the prepared people become batches of 224 px with
+augmentation, from 3DPW, from MPII and from the mixture the experiments train on; and how fast the
+same people come out of the loader that projects in this field usually have, which reads whole
+photographs (needs torch). Without a release, small ones in the same layouts are made.
+
+"per CPU s" counts the processor time of all threads and processes, so that it holds on a machine
+that is busy with other things too. "ratio" is to the other loader's row for the same people, first
+of what a core does in a second by the clock, then of what it does in a second of processor time.
 """
 
 import argparse
+import json
 import os
-import resource
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-import cv2
+import benchmark_releases as releases
 import numpy as np
+from benchmark_input_peers import BATCH_SIZE, IMAGE_SIZE
+from benchmark_releases import CORES, Prepared, cpu_seconds
 
-from data_pipelines.synthetic.generate import generate_examples
+from configs import common
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.augment import IMAGENET_MEAN, IMAGENET_STD, AugmentSettings
-from pare_jax.skeleton import MIRROR
+from pare_jax.errors import UserError
 
-CORES = len(os.sched_getaffinity(0))
-PHOTO_SIZE = (1920, 1080)
-
-
-class Geometry(AugmentSettings):
-    """The geometric augmentation of configs/common.py."""
-
-    scale, rotation, flip = 0.25, 30.0, 0.5
+# The quickstart's pictures, which are small: other things than decoding count there.
+_SMALL_SIZE, _SMALL_BATCH = 64, 32
+_SMALL = SyntheticSettings(train=256, validation=8, test=8, test_occluded=8)
 
 
-def main() -> None:
+class Speed(NamedTuple):
+    """People a second a core by the clock, and people a second of processor time."""
+
+    per_core: float
+    per_cpu_second: float
+
+
+def main() -> int:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--data-root", default="data", help="where prepared datasets lie")
-    parser.add_argument("--examples", type=int, default=256, help="people in each dataset")
-    parser.add_argument("--seconds", type=float, default=5.0, help="measured time of each row")
-    arguments = parser.parse_args()
-    if arguments.examples < 64:
-        parser.error("--examples: at least 64, one batch")
-    few = {"train": arguments.examples, "validation": 8, "test": 8, "test_occluded": 8}
-    sizes = (
-        (64, 32, SyntheticSettings(**few, image_size=96, mesh="coarse")),
-        (224, 64, SyntheticSettings(**few, image_size=384, mesh="full")),
+    # TensorFlow talks.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    # The other loaders fork their workers, which must happen before TensorFlow starts threads.
-    peers = [_measure_peers(*size, arguments.seconds) for size in sizes]
-    for size, rows in zip(sizes, peers, strict=True):
-        rows = _measure_ours(*size, arguments.data_root, arguments.seconds) | rows
-        image_size, batch_size, settings = size
-        print(f"\n{image_size} px from crops of {settings.image_size} px, batch {batch_size}")
-        print(f"{'':44}{'per s':>9}{'per s/core':>12}{'per CPU s':>11}{'ratio':>7}")
-        reference = rows.get("torch DataLoader, crops", (0.0, 0.0))[1]
-        for name, (per_second, per_cpu_second) in rows.items():
-            ratio = f"{per_cpu_second / reference:7.1f}" if reference else f"{'-':>7}"
-            per_core = per_second / (1 if "1 thread" in name else CORES)
-            print(f"{name:44}{per_second:9.0f}{per_core:12.0f}{per_cpu_second:11.0f}{ratio}")
+    parser.add_argument("--raw-pw3d", type=Path, help="3DPW as it unpacks")
+    parser.add_argument("--raw-mpii", type=Path, help="MPII as it unpacks")
+    parser.add_argument(
+        "--body", action="append", default=[], help="gendered bodies: have part labels too"
+    )
+    parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
+    parser.add_argument(
+        "--quality", type=int, default=95, help="of the JPEGs, where releases are made; 95"
+    )
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each row")
+    flags = parser.parse_args()
+    if flags.photographs < 64:
+        parser.error("--photographs: at least 64, for a batch of different people")
+    given = {"pw3d": flags.raw_pw3d, "mpii": flags.raw_mpii}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            sources = {name: path for name, path in given.items() if path} or (
+                releases.make_releases(Path(folder), flags.photographs, flags.quality)
+            )
+            root = Path(folder) / "data"
+            prepared = [
+                releases.prepare_part(name, path, flags.body, flags.photographs, root)
+                for name, path in sources.items()
+            ]
+        except UserError as error:
+            print(f"benchmark_input: {error}", file=sys.stderr)
+            return 2
+        _print_preparing(prepared)
+        _print_input(prepared, root, flags.seconds)
+    return 0
 
 
-def _cpu_seconds() -> float:
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
-
-
-def _measure(batches: Iterator, batch_size: int, seconds: float) -> tuple[float, float]:
-    """Return examples per second and per second of processor time."""
-    for _ in range(2 * CORES):
-        next(batches)
-    start, cpu, count = time.perf_counter(), _cpu_seconds(), 0
-    while time.perf_counter() - start < seconds:
-        next(batches)
-        count += batch_size
-    return count / (time.perf_counter() - start), count / (_cpu_seconds() - cpu)
-
-
-def _measure_ours(
-    image_size: int,
-    batch_size: int,
-    settings: SyntheticSettings,
-    data_root: str,
-    seconds: float,
-) -> dict[str, tuple[float, float]]:
-    from data_pipelines import input_pipeline, storage
-    from data_pipelines.synthetic import builder
-
-    source = storage.open_split(builder.prepare(settings, data_root), "train")
-
-    def read() -> Iterator:
-        while True:
-            for start in range(0, len(source) - batch_size + 1, batch_size):
-                yield [source[index] for index in range(start, start + batch_size)]
-
-    def stream(data, threads: int) -> Iterator:
-        return input_pipeline.train_batches(
-            [(data, 1.0)],
-            batch_size=batch_size,
-            image_size=image_size,
-            seed=0,
-            augment=Geometry(),
-            threads=threads,
+def _print_preparing(parts: Sequence[Prepared]) -> None:
+    print("\nPreparing, one core, per second of processor time")
+    print(
+        f"{'':28}{'photographs':>12}{'people':>8}{'kB each':>9}{'kB a crop':>11}"
+        f"{'photos read':>13}{'people written':>16}"
+    )
+    for part in parts:
+        print(
+            f"{part.name:28}{part.photographs:12}{part.people:8}{part.photograph_bytes / 1e3:9.0f}"
+            f"{part.crop_bytes / 1e3:11.0f}{part.photographs / part.read_seconds:13.0f}"
+            f"{part.people / part.write_seconds:16.0f}"
         )
+        if part.name == "pw3d":
+            reading = releases.PW3D_PHOTOGRAPHS * part.read_seconds / part.photographs
+            writing = releases.PW3D_PEOPLE * part.write_seconds / part.people
+            print(
+                f"  all of 3DPW, {releases.PW3D_PHOTOGRAPHS:,} photographs and "
+                f"{releases.PW3D_PEOPLE:,} people, at this rate: {reading / 60:.1f} min of one core"
+                f" to read, {writing / 60:.1f} min to write"
+            )
 
-    in_memory = [source[index] for index in range(len(source))]
+
+def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
+    from data_pipelines import storage
+
+    splits = {part.name: storage.open_split(part.path, "train") for part in parts}
+    mixtures = {part.name: [(splits[part.name], 1.0)] for part in parts}
+    shares = _mixture()
+    if set(shares) == set(splits):
+        told = " + ".join(f"{share:g} {name}" for name, share in shares.items())
+        mixtures[told] = [(splits[name], share) for name, share in shares.items()]
+    small = [(_small_people(root), 1.0)]
+    print(f"\nInput, {IMAGE_SIZE} px, batches of {BATCH_SIZE}, {CORES} cores")
+    print(f"{'':52}{'per s/core':>12}{'per CPU s':>11}{'ratio':>14}")
+    for name, sources in mixtures.items():
+        people = _people(parts, sources)
+        peer = _measure_peer(people, root, seconds)
+        for row, speed in _measure_ours(sources, seconds).items():
+            _print_row(f"{name}: {row}", speed, peer)
+        if peer:
+            _print_row(f"{name}: torch DataLoader, whole photographs", peer, peer)
+    stream = _stream(small, CORES, _SMALL_SIZE, _SMALL_BATCH)
+    speed = _measure(stream, _SMALL_BATCH, seconds, CORES)
+    _print_row(f"synthetic, {_SMALL_SIZE} px, from shards", speed, None)
+
+
+def _print_row(name: str, speed: Speed, peer: Speed | None) -> None:
+    ratios = [own / other for own, other in zip(speed, peer, strict=True)] if peer else []
+    told = "".join(f"{ratio:6.1f}x" for ratio in ratios)
+    print(f"{name:52}{speed.per_core:12.0f}{speed.per_cpu_second:11.0f}{told:>14}", flush=True)
+
+
+def _mixture() -> dict[str, float]:
+    config = common.get_base().unlock()
+    common.use_photographs(config)
+    return dict(config.data.train)
+
+
+def _measure_ours(sources: list, seconds: float) -> dict[str, Speed]:
+    from data_pipelines.remembering import remember
+
+    augment = common.get_base().augment
+    kept = [
+        (remember(source, 2**30, IMAGE_SIZE, augment.scale), share) for source, share in sources
+    ]
+    rows = {
+        "from shards, 1 thread": (sources, 1),
+        "from shards": (sources, CORES),
+        "decoded once, kept in memory": (kept, CORES),
+    }
     return {
-        "reading records alone, 1 thread": _measure(read(), batch_size, seconds),
-        "ours, records in memory, 1 thread": _measure(stream(in_memory, 1), batch_size, seconds),
-        "ours, from shards, 1 thread": _measure(stream(source, 1), batch_size, seconds),
-        "ours, from shards": _measure(stream(source, CORES), batch_size, seconds),
+        name: _measure(_stream(read, threads), BATCH_SIZE, seconds, threads)
+        for name, (read, threads) in rows.items()
     }
 
 
-def _measure_peers(
-    image_size: int, batch_size: int, settings: SyntheticSettings, seconds: float
-) -> dict[str, tuple[float, float]]:
-    """Measure loaders over files of the crops, and of photographs that contain them."""
-    try:
-        import torch.utils.data
-    except ImportError:
-        return {}
-    records = list(generate_examples(settings, "train"))
-    rows = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, offset in (("crops", (0, 0)), ("whole photographs", (700, 300))):
-            files = [
-                _write(Path(folder) / f"{name}{index}.jpg", record, offset)
-                for index, record in enumerate(records)
-            ]
-            dataset = _FileLoader(files, records, offset, settings.image_size, image_size)
-            rows[f"torch DataLoader, {name}"] = _measure_torch(
-                torch.utils.data, dataset, batch_size, seconds
+def _stream(
+    sources: list, threads: int, image_size: int = IMAGE_SIZE, batch_size: int = BATCH_SIZE
+) -> Iterator:
+    from data_pipelines import input_pipeline
+
+    return input_pipeline.train_batches(
+        sources,
+        batch_size=batch_size,
+        image_size=image_size,
+        seed=0,
+        augment=common.get_base().augment,
+        threads=threads,
+    )
+
+
+def _measure(batches: Iterator, batch_size: int, seconds: float, cores: int) -> Speed:
+    """Measure a stream, after a few batches in which it gets going."""
+    for _ in range(10):
+        next(batches)
+    start, cpu, count = time.perf_counter(), cpu_seconds(), 0
+    while time.perf_counter() - start < seconds:
+        next(batches)
+        count += batch_size
+    elapsed, cpu = time.perf_counter() - start, cpu_seconds() - cpu
+    batches.close()  # pyright: ignore[reportAttributeAccessIssue] - the pipeline's streams have it
+    return Speed(count / elapsed / cores, count / cpu)
+
+
+def _people(parts: Sequence[Prepared], sources: list) -> dict[str, np.ndarray]:
+    """Collect what the other loader needs of the same people; shares are kept by repeating some."""
+    from data_pipelines.example import CROP_MARGIN
+    from data_pipelines.raw import STORED_SIDE
+    from data_pipelines.transforms import apply_affine
+
+    by_path = {part.path: part for part in parts}
+    total = sum(len(split) for split, _ in sources)
+    rows = []
+    for split, share in sources:
+        part = by_path[split.path]
+        for number in range(round(share * total)):
+            example = split[number % len(split)]
+            to_photo = example["crop_to_photo"].astype(float)
+            middle = np.full((1, 2), STORED_SIDE / 2)
+            rows.append(
+                {
+                    "files": str(releases.photograph_of(part.name, part.source, example)),
+                    "centres": apply_affine(to_photo, middle)[0],
+                    "sides": to_photo[0, 0] * STORED_SIDE / CROP_MARGIN,
+                    "joints_2d": apply_affine(to_photo, example["joints_2d"]),
+                    "weights": np.array([example["joints_3d_weight"], example["pose_weight"]]),
+                    **{
+                        name: example[name]
+                        for name in ("joints_2d_weight", "joints_3d", "rotations", "betas")
+                    },
+                }
             )
-    return rows
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def _write(path: Path, record: dict, offset: tuple[int, int]) -> str:
-    picture = cv2.imdecode(np.frombuffer(record["image"], np.uint8), cv2.IMREAD_COLOR)
-    side, (x, y) = len(picture), offset
-    if offset != (0, 0):
-        photo = cv2.resize(picture, PHOTO_SIZE)
-        photo[y : y + side, x : x + side] = picture
-        picture = photo
-    cv2.imwrite(str(path), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
-    return str(path)
+def _measure_peer(people: dict[str, np.ndarray], root: Path, seconds: float) -> Speed | None:
+    """Measure the other loader in a process of its own; None without torch."""
+    path = root / "people.npz"
+    np.savez(path, **people)  # pyright: ignore[reportArgumentType]
+    script = Path(__file__).with_name("benchmark_input_peers.py")
+    command = [sys.executable, str(script), str(path), str(seconds)]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        print(f"no other loader measured: {ended.stderr.strip().splitlines()[-1:]}")
+        return None
+    per_second, per_cpu_second = json.loads(ended.stdout)
+    return Speed(per_second / CORES, per_cpu_second)
 
 
-def _measure_torch(torch_data, dataset, batch_size: int, seconds: float) -> tuple[float, float]:
-    """Measure whole passes, since workers' processor time is known only once they have ended."""
+def _small_people(root: Path):
+    from data_pipelines import storage
+    from data_pipelines.synthetic import builder
 
-    def one_pass(count: int) -> float:
-        sampler = torch_data.RandomSampler(dataset, replacement=True, num_samples=count)
-        loader = torch_data.DataLoader(
-            dataset, batch_size, sampler=sampler, num_workers=CORES, drop_last=True
-        )
-        start = time.perf_counter()
-        for _ in loader:
-            pass
-        return time.perf_counter() - start
-
-    trial = 8 * batch_size
-    count = max(trial, int(seconds / one_pass(trial) * trial) // batch_size * batch_size)
-    cpu = _cpu_seconds()
-    elapsed = one_pass(count)
-    return count / elapsed, count / (_cpu_seconds() - cpu)
-
-
-class _FileLoader:
-    """A dataset as projects in this field usually write it: one picture file per sample."""
-
-    def __init__(self, files, records, offset, side, image_size):
-        self.files, self.records, self.offset = files, records, np.asarray(offset)
-        self.side, self.image_size = side, image_size
-
-    def __len__(self):
-        return len(self.files)
-
-    def __getitem__(self, index):
-        cv2.setNumThreads(0)
-        rng, record, size = np.random.default_rng(), self.records[index], self.image_size
-        image = cv2.cvtColor(cv2.imread(self.files[index]), cv2.COLOR_BGR2RGB)
-        zoom = 1.5 * size / self.side / rng.uniform(1 - Geometry.scale, 1 + Geometry.scale)
-        angle = np.clip(rng.normal(), -2, 2) * Geometry.rotation
-        centre = self.offset + self.side / 2
-        affine = cv2.getRotationMatrix2D(centre, angle, zoom)
-        affine[:, 2] += size / 2 - centre
-        crop = cv2.warpAffine(image, affine, (size, size))
-        joints_2d = record["joints_2d"] + self.offset
-        joints_2d = joints_2d @ affine[:, :2].T + affine[:, 2]
-        joints_3d, rotations = record["joints_3d"].copy(), record["rotations"].copy()
-        turn = cv2.Rodrigues(np.array([0, 0, -np.deg2rad(angle)]))[0]
-        joints_3d, rotations[0] = joints_3d @ turn.T, turn @ rotations[0]
-        parts = cv2.imdecode(np.frombuffer(record["part_labels"], np.uint8), cv2.IMREAD_UNCHANGED)
-        if rng.random() < Geometry.flip:
-            crop = crop[:, ::-1]
-            joints_2d[:, 0] = size - joints_2d[:, 0]
-            joints_2d, joints_3d = joints_2d[list(MIRROR)], joints_3d[list(MIRROR)] * [-1, 1, 1]
-            flip = np.diag([-1.0, 1.0, 1.0])
-            rotations = flip @ rotations[list(MIRROR)] @ flip
-        picture = np.transpose(crop.astype(np.float32) / 255, (2, 0, 1))
-        mean, std = np.array(IMAGENET_MEAN), np.array(IMAGENET_STD)
-        return {
-            "image": ((picture - mean[:, None, None]) / std[:, None, None]).astype(np.float32),
-            "joints_2d": (joints_2d / size * 2 - 1).astype(np.float32),
-            "joints_3d": joints_3d.astype(np.float32),
-            "rotations": rotations.astype(np.float32),
-            "part_labels": cv2.resize(parts, (size // 4, size // 4), interpolation=0),
-            "betas": record["betas"],
-        }
+    return storage.open_split(builder.prepare(_SMALL, root), "train")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

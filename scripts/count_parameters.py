@@ -1,9 +1,10 @@
 """Count parameters and arithmetic of the networks: `python scripts/count_parameters.py`.
 
-Prints a table for the report's three models at full size and at the quickstart's. GFLOPs (two for a
-multiply-add) are XLA's count of the program for one picture before optimisation; nothing is
-compiled or run. "as written" counts a forward pass with each branch block as the papers have it,
-upsampling and then convolving, where the network here convolves before it upsamples.
+Prints a table for the report's three models at full size and at the quickstart's, and for PARE as
+published. GFLOPs (two for a multiply-add) are XLA's count of the program for one picture before
+optimisation; nothing is compiled or run. "as written" counts a forward pass with each branch block
+as the papers have it, upsampling and then convolving, where the network here convolves before it
+upsamples; an HRNet's own upsampling is counted as it is done here.
 """
 
 import argparse
@@ -16,10 +17,11 @@ from ml_collections import ConfigDict
 
 from pare_jax.models import branches, build_model
 from pare_jax.models.layers import convolve
-from pare_jax.models.pare import Pare
-from pare_jax.models.resnet import STRIDE
+from pare_jax.models.pare import Pare, needs_upsampling
 
 STAGES = ("baseline", "shallow", "final")
+# What has no smaller version.
+PUBLISHED = ("pare",)
 
 
 def main() -> None:
@@ -30,6 +32,8 @@ def main() -> None:
     for size in ("full", "quickstart"):
         for stage in STAGES:
             print_row(stage, load_config(stage, size))
+        for name in PUBLISHED if size == "full" else ():
+            print_row(name, load_config(name, size))
 
 
 def load_config(stage: str, size: str) -> ConfigDict:
@@ -90,11 +94,11 @@ def flops(function, *arguments) -> float:
 
 def saved_flops(image_size: int, model: nnx.Module) -> float:
     """Return the arithmetic that convolving before upsampling saves."""
-    if not isinstance(model, Pare):
+    if not isinstance(model, Pare) or not needs_upsampling(model.backbone.stride):
         return 0.0
     saved = 0.0
     for branch in (model.part_branch, model.feature_branch):
-        side = image_size // STRIDE
+        side = image_size // model.backbone.stride
         for block in branch.blocks:
             kernel = jax.ShapeDtypeStruct(block.conv.kernel.shape, jnp.float32)
             maps = jax.ShapeDtypeStruct((1, side, side, kernel.shape[2]), jnp.float32)

@@ -9,8 +9,8 @@
 
 Every person is shown twice: the stored crop with the nominal network crop framed, and the same
 dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible, hollow ones hidden or, where a dataset
-does not say, all filled.
+side orange, the middle white; filled joints are visible or nothing is said of it, hollow ones are
+hidden, and those that are not known are not drawn. A yellow cross is the top of the head.
 
 With --body three more squares follow: the true mesh, posed with the body of the person's gender,
 over the stored crop, and over two augmented network crops, the second of which is mirrored.
@@ -40,6 +40,7 @@ from pare_jax.skeleton import JOINT_NAMES, NUM_PART_LABELS, PARENTS
 
 _COLUMNS = 8
 _LEFT, _RIGHT, _MIDDLE = (80, 150, 255), (255, 140, 40), (255, 255, 255)
+_HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
 _NETWORK_SIDE = 224
 # Smaller and turned; larger, turned the other way and mirrored.
@@ -80,16 +81,20 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
         x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
         return int(x), int(y)
 
-    joints = example["joints_2d"]
+    joints, known = example["joints_2d"], example["joints_2d_weight"] > 0
     for joint, parent in enumerate(PARENTS):
-        if parent >= 0:
+        if parent >= 0 and known[joint] and known[parent]:
             ends = fixed(joints[parent]), fixed(joints[joint])
             cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
-    visible = example["visible"] if example["visible_weight"] else np.ones(len(joints))
-    for joint, seen in enumerate(visible):
-        radius, thickness = (32, -1) if seen else (44, 1)
+    hidden = (example["visible"] == 0) & (example["visible_weight"] > 0)
+    for joint in np.flatnonzero(known):
+        radius, thickness = (44, 1) if hidden[joint] else (32, -1)
         centre, colour = fixed(joints[joint]), _side_colour(joint)
         cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    if example["head_top_weight"]:
+        for way in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
+            ends = fixed(example["head_top"] - way), fixed(example["head_top"] + way)
+            cv2.line(marked, *ends, _HEAD_TOP, 1, cv2.LINE_AA, _SHIFT)
     margin = side * (0.5 - 0.5 / CROP_MARGIN)
     corners = [(round(v), round(v)) for v in (margin, side - margin)]
     cv2.rectangle(plain, *corners, (255, 255, 255), 1)

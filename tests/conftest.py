@@ -3,9 +3,21 @@
 import os
 import tempfile
 
+import pytest
+
 # Many tests compile the same small programs, some in processes of their own.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"pare-jax-tests-{os.getuid()}"),
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+@pytest.fixture
+def shallow_hrnet(monkeypatch):
+    """Shorten every stage of HRNets: a network of full depth takes a minute to compile."""
+    from pare_jax.models import hrnet
+
+    monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
+    monkeypatch.setattr(hrnet, "BLOCKS", 1)
+    monkeypatch.setattr(hrnet, "LAYER1_BLOCKS", 1)

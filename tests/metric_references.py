@@ -38,7 +38,7 @@ def reference_pa_mpjpe(pred, true):
     return 1000 * np.linalg.norm(np.stack(aligned) - true.astype(np.float64), axis=-1).mean(-1)
 
 
-def reference_errors(pred, true, root=0):
+def reference_errors(pred, true, root: int | None = 0):
     pred, true = pred.astype(np.float64), true.astype(np.float64)
     if root is not None:
         pred, true = pred - pred[..., [root], :], true - true[..., [root], :]
@@ -58,3 +58,19 @@ def reference_angles(pred, true):
     """Geodesic angles in degrees by scipy, which projects onto the rotations first."""
     turn = (np.swapaxes(pred, -1, -2) @ true).reshape(-1, 3, 3)
     return np.degrees(Rotation.from_matrix(turn).magnitude()).reshape(pred.shape[:-2])
+
+
+# Both hips, knees and ankles, neck, shoulders, elbows and wrists, and the top of the head.
+MPII_POINTS = (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21, 24)
+
+
+def reference_pckh(pred, true, known, head_size):
+    """One person at a time: the share of MPII's annotated points within half the head's length."""
+    shares = []
+    for p, t, k, head in zip(pred, true, known, head_size, strict=True):
+        joints = [joint for joint in MPII_POINTS if k[joint] > 0 and head > 0]
+        right = [
+            np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
+        ]
+        shares.append(np.mean(right) if joints else np.nan)
+    return np.array(shares)

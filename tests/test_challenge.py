@@ -208,6 +208,21 @@ def test_a_damaged_list_of_sequences_is_one_line(prepared, tmp_path):
     source = storage.open_split(storage.find_dataset(prepared, "made_up"), "test")
     source.path = tmp_path
     assert source.names().extents == {}
+    assert source.names().left_out == {}
+    skipped = [
+        {"what": "courtyard frame 1 person 0", "reason": "picture missing", "broken": True},
+        {"what": "court frame yard frame 2 person 1", "reason": "person not detected"},
+        {"what": "courtyard frame 3 person 0", "reason": "picture missing", "broken": True},
+    ]
+    (tmp_path / storage.SKIPPED_FILE).write_text(json.dumps({"test": {"skipped": skipped}}))
+    assert source.names().left_out == {
+        "courtyard": {"picture missing": 2},
+        "court frame yard": {"person not detected": 1},
+    }
+    (tmp_path / storage.SKIPPED_FILE).write_text('{"test": {"skipped": [{}]}}')
+    with pytest.raises(UserError, match=r"skipped\.json"):
+        source.names()
+    (tmp_path / storage.SKIPPED_FILE).unlink()
     for content in ("{", '{"test": {"courtyard": {"people": 2}}}', "[]"):
         (tmp_path / storage.SEQUENCES_FILE).write_text(content)
         with pytest.raises(UserError, match=r"sequences\.json"):
@@ -227,13 +242,36 @@ def answers_of(count):
 def test_without_a_list_the_largest_numbers_count_and_that_is_said(tmp_path):
     names = names_of(("a", 1, 3), ("b", 0, 0), ("a", 0, 2), b=Extent(2, 2))
     answers = answers_of(3)
-    (line,) = challenge.write(tmp_path, answers, names)
+    zeros, line = challenge.write(tmp_path, answers, names)
     assert "1 sequences" in line
+    assert "zeros for 9 people and frames" in zeros
+    assert "9 for reasons the dataset does not tell" in zeros
     found = pickle.loads((tmp_path / "a.pkl").read_bytes())
     assert found["jointPositions"].shape == (2, 4, 24, 3)
     np.testing.assert_array_equal(found["jointPositions"][1, 3], answers.joints[0])
     np.testing.assert_array_equal(found["orientations"][0, 2], answers.orientations[2])
     assert pickle.loads((tmp_path / "b.pkl").read_bytes())["jointPositions"].shape[:2] == (2, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
+
+
+def test_what_zeros_stand_for_is_counted_by_reason(tmp_path):
+    left_out = {
+        "a": {"camera pose not valid": 2, "outside the photograph": 1},
+        "b": {"picture missing": 4},
+        "unreadable": {"sequence file unreadable": 30},  # no file is written for it
+    }
+    extents = {"a": Extent(1, 5), "b": Extent(2, 2)}
+    names = SplitNames([SampleName("a", 0, 1), SampleName("a", 0, 4)], extents, left_out)
+    (line,) = challenge.write(tmp_path, answers_of(2), names)
+    assert line == (
+        f"{tmp_path}: zeros for 7 people and frames without a prediction: 2 camera pose not valid, "
+        "which the protocol skips; 1 outside the photograph, 4 picture missing, which it counts: "
+        "leave these out of another score too"
+    )
+    # A sequence of which nobody became a sample has its file all the same.
+    found = pickle.loads((tmp_path / "b.pkl").read_bytes())
+    assert found["jointPositions"].shape == (2, 2, 24, 3)
+    assert not found["jointPositions"].any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
 
 

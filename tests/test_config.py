@@ -85,7 +85,7 @@ def test_part_loss_on_maps_finer_than_the_labels_is_refused():
     config = get_base()
     config.loss.parts = 60.0
     config.model.num_blocks = 4
-    with pytest.raises(UserError, match="num_blocks to at most 3"):
+    with pytest.raises(UserError, match="num_blocks smaller than 4"):
         config_lib.validate(config)
 
 

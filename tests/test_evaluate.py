@@ -60,9 +60,12 @@ def people(body, seed=0):
 def people_in_2d(body, seed=0, head_size=0.2):
     """Make a batch labelled with the network's own answer in the picture, and nothing else."""
     batch = people(body, seed)
-    joints = body.joints(batch["betas"], batch["rotations"])
-    projected = geometry.project(joints, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
-    batch["joints_2d"] = np.array(projected)
+    answer = body(batch["betas"], batch["rotations"])
+    highest = body.template[1].argmax()  # in the T-pose, y up
+    points = jnp.concatenate([answer.joints, answer.vertices[:, highest, None]], axis=1)
+    projected = geometry.project(points, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
+    batch["joints_2d"] = np.array(projected[:, :24])
+    batch["head_top"] = np.array(projected[:, 24])
     batch["head_size"][:] = head_size
     batch["joints_3d"][:] = 0
     for name in ("joints_3d_weight", "pose_weight", "betas_weight", "parts_weight"):
@@ -108,11 +111,14 @@ def test_what_is_not_labelled_is_not_measured(evaluator, body):
     batch["pose_weight"][1] = 0
     batch["betas_weight"][2] = 0
     batch["visible_weight"][4] = 0
+    batch["visible_weight"][5, [3, 20]] = 0
     errors = measure(evaluator, batch)
     assert list(np.flatnonzero(np.isnan(errors.values["mpjpe"]))) == [0]
     assert list(np.flatnonzero(np.isnan(errors.values["mpjae"]))) == [0, 1]
     assert list(np.flatnonzero(np.isnan(errors.values["pve"]))) == [0, 1, 2]
     assert list(np.flatnonzero(np.isnan(errors.visible).all(1))) == [4]
+    assert list(np.flatnonzero(np.isnan(errors.visible[5]))) == [3, 20]
+    assert not np.isnan(errors.visible[[0, 1, 2, 3, 6, 7]]).any()
     assert report.summarise(errors)["count"] == BATCH - 1
     assert report.summarise(errors)["non_finite"] == 0
 
@@ -158,17 +164,30 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
     batch["joints_2d"][0, 8] += [0.09, 0.0]
     batch["joints_2d"][0, 15] += 1.0  # SMPL's head, which MPII does not annotate
     batch["joints_2d_weight"][1] = 0
+    batch["head_top_weight"][1] = 0
     batch["joints_2d_weight"][1, 20] = 1
+    batch["head_top"][3] += [0.11, 0.0]
+    batch["head_top_weight"][4] = 0
     batch["joints_2d"][1, 20] -= 0.1
     batch["head_size"][2] = 0
     errors = measure(evaluator, batch)
-    np.testing.assert_allclose(errors.values["pckh"][[0, 1, 3]], [1200 / 13, 0, 100], rtol=1e-5)
+    shares = errors.values["pckh"][[0, 1, 3]]
+    np.testing.assert_allclose(shares, [1300 / 14, 0, 1300 / 14], rtol=1e-5)
     assert list(np.flatnonzero(np.isnan(errors.values["pckh"]))) == [2]
     summary = report.summarise(errors)
     assert summary["count"] == BATCH - 1
     assert summary["non_finite"] == 0
-    # All people's joints together: six have 13, one of them wrong, and one has a single wrong one.
-    assert summary["pckh"] == pytest.approx(100 * (6 * 13 - 1) / (6 * 13 + 1), rel=1e-5)
+    # All people's points together: five have 14, two of them wrong, one has 13, one a wrong one.
+    assert summary["pckh"] == pytest.approx(100 * (5 * 14 + 13 - 2) / (5 * 14 + 13 + 1), rel=1e-5)
+    groups = summary["pckh_groups"]
+    assert groups["Total"] == summary["pckh"]
+    # The mean of a pair's two shares: six necks, all right; five head tops, one of them wrong.
+    assert groups["Head"] == pytest.approx((100 + 80) / 2)
+    assert groups["Ankle"] == pytest.approx((100 * 5 / 6 + 100) / 2)
+    assert groups["Wrist"] == pytest.approx((100 * 6 / 7 + 100) / 2)
+    assert groups["Knee"] == groups["Hip"] == groups["Elbow"] == groups["Shoulder"] == 100
+    assert summary["per_joint_pckh"]["head_top"] == pytest.approx(80)
+    assert "pelvis" not in summary["per_joint_pckh"]
     for name in ("mpjpe", "pa_mpjpe", "pve", "pck", "mpjae", "mean_pose_mpjpe"):
         assert summary[name] is None
 
@@ -198,15 +217,21 @@ def test_3d_and_2d_splits_stand_in_one_report(evaluator, body, tmp_path):
     drawn = {path.name for path in tmp_path.glob("some_pictures_*.png")}
     assert drawn == {"some_pictures_median.png", "some_pictures_worst.png"}
     assert (tmp_path / "some_people_per_joint.png").exists()
-    header, *rows = report.table(found["splits"]).splitlines()
+    told = report.table(found["splits"])
+    lines = [line.split() for line in told.splitlines()]
+    headings = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Total"]
+    assert ["PCKh@0.5", "%", *headings] in lines
+    assert ["some/pictures", *["100.0"] * 3, "75.0", *["100.0"] * 3, "96.4"] in lines
+    header, *rows = told.partition("\n\n")[0].splitlines()
     assert "MPJPE mm" in header
     assert "PCKh@0.5" in header
     (row,) = (row.split() for row in rows if "some/pictures" in row)
-    assert row == ["some/pictures", "8", *7 * "-", "96.2", "-", "-"]
+    assert row == ["some/pictures", "8", *7 * "-", "96.4", "-", "-"]
     alone = report.table({"some/pictures": found["splits"]["some/pictures"]})
     assert "MPJPE mm" not in alone.splitlines()[0]
     without = report.table({"some/people": found["splits"]["some/people"]})
     assert "PCKh" not in without
+    assert found["splits"]["some/people"]["pckh_groups"] is None
 
 
 def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body, tmp_path):

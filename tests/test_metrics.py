@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pare_jax import metrics, protocols, skeleton
+from pare_jax import metrics, skeleton
+from tests.metric_cases import random_rotations
 from tests.metric_references import (
-    has_one_best_turn,
     reference_alignment,
     reference_angles,
     reference_errors,
@@ -17,11 +17,6 @@ from tests.metric_references import (
 )
 
 MILLIMETRE_TOLERANCE = 1e-3
-
-
-def random_rotations(rng, *shape):
-    matrices = Rotation.random(int(np.prod(shape)), random_state=rng).as_matrix()
-    return matrices.reshape(*shape, 3, 3).astype(np.float32)
 
 
 @pytest.fixture
@@ -93,167 +88,6 @@ def test_aligned_error_agrees_with_float64(people):
     )
 
 
-def _degenerate(rng, kind, joints=24):
-    """1,000 pairs of clouds that single precision or a careless formula gets wrong."""
-    shape = (1000, joints, 3)
-    pred = rng.normal(size=shape) * (0.3, 0.6, 0.2)
-    true = pred + 0.05 * rng.normal(size=shape)
-    size = 10.0 ** rng.uniform(-8, -2, size=(1000, 1, 1))
-    line = rng.normal(size=(1000, joints, 1)) * rng.normal(size=(1000, 1, 3))
-    if kind == "unrelated":
-        true = rng.normal(size=shape)
-    elif kind == "mirrored":
-        pred = true * (-1.0, 1.0, 1.0) + 0.01 * rng.normal(size=shape)
-    elif kind == "isotropic and mirrored":
-        pred = rng.normal(size=shape)
-        true = -pred + 0.01 * rng.normal(size=shape)
-    elif kind == "nearly collinear prediction":
-        pred = line + size * rng.normal(size=shape)
-    elif kind == "nearly collinear truth":
-        true = line + size * rng.normal(size=shape)
-    elif kind == "collinear prediction":
-        pred = line
-    elif kind == "collinear truth":
-        true = line
-    elif kind == "both collinear":
-        pred, true = line, rng.normal(size=(1000, 1, 1)) * line[::-1]
-    elif kind == "joints in two places":
-        pred[:, 1:] = pred[:, 1:2]
-    elif kind == "nearly flat prediction":
-        pred[..., 2] *= size[..., 0]
-    elif kind == "tiny prediction":
-        pred = pred * size**2
-    elif kind == "tiny prediction far away":
-        pred = pred * size + (1.0, 2.0, 50.0)
-    elif kind == "prediction in one place":
-        pred = np.full(shape, (0.1, 0.2, 30.3))
-    elif kind == "zero prediction":
-        pred = np.zeros(shape)
-    elif kind == "truth in one place":
-        true = np.full(shape, (0.1, 0.2, 30.3))
-    elif kind == "equal":
-        pred = true
-    return pred.astype(np.float32), true.astype(np.float32)
-
-
-KINDS = (
-    "noisy",
-    "unrelated",
-    "mirrored",
-    "isotropic and mirrored",
-    "collinear prediction",
-    "collinear truth",
-    "both collinear",
-    "joints in two places",
-    "nearly collinear prediction",
-    "nearly collinear truth",
-    "nearly flat prediction",
-    "tiny prediction",
-    "tiny prediction far away",
-    "prediction in one place",
-    "zero prediction",
-    "truth in one place",
-    "equal",
-)
-WITHOUT_ONE_BEST_TURN = (
-    "collinear prediction",
-    "collinear truth",
-    "both collinear",
-    "joints in two places",
-    "nearly collinear prediction",
-    "nearly collinear truth",
-    "tiny prediction far away",  # rounded to float32, some of these are lines
-)
-# The 24 joints of smpl24, and the 14 of j14, whose root is not among them.
-JOINT_SETS = {
-    24: {"root": 0, "limbs": skeleton.PCK_JOINTS},
-    14: {"root": None, "limbs": protocols.j14(np.zeros((17, 3))).pck_joints},
-}
-
-
-@pytest.mark.parametrize("joints", JOINT_SETS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_metric_agrees_with_float64(rng, kind, joints):
-    pred, true = _degenerate(rng, kind, joints)
-    root, limbs = JOINT_SETS[joints]["root"], JOINT_SETS[joints]["limbs"]
-    errors = reference_errors(pred, true, root)
-    counted = errors[:, list(limbs)]
-    # A joint within a hair of the threshold may fall on either side.
-    sure = (np.abs(counted - 50) > MILLIMETRE_TOLERANCE).all(1)
-    # Beyond 16 m that is finer than float32, in which values are returned.
-    close = {"atol": MILLIMETRE_TOLERANCE, "rtol": 1e-7}
-
-    np.testing.assert_allclose(metrics.joint_errors(pred, true, root=root), errors, **close)
-    np.testing.assert_allclose(metrics.mpjpe(pred, true, root=root), errors.mean(1), **close)
-    np.testing.assert_allclose(
-        metrics.pa_mpjpe(pred, true), reference_pa_mpjpe(pred, true), **close
-    )
-    pck = metrics.pck(pred, true, joints=limbs, root=root)
-    np.testing.assert_allclose(pck[sure], (counted <= 50).mean(1)[sure], atol=1e-6)
-    auc = metrics.auc(pred, true, joints=limbs, root=root)
-    np.testing.assert_allclose(auc, np.maximum(0, 1 - counted / 200).mean(1), atol=1e-6)
-
-
-@pytest.mark.parametrize("joints", JOINT_SETS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_angle_agrees_with_float64(rng, kind, joints):
-    pred_joints, true_joints = _degenerate(rng, kind, joints)
-    pred, true = random_rotations(rng, 1000, 24), random_rotations(rng, 1000, 24)
-    pred[:100] = np.eye(3)  # the pose of all zeros
-    parts = list(skeleton.ORIENTATION_PARTS)
-    pred_parts, true_parts = reference_globals(pred)[:, parts], reference_globals(true)[:, parts]
-    turns = [reference_alignment(p, t)[1] for p, t in zip(pred_joints, true_joints, strict=True)]
-    aligned = reference_angles(np.stack(turns)[:, None] @ pred_parts, true_parts).mean(-1)
-
-    plain = reference_angles(pred_parts, true_parts).mean(-1)
-    np.testing.assert_allclose(metrics.mpjae(pred, true), plain, atol=1e-3, rtol=0)
-    found = metrics.pa_mpjae(pred, true, pred_joints, true_joints)
-    one_best = has_one_best_turn(pred_joints, true_joints)
-    np.testing.assert_allclose(found[one_best], aligned[one_best], atol=1e-3, rtol=0)
-    assert one_best.all() or kind in WITHOUT_ONE_BEST_TURN
-
-
-@pytest.mark.parametrize("kind", ["noisy", "mirrored", "zero prediction", "truth in one place"])
-def test_vertex_errors_of_thousands_agree_with_float64(rng, kind):
-    pred, true = _degenerate(rng, kind, 90)
-    pred_joints, true_joints = _degenerate(rng, kind)
-    moved = pred.astype(np.float64) - pred_joints[:, :1]
-    moved -= true.astype(np.float64) - true_joints[:, :1]
-    np.testing.assert_allclose(
-        metrics.pve(pred, true, pred_joints, true_joints),
-        1000 * np.linalg.norm(moved, axis=-1).mean(-1),
-        atol=MILLIMETRE_TOLERANCE,
-        rtol=0,
-    )
-
-
-@pytest.mark.parametrize("kind", ["mirrored", "nearly collinear truth", "zero prediction"])
-def test_procrustes_yields_a_rotation(rng, kind):
-    rotation = np.asarray(metrics.procrustes(*_degenerate(rng, kind)).rotation)
-    identity = np.broadcast_to(np.eye(3), rotation.shape)
-    np.testing.assert_allclose(rotation @ np.swapaxes(rotation, 1, 2), identity, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-6)
-
-
-def test_exact_lines_and_mirror_images_have_the_least_squares_of_any_alignment(rng):
-    # Many rotations are equally good here, so only the sum they minimise is comparable.
-    line = rng.normal(size=(50, 24, 1)) * rng.normal(size=(50, 1, 3))
-    octahedron = np.concatenate([np.eye(3), -np.eye(3)])[None].repeat(50, 0)
-    for pred, true in [
-        (line, rng.normal(size=(50, 24, 3))),
-        (line, line[::-1].copy()),
-        (octahedron[:, :, [1, 0, 2]], octahedron * (1.0, 1.0, -1.0)),
-    ]:
-        pred, true = pred.astype(np.float32), true.astype(np.float32)
-        fit = metrics.procrustes(pred, true)
-        moved = np.asarray(fit.scale)[:, None, None] * pred @ np.swapaxes(fit.rotation, 1, 2)
-        residual = ((moved + np.asarray(fit.translation)[:, None] - true) ** 2).sum((1, 2))
-        best = [
-            ((reference_alignment(p, t)[0] - t) ** 2).sum() for p, t in zip(pred, true, strict=True)
-        ]
-        np.testing.assert_allclose(residual, best, atol=1e-4)
-
-
 def test_procrustes_recovers_the_transform_it_is_given(rng):
     points = rng.normal(size=(4, 5, 24, 3)).astype(np.float32)
     rotation = random_rotations(rng, 4, 5)
@@ -267,65 +101,6 @@ def test_procrustes_recovers_the_transform_it_is_given(rng):
     np.testing.assert_allclose(found.rotation, rotation, atol=1e-5)
     np.testing.assert_allclose(found.translation, shift, atol=1e-5)
     np.testing.assert_allclose(metrics.pa_mpjpe(points, moved), 0, atol=2e-3)
-
-
-def reference_pckh(pred, true, known, head_size):
-    """One person at a time, as the evaluation code of MPII describes it."""
-    shares = []
-    for p, t, k, head in zip(pred, true, known, head_size, strict=True):
-        joints = [joint for joint in skeleton.PCKH_JOINTS if k[joint] > 0 and head > 0]
-        right = [
-            np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
-        ]
-        shares.append(np.mean(right) if joints else np.nan)
-    return np.array(shares)
-
-
-@pytest.fixture
-def pictures(rng):
-    """Joints of 2,000 people in a photograph's pixels, with what is known of them."""
-    true = rng.uniform(0, 1000, size=(2000, 24, 2)).astype(np.float32)
-    head_size = rng.uniform(20, 200, size=2000).astype(np.float32)
-    error = rng.normal(size=true.shape) * head_size[:, None, None] * 0.45
-    known = (rng.uniform(size=(2000, 24)) > 0.3).astype(np.float32)
-    known[:10] = 0
-    head_size[5:20] = 0
-    return (true + error).astype(np.float32), true, known, head_size
-
-
-def test_pckh_agrees_with_float64(pictures):
-    expected = reference_pckh(*pictures)
-    assert 0.3 < np.nanmean(expected) < 0.7
-    assert np.isnan(expected[:20]).all()
-    found = metrics.pckh(*pictures)
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-    np.testing.assert_allclose(jax.jit(metrics.pckh)(*pictures), expected, atol=1e-6)
-
-
-def test_pckh_is_the_same_in_any_crop(pictures):
-    pred, true, known, head_size = (part.astype(np.float64) for part in pictures)
-    turn = Rotation.from_rotvec([0, 0, 0.7]).as_matrix()[:2, :2]
-    zoom, shift = 0.0123, np.array([3.0, -8.0])
-    moved = metrics.pckh(
-        zoom * pred @ turn + shift, zoom * true @ turn + shift, known, zoom * head_size
-    )
-    np.testing.assert_allclose(moved, metrics.pckh(*pictures), atol=1e-6)
-
-
-def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_not_at_all():
-    true = np.zeros((4, 24, 2))
-    pred = np.zeros((4, 24, 2))
-    pred[0, 7, 0] = 10.0
-    pred[1, 7, 1] = 10.0001
-    pred[2, 7] = np.nan
-    pred[3, 0] = np.nan  # the pelvis, which does not count
-    found = metrics.pckh(pred, true, np.ones((4, 24)), np.full(4, 20.0))
-    np.testing.assert_allclose(found, [1, 12 / 13, np.nan, 1], rtol=1e-6)
-    wider = metrics.pckh(pred, true, np.ones((4, 24)), np.full(4, 20.0), threshold=0.6)
-    np.testing.assert_allclose(wider, [1, 1, np.nan, 1])
-    with pytest.raises(ValueError, match="point sets"):
-        metrics.pckh(np.zeros((4, 24, 3)), np.zeros((4, 24, 3)), np.ones((4, 24)), np.ones(4))
 
 
 def test_global_rotations_and_angles_agree_with_float64(rng):

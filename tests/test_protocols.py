@@ -266,7 +266,8 @@ def save_body(path, **settings):
     ("files", "named"),
     [
         (None, "there is no body model at"),
-        ({"SMPL_MALE.npz": 60}, "no female body"),
+        ({"SMPL_MALE.npz": 60}, r"no female body, but only the male one, SMPL_MALE\.npz"),
+        ({"SMPL_NEUTRAL.npz": 60}, "no male and no female body, but only the neutral one, SMPL_N"),
         ({"SMPL_FEMALE.npz": 60, "male.npz": 60}, "no male body"),
         ({"SMPL_MALE.npz": 60, "SMPL_FEMALE.npz": 70}, "has 70 vertices, but .* has 60"),
     ],

@@ -58,7 +58,18 @@ def test_mpii_joints_meet_smpls_where_they_are_the_same():
     for mpii_id, joint in skeleton.MPII_TO_SMPL:
         name = skeleton.MPII_JOINT_NAMES[mpii_id]
         assert skeleton.JOINT_NAMES[joint] == name.removeprefix("upper_")
-    assert skeleton.PCKH_JOINTS == (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21)
+    assert skeleton.MPII_JOINT_NAMES[skeleton.MPII_HEAD_TOP] == "head_top"
+    assert skeleton.MPII_JOINT_NAMES[6:10] == ("pelvis", "thorax", "upper_neck", "head_top")
+
+
+def test_pckh_counts_mpiis_pairs():
+    assert skeleton.HEAD_TOP == 24
+    assert skeleton.PCKH_POINTS == (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21, 24)
+    assert list(skeleton.PCKH_GROUPS) == [
+        *("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
+    ]
+    pairs = list(skeleton.PCKH_GROUPS.values())
+    assert pairs == [(12, 24), (16, 17), (18, 19), (20, 21), (1, 2), (4, 5), (7, 8)]
 
 
 def test_unknown_name_is_refused():

@@ -45,6 +45,9 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         "crop_to_photo": scene.crop.to_photo().astype(np.float32),
         "joints_2d": scene.joints_2d.astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
+        # A vertex of the mesh, which is supervised by 3D joints, pose and shape already.
+        "head_top": np.zeros(2, np.float32),
+        "head_top_weight": np.float32(0),
         "head_size": np.float32(0),
         "joints_3d": (joints - joints[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
@@ -53,7 +56,7 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         "betas": scene.person.betas.astype(np.float32),
         "betas_weight": np.float32(1),
         "visible": scene.visible.astype(np.float32),
-        "visible_weight": np.float32(1),
+        "visible_weight": np.ones(NUM_JOINTS, np.float32),
         "part_labels": cv2.imencode(".png", scene.part_labels)[1].tobytes(),
         "parts_weight": np.float32(1),
         "gender": "neutral",

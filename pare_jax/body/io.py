@@ -73,6 +73,11 @@ class BodyData:
         return (self.joint_regressor.astype(np.float64) @ basis).reshape(NUM_JOINTS, 3, -1)
 
     @functools.cached_property
+    def head_top(self) -> int:
+        """The vertex at the top of the head: in the T-pose, with y up, nothing lies higher."""
+        return int(self.template[:, 1].argmax())
+
+    @functools.cached_property
     def has_pose_basis(self) -> bool:
         """Whether the pose bends the skin beyond skinning."""
         return any(self.pose_basis.strides) and bool(self.pose_basis.any())

@@ -11,6 +11,7 @@ rows, which is what CPUs, GPUs and TPUs are all fast at.
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ class BodyOutput(NamedTuple):
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=("template", "blend_basis", "skin", "joint_template", "joint_basis", "faces"),
-    meta_fields=("parents", "name"),
+    meta_fields=("parents", "head_top", "name"),
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class BodyModel:
@@ -51,6 +52,7 @@ class BodyModel:
         joint_basis: how they move with the shape coefficients.
         faces: triangles, counter-clockwise seen from outside.
         parents: parent of each joint, -1 for the root.
+        head_top: the vertex at the top of the head.
         name: where it came from.
     """
 
@@ -61,6 +63,7 @@ class BodyModel:
     joint_basis: Float[Array, "10 72"]
     faces: Int[Array, "F 3"]
     parents: tuple[int, ...]
+    head_top: int
     name: str
 
     @property
@@ -112,6 +115,36 @@ class BodyModel:
     ) -> Float[Array, "*batch 24 3"]:
         """Shape and pose the joints alone; see `__call__`."""
         return _pose_body(self, betas, rotations, translation, with_mesh=False)[0]
+
+    def points(
+        self,
+        indices: Sequence[int],
+        betas: Float[Array, "*batch 10"],
+        rotations: Float[Array, "*batch 24 3 3"],
+        translation: Float[Array, "*batch 3"] | None = None,
+    ) -> Float[Array, "*batch points 3"]:
+        """Shape, pose and skin single vertices, for which nothing is done with the others.
+
+        Args:
+            indices: the vertices' numbers.
+            betas: see `__call__`, like the rest.
+            rotations: see there.
+            translation: see there.
+
+        Returns:
+            These vertices of the mesh that `__call__` returns.
+        """
+        return self._only(indices)(betas, rotations, translation).vertices
+
+    def _only(self, indices: Sequence[int]) -> "BodyModel":
+        """The body without the mesh's other vertices."""
+        chosen = np.array(indices, int)
+        return dataclasses.replace(
+            self,
+            template=self.template[:, chosen],
+            blend_basis=tuple(basis[:, chosen] for basis in self.blend_basis),
+            skin=self.skin[:, chosen],
+        )
 
 
 @functools.partial(
@@ -177,9 +210,16 @@ class PosedBody:
         moved = _rotate(self.global_rotations, self.shaped.rest_joints)
         return jnp.concatenate([self.global_rotations, (self.joints - moved)[..., None]], -1)
 
+    def points(self, indices: Sequence[int]) -> Float[Array, "*batch points 3"]:
+        """Skin single vertices: those of `mesh` with these numbers, and no others."""
+        return self._skinned(self.shaped.body._only(indices))
+
     def mesh(self) -> Float[Array, "*batch V 3"]:
         """Skin the body: vertices in the result's frame, metres."""
-        body, batch = self.shaped.body, self.rotations.shape[:-3]
+        return self._skinned(self.shaped.body)
+
+    def _skinned(self, body: BodyModel) -> Float[Array, "*batch V 3"]:
+        batch = self.rotations.shape[:-3]
         coefficients = jnp.broadcast_to(self.shaped.betas, (*batch, NUM_BETAS))
         if body.blend_basis[0].shape[0] > NUM_BETAS:
             features = self.rotations[..., 1:, :, :] - jnp.eye(3)
@@ -269,6 +309,7 @@ def body_from_data(data: BodyData) -> BodyModel:
         joint_basis=jnp.asarray(data.joint_basis.reshape(-1, NUM_BETAS).T, jnp.float32),
         faces=jnp.asarray(data.faces),
         parents=data.parents,
+        head_top=data.head_top,
         name=data.name,
     )
 

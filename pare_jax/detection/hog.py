@@ -23,7 +23,7 @@ _SCALE_STEP = 1.05
 _BORDER = 32
 _MAX_IOU = 0.4
 # The window has wide margins. Where in it the tight box of a person lies, as shares of its width
-# and height: medians over people found in synthetic scenes, by
+# and height: about the medians over people found in synthetic scenes, by
 # scripts/measure_detector.py --calibrate.
 _TIGHT = np.array([0.17, 0.11, 0.83, 0.88])
 # The classifier's margin m becomes the score 1 / (1 + exp(-slope (m - middle))), the share of

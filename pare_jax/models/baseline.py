@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from pare_jax.models.backbone import Backbone
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
 from pare_jax.models.prediction import Prediction
-from pare_jax.models.resnet import ResNet
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 
@@ -17,7 +17,7 @@ class Baseline(nnx.Module):
 
     def __init__(
         self,
-        backbone: ResNet,
+        backbone: Backbone,
         *,
         pose_hidden: Sequence[int] = (),
         shape_hidden: Sequence[int] = (),
@@ -27,7 +27,7 @@ class Baseline(nnx.Module):
         """Build the network.
 
         Args:
-            backbone: the network from images to coarse maps.
+            backbone: the network from images to maps.
             pose_hidden: hidden widths of the MLP that predicts all joints' rotations together.
             shape_hidden: hidden widths of the shape MLP.
             camera_hidden: hidden widths of the camera MLP.

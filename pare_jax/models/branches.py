@@ -1,4 +1,4 @@
-"""The branches that bring the backbone's maps back to a finer grid.
+"""The branches between the backbone and the heads, which bring coarse maps to a finer grid.
 
 Both the part and the feature branch of PARE (Kocabas et al., "PARE: Part Attention Regressor for
 3D Human Body Estimation", ICCV 2021, section 3) are this, with weights of their own.
@@ -99,8 +99,19 @@ class UpsamplingBlock(nnx.Module):
         return nnx.relu(self.bn(x))
 
 
+class ConvBlock(nnx.Module):
+    """A 3x3 convolution without bias, batch normalisation, ReLU."""
+
+    def __init__(self, in_features: int, features: int, *, dtype, rngs: nnx.Rngs):
+        self.conv = Conv(in_features, features, 3, dtype=dtype, rngs=rngs)
+        self.bn = BatchNorm(features)
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w C"]:
+        return nnx.relu(self.bn(self.conv(x)))
+
+
 class Branch(nnx.Module):
-    """A stack of upsampling blocks, which makes the maps 2^num_blocks times finer."""
+    """A stack of blocks, each of which upsamples or none; the former make maps 2^blocks finer."""
 
     def __init__(
         self,
@@ -108,20 +119,32 @@ class Branch(nnx.Module):
         features: int,
         num_blocks: int,
         *,
+        upsampling: bool = True,
         align_corners: bool = False,
         dtype=jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.blocks = nnx.List(
-            UpsamplingBlock(
-                features if index else in_features,
-                features,
-                align_corners=align_corners,
-                dtype=dtype,
-                rngs=rngs,
+        """Build the blocks.
+
+        Args:
+            in_features: channels in.
+            features: channels of every block.
+            num_blocks: how many.
+            upsampling: whether each block doubles height and width before it convolves.
+            align_corners: how it does; see `upsampling_matrix`.
+            dtype: the type to compute in.
+            rngs: random numbers for the weights.
+        """
+
+        def block(index: int) -> UpsamplingBlock | ConvBlock:
+            before = features if index else in_features
+            if not upsampling:
+                return ConvBlock(before, features, dtype=dtype, rngs=rngs)
+            return UpsamplingBlock(
+                before, features, align_corners=align_corners, dtype=dtype, rngs=rngs
             )
-            for index in range(num_blocks)
-        )
+
+        self.blocks = nnx.List(block(index) for index in range(num_blocks))
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W C"]:
         for block in self.blocks:

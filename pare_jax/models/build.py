@@ -6,11 +6,13 @@ from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
 from pare_jax.models.baseline import Baseline
-from pare_jax.models.pare import Pare
+from pare_jax.models.hrnet import WIDTHS, HRNet, finest_features
+from pare_jax.models.pare import Pare, map_stride
 from pare_jax.models.resnet import DEPTHS, ResNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 NAMES = ("baseline", "pare")
+BACKBONES = (*DEPTHS, *WIDTHS)
 
 
 def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
@@ -29,7 +31,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     """
     check_model(config)
     dtype = DTYPES[config.dtype]
-    backbone = ResNet(config.backbone, config.backbone_width, dtype=dtype, rngs=rngs)
+    backbone = _build_backbone(config, dtype, rngs)
     hidden = {key: tuple(config[key]) for key in ("pose_hidden", "shape_hidden", "camera_hidden")}
     if config.name == "baseline":
         return Baseline(backbone, **hidden, rngs=rngs)
@@ -45,9 +47,22 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     )
 
 
+def _build_backbone(config: ConfigDict, dtype, rngs: nnx.Rngs) -> ResNet | HRNet:
+    name, width = config.backbone, config.backbone_width
+    if name in DEPTHS:
+        return ResNet(name, width, dtype=dtype, rngs=rngs)
+    return HRNet(name, width, align_corners=config.align_corners, dtype=dtype, rngs=rngs)
+
+
+def part_map_stride(config: ConfigDict) -> float:
+    """Return how many times smaller than the picture the part maps of a `pare` config are."""
+    backbone = ResNet if config.backbone in DEPTHS else HRNet
+    return map_stride(backbone.stride, config.num_blocks)
+
+
 def check_model(config: ConfigDict) -> None:
     """Raise UserError if a name in a config's `model` section is unknown or a size not positive."""
-    for key, known in (("name", NAMES), ("backbone", DEPTHS), ("dtype", DTYPES)):
+    for key, known in (("name", NAMES), ("backbone", BACKBONES), ("dtype", DTYPES)):
         if config[key] not in known:
             raise UserError(
                 f"config.model.{key}: unknown value {config[key]!r}; use one of {', '.join(known)}"
@@ -60,3 +75,8 @@ def check_model(config: ConfigDict) -> None:
     for key, size in sizes.items():
         if size < 1:
             raise UserError(f"config.model.{key}: must be at least 1, but is {size}")
+    if config.backbone in WIDTHS and not finest_features(config.backbone, config.backbone_width):
+        raise UserError(
+            f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} no "
+            "whole number of channels; use 64, or another multiple of 4"
+        )

@@ -11,11 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from pare_jax.models.attention import attend, part_attention
+from pare_jax.models.backbone import Backbone
 from pare_jax.models.branches import Branch
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
 from pare_jax.models.layers import Conv
 from pare_jax.models.prediction import Prediction
-from pare_jax.models.resnet import ResNet
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
 
 # Part maps start almost flat (Xiao et al., "Simple Baselines for Human Pose Estimation", 2018):
@@ -23,12 +23,28 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
 _FLAT = 0.001
 
 
+# Maps this many times smaller than the picture are as fine as PARE's part maps: 56x56 of 224.
+FINE_STRIDE = 4
+
+
+def needs_upsampling(backbone_stride: int) -> bool:
+    """Say whether the branches upsample: behind a ResNet they do, behind an HRNet not."""
+    return backbone_stride > FINE_STRIDE
+
+
+def map_stride(backbone_stride: int, num_blocks: int) -> float:
+    """Return how many times smaller than the picture the part maps are."""
+    if not needs_upsampling(backbone_stride):
+        return backbone_stride
+    return backbone_stride / 2**num_blocks
+
+
 class Pare(nnx.Module):
     """Backbone, part branch, feature branch, attention, heads."""
 
     def __init__(
         self,
-        backbone: ResNet,
+        backbone: Backbone,
         *,
         num_blocks: int,
         branch_features: int,
@@ -43,8 +59,9 @@ class Pare(nnx.Module):
         """Build the network.
 
         Args:
-            backbone: the network from images to coarse maps.
-            num_blocks: upsampling blocks in each branch.
+            backbone: the network from images to maps. The branches upsample them, unless they are
+                as fine as `FINE_STRIDE` already.
+            num_blocks: blocks in each branch.
             branch_features: channels of both branches.
             shape_features: channels of the features that shape and camera are read from.
             pose_hidden: hidden widths of each joint's MLP.
@@ -60,6 +77,7 @@ class Pare(nnx.Module):
                 backbone.out_features,
                 branch_features,
                 num_blocks,
+                upsampling=needs_upsampling(backbone.stride),
                 align_corners=align_corners,
                 dtype=dtype,
                 rngs=rngs,
@@ -92,7 +110,7 @@ class Pare(nnx.Module):
             images: crops, normalised by ImageNet's mean and deviation, sides divisible by 32.
 
         Returns:
-            The prediction, with part maps and attention of side `size / 32 * 2^num_blocks`.
+            The prediction, with part maps and attention; `map_stride` tells their side.
         """
         maps = self.backbone(images)
         part_logits = self.part_conv(self.part_branch(maps)).astype(jnp.float32)

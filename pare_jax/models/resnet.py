@@ -11,9 +11,6 @@ from jaxtyping import Array, Float
 
 from pare_jax.models.layers import BatchNorm, Conv, max_pool
 
-# The backbone's maps are this many times smaller than the picture.
-STRIDE = 32
-
 
 class Downsample(nnx.Module):
     """The shortcut of a block that changes the shape: a strided 1x1 convolution, normalised."""
@@ -89,7 +86,10 @@ class ResNet(nnx.Module):
 
     Attributes:
         out_features: channels of the maps it returns.
+        stride: how many times smaller than the picture these are.
     """
+
+    stride = 32
 
     def __init__(self, name: str, width: int = 64, *, dtype=jnp.float32, rngs: nnx.Rngs):
         """Build the network.

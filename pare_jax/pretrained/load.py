@@ -1,7 +1,6 @@
 """Bring a file of weights into a network, as the section `pretrained` of a config asks."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,19 +11,22 @@ from ml_collections import ConfigDict
 from pare_jax.errors import UserError
 from pare_jax.flat_state import of_network, unflatten
 from pare_jax.models import build_model
-from pare_jax.pretrained import resnet
+from pare_jax.pretrained import hrnet, pare, resnet
 from pare_jax.pretrained.mean_parameters import read_mean_parameters
-from pare_jax.pretrained.read import read_weights
+from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.source import Source, within
 from pare_jax.pretrained.table import Report, to_ours
 
 # Whatever holds another as a part comes before it.
 SOURCES: dict[str, Source] = {
+    "pare": pare.PARE,
+    "hrnet": hrnet.HRNET,
     "resnet": resnet.RESNET,
     "transformers": resnet.TRANSFORMERS_RESNET,
 }
 # Published backbones have this width; of a network of another one nothing needs to be said.
 _USUAL_WIDTH = 64
+_MEANS = "batch_stats.heads.mean_"
 
 
 class Loaded(NamedTuple):
@@ -52,7 +54,12 @@ def load(config: ConfigDict) -> Loaded:
     flat: dict[str, np.ndarray] = {}
     notes = []
     if section.path:
-        flat, report = convert(section.path, config.model, section.format)
+        flat, report = convert(read_weights(section.path), config.model, section.format)
+        if section.mean_parameters and any(name.startswith(_MEANS) for name in flat):
+            raise UserError(
+                f"config.pretrained.mean_parameters is set, but {section.path} was trained with "
+                'means of its own: leave it ""'
+            )
         notes.append(str(report))
     elif config.model.backbone_width == _USUAL_WIDTH:
         notes.append(
@@ -66,12 +73,12 @@ def load(config: ConfigDict) -> Loaded:
 
 
 def convert(
-    path: str | Path, model: ConfigDict, format: str = "auto"
+    weights: WeightFile, model: ConfigDict, format: str = "auto"
 ) -> tuple[dict[str, np.ndarray], Report]:
-    """Read a weight file and convert it for a network.
+    """Convert a weight file for a network.
 
     Args:
-        path: the file; see `read.read_weights`.
+        weights: the file's content.
         model: the `model` section of a config.
         format: one of `SOURCES`, or "auto" to tell it by the names of the tensors.
 
@@ -81,14 +88,17 @@ def convert(
     Raises:
         UserError: as `load`.
     """
-    tensors = read_weights(path).tensors
-    name, prefix = detect(tensors, str(path), format)
+    tensors, path = weights.tensors, str(weights.path)
+    name, prefix = detect(tensors, path, format)
     source = SOURCES[name]
-    source.check(within(tensors, prefix), model, str(path))
+    source.check(within(tensors, prefix), model, path)
     network = nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0)))
-    return to_ours(
-        source.table(model), tensors, of_network(network), source=str(path), prefix=prefix
+    flat, report = to_ours(
+        source.table(model), tensors, of_network(network), source=path, prefix=prefix
     )
+    if source.after_reading is not None:
+        report = source.after_reading(flat, report, weights.metadata)
+    return flat, report
 
 
 def detect(tensors: Mapping[str, np.ndarray], file: str, format: str = "auto") -> tuple[str, str]:

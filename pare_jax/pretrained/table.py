@@ -103,12 +103,14 @@ class Report:
         used: their names and how many numbers each holds.
         ignored: likewise, of tensors that have no place here.
         fresh: our names and sizes, of arrays that keep their fresh values.
+        notes: what else the user should know, a line each.
     """
 
     source: str
     used: Mapping[str, int]
     ignored: Mapping[str, int]
     fresh: Mapping[str, int]
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         used, ignored, fresh = map(_groups, (self.used, self.ignored, self.fresh))
@@ -119,7 +121,7 @@ class Report:
             f"{what:<{widths[0]}}  {name:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}"
             for what, name, count, size in rows
         ]
-        return "\n".join([f"weights from {self.source}:", *lines])
+        return "\n".join([f"weights from {self.source}:", *lines, *self.notes])
 
 
 def _groups(sizes: Mapping[str, int]) -> list[tuple[str, str, str]]:

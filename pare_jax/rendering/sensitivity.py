@@ -31,8 +31,8 @@ _COLUMNS = 6
 _CELL = 192
 _FRAME = 384
 _BAR_WIDTH = 92
-# A clip has no more frames than this: about 15 seconds.
-_MAX_FRAMES = 180
+# A clip has no more frames than this: ten seconds.
+_MAX_FRAMES = 120
 # Steps of a scale's end within a power of ten.
 _ROUND_NUMBERS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -135,7 +135,7 @@ def scale_bar(height: int, end: float) -> Picture:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = margin + (1.0 - share) * (len(ground) - 1)
         cv2.line(bar, (6 + width, round(y)), (10 + width, round(y)), INK, 1)
-        text = f"{share * end:.3g}" + ("+ mm" if share == 1.0 else "")
+        text = f"{share * end:.4g}" + ("+ mm" if share == 1.0 else "")
         draw_text(bar, text, (14 + width, y - 4.5), 9, INK)
     return bar
 
@@ -170,11 +170,12 @@ class ClipScene:
         right = self._map.copy()
         for picture in (left, right):
             _outline(picture, centre, patch)
-        worst = int(np.argmax(found.maps[place]))
-        kind = "change" if found.baseline_errors is None else "error"
+        worst = int(np.argmax(found.increase[place]))
+        kind, sign = ("change", "") if found.baseline_errors is None else ("error", "+")
+        most = f"{found.increase[place][worst]:{sign}.0f} mm"
         name = JOINT_NAMES[worst].replace("_", " ")
         pictures = [
-            caption(left, f"{name} suffers most: {found.maps[place][worst]:.0f} mm"),
+            caption(left, f"{name} suffers most: {most}"),
             caption(right, f"mean {kind} of all joints: {found.overall[place]:.0f} mm"),
             self._bar,
         ]
@@ -184,9 +185,9 @@ class ClipScene:
 def route(places: "PatchGrid") -> list[tuple[int, int]]:
     """Return the places (row, column) a clip goes through, back and forth from the top.
 
-    Its rows are a patch apart, so that the patch passes over everything once.
+    Its rows are about a patch apart, so that the patch passes over everything once.
     """
-    step = max(1, round(places.patch / places.stride))
+    step = max(1, places.patch // places.stride)
     rows = _evenly(places.count, max(1, -(-places.count // step)))
     columns = _evenly(places.count, max(1, min(places.count, _MAX_FRAMES // len(rows))))
     found = []
@@ -224,14 +225,14 @@ def _notes(found: "Sensitivity") -> Picture:
         lines = ["Colour: how far a joint moves", "when the patch is centred here."]
     else:
         lines = [
-            "Colour: error of a joint",
-            "when the patch is centred here.",
-            f"Without patch: {found.baseline_errors.mean():.0f} mm.",
+            "Colour: what the patch adds to the error",
+            "of a joint when it is centred here.",
+            f"Mean error without patch: {found.baseline_errors.mean():.0f} mm.",
         ]
     lines += [
-        f"Every {found.grid.stride} px, {found.grid.count**2} places.",
-        f"Mean of them: {found.overall.mean():.0f} mm,",
-        f"the worst place: {found.overall.max():.0f} mm.",
+        f"{found.grid.count**2} places, every {found.grid.stride} px:",
+        f"on average {found.overall.mean():.0f} mm,",
+        f"at the worst place {found.overall.max():.0f} mm.",
         "Pelvis at the origin.",
     ]
     height = 10.0

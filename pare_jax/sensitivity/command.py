@@ -23,7 +23,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import flags
@@ -38,6 +38,9 @@ from pare_jax.progress import Countdown
 from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_sensitivity
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
 from pare_jax.sensitivity.table import occlusion_table
+
+if TYPE_CHECKING:
+    from data_pipelines.storage import StoredSplit
 
 # People of a split that are read at once; each is predicted 25 times.
 _PEOPLE_AT_ONCE = 16
@@ -119,9 +122,7 @@ def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     photos = find_photos(arguments)
     boxes = read_boxes(values.boxes, photos)
-    predictor, output = _prepared(values)
-    # A patch that does not fit is said before anything takes long.
-    grid = patch_grid(predictor.image_size, values.patch, values.stride)
+    predictor, grid, output = _prepared(values)
     done, failed = 0, 0
     for photo, name in zip(photos, output_names(photos), strict=True):
         try:
@@ -170,17 +171,15 @@ def _probe_photo(
 
 def _run_split(values: flags.FlagValues) -> int:
     source = _open(values.data, values.dataset)
-    predictor, output = _prepared(values)
-    grid = patch_grid(predictor.image_size, values.patch, values.stride)
+    predictor, grid, output = _prepared(values)
     count = min(values.count or len(source), len(source))
     chosen = _Chosen(source, np.linspace(0, len(source) - 1, count).round().astype(int))
-    with Countdown(count, values.dataset) as progress:
-        table = occlusion_table(
-            predictor,
-            _batches(chosen, min(_PEOPLE_AT_ONCE, count), predictor.image_size),
-            grid.patch,
-            advance=progress.advance,
-        )
+    batches = _batches(chosen, min(_PEOPLE_AT_ONCE, count), predictor.image_size)
+    try:
+        with Countdown(count, values.dataset) as progress:
+            table = occlusion_table(predictor, batches, grid.patch, advance=progress.advance)
+    except UserError as error:
+        raise UserError(f"{values.dataset}: {error}") from None
     print(table.text())
     files = {
         f"{TABLE}.txt": f"{table.text()}\n".encode(),
@@ -200,13 +199,14 @@ def _run_split(values: flags.FlagValues) -> int:
     return 0
 
 
-def _prepared(values: flags.FlagValues) -> tuple[Predictor, Path]:
+def _prepared(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     """Make the output folder and load the network; a folder made for nothing goes again."""
     output = Path(values.output)
     was_there = output.exists()
     write_together(output, {})  # a folder that cannot be made is said before the network is loaded
     try:
-        return load_predictor(values.checkpoint, values.weights), output
+        predictor = load_predictor(values.checkpoint, values.weights)
+        return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
     except UserError:
         if not was_there:
             output.rmdir()
@@ -227,7 +227,7 @@ def _save(found: Sensitivity, output: Path, name: str, whose: str) -> None:
 class _Chosen:
     """Some examples of a split, as the input pipeline reads them."""
 
-    def __init__(self, source: Any, indices: np.ndarray):
+    def __init__(self, source: "StoredSplit", indices: np.ndarray):
         self._source, self.indices = source, indices
         self.path, self.split = source.path, source.split
 
@@ -238,7 +238,7 @@ class _Chosen:
         return self._source[int(self.indices[index])]
 
 
-def _open(root: str, name: str) -> Any:
+def _open(root: str, name: str) -> "StoredSplit":
     # TensorFlow reads the shards; photographs do not wait for it.
     from data_pipelines import storage
 

@@ -179,7 +179,7 @@ def occlusion_table(
         batches: of `data_pipelines.example.BATCH_FIELDS`, at the network's size.
         patch: side of the patch, pixels of the network's crop.
         batch_size: patches predicted at once.
-        advance: told after each batch of people how many it had.
+        advance: told with each batch of people how many it has.
 
     Returns:
         The table. A patch counts where the joint's true place is known and within the crop.
@@ -193,23 +193,16 @@ def occlusion_table(
     for batch in batches:
         places = (np.asarray(batch["joints_2d"], np.float64) + 1.0) * (size / 2.0)
         known = _known(batch, places, size)
-        # Rows without labels are predicted too, so that all batches run one program.
-        centres = np.where(known[..., None], places, NOWHERE)
-        without = np.full((len(centres), 1, 2), NOWHERE)
-        centres = np.concatenate([without, centres], 1)
-        which = np.repeat(np.arange(len(centres)), NUM_JOINTS + 1)
-        found = answers_under_patches(
-            predictor, batch["image"], which, centres.reshape(-1, 2), patch, batch_size
-        )
-        joints = found.joints.reshape(len(centres), NUM_JOINTS + 1, NUM_JOINTS, 3)
-        errors = distances(joints, root_centred(batch["joints_3d"])[:, None])
+        if advance is not None:
+            advance(int((batch["sample_weight"] > 0).sum()))
+        if not known.any():
+            continue
+        errors = _errors(predictor, batch, places, known, patch, batch_size)
         increase += ((errors[:, 1:] - errors[:, :1]) * known[..., None]).sum(0)
         counts += known.sum(0)
         labelled = known.any(1)
         clean += errors[labelled, 0].sum(0)
         people += int(labelled.sum())
-        if advance is not None:
-            advance(int((batch["sample_weight"] > 0).sum()))
     if not people:
         raise UserError(
             "nobody there has true joints both in 3D and in the picture, which the table compares "
@@ -218,6 +211,28 @@ def occlusion_table(
     with np.errstate(invalid="ignore"):
         mean = np.where(counts[:, None] > 0, increase / counts[:, None], np.nan)
     return OcclusionTable(mean, counts, clean / people, people, patch, size)
+
+
+def _errors(
+    predictor: Predictor,
+    batch: Mapping[str, np.ndarray],
+    places: Float[np.ndarray, "b 24 2"],
+    known: Bool[np.ndarray, "b 24"],
+    patch: int,
+    batch_size: int,
+) -> Float[np.ndarray, "b 25 24"]:
+    """Errors of each person's joints, mm, without patch and with one over each known place.
+
+    People without labels are predicted too, so that all batches run one program.
+    """
+    without = np.full((len(places), 1, 2), NOWHERE)
+    centres = np.concatenate([without, np.where(known[..., None], places, NOWHERE)], 1)
+    which = np.repeat(np.arange(len(centres)), NUM_JOINTS + 1)
+    found = answers_under_patches(
+        predictor, batch["image"], which, centres.reshape(-1, 2), patch, batch_size
+    )
+    joints = found.joints.reshape(len(centres), NUM_JOINTS + 1, NUM_JOINTS, 3)
+    return distances(joints, root_centred(batch["joints_3d"])[:, None])
 
 
 def _known(

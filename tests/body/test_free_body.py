@@ -30,6 +30,20 @@ def unit(v):
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
+def test_the_top_of_the_head_is_the_crown(free):
+    """On the midline, of the head's skin, above the head joint in every shape."""
+    top = free.head_top
+    assert abs(free.template[top, 0]) < 1e-6
+    assert free.weights[top, joint_index("head")] > 0.99
+    betas = np.clip(np.random.default_rng(1).normal(size=(20, 10)), -2.5, 2.5)
+    vertices, joints = vertices_and_joints(free, betas, np.tile(REST, (20, 1, 1, 1)))
+    assert abs(vertices[:, top, 0]).max() < 0.005
+    assert (vertices[:, :, 1].max(1) - vertices[:, top, 1]).max() < 0.005
+    above = vertices[:, top] - joints[:, joint_index("head")]
+    assert (above[:, 1] > 0.12).all()
+    assert (above[:, 1] < 0.3).all()
+
+
 def test_stands_in_the_t_pose_for_every_shape(rest):
     for side, sign in (("left", 1), ("right", -1)):
         for inner, outer in (("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand")):

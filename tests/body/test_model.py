@@ -87,6 +87,24 @@ def test_stages_are_what_the_call_does(body):
     np.testing.assert_allclose(moved + posed.transforms[..., 3], posed.joints, atol=1e-5)
 
 
+def test_single_vertices_are_those_of_the_mesh(body):
+    indices = [7, 0, 59, 7]
+    for batch in ((), (1,), (5,), (2, 3)):
+        betas, _, rotations = random_pose(np.random.default_rng(12), *batch)
+        offset = np.arange(3.0)
+        whole = body(betas, rotations, offset).vertices[..., indices, :]
+        points = body.points(indices, betas, rotations, offset)
+        assert points.shape == (*batch, 4, 3)
+        # The same sums, but matrix products of other sizes may take them in another order.
+        np.testing.assert_allclose(points, whole, atol=1e-6)
+        posed = body.with_shape(betas).with_pose(rotations)
+        np.testing.assert_allclose(posed.points(indices), posed.mesh()[..., indices, :], atol=1e-6)
+
+
+def test_the_top_of_the_head_is_the_highest_vertex(fields, data, body):
+    assert body.head_top == data.head_top == np.argmax(fields["v_template"][:, 1])
+
+
 def test_translation_moves_everything(body):
     betas, _, rotations = random_pose(np.random.default_rng(5), 3)
     offset = np.array([[1.0, -2, 5], [0, 0, 0], [0, 1, 0]])

@@ -9,6 +9,7 @@ import pytest
 from configs.common import get_base
 from data_pipelines import datasets, storage
 from pare_jax.errors import UserError
+from pare_jax.skeleton import PART_UNKNOWN
 
 
 class Split(list):
@@ -144,3 +145,16 @@ def test_all_datasets_that_are_missing_are_named_at_once(config, tmp_path, monke
         assert line.count(f"--dataset={name}") == 1
     assert "make them with" in line
     assert "--config=configs/quickstart.py" in line
+
+
+def test_part_labels_are_decoded_for_a_part_loss_only(load, config, make_record):
+    with_labels = Split(make_record(seed) for seed in range(8))
+    unused = next(load(config, first=with_labels).train(0))
+    config.loss.parts = 60.0
+    used = next(load(config, first=with_labels).train(0))
+    assert (unused["part_labels"] == PART_UNKNOWN).all()
+    assert not unused["parts_weight"].any()
+    assert (used["part_labels"] != PART_UNKNOWN).any()
+    assert used["parts_weight"].all()
+    for name in sorted(used.keys() - {"part_labels", "parts_weight"}):
+        np.testing.assert_array_equal(unused[name], used[name], err_msg=name)

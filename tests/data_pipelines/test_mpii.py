@@ -84,8 +84,11 @@ def test_joints_are_mapped_by_name(tmp_path):
     }
     assert unknown == WITHOUT_LABEL - {"pelvis"}
     assert not example["joints_2d"][example["joints_2d_weight"] == 0].any()
-    assert example["visible_weight"] == 1
+    np.testing.assert_array_equal(example["visible_weight"], example["joints_2d_weight"])
     np.testing.assert_array_equal(example["visible"], example["joints_2d_weight"])
+    top = apply_affine(example["crop_to_photo"], example["head_top"][None])[0]
+    np.testing.assert_allclose(top, FIGURE[9], atol=1e-3)
+    assert example["head_top_weight"] == 1
 
 
 def test_joints_lie_on_the_pixels_before_and_after_augmentation(tmp_path):
@@ -156,8 +159,9 @@ def test_visibility_comes_as_number_text_or_not_at_all(seen, expected, weight, t
     points = [point(joint, seen=seen) for joint in range(16)]
     write_release(tmp_path, [image("one.jpg", person(points))])
     (example,), _ = read(tmp_path)
-    assert example["visible_weight"] == weight
     known = example["joints_2d_weight"] > 0
+    assert (example["visible_weight"][known] == weight).all()
+    assert not example["visible_weight"][~known].any()
     assert (example["visible"][known] == expected).all()
     assert not example["visible"][~known].any()
 
@@ -172,15 +176,27 @@ def test_lacking_joints_weigh_nothing_in_any_order(tmp_path):
     assert names == {"left_wrist", "left_hip", "right_ankle", "neck", "right_shoulder"}
     seen = {JOINT_NAMES[joint] for joint in np.flatnonzero(example["visible"])}
     assert seen == {"left_wrist", "left_hip", "right_shoulder"}
-    assert example["visible_weight"] == 1
+    said = {JOINT_NAMES[joint] for joint in np.flatnonzero(example["visible_weight"])}
+    assert said == names - {"neck"}
     np.testing.assert_allclose(in_photo(example)[joint_index("neck")], FIGURE[8], atol=1e-3)
+    assert example["head_top_weight"] == 1
+
+
+def test_without_a_head_top_there_is_none(tmp_path):
+    points = [point(joint) for joint in range(16) if joint != 9]
+    write_release(tmp_path, [image("one.jpg", person(points), person([point(9)]))])
+    (without, only), _ = read(tmp_path)
+    assert without["head_top_weight"] == 0
+    assert not without["head_top"].any()
+    assert only["head_top_weight"] == 1
+    assert not only["joints_2d_weight"].any()
 
 
 def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
-    only_head = [point(9), point(7), point(6)]
+    no_label = [point(7), point(6)]
     images = [
         image("several.jpg", person(), person([]), person(scale=NOTHING)),
-        image("more.jpg", person(objpos=NOTHING), person(only_head), person(x1=NOTHING)),
+        image("more.jpg", person(objpos=NOTHING), person(no_label), person(x1=NOTHING)),
         image("nobody.jpg"),
         image("bare.jpg", rect=structs({"x1": 1.0, "y1": 1.0, "x2": 5.0, "y2": 9.0})),
         image("test.jpg", rect=structs({"scale": 1.0, "objpos": structs({"x": 9.0, "y": 9.0})})),

@@ -44,7 +44,8 @@ def test_labels_follow_their_definitions(tmp_path):
         assert example["gender"] == ("male", "female")[person]
         assert example["sequence"] == "walk_00"
         assert example["joints_2d_weight"].tolist() == [1.0] * 24
-        assert example["visible_weight"] == example["parts_weight"] == 0
+        assert example["visible_weight"].tolist() == [0.0] * 24
+        assert example["parts_weight"] == example["head_top_weight"] == 0
         low, high = pixels.min(0), pixels.max(0)
         corners = to_photo(example, np.array([[0, 0], [STORED_SIDE, STORED_SIDE]]))
         np.testing.assert_allclose(corners.mean(0), (low + high) / 2, atol=1e-3)

@@ -53,7 +53,11 @@ def test_part_labels_are_the_mesh(tmp_path, bodies):
     pixels = vertices @ fields["cam_intrinsics"].T
     pixels = pixels[:, :2] / pixels[:, 2:]
     affine = example["crop_to_photo"].astype(np.float64)
-    pixels = (pixels - affine[:, 2]) / affine[0, 0] / STORED_PARTS_STRIDE
+    pixels = (pixels - affine[:, 2]) / affine[0, 0]
+    assert example["head_top_weight"] == 1
+    np.testing.assert_allclose(example["head_top"], pixels[data.head_top], atol=1e-2)
+    np.testing.assert_allclose(example["head_top"][1], pixels[:, 1].min(), atol=1.0)
+    pixels /= STORED_PARTS_STRIDE
     rows, columns = np.nonzero(labels)
     np.testing.assert_allclose(
         [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],

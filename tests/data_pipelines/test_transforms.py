@@ -8,7 +8,7 @@ from data_pipelines import transforms
 from data_pipelines.input_pipeline import assemble_batch
 from data_pipelines.transforms import Placement
 from pare_jax.errors import UserError
-from pare_jax.skeleton import MIRROR, NUM_JOINTS, PARENTS
+from pare_jax.skeleton import MIRROR, NUM_JOINTS, PARENTS, joint_index
 
 PLACEMENTS = {
     "plain": (1.0, 0.0, False),
@@ -140,6 +140,26 @@ def test_the_head_keeps_its_size_beside_the_joints(name, make_record):
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
+def test_the_top_of_the_head_moves_as_the_joints_do(name, make_record):
+    head = joint_index("head")  # a joint that mirroring does not rename
+    record = make_record(side=192)
+    record["head_top"] = record["joints_2d"][head]
+    unknown = record | {"head_top_weight": np.float32(0)}
+    batch = assemble_batch([([record, unknown], i) for i in (0, 1)], placement_of(name, 2), 64)
+    np.testing.assert_allclose(batch["head_top"][0], batch["joints_2d"][0, head], atol=1e-6)
+    np.testing.assert_array_equal(batch["head_top"][1], 0)
+    np.testing.assert_array_equal(batch["head_top_weight"], [1, 0])
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
+def test_what_is_known_of_visibility_stays_with_its_joint(name, make_record):
+    record = make_record(side=192)
+    batch = assemble_batch([([record], 0)], placement_of(name), 64)
+    whose = list(MIRROR) if PLACEMENTS[name][2] else list(range(NUM_JOINTS))
+    np.testing.assert_array_equal(batch["visible_weight"][0], record["visible_weight"][whose])
+
+
+@pytest.mark.parametrize("name", PLACEMENTS)
 def test_moved_rotations_pose_the_moved_body(name, make_record):
     rest = symmetric_rest_joints()
     record = make_record()
@@ -152,7 +172,7 @@ def test_moved_rotations_pose_the_moved_body(name, make_record):
 
 def test_mirroring_twice_changes_nothing(make_record):
     record = make_record()
-    names = ("joints_2d", "joints_2d_weight", "joints_3d", "rotations", "visible")
+    names = ("joints_2d", "joints_2d_weight", "joints_3d", "rotations", "visible", "visible_weight")
     labels = {name: record[name][None] for name in names}
     always = np.array([True])
     once = transforms.mirror_labels(labels, always)

@@ -51,6 +51,8 @@ def run(model, images):
         ("resnet18", 64, 2, 224, 28),
         ("resnet50", 16, 3, 64, 16),
         ("resnet34", 16, 3, 96, 24),
+        ("hrnet_w32", 64, 2, 224, 56),
+        ("hrnet_w48", 8, 3, 96, 24),
     ],
 )
 def test_shapes_and_types(backbone, width, num_blocks, size, side):
@@ -193,6 +195,7 @@ def test_a_donated_step_updates_parameters_and_statistics():
         ({"backbone": "resnet51"}, "config.model.backbone: unknown value 'resnet51'"),
         ({"dtype": "float16"}, "config.model.dtype: unknown value 'float16'"),
         ({"branch_features": 0}, "config.model.branch_features: must be at least 1, but is 0"),
+        ({"backbone": "hrnet_w32", "backbone_width": 3}, "config.model.backbone_width: 3 gives"),
         ({"pose_hidden": (8, -1)}, r"config.model.pose_hidden\[1\]: must be at least 1"),
     ],
 )
@@ -202,5 +205,7 @@ def test_unknown_names_and_sizes_are_refused(changes, words):
 
 
 def test_every_backbone_name_is_offered():
-    with pytest.raises(UserError, match="resnet18, resnet34, resnet50, resnet101, resnet152"):
+    with pytest.raises(
+        UserError, match="resnet18, resnet34, resnet50, resnet101, resnet152, hrnet_w32, hrnet_w48"
+    ):
         build_model(make_config(backbone=""), rngs=nnx.Rngs(0))

@@ -4,6 +4,8 @@ The residual network is torchvision's (names included), the head is PARE's, the 
 `pare_jax.losses`. Needs torch; import it after `pytest.importorskip("torch")`.
 """
 
+import copy
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -226,3 +228,24 @@ def make_images(size=SIZE, batch=BATCH, seed=0):
 
 def to_torch(images):
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, 1)))
+
+
+def far_from_kinks(module, images):
+    """Say whether no input of a ReLU is so near zero that rounding decides its sign.
+
+    Where it does, float32 gradients differ by a unit's whole share, in torch as here.
+    """
+    recorded = []
+    for dtype in (torch.float32, torch.float64):
+        RELU_INPUTS.clear()
+        with torch.no_grad():
+            copy.deepcopy(module).to(dtype)(to_torch(images).to(dtype))
+        recorded.append(list(RELU_INPUTS))
+    return all(
+        bool((exact.abs() > 6 * (rounded - exact).square().mean().sqrt()).all())
+        for rounded, exact in zip(*recorded, strict=True)
+    )
+
+
+def relative_error(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)

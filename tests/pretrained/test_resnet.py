@@ -234,7 +234,7 @@ class TestExport:
         network = build(config)
         load.fill(network, load_state(source.state_dict(), config, tmp_path))
         ours = features(network, images)
-        written = export.export(network, config.model, tmp_path / name)
+        written, _ = export.export(network, config.model, tmp_path / name)
         read = safetensors.load_file if name.endswith("safetensors") else torch.load
         original = TorchResNet(WIDTH, DEPTHS["resnet18"][1], False)
         original.load_state_dict(read(tmp_path / name))

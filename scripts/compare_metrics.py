@@ -1,0 +1,191 @@
+"""Compare every metric with its definition in float64 NumPy, over random poses of the free body.
+
+    python -m scripts.compare_metrics [--poses=5000] [--seed=0]
+
+Prints, as a Markdown table, the largest difference over all poses: for predictions that are off by
+anything from nothing to another pose altogether, and for degenerate ones. The references are those
+of the tests, `tests/metric_references.py`.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax.numpy as jnp
+import numpy as np
+
+from pare_jax import metrics, pckh, skeleton
+from pare_jax.body.io import load_body_data
+from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.geometry import axis_angle_to_matrix
+from tests.metric_references import (
+    has_one_best_turn,
+    reference_alignment,
+    reference_angles,
+    reference_errors,
+    reference_globals,
+    reference_pckh,
+)
+
+_CHUNK = 500  # poses at a time, for the meshes' memory
+_FLIP = np.array([-1.0, 1.0, 1.0])
+UNITS = {
+    "MPJPE": "mm",
+    "PA-MPJPE": "mm",
+    "PVE": "mm",
+    "PCK@50": "%",
+    "AUC": "%",
+    "MPJAE": "degrees",
+    "PA-MPJAE": "degrees",
+    "PCKh@0.5": "%",
+}
+
+
+@dataclasses.dataclass
+class People:
+    """Posed bodies: float32, as networks and datasets give them; metres, and pixels in 2D."""
+
+    joints: np.ndarray  # (n, 24, 3)
+    vertices: np.ndarray  # (n, V, 3)
+    rotations: np.ndarray  # (n, 24, 3, 3)
+    points_2d: np.ndarray  # (n, 25, 2)
+
+    def moved(self, change: Callable[[np.ndarray], np.ndarray], rotations: np.ndarray) -> "People":
+        """Change all points, and take other rotations."""
+        return People(
+            change(self.joints).astype(np.float32),
+            change(self.vertices).astype(np.float32),
+            rotations.astype(np.float32),
+            change(self.points_2d).astype(np.float32),
+        )
+
+
+def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
+    """Pose the free body 4 m before a camera of 1,000 px focal length."""
+    data = load_body_data()
+    rotations = np.asarray(axis_angle_to_matrix(jnp.asarray(axis_angle)), np.float32)
+    vertices, joints = vertices_and_joints(data, betas, rotations, coarse=True)
+    full_top = data.template[data.head_top]
+    top = np.linalg.norm(data.extras["coarse_template"] - full_top, axis=1).argmin()
+    shift = np.array([0.0, 0.0, 4.0], np.float32)
+    points = np.concatenate([joints, vertices[:, [top]]], axis=1) + shift
+    in_2d = 1000.0 * points[..., :2] / np.maximum(points[..., 2:], 1.0)
+    return People(
+        joints + shift,
+        np.ascontiguousarray(vertices + shift),
+        rotations,
+        in_2d.astype(np.float32),
+    )
+
+
+def random_pairs(rng: np.random.Generator, count: int) -> tuple[People, People]:
+    """Draw true people, and predictions from nearly right to quite another pose."""
+    betas = rng.normal(size=(count, 10)).astype(np.float32)
+    angles = rng.normal(0, 0.5, (count, 24, 3)).astype(np.float32)
+    angles[:, 0] = rng.normal(0, 2, (count, 3))
+    off = 10.0 ** rng.uniform(-4, 0, (count, 1)).astype(np.float32)
+    other = rng.normal(0, 0.7, angles.shape).astype(np.float32)
+    wrong = rng.normal(size=betas.shape).astype(np.float32)
+    return pose(betas + off * wrong, angles + off[..., None] * other), pose(betas, angles)
+
+
+def predictions(rng: np.random.Generator, pred: People, true: People) -> Iterator[tuple]:
+    """Yield the name of each kind of prediction and the predicted people."""
+    identity = np.broadcast_to(np.eye(3), true.rotations.shape)
+    mirrored = true.rotations[:, list(skeleton.MIRROR)] * _FLIP[:, None] * _FLIP
+    directions = rng.normal(size=(len(true.joints), 1, 3))
+
+    def on_a_line(points: np.ndarray) -> np.ndarray:
+        along = (points * directions[..., : points.shape[-1]]).sum(-1, keepdims=True)
+        return along * directions[..., : points.shape[-1]]
+
+    yield "random", pred
+    yield "all zero", true.moved(np.zeros_like, identity)
+    yield "in one place", true.moved(lambda x: np.full_like(x, 0.3), identity)
+    yield "collinear", pred.moved(on_a_line, pred.rotations)
+    yield "mirrored", true.moved(lambda x: x * _FLIP[: x.shape[-1]], mirrored)
+    yield "flat", pred.moved(lambda x: x * np.array([1, 1, 1e-6])[: x.shape[-1]], pred.rotations)
+    yield "equal", true.moved(np.array, true.rotations)
+
+
+def differences(
+    pred: People, true: People, known: np.ndarray, head_size: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return by metric how far ours is from the definition, NaN where that has no one value."""
+    parts = list(skeleton.ORIENTATION_PARTS)
+    errors = reference_errors(pred.joints, true.joints)
+    limbs = errors[:, list(skeleton.PCK_JOINTS)]
+    roots = [people.joints[:, :1].astype(np.float64) for people in (pred, true)]
+    fits = [reference_alignment(p, t) for p, t in zip(pred.joints, true.joints, strict=True)]
+    aligned, turns = (np.stack(part) for part in zip(*fits, strict=True))
+    pred_parts, true_parts = (
+        reference_globals(people.rotations)[:, parts] for people in (pred, true)
+    )
+    turned = reference_angles(turns[:, None] @ pred_parts, true_parts).mean(-1)
+    one_turn = has_one_best_turn(pred.joints, true.joints)
+    in_2d = (pred.points_2d, true.points_2d, known, head_size)
+    wanted = {
+        "MPJPE": errors.mean(-1),
+        "PA-MPJPE": 1000 * np.linalg.norm(aligned - true.joints, axis=-1).mean(-1),
+        "PVE": reference_errors(pred.vertices - roots[0], true.vertices - roots[1], None).mean(-1),
+        "PCK@50": 100 * (limbs <= 50).mean(-1),
+        "AUC": 100 * np.maximum(0, 1 - limbs / 200).mean(-1),
+        "MPJAE": reference_angles(pred_parts, true_parts).mean(-1),
+        "PA-MPJAE": np.where(one_turn, turned, np.nan),
+        "PCKh@0.5": 100 * reference_pckh(*in_2d),
+    }
+    found = {
+        "MPJPE": metrics.mpjpe(pred.joints, true.joints),
+        "PA-MPJPE": metrics.pa_mpjpe(pred.joints, true.joints),
+        "PVE": metrics.pve(pred.vertices, true.vertices, pred.joints, true.joints),
+        "PCK@50": 100 * metrics.pck(pred.joints, true.joints),
+        "AUC": 100 * metrics.auc(pred.joints, true.joints),
+        "MPJAE": metrics.mpjae(pred.rotations, true.rotations),
+        "PA-MPJAE": metrics.pa_mpjae(pred.rotations, true.rotations, pred.joints, true.joints),
+        "PCKh@0.5": 100 * pckh.pckh(*in_2d),
+    }
+    return {name: _difference(np.asarray(found[name], np.float64), wanted[name]) for name in wanted}
+
+
+def _difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return infinity where only ours is not a number."""
+    difference = np.where(np.isnan(found), np.inf, np.abs(found - wanted))
+    return np.where(np.isnan(wanted), np.nan, difference)
+
+
+def compare(poses: int, seed: int) -> dict[str, dict[str, float]]:
+    """Return the largest difference by metric and kind of prediction."""
+    rng = np.random.default_rng(seed)
+    largest: dict[str, dict[str, float]] = {name: {} for name in UNITS}
+    for start in range(0, poses, _CHUNK):
+        count = min(_CHUNK, poses - start)
+        pred, true = random_pairs(rng, count)
+        known = (rng.uniform(size=(count, skeleton.NUM_POINTS)) > 0.2).astype(np.float32)
+        head_size = rng.uniform(20, 100, count).astype(np.float32)
+        for kind, people in predictions(rng, pred, true):
+            for name, values in differences(people, true, known, head_size).items():
+                worst = max(values[~np.isnan(values)], default=np.nan)
+                largest[name][kind] = float(np.fmax(largest[name].get(kind, np.nan), worst))
+    return largest
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--poses", type=int, default=5000, help="for each kind of prediction")
+    parser.add_argument("--seed", type=int, default=0)
+    flags = parser.parse_args()
+    largest = compare(flags.poses, flags.seed)
+    kinds = list(largest["MPJPE"])
+    print(f"| metric | unit | {' | '.join(kinds)} |")
+    print(f"| --- | --- |{' ---: |' * len(kinds)}")
+    for name, unit in UNITS.items():
+        cells = [largest[name][kind] for kind in kinds]
+        told = ["-" if np.isnan(cell) else f"{cell:.1e}" if cell else "0" for cell in cells]
+        print(f"| {name} | {unit} | {' | '.join(told)} |")
+
+
+if __name__ == "__main__":
+    main()

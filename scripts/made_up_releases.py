@@ -1,0 +1,220 @@
+"""Small releases in the layouts of 3DPW and MPII, to measure with where the real ones are not.
+
+Photographs of 1920x1080 pixels: drawn people before drawn backgrounds, with the grain of a sensor,
+saved as JPEG. What a picture shows decides how long it takes to decode, so each is another one
+and none is flat or mere noise. The people's joints project to where they are drawn.
+"""
+
+import dataclasses
+import functools
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from scipy.io import savemat
+from scipy.spatial.transform import Rotation
+
+from data_pipelines import mpii, processes, pw3d
+from data_pipelines.synthetic.backgrounds import draw_background
+from data_pipelines.synthetic.scene import Scene, draw_scene
+from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.skeleton import MPII_TO_SMPL, joint_index
+
+WIDTH, HEIGHT = 1920, 1080
+_FOCAL_LENGTH = 1960.0  # pixels, about a telephone's
+_CLUTTER = 0.8
+_GRAIN = 1.5  # standard deviation of the sensor's noise, in grey levels
+_DETAIL = 3.0  # that of each octave of brightness
+_OCTAVES = (2, 4, 8, 16)  # sizes of the details, pixels
+_NOTHING = np.zeros((0, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """A person of a photograph: joints in its pixels and in its camera's frame, metres."""
+
+    pixels: Float[np.ndarray, "24 2"]
+    joints: Float[np.ndarray, "24 3"]
+    rotations: Float[np.ndarray, "24 3 3"]
+    betas: Float[np.ndarray, "10"]
+
+
+def write_pw3d(folder: Path, photographs: int, quality: int, workers: int) -> None:
+    """Write 3DPW with two training sequences, of one person and of two, and nothing else.
+
+    Args:
+        folder: where; made if it is not there.
+        photographs: frames of both sequences together.
+        quality: of the JPEGs, up to 100.
+        workers: processes to draw with.
+    """
+    (folder / "sequenceFiles" / "train").mkdir(parents=True)
+    for people in (1, 2):
+        name = f"made_up_{people:02d}"
+        pictures = folder / "imageFiles" / name
+        pictures.mkdir(parents=True)
+        frames = photographs // 2
+        paths = [pictures / pw3d.picture_name(frame) for frame in range(frames)]
+        drawn = _draw_all(paths, [people] * frames, people, quality, workers)
+        path = folder / "sequenceFiles" / "train" / f"{name}.pkl"
+        path.write_bytes(pickle.dumps(_sequence(name, drawn), protocol=2))
+
+
+def write_mpii(folder: Path, photographs: int, quality: int, workers: int) -> None:
+    """Write MPII with photographs of one person or two.
+
+    Args:
+        folder: where; made if it is not there.
+        photographs: training images.
+        quality: of the JPEGs, up to 100.
+        workers: processes to draw with.
+    """
+    (folder / mpii.IMAGES).mkdir(parents=True)
+    (folder / mpii.ANNOTATIONS).parent.mkdir()
+    names = [f"{number:09d}.jpg" for number in range(photographs)]
+    people = [1 + number % 2 for number in range(photographs)]
+    paths = [folder / mpii.IMAGES / name for name in names]
+    drawn = _draw_all(paths, people, 3, quality, workers)
+    images = [_image(name, who) for name, who in zip(names, drawn, strict=True)]
+    release = {"annolist": _structs(*images), "img_train": np.ones((1, len(images)), np.uint8)}
+    savemat(folder / mpii.ANNOTATIONS, {"RELEASE": _structs(release)}, do_compression=True)
+
+
+def _draw_all(
+    paths: Sequence[Path], people: Sequence[int], seed: int, quality: int, workers: int
+) -> list[list[_Drawn]]:
+    draw = functools.partial(_draw_photograph, seed=seed, quality=quality)
+    with processes.pool(workers) as pool:
+        return list(pool.map(draw, paths, people, range(len(paths))))
+
+
+def _draw_photograph(
+    path: Path, people: int, number: int, *, seed: int, quality: int
+) -> list[_Drawn]:
+    """Draw and write a photograph; returns its people."""
+    rng = np.random.default_rng([seed, number])
+    horizon = rng.uniform(0.3, 0.7) * HEIGHT
+    settings = SyntheticSettings(clutter=_CLUTTER, truncation=0.0, mesh="full", seed=seed)
+    picture = draw_background(rng, settings, WIDTH, horizon)[:HEIGHT].copy()
+    drawn = [
+        _add_person(rng, settings, picture, slot, people, 2 * number + slot)
+        for slot in range(people)
+    ]
+    picture = cv2.add(picture, _detail(rng), dtype=cv2.CV_8U)
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, quality]):
+        raise OSError(f"cannot write {path}")
+    return drawn
+
+
+def _add_person(
+    rng: np.random.Generator,
+    settings: SyntheticSettings,
+    picture: UInt8[np.ndarray, "1080 1920 3"],
+    slot: int,
+    slots: int,
+    index: int,
+) -> _Drawn:
+    """Draw a person with what surrounds them into one of the picture's slots, side by side."""
+    most = min(HEIGHT, WIDTH // slots)
+    side = 2 * int(rng.uniform(0.6, 1.0) * most / 2)
+    scene = draw_scene(dataclasses.replace(settings, image_size=side), "train", index)
+    left = WIDTH // slots * slot + rng.integers(WIDTH // slots - side + 1)
+    top = rng.integers(HEIGHT - side + 1)
+    window = picture[top : top + side, left : left + side]
+    on_photo = scene.crop.on_photo(side)
+    window[on_photo] = scene.image[on_photo]
+    return _place(scene, np.array([left, top], float))
+
+
+def _detail(rng: np.random.Generator) -> np.ndarray:
+    """Make what drawn surfaces lack: detail as strong in each octave as in the next, and grain."""
+    detail = _GRAIN * rng.standard_normal((HEIGHT, WIDTH, 3), np.float32)
+    for octave in _OCTAVES:
+        shape = (HEIGHT // octave + 1, WIDTH // octave + 1)
+        coarse = _DETAIL * rng.standard_normal(shape, np.float32)
+        detail += cv2.resize(coarse, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)[..., None]
+    return detail
+
+
+def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _Drawn:
+    """Say where the photograph's camera would have to see the joints to picture them there."""
+    pixels = scene.joints_2d + corner
+    depths = scene.person.surface.joints[:, 2].astype(float)
+    nearer = _FOCAL_LENGTH / (scene.camera.focal_length * scene.crop.scale)
+    depths = depths + depths[0] * (nearer - 1)
+    rays = (pixels - [WIDTH / 2, HEIGHT / 2]) / _FOCAL_LENGTH
+    joints = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * depths[:, None]
+    return _Drawn(pixels, joints, scene.person.rotations, scene.person.betas)
+
+
+def _sequence(name: str, frames: Sequence[Sequence[_Drawn]]) -> dict[str, Any]:
+    """Return what a sequence's pickle holds; the camera stands still at the world's origin."""
+    people = list(zip(*frames, strict=True))
+    count = len(frames)
+    intrinsics = [[_FOCAL_LENGTH, 0, WIDTH / 2], [0, _FOCAL_LENGTH, HEIGHT / 2], [0, 0, 1]]
+    return {
+        "sequence": name,
+        "genders": ["m" if number % 2 == 0 else "f" for number in range(len(people))],
+        "betas": [np.asarray(person[0].betas, float) for person in people],
+        "poses": [np.stack([_axis_angles(frame) for frame in person]) for person in people],
+        "trans": [np.stack([frame.joints[0] for frame in person]) for person in people],
+        "jointPositions": [
+            np.stack([frame.joints.ravel() for frame in person]) for person in people
+        ],
+        "poses2d": [np.ones((count, 3, 18)) for _ in people],
+        "campose_valid": [np.ones(count, np.int64) for _ in people],
+        "cam_poses": np.tile(np.eye(4), (count, 1, 1)),
+        "cam_intrinsics": np.array(intrinsics),
+        "img_frame_ids": 2 * np.arange(count),
+    }
+
+
+def _axis_angles(person: _Drawn) -> Float[np.ndarray, "72"]:
+    return Rotation.from_matrix(person.rotations).as_rotvec().ravel()
+
+
+def _image(name: str, people: Sequence[_Drawn]) -> dict[str, Any]:
+    """Return an image's element of RELEASE.annolist."""
+    return {
+        "image": _structs({"name": name}),
+        "annorect": _structs(*(_rect(person) for person in people)),
+        "frame_sec": _NOTHING,
+        "vididx": _NOTHING,
+    }
+
+
+def _rect(person: _Drawn) -> dict[str, Any]:
+    low, high = person.pixels.min(0), person.pixels.max(0)
+    scale = float((high - low).max()) / 200
+    position = (low + high) / 2
+    position[1] -= 15 * scale
+    head = person.pixels[joint_index("head")]
+    corners = [*(head - 20 * scale), *(head + 20 * scale)]
+    points = [
+        {**_xy(person.pixels[ours]), "id": float(theirs), "is_visible": 1.0}
+        for theirs, ours in MPII_TO_SMPL
+    ]
+    return {
+        **dict(zip(("x1", "y1", "x2", "y2"), map(float, corners), strict=True)),
+        "annopoints": _structs({"point": _structs(*points)}),
+        "scale": scale,
+        "objpos": _structs(_xy(position)),
+    }
+
+
+def _xy(pixels: Float[np.ndarray, "2"]) -> dict[str, float]:
+    """Count pixels as MATLAB does: from 1, at their centres."""
+    return {"x": float(pixels[0] + 0.5), "y": float(pixels[1] + 0.5)}
+
+
+def _structs(*rows: Mapping[str, Any]) -> np.ndarray:
+    """Return a MATLAB struct array of rows with the same keys."""
+    array = np.empty((1, len(rows)), dtype=[(key, object) for key in rows[0]])
+    for place, row in enumerate(rows):
+        array[0, place] = tuple(row.values())
+    return array

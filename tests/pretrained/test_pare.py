@@ -1,0 +1,353 @@
+"""PARE's checkpoints, written by a torch PARE as the original would, against our network."""
+
+import functools
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from pare_jax import checkpoints, flat_state
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.pretrained import convert, load, pare, table
+from pare_jax.pretrained.read import read_weights
+from pare_jax.train import train
+from pare_jax.train_step import create_state
+from tests.fakes import IMAGE_SIZE, FakeData, Recorder, tiny_config
+
+torch = pytest.importorskip("torch")
+
+from tests.models.torch_hrnet import TorchHRNet, TorchPare, draw_weights  # noqa: E402
+from tests.models.torch_networks import TorchResNet, make_images, to_torch  # noqa: E402
+
+PUBLISHED = {"PARE": {"USE_MEAN_POSE": False, "USE_MEAN_CAMSHAPE": False}}
+BOTH_MEANS = {"PARE": {"USE_MEAN_POSE": True, "USE_MEAN_CAMSHAPE": True}}
+HEAD = {"channels": 8, "shape_channels": 4}
+
+
+def torch_pare(kind="resnet", means=()):
+    if kind == "resnet":
+        network = TorchPare(TorchResNet(8, (2, 2, 2, 2), False), blocks=3, means=means, **HEAD)
+        return draw_weights(network, 0, [to_torch(make_images(64, seed=seed)) for seed in range(8)])
+    backbone = TorchHRNet(4, 8, modules=(1, 1, 1), blocks=1, layer1=1)
+    network = TorchPare(backbone, blocks=2, means=means, **HEAD)
+    return draw_weights(network, 0, [to_torch(make_images(96, 2, seed)) for seed in range(8)])
+
+
+@functools.cache
+def resnet_pare():
+    return torch_pare()
+
+
+def lightning(network, options=PUBLISHED, **changes):
+    """Put a network into what Lightning saves of a training module that holds it and a body."""
+    state = {f"model.{name}": value for name, value in network.state_dict().items()}
+    state["model.smpl.smpl.faces"] = torch.zeros(5, 3, dtype=torch.long)
+    state["J_regressor"] = torch.zeros(17, 5)
+    return {"epoch": 3, "state_dict": state | changes, "hyper_parameters": options}
+
+
+def saved(content, path):
+    torch.save(content, path)
+    return path
+
+
+@nnx.jit
+def run(network, images):
+    return network(images)
+
+
+def assert_agree(network, original, images):
+    with torch.no_grad():
+        expected = original(to_torch(images))
+    network.eval()
+    prediction = run(network, jnp.asarray(images))
+    for name, value in expected.items():
+        np.testing.assert_allclose(
+            getattr(prediction, name), value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name
+        )
+    return prediction
+
+
+def assert_same_state(tensors, original, means=False):
+    """Compare tensors that have a place in our network; the buffers only where they are used."""
+    expected = {n: v.numpy() for n, v in original.state_dict().items() if v.ndim}
+    for name, value in expected.items():
+        if name.startswith("backbone.final_layer"):
+            continue
+        if "head.init" in name and not means:
+            value = np.zeros_like(value)
+        np.testing.assert_array_equal(tensors[name], value, err_msg=name)
+
+
+def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
+    original = resnet_pare()
+    path = saved(lightning(original), tmp_path / "pare.ckpt")
+    report = convert.to_workdir(path, tmp_path / "run")
+    assert set(report.fresh) == set()
+    config, network = checkpoints.load_model(tmp_path / "run")
+    assert (config.model.backbone, config.model.num_blocks) == ("resnet18", 3)
+    prediction = assert_agree(network, original, make_images(64, seed=3))
+    assert prediction.attention.shape == (4, 16, 16, 24)
+    convert.to_torch(tmp_path / "run", tmp_path / "back.ckpt")
+    back = torch.load(tmp_path / "back.ckpt", weights_only=True)
+    state = {name.removeprefix("model."): v for name, v in back["state_dict"].items()}
+    assert_same_state(state, original)
+    # The original's own code takes it, and the body it makes itself.
+    again = torch_pare()
+    again.load_state_dict(state, strict=True)
+    assert convert.to_workdir(tmp_path / "back.ckpt", tmp_path / "again")
+    ours, theirs = (
+        flat_state.of_network(checkpoints.load_model(tmp_path / name)[1])
+        for name in ("run", "again")
+    )
+    assert ours.keys() == theirs.keys()
+    assert all((ours[name] == theirs[name]).all() for name in ours)
+
+
+def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow_hrnet, tmp_path):
+    original = torch_pare("hrnet")
+    path = saved(lightning(original), tmp_path / "pare.ckpt")
+    convert.to_workdir(path, tmp_path / "run")
+    config, network = checkpoints.load_model(tmp_path / "run")
+    assert (config.model.backbone, config.model.backbone_width) == ("hrnet_w32", 8)
+    assert (config.model.num_blocks, config.model.align_corners) == (2, True)
+    prediction = assert_agree(network, original, make_images(96, batch=2, seed=3))
+    assert prediction.attention.shape == (2, 24, 24, 24)
+    convert.to_torch(tmp_path / "run", tmp_path / "back.safetensors")
+    assert_same_state(read_weights(tmp_path / "back.safetensors").tensors, original)
+
+
+@pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
+def test_mean_parameters_are_added_where_the_checkpoint_says_so(ending, tmp_path):
+    original = resnet_pare()
+    path = saved(lightning(original, BOTH_MEANS), tmp_path / "pare.ckpt")
+    convert.to_workdir(path, tmp_path / "run")
+    _, network = checkpoints.load_model(tmp_path / "run")
+    original.head.means = ("pose", "camshape")
+    try:
+        assert_agree(network, original, make_images(64, seed=3))
+    finally:
+        original.head.means = ()
+    notes = convert.to_torch(tmp_path / "run", tmp_path / f"back.{ending}")
+    assert notes[1:] == ["load it with PARE.USE_MEAN_POSE=True",
+                         "load it with PARE.USE_MEAN_CAMSHAPE=True"]  # fmt: skip
+    content = read_weights(tmp_path / f"back.{ending}")
+    assert pare.option(content.metadata, "USE_MEAN_POSE") is True
+    assert_same_state(content.tensors, original, means=True)
+
+
+def test_what_the_file_does_not_say_is_told_and_can_be_chosen(tmp_path):
+    original = resnet_pare()
+    path = saved(original.state_dict(), tmp_path / "pare.pth")
+    report = str(convert.to_workdir(path, tmp_path / "auto"))
+    assert "USE_MEAN_POSE is off, for the file does not say" in report
+    report = str(convert.to_workdir(path, tmp_path / "pose", means="pose"))
+    assert "USE_MEAN_POSE is on\nUSE_MEAN_CAMSHAPE is off" in report
+    means = {
+        name: checkpoints.load_model(tmp_path / name)[1].heads.mean_pose[...]
+        for name in ("auto", "pose")
+    }
+    assert not means["auto"].any()
+    np.testing.assert_array_equal(means["pose"], original.head.init_pose.numpy().reshape(6, 24).T)
+
+
+def test_a_network_trained_here_predicts_the_same_in_the_original(tmp_path):
+    """With biases of the pose layers, which PARE lacks, and means of its own."""
+    config = tiny_config()
+    config.model.update({"backbone_width": 8, "align_corners": True})
+    network = build_model(config.model, rngs=nnx.Rngs(3))
+    rng = np.random.default_rng(0)
+    for head in (network.heads.pose, network.heads.shape, network.heads.camera):
+        layer = head.layers[0]
+        layer.kernel[...] = jnp.asarray(rng.normal(size=layer.kernel.shape) * 0.3, jnp.float32)
+        layer.bias[...] = jnp.asarray(rng.normal(size=layer.bias.shape) * 0.3, jnp.float32)
+    flat = flat_state.of_network(network)
+    options, notes = pare.PARE.before_writing(flat, config.model)
+    assert options["PARE"]["USE_MEAN_POSE"]
+    assert len(notes) == 2
+    original = torch_pare(means=("pose", "camshape"))
+    tensors = table.to_torch(pare.table(config.model), flat)
+    loaded = original.load_state_dict(
+        {name: torch.tensor(value) for name, value in tensors.items()}, strict=False
+    )
+    assert loaded.missing_keys == ["head.temperature"]
+    assert_agree(network, original, make_images(64, seed=4))
+
+
+def test_what_pare_has_no_place_for_is_refused_or_told():
+    config = tiny_config()
+    flat = flat_state.of_network(build_model(config.model, rngs=nnx.Rngs(0)))
+    _, notes = pare.PARE.before_writing(dict(flat), config.model)
+    assert any("align_corners=False" in note for note in notes)
+    config.model.pose_hidden = (8,)
+    with pytest.raises(UserError, match="hidden layers"):
+        pare.PARE.before_writing(dict(flat), config.model)
+    config.model.name = "baseline"
+    with pytest.raises(UserError, match="--format=resnet"):
+        pare.PARE.before_writing(dict(flat), config.model)
+
+
+class TestFineTuning:
+    """A converted run is trained like any other."""
+
+    @pytest.fixture(scope="class")
+    def checkpoint(self, tmp_path_factory):
+        return saved(lightning(resnet_pare()), tmp_path_factory.mktemp("pare") / "pare.ckpt")
+
+    def config(self):
+        config = tiny_config()
+        config.model.update({"backbone_width": 8, "align_corners": True})
+        config.num_steps = 3
+        config.optimizer.learning_rate = 1e-4
+        config.swa.start_epoch = -1.0
+        config.eval.pictures = 0
+        return config
+
+    def check(self, workdir, state, writer):
+        assert int(state.step) == 3
+        losses = [s["train/loss"] for s in writer.scalars.values() if "train/loss" in s]
+        assert len(losses) == 2
+        assert np.isfinite(losses).all()
+        assert int(state.skipped) == 0
+        # It began where the checkpoint ended: Adam moves a number by about its rate a step.
+        start = resnet_pare().state_dict()["backbone.conv1.weight"].numpy().transpose(2, 3, 1, 0)
+        moved = np.abs(np.asarray(state.params["backbone"]["conv1"]["kernel"].get_value()) - start)
+        assert 0 < moved.max() < 1e-3
+
+    def test_in_the_converted_workdir(self, checkpoint, tmp_path):
+        convert.to_workdir(checkpoint, tmp_path / "run")
+        # The published side of 224 pixels would make this slow.
+        path = tmp_path / "run" / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"image_size": IMAGE_SIZE}))
+        writer = Recorder()
+        state = train(self.config(), tmp_path / "run", FakeData(), writer)
+        self.check(tmp_path / "run", state, writer)
+        config = self.config()
+        config.num_steps = 4
+        assert int(train(config, tmp_path / "run", FakeData(), Recorder()).step) == 4
+
+    def test_averaging_starts_from_the_converted_weights(self, checkpoint, tmp_path):
+        convert.to_workdir(checkpoint, tmp_path / "run")
+        model = build_model(self.config().model, rngs=nnx.Rngs(0))
+        _, state = create_state(model, optax.adam(1e-3), average=True)
+        state = checkpoints.Checkpoints(tmp_path / "run", read_only=True).restore(state)
+        assert int(state.swa.count) == 0
+        for statistics in (state.batch_stats, state.swa.batch_stats):
+            np.testing.assert_array_equal(
+                np.asarray(statistics["backbone"]["bn1"]["mean"].get_value()),
+                resnet_pare().state_dict()["backbone.bn1.running_mean"].numpy(),
+            )
+
+    def test_in_a_fresh_one(self, checkpoint, tmp_path):
+        config = self.config()
+        config.pretrained.path = str(checkpoint)
+        writer = Recorder()
+        state = train(config, tmp_path, FakeData(), writer)
+        self.check(tmp_path, state, writer)
+        assert not np.asarray(state.batch_stats["heads"]["mean_camera"].get_value()).any()
+
+    def test_other_settings_are_named_with_the_flags_that_mend_them(self, checkpoint):
+        config = self.config()
+        config.pretrained.path = str(checkpoint)
+        config.model.num_blocks = 2
+        with pytest.raises(UserError, match=r"give --config.model.num_blocks=3$"):
+            load.load(config)
+        config = self.config()
+        config.pretrained.update({"path": str(checkpoint), "mean_parameters": "mean.npz"})
+        with pytest.raises(UserError, match="means of its own"):
+            load.load(config)
+
+
+def without(content, name):
+    return content | {"state_dict": {n: v for n, v in content["state_dict"].items() if n != name}}
+
+
+def changed(content, **changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return content | {"state_dict": content["state_dict"] | changes}
+
+
+class Runs:
+    def __reduce__(self):
+        return print, ("run!",)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: without(c, "model.head.shape_mlp.bias"), "lacks model.head.shape_mlp.bias"),
+        (
+            lambda c: changed(c, model__head__cam_mlp__bias=torch.zeros(4)),
+            r"model.head.cam_mlp.bias of shape \(4,\), not \(3,\)",
+        ),
+        (lambda c: changed(c, model__head__fc1__weight=torch.zeros(4)), "holds head.fc1.weight"),
+        (
+            lambda c: c | {"hyper_parameters": {"PARE": {"ITERATIVE_REGRESSION": True}}},
+            "ITERATIVE_REGRESSION=True",
+        ),
+        (
+            lambda c: changed(c, model__head__keypoint_deconv_layers__0__weight=torch.zeros(4)),
+            "transposed convolutions",
+        ),
+        (
+            lambda c: {n.removeprefix("model.backbone."): v for n, v in c["state_dict"].items()
+                       if n.startswith("model.backbone.")},
+            r"a backbone alone: train with --config.pretrained.path=",
+        ),
+        (lambda c: {"state_dict": {"encoder.weight": torch.zeros(3)}}, "not known here"),
+        (lambda c: c | {"callback": Runs()}, "refused"),
+        (lambda c: {"epoch": 3}, "no tensors"),
+    ],
+)  # fmt: skip
+def test_bad_checkpoints_are_one_line_and_leave_nothing(change, words, tmp_path, capsys):
+    path = saved(change(lightning(resnet_pare())), tmp_path / "pare.ckpt")
+    assert convert.main(["convert", f"--from={path}", f"--to={tmp_path / 'run'}"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    with pytest.raises(UserError, match=words):
+        convert.to_workdir(path, tmp_path / "run")
+    assert [p.name for p in tmp_path.iterdir()] == ["pare.ckpt"]
+
+
+def test_truncated_files_and_workdirs_in_use_are_refused(tmp_path):
+    path = saved(lightning(resnet_pare()), tmp_path / "pare.ckpt")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        convert.to_workdir(path, tmp_path / "used")
+    with pytest.raises(UserError, match="there is no body model"):
+        convert.to_workdir(path, tmp_path / "run", body=str(tmp_path / "absent.pkl"))
+    whole = path.read_bytes()
+    for length in (0, 1000, len(whole) - 1000):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match=r"pare\.ckpt"):
+            convert.to_workdir(path, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder_is_taken_and_the_table_is_told(tmp_path, capsys):
+    path = saved(lightning(resnet_pare()), tmp_path / "pare.ckpt")
+    (tmp_path / "run").mkdir()
+    assert convert.main(["convert", f"--from={path}", f"--to={tmp_path / 'run'}"]) == 0
+    out = capsys.readouterr().out
+    assert "used" in out
+    assert "ignored" in out
+    assert "smpl" in out
+    command = ["convert", f"--from={tmp_path / 'run'}", f"--to-torch={tmp_path / 'out.ckpt'}"]
+    assert convert.main(command) == 0
+    assert "written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["--from=a"], ["--from=a", "--to=b", "--to-torch=c.ckpt"], ["--form=a"], ["a"]],
+)
+def test_a_wrong_command_is_one_line(arguments, capsys):
+    assert convert.main(["convert", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
