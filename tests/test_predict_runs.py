@@ -423,6 +423,7 @@ def test_pictures_of_every_kind(command, tmp_path):
     np.testing.assert_allclose(huge.people[0].box, (0, 0, 20_000, 12_000), rtol=1e-3)
     assert max(read_image(output / "huge_overlay.jpg").shape[:2]) < 2400
     assert "could not be done: 3" in printed
+    assert f"  {tmp_path / 'empty.jpg'}: is empty; expected an image" in printed
 
 
 def test_an_onnx_file_that_is_no_detector(command, tmp_path):

@@ -21,10 +21,10 @@ class Bar:
 
     def __init__(self, what: str, total: int | None, start: int = 0):
         """Begin with `start` of `total` done; None: nobody knows how many there are."""
-        self._what, self._total, self._start = what, total, start
-        self._done = start
+        self._what, self._total, self._done = what, total, start
         self._live = sys.stderr.isatty()
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
+        self._mark: tuple[int, float] | None = None
         known = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} gone, {remaining} left"
         self._bar = tqdm(
             total=total,
@@ -41,12 +41,15 @@ class Bar:
         self._done += 1
         self._bar.update()
         now = time.monotonic()
+        if self._mark is None:  # what comes before the first, compiling, tells no speed
+            self._mark = self._done, now
         if self._live or now - self._last < _SECONDS_BETWEEN_LINES or self._done == self._total:
             return
         self._last = now
         if self._total:
-            rate = (now - self._began) / (self._done - self._start)
-            left = duration(rate * max(self._total - self._done, 0))
+            done, began = self._mark
+            each = (now - began) / max(self._done - done, 1)
+            left = duration(each * max(self._total - self._done, 0))
             print(f"{self._what} {self._done}/{self._total}, {left} left", file=sys.stderr)
         else:
             print(f"{self._what} {self._done}", file=sys.stderr)
@@ -85,7 +88,8 @@ class Reporter:
         reason = " ".join(reason.split())
         # Most reasons begin with the file; it need not be said twice.
         self.warn(f"error: {reason}" if source in reason else f"error: {source}: {reason}")
-        self.failures.append(Failure(source, reason.removeprefix(f"{source}: ")))
+        reason = reason.removeprefix(f"{source}: ").removeprefix(f"{source} ")
+        self.failures.append(Failure(source, reason))
 
     def done(self, record: Record, *, earlier: bool = False) -> None:
         """Take note of something that is done, now or by an earlier run."""

@@ -1,11 +1,9 @@
 """What a run of predictions was asked for."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 from pare_jax.detection import Detector
-from pare_jax.people import Person
 from pare_jax.predicting.records import Records
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predictor import Predictor
@@ -60,5 +58,3 @@ class Run:
         """Return whether one of these outputs was asked for."""
         return bool(self.outputs & set(outputs))
 
-
-FilesOf = Callable[[list[Person]], dict[str, bytes]]
