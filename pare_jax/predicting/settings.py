@@ -57,4 +57,3 @@ class Run:
     def wants(self, *outputs: str) -> bool:
         """Return whether one of these outputs was asked for."""
         return bool(self.outputs & set(outputs))
-
