@@ -21,11 +21,11 @@ from pare_jax.train_step import create_state, frozen_graph, train_step
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
 
 
-def frozen_config(epochs=1.0):
+def frozen_config():
     config = tiny_config()  # of four steps an epoch
     config.eval.every_epochs = 2.0
     config.num_steps = 8
-    config.pretrained.freeze_epochs = epochs
+    config.pretrained.freeze_epochs = 1.0
     config.swa.start_epoch = 0.5
     config.eval.pictures = 0
     return config
@@ -163,8 +163,8 @@ def test_a_run_stopped_while_frozen_goes_on_to_the_same_bits(tmp_path):
 
 class TestARunFromWeights:
     def test_it_starts_from_them_and_resumes_without_them(self, tmp_path, capsys):
-        config = frozen_config(0.25)
-        config.num_steps = 2
+        config = frozen_config()
+        config.num_steps = 4
         other = build_model(config.model, rngs=nnx.Rngs(99))
         path = tmp_path / "weights.safetensors"
         export.export(other, config.model, path)
@@ -177,11 +177,11 @@ class TestARunFromWeights:
         assert "layer4" in writer.texts[0]["pretrained"]
         assert "weights.safetensors" in capsys.readouterr().out
         path.unlink()
-        config.num_steps = 4
+        config.num_steps = 6
         state = train(config, tmp_path / "run", FakeData(), writer)
-        assert int(state.step) == 4
+        assert int(state.step) == 6
         assert int(state.skipped) == 0
-        assert all(np.isfinite(writer.scalars[step]["train/loss"]) for step in (2, 4))
+        assert all(np.isfinite(writer.scalars[step]["train/loss"]) for step in (2, 4, 6))
         assert same(parts(state)[0], start) == []
         with pytest.raises(UserError, match=r"weights\.safetensors"):
             train(config, tmp_path / "another", FakeData(), Recorder())
