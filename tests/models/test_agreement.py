@@ -16,11 +16,13 @@ from pare_jax.models.resnet import ResNet
 torch = pytest.importorskip("torch")
 
 from tests.models.torch_networks import (  # noqa: E402
+    BATCH,
     TorchNetwork,
     TorchResNet,
     draw_weights,
     far_from_kinks,
     make_images,
+    relative_error,
     to_torch,
     torch_loss,
 )
