@@ -22,6 +22,7 @@ from tests.models.torch_networks import (  # noqa: E402
     draw_weights,
     far_from_kinks,
     make_images,
+    relative_error,
     to_torch,
     torch_loss,
 )
