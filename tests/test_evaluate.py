@@ -192,12 +192,17 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
         assert summary[name] is None
 
 
-def test_2d_answers_that_are_not_finite_are_counted(evaluator, body):
+def test_2d_answers_that_are_not_finite_are_misses(evaluator, body):
     batch = people_in_2d(body)
     batch["image"][:3] = 255
+    batch["head_size"][3] = 0
     summary = report.summarise(measure(evaluator, batch))
-    assert (summary["count"], summary["non_finite"]) == (BATCH - 3, 3)
-    assert summary["pckh"] == 100
+    assert (summary["count"], summary["non_finite"]) == (BATCH - 1, 3)
+    assert summary["pckh"] == pytest.approx(100 * (BATCH - 4) / (BATCH - 1))
+    assert summary["per_joint_pckh"]["head_top"] == pytest.approx(summary["pckh"])
+    told = report.table({"some/pictures": summary})
+    assert "counted as missed, for the network's answer is not finite: 3 of some/pictures" in told
+    assert "left out" not in told
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
         measure(evaluator, batch)

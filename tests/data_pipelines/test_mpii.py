@@ -21,6 +21,7 @@ from tests.data_pipelines.mpii_release import (
     FIGURE,
     NOTHING,
     SCALE,
+    cells,
     image,
     person,
     point,
@@ -216,6 +217,30 @@ def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
     ]
 
 
+def test_people_whom_mpiis_evaluation_does_not_count_have_no_heads_size(tmp_path):
+    images = [
+        image("some.jpg", person(), person([]), person(), person()),
+        image("none.jpg", person()),
+        image("test.jpg", person()),
+    ]
+    single = cells([2, 3], [], [1])
+    write_release(tmp_path, images, is_train=[1, 1, 0], single_person=single)
+    examples, _ = read(tmp_path)
+    found = {(e["sequence"], int(e["person"])): e for e in examples}
+    counted = {name for name, example in found.items() if example["head_size"] > 0}
+    assert found.keys() == {("some.jpg", 0), ("some.jpg", 2), ("some.jpg", 3), ("none.jpg", 0)}
+    assert counted == {("some.jpg", 2)}
+    for example in examples:  # the others are trained on all the same
+        assert example["joints_2d_weight"].sum() == 14
+        assert example["head_top_weight"] == 1
+
+
+@pytest.mark.parametrize("release", [{}, {"single_person": NOTHING}])
+def test_where_the_release_counts_nobody_apart_everybody_counts(release, tmp_path):
+    write_release(tmp_path, [image("one.jpg", person(), person())], **release)
+    assert all(example["head_size"] > 0 for example in read(tmp_path)[0])
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -387,6 +412,7 @@ def test_an_unreadable_mat_file_is_named(content, tmp_path):
         ({"img_train": np.ones((1, 2))}, "1 images, 2 marks"),
         ({"img_train": np.zeros((1, 1))}, "no training images"),
         ({"img_train": "?"}, "RELEASE"),
+        ({"single_person": cells([1], [1])}, "1 images, 2 lists of single people"),
     ],
 )
 def test_another_struct_is_refused(changes, words, tmp_path):
