@@ -22,6 +22,7 @@ _ROOT = Path(__file__).parents[1]
 # file and those whose names begin like it (pw3d.py, pw3d_sequence.py).
 _CODE = (
     "data_pipelines/example.py",
+    "data_pipelines/jpeg.py",
     "data_pipelines/part_labels.py",
     "data_pipelines/photographs.py",
     "data_pipelines/preparation.py",

@@ -1,13 +1,61 @@
-"""Fingerprints of files, and labels of which nothing is known."""
+"""Fingerprints of files and code, and labels of which nothing is known."""
 
+import ast
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_pipelines import origin
 from data_pipelines.example import STORED_FIELDS, unknown_labels
 from data_pipelines.origin import fingerprint
 from tests.data_pipelines.conftest import make_record
+
+ROOT = Path(__file__).parents[2]
+# What datasets import that decides over no example's bytes: errors and their words, what tells
+# datasets apart, what runs the work, and reading or drawing other datasets.
+OTHER_CODE = {
+    "data_pipelines/origin.py",
+    "data_pipelines/processes.py",
+    "data_pipelines/progress.py",
+    "data_pipelines/storage.py",
+    "data_pipelines/stored_example.py",
+    "data_pipelines/synthetic/settings.py",
+    "pare_jax/errors.py",
+    "pare_jax/progress.py",
+    "pare_jax/sequences.py",
+}
+
+
+def imported(path):
+    """Yield the files of this project that a module imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        found = ROOT / (name.replace(".", "/") + ".py")
+        if found.is_file():
+            yield found
+
+
+@pytest.mark.parametrize("dataset", ["pw3d", "mpii"])
+def test_the_code_a_dataset_is_made_by_is_all_named(dataset):
+    folder = ROOT / "data_pipelines"
+    todo, reached = [folder / f"{dataset}.py", folder / "preparation.py"], set()
+    while todo:
+        path = todo.pop()
+        if path not in reached:
+            reached.add(path)
+            todo += imported(path)
+    own = set(folder.glob(f"{dataset}*.py"))
+    code = {str(path.relative_to(ROOT)) for path in reached - own}
+    assert code - set(origin._CODE) - OTHER_CODE == set()
+    assert "data_pipelines/jpeg.py" in code
+    assert all((ROOT / name).is_file() for name in (*origin._CODE, *OTHER_CODE))
 
 
 @pytest.fixture(name="path")
