@@ -1,6 +1,7 @@
 """Fingerprints of files and code, and labels of which nothing is known."""
 
 import ast
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,50 @@ def test_the_code_a_dataset_is_made_by_is_all_named(dataset):
     assert code - set(origin._CODE) - OTHER_CODE == set()
     assert "data_pipelines/jpeg.py" in code
     assert all((ROOT / name).is_file() for name in (*origin._CODE, *OTHER_CODE))
+
+
+@dataclasses.dataclass
+class Unit:
+    name: str
+    places: np.ndarray
+    stamps: tuple
+
+
+@dataclasses.dataclass
+class Renamed:
+    title: str
+    positions: list
+    stamps: list
+
+    @property
+    def name(self):
+        return self.title
+
+
+def parts_of(unit):
+    class Release:
+        name, splits = "made_up", ("train",)
+
+    return origin.origin_of(Release(), {"train": [unit]}).parts["train"]
+
+
+def test_a_part_is_told_by_what_it_holds_and_not_by_the_code_that_holds_it():
+    places = np.array([[1.5, np.nan], [0.1, 3.0]])
+    unit = Unit("a", places, ((3, 4), None))
+    assert parts_of(unit) == parts_of(Renamed("a", places.tolist(), [[3, 4], None]))
+    assert parts_of(unit) == parts_of(
+        Unit("a", np.asfortranarray(places), ((np.int64(3), 4), None))
+    )
+    # Known for ever: a part whose digest changes is read anew.
+    assert parts_of(unit) == {"a": "3f7a7a32029aaeb3"}
+    for other in (
+        Unit("a", places + 1e-12, ((3, 4), None)),
+        Unit("a", places, ((3, 5), None)),
+        Unit("a", places, ((3, 4),)),
+    ):
+        assert parts_of(unit) != parts_of(other)
+    with pytest.raises(TypeError, match="plain data, not by a PosixPath"):
+        parts_of([Path("somewhere")])
 
 
 @pytest.fixture(name="path")
