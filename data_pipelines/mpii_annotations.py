@@ -2,6 +2,7 @@
 
     RELEASE.annolist(i)       an image
         .image.name           its file in images/
+        .vididx               number of the video it was taken from
         .annorect(p)          a person: x1 y1 x2 y2, the head's box
             .scale            the person's height over 200 pixels
             .objpos           x y, a rough centre
@@ -61,9 +62,17 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedImage:
-    """A training image: its file's name, its people, and whoever cannot become an example."""
+    """A training image.
+
+    Attributes:
+        name: of its file.
+        video: number of the video it is a picture of; None where not said.
+        people: those that an example can be made of.
+        skipped: whoever cannot become an example.
+    """
 
     name: str
+    video: int | None
     people: tuple[Person, ...]
     skipped: tuple[Skipped, ...]
 
@@ -121,6 +130,7 @@ def _counted_people(release: Any, images: int) -> list[set[int] | None]:
 
 def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
     name = next((_text(_field(inner, "name")) for inner in _structs(_field(image, "image"))), "")
+    video = _number(_field(image, "vididx"))
     people, skipped = [], []
     rects = _structs(_field(image, "annorect"))
     for number, rect in enumerate(rects):
@@ -133,7 +143,8 @@ def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
             skipped.append(Skipped(f"{name} person {number}", reason, broken))
     if not rects:
         skipped.append(Skipped(name, "nobody annotated", broken=False))
-    return AnnotatedImage(name, tuple(people), tuple(skipped))
+    known = video is not None and np.isfinite(video)
+    return AnnotatedImage(name, int(video) if known else None, tuple(people), tuple(skipped))
 
 
 def _person(rect: Any, number: int) -> Person | tuple[str, bool]:

@@ -53,14 +53,14 @@ def person(points=None, **changes):
     }
 
 
-def image(name, *people, rect=None):
+def image(name, *people, rect=None, video=NOTHING):
     """Return an image's annotation."""
     people = structs(*people) if people else NOTHING
     return {
         "image": structs({"name": name}),
         "annorect": people if rect is None else rect,
         "frame_sec": NOTHING,
-        "vididx": NOTHING,
+        "vididx": video,
     }
 
 
