@@ -102,9 +102,11 @@ class Pw3d:
         missing = [gender for gender in ("male", "female") if gender not in given]
         if not missing:
             return []
+        hidden = "" if len(missing) == 2 else "; they hide nobody in the part labels of the others"
         return [
             f"no {' and no '.join(missing)} SMPL given by --body: their people get no top of the "
-            "head and no part labels, which only the part loss (configs/part_supervised.py) needs"
+            "head, which the 2D loss uses where it is known, and no part labels, which the "
+            f"part loss needs{hidden}"
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -255,7 +257,7 @@ class Pw3d:
                 result.skipped.append(Skipped(_what(name, frame, n), _OUTSIDE, broken=False))
             elif n not in seen:
                 result.skipped.append(Skipped(_what(name, frame, n), _FAR_OUTSIDE))
-        meshes = self._meshes(sequence, frame, wanted)
+        meshes = self._meshes(sequence, frame) if seen else {}
         by_person = dict(zip(seen, crops, strict=True))
         parts = _part_labels(meshes, by_person, (photo.width, photo.height))
         for number, crop in by_person.items():
@@ -264,15 +266,12 @@ class Pw3d:
                 example |= _mesh_labels(meshes[number], crop, parts[number])
             result.examples.append(example)
 
-    def _meshes(
-        self, sequence: Sequence, frame: int, people: list[int]
-    ) -> dict[int, part_labels.Mesh]:
-        """Pose the true mesh of everyone whose body is known."""
+    def _meshes(self, sequence: Sequence, frame: int) -> dict[int, part_labels.Mesh]:
+        """Pose the true mesh of everyone whose body is known: who gives no example hides others."""
         bodies = {gender: path for gender, path, _ in self._bodies}
         meshes = {}
-        for number in people:
-            person = sequence.people[number]
-            if person.gender in bodies:
+        for number, person in enumerate(sequence.people):
+            if person.posed[frame] and person.gender in bodies:
                 meshes[number] = part_labels.pose_mesh(
                     bodies[person.gender],
                     person.betas,
