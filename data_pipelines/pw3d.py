@@ -67,7 +67,8 @@ class Pw3d:
 
         Args:
             source: the folder with sequenceFiles and imageFiles.
-            bodies: files of SMPL by gender, "male" and "female", to draw part labels with.
+            bodies: files of SMPL by gender, "male" and "female", for the top of the head and the
+                part labels.
 
         Raises:
             UserError: the folder is not 3DPW, or the bodies cannot be read or are of no use.
@@ -86,7 +87,8 @@ class Pw3d:
         if bodies and not self._bodies:
             raise UserError(
                 "3DPW's truth was made with the male and the female SMPL, and only a neutral one "
-                "was given; name the other two, or none to do without part labels"
+                "was given; name the other two, or none to do without the top of the head and part "
+                "labels"
             )
         for _, body, _ in self._bodies:
             load_body_data(body)
