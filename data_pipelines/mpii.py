@@ -29,7 +29,7 @@ from data_pipelines.photographs import (
     StoredCrop,
     inside,
     jpeg_names,
-    read_photograph,
+    read_whole_jpeg,
     seems_whole,
 )
 from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
@@ -147,7 +147,7 @@ class Mpii:
         if not photograph.people:
             return []
         try:
-            picture = read_photograph(self._source / IMAGES / photograph.name)
+            picture = read_whole_jpeg(self._source / IMAGES / photograph.name)
             size = np.array([picture.width, picture.height], float)
             mistakes = [_mistake(person, size) for person in photograph.people]
             good = [

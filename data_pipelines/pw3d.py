@@ -215,7 +215,7 @@ class Pw3d:
     def _image_size(self, name: str) -> tuple[int, int] | None:
         for picture in sorted(self._pictures(name)):
             try:
-                photo = photographs.read_photograph(self._source / "imageFiles" / name / picture)
+                photo = photographs.read_whole_jpeg(self._source / "imageFiles" / name / picture)
             except BrokenPhotographError:
                 continue
             return photo.width, photo.height
@@ -242,7 +242,7 @@ class Pw3d:
         if not wanted:
             return
         try:
-            photo = photographs.read_photograph(
+            photo = photographs.read_whole_jpeg(
                 self._source / "imageFiles" / name / picture_name(frame)
             )
             points = {n: sequence.people[n].joints_2d[frame] for n in wanted}
