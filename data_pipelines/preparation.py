@@ -18,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines import processes, storage, unit_files
-from data_pipelines.origin import ORIGIN_FILE, Origin, differences, origin_of, read_origin
+from data_pipelines.origin import (
+    ORIGIN_FILE,
+    Origin,
+    differences,
+    origin_of,
+    read_origin,
+    undecided,
+)
 from data_pipelines.progress import with_progress
 from data_pipelines.raw import RawDataset, SaysMore, Skipped
 from pare_jax.errors import UserError
@@ -118,6 +125,12 @@ def _compare(path: Path, now: Origin) -> None:
     if made is None:
         _say(f"{path} is there already; it does not say what it was made of")
         return
+    if undecided(made, now):
+        raise UserError(
+            f"{path} is there already, made by another version of the code, so that it cannot be "
+            "told whether it is of the same files: remove it to prepare it anew, or name another "
+            "--output"
+        )
     found = differences(made, now)
     if found:
         raise UserError(

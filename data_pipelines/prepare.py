@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PLACE",
-        help="gendered SMPL files, or a folder of them, to draw pw3d's part labels with",
+        help="gendered SMPL files, or a folder of them, for pw3d's tops of heads and part labels",
     )
     released.add_argument(
         "--max-skipped",

@@ -44,6 +44,9 @@ class Person:
         rotations: relative to the parent, the root's into the camera frame.
         joints: metres, camera frame.
         joints_2d: the photograph's pixels.
+        posed: whether the body stands in the picture where the annotation says: it is finite and
+            the camera trusted. True also of frames without an example of the person, for instance
+            where nobody was detected, since the person is there and may hide another.
         problems: why a frame gives no example; "" where it may.
     """
 
@@ -52,6 +55,7 @@ class Person:
     rotations: Float[np.ndarray, "n 24 3 3"]
     joints: Float[np.ndarray, "n 24 3"]
     joints_2d: Float[np.ndarray, "n 24 2"]
+    posed: Bool[np.ndarray, " n"]
     problems: list[str]
 
 
@@ -146,11 +150,11 @@ def _person(
     detections = values["poses2d"].reshape(frames, -1)
     valid = values["campose_valid"].reshape(frames, -1)
     betas = values["betas"].reshape(-1)[:NUM_BETAS]
-    finite = _finite(poses, world, cameras, detections, valid) & np.isfinite(betas).all()
+    sound = _finite(poses, world, cameras) & np.isfinite(betas).all()
 
     # Frames that are not finite are carried along as zeros and told apart at the end.
     poses, world, cameras = (
-        np.where(finite[:, None, None], value, 0.0) for value in (poses, world, cameras)
+        np.where(sound[:, None, None], value, 0.0) for value in (poses, world, cameras)
     )
     turn, shift = cameras[:, :3, :3], cameras[:, :3, 3]
     rotations = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix()
@@ -162,17 +166,19 @@ def _person(
     joints_2d = pixels[..., :2] / np.where(near[:, None], 1.0, pixels[..., 2])[..., None]
 
     off = np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max((1, 2))
+    no_rotation = (off > 1e-2) | (np.linalg.det(turn) < 0)
     # The first that applies is told: what the protocol leaves out is nobody's fault.
     reasons = {
         CAMERA_NOT_TRUSTED: valid.min(1) == 0,
         NOT_DETECTED: ~detections.any(1),
-        "annotation is not finite": ~finite,
-        "camera pose is no rotation": (off > 1e-2) | (np.linalg.det(turn) < 0),
+        "annotation is not finite": ~(sound & _finite(detections, valid)),
+        "camera pose is no rotation": no_rotation,
         "joint behind the camera": near,
         "joints all in one place": np.ptp(joints_2d, axis=1).max(1) < 1.0,
     }
     problems = np.select(list(reasons.values()), list(reasons), default="")
-    return Person(gender, betas, rotations, joints, joints_2d, problems.tolist())
+    posed = sound & (valid > 0).all(1) & ~no_rotation
+    return Person(gender, betas, rotations, joints, joints_2d, posed, problems.tolist())
 
 
 def _nobody(frames: int, problem: str) -> Person:
@@ -183,6 +189,7 @@ def _nobody(frames: int, problem: str) -> Person:
         rotations=np.zeros((frames, NUM_JOINTS, 3, 3)),
         joints=np.zeros((frames, NUM_JOINTS, 3)),
         joints_2d=np.zeros((frames, NUM_JOINTS, 2)),
+        posed=np.zeros(frames, bool),
         problems=[problem] * frames,
     )
 

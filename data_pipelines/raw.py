@@ -78,7 +78,8 @@ class RawDataset(Protocol):
     def units(self, split: str) -> Sequence[Any]:
         """Return the split's pieces of work in a fixed order: small, picklable, seconds each.
 
-        A piece that changes is read anew, so it holds what tells its files from others
+        They are of plain data: numbers, text, arrays, and lists, tuples, mappings and dataclasses
+        of these. A piece that changes is read anew, so it holds what tells its files from others
         (`origin.fingerprint`), and names them within the release, wherever that lies. Where it has
         a `name`, messages use it.
         """

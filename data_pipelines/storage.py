@@ -11,7 +11,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.synthetic.settings import SyntheticSettings
@@ -102,10 +102,18 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     return found[0]
 
 
+class _Records(Protocol):
+    """What is used of TFDS's data source: serialised examples, read by their position."""
+
+    @property
+    def data_source(self) -> Sequence[bytes]: ...
+    def __len__(self) -> int: ...
+
+
 class StoredSplit:
     """A split whose examples can be read in any order and from any thread."""
 
-    def __init__(self, path: Path, split: str, source):
+    def __init__(self, path: Path, split: str, source: _Records):
         self.path, self.split = path, split
         # Imported here for TensorFlow's sake, like TFDS in open_split.
         from data_pipelines.stored_example import parse_example

@@ -9,8 +9,8 @@
 
 Every person is shown twice: the stored crop with the nominal network crop framed, and the same
 dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible or nothing is said of it, hollow ones are
-hidden, and those that are not known are not drawn. A yellow cross is the top of the head.
+side orange, the middle white; filled joints are visible or nothing is said of it, rings are hidden,
+and those that are not known are not drawn. A yellow cross is the top of the head.
 
 With --body three more squares follow: the true mesh, posed with the body of the person's gender,
 over the stored crop, and over two augmented network crops, the second of which is mirrored.
@@ -35,11 +35,11 @@ from data_pipelines.transforms import Placement
 from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
+from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.truth import draw_truth
-from pare_jax.skeleton import JOINT_NAMES, NUM_PART_LABELS, PARENTS
+from pare_jax.skeleton import NUM_PART_LABELS
 
 _COLUMNS = 8
-_LEFT, _RIGHT, _MIDDLE = (80, 150, 255), (255, 140, 40), (255, 255, 255)
 _HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
 _NETWORK_SIDE = 224
@@ -60,11 +60,6 @@ def _palette() -> np.ndarray:
     return colours
 
 
-def _side_colour(joint: int) -> tuple[int, int, int]:
-    name = JOINT_NAMES[joint]
-    return _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
-
-
 def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
     """Draw one example as two squares beside each other, RGB."""
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -81,16 +76,10 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
         x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
         return int(x), int(y)
 
-    joints, known = example["joints_2d"], example["joints_2d_weight"] > 0
-    for joint, parent in enumerate(PARENTS):
-        if parent >= 0 and known[joint] and known[parent]:
-            ends = fixed(joints[parent]), fixed(joints[joint])
-            cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
+    known = example["joints_2d_weight"][:, None] > 0
     hidden = (example["visible"] == 0) & (example["visible_weight"] > 0)
-    for joint in np.flatnonzero(known):
-        radius, thickness = (44, 1) if hidden[joint] else (32, -1)
-        centre, colour = fixed(joints[joint]), _side_colour(joint)
-        cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    joints = np.where(known, example["joints_2d"] * scale, np.nan)
+    marked = draw_skeleton(marked, joints, ~hidden, width=1.0)
     if example["head_top_weight"]:
         for way in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
             ends = fixed(example["head_top"] - way), fixed(example["head_top"] + way)

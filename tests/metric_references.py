@@ -71,6 +71,6 @@ def reference_pckh(pred, true, known, head_size):
         joints = [joint for joint in MPII_POINTS if k[joint] > 0 and head > 0]
         right = [
             np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
-        ]
+        ]  # a comparison with what is no number is false: a miss
         shares.append(np.mean(right) if joints else np.nan)
     return np.array(shares)

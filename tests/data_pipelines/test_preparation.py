@@ -245,6 +245,26 @@ def test_a_dataset_of_older_code_is_told_and_stays(tmp_path, log, capsys, note, 
     assert len(read_units(log)) == 6
 
 
+def test_other_code_is_told_before_other_files_where_both_may_be(tmp_path, log):
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    note = path / "preparation.json"
+    made = json.loads(note.read_text())
+    other = {name: dict.fromkeys(parts, "other") for name, parts in made["parts"].items()}
+    note.write_text(json.dumps(made | {"code": "older", "parts": other}))
+    with pytest.raises(UserError, match=r"another version of the code.*remove it.*--output") as one:
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    assert "other files" not in str(one.value)
+    assert "\n" not in str(one.value)
+    # One part that is the same shows that the code sees files as it did, and so do other settings.
+    some = other | {"test": made["parts"]["test"]}
+    note.write_text(json.dumps(made | {"code": "older", "parts": some}))
+    with pytest.raises(UserError, match="train: 4 of 4 parts are from other files"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    note.write_text(json.dumps(made | {"code": "older", "parts": other, "settings": {}}))
+    with pytest.raises(UserError, match="--sizes was not given"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+
+
 def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
     written, savez = [], np.savez
 
