@@ -130,7 +130,8 @@ def _counted_people(release: Any, images: int) -> list[set[int] | None]:
 
 def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
     name = next((_text(_field(inner, "name")) for inner in _structs(_field(image, "image"))), "")
-    video = _number(_field(image, "vididx"))
+    vididx = _number(_field(image, "vididx"))
+    video = None if vididx is None or not np.isfinite(vididx) else int(vididx)
     people, skipped = [], []
     rects = _structs(_field(image, "annorect"))
     for number, rect in enumerate(rects):
@@ -143,8 +144,7 @@ def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
             skipped.append(Skipped(f"{name} person {number}", reason, broken))
     if not rects:
         skipped.append(Skipped(name, "nobody annotated", broken=False))
-    known = video is not None and np.isfinite(video)
-    return AnnotatedImage(name, int(video) if known else None, tuple(people), tuple(skipped))
+    return AnnotatedImage(name, video, tuple(people), tuple(skipped))
 
 
 def _person(rect: Any, number: int) -> Person | tuple[str, bool]:

@@ -20,7 +20,7 @@ import argparse
 import colorsys
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
     return (split[int(number)] for number in chosen)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--body", help="a body file, or a folder of gendered ones: draw meshes too")
     parser.add_argument("--config", help="take data.synthetic from this config file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:

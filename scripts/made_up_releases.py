@@ -51,7 +51,7 @@ class _Drawn:
     betas: Float[np.ndarray, "10"]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the releases."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="a folder; made if need be")
     parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
     parser.add_argument("--quality", type=int, default=95, help="of the JPEGs; 95")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     taken = [path for name in ("3DPW", "MPII") if (path := flags.output / name).exists()]
     if taken:
         print(f"made_up_releases: {taken[0]} is there already; remove it", file=sys.stderr)
