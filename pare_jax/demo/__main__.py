@@ -42,7 +42,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "host", "127.0.0.1", "Address to listen on; 0.0.0.0 lets others in.", flag_values=values
     )
     flags.DEFINE_integer(
-        "port", 7860, "Port to listen on; 0 takes a free one.", flag_values=values
+        "port",
+        7860,
+        "Port to listen on; 0 takes a free one.",
+        lower_bound=0,
+        upper_bound=65535,
+        flag_values=values,
     )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 

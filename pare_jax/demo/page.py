@@ -23,13 +23,13 @@ STYLE = """
   margin-inline: auto; border-radius: .375rem; }
 #shown img { max-height: 34rem; }
 #attention img { max-height: 26rem; }
-/* Not by `visible`: a 3D view that is made visible and filled at once stays empty in gradio 6.31. */
+/* gradio 6.31 leaves a 3D view empty that is made visible and filled at once: hidden here. */
 .gradio-container:not(:has(#shown img.found)) #one { display: none; }
 .invitation { padding: 4rem 1rem; text-align: center; opacity: .7; }
 .problem { border-left: .25rem solid #b3261e; padding: .25rem .75rem; overflow-wrap: anywhere; }
 .note { padding: .25rem 0; overflow-wrap: anywhere; }
 .downloads a { display: inline-block; padding: .4rem .6rem; text-decoration: underline; }
-.scroll { overflow-x: auto; max-width: calc(100vw - 5rem); }
+.scroll { overflow-x: auto; max-width: calc(100vw - 7.5rem); }
 table.joints { border-collapse: collapse; width: 100%; font-size: .875rem; }
 table.joints th, table.joints td { padding: .15rem .4rem; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
@@ -102,7 +102,7 @@ def build_page(session: Session, detector_name: str) -> Any:
                 shown = gr.HTML(_INVITATION, elem_id="shown")
                 downloads = gr.HTML("", elem_id="downloads")
                 who = gr.Radio([], type="index", label="Person", visible=False, elem_id="who")
-        with gr.Row(elem_id="one") as one:
+        with gr.Row(elem_id="one"):
             with gr.Column(scale=1, min_width=320):
                 joint = gr.Dropdown(
                     [(spoken(name), name) for name in JOINT_NAMES],
@@ -192,7 +192,9 @@ def _examples(gr: Any, session: Session) -> Any:
         return None
     samples = []
     for number, example in enumerate(session.examples):
-        samples.append([str(session.write_file(f"example_{number}.png", encode_png(example.image)))])
+        samples.append(
+            [str(session.write_file(f"example_{number}.png", encode_png(example.image)))]
+        )
     return gr.Dataset(
         label="Examples: synthetic people, with their boxes",
         components=[gr.Image(visible=False)],

@@ -54,8 +54,6 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OverflowError:
-        raise UserError(f"--port={port} is not a port; it is a number up to 65535") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(
@@ -124,8 +122,9 @@ def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
         if not size.isdigit() or int(size) > largest:
             await _too_large(send_with_policy)
             return
-        # Who leaves in the middle of an upload is no failure of ours.
-        with contextlib.suppress(ClientDisconnect):
+        # Neither who leaves in the middle of an upload is a failure, nor that a picture is gone
+        # when the browser, which has it, asks for it again.
+        with contextlib.suppress(ClientDisconnect, FileNotFoundError):
             await app(scope, receive, send_with_policy)
 
     return answer

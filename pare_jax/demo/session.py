@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from pare_jax.boxes import check_box
 from pare_jax.demo import showing
 from pare_jax.demo.examples import Example
@@ -169,7 +167,7 @@ class Session:
         if how == WHOLE:
             found = WholePicture()(looked.image)
         elif how == BOXES:
-            typed = [np.asarray(box) * looked.scale for box in parse_boxes(boxes)]
+            typed = [[value * looked.scale for value in box] for box in parse_boxes(boxes)]
             found = [Detection(check_box(box, height, width), 1.0) for box in typed]
         else:
             found = self._detector(looked.image)

@@ -111,7 +111,7 @@ class UploadFolder:
             raise UserError("there is no picture; drop one, or choose an example")
         path = Path(str(given)).resolve()
         # What the browser sends could name any file of this machine, which would be read, removed.
-        if not path.is_relative_to(self.path) or path in self._kept:
+        if not path.is_relative_to(self.path) or path in self._kept or path.is_dir():
             raise UserError("that is not an uploaded picture; drop one, or choose an example")
         return path
 
@@ -152,5 +152,5 @@ def _check_pixels(path: Path, name: str) -> None:
     if not is_jpeg and width * height > MAX_UPLOAD_PIXELS:
         limit = MAX_UPLOAD_PIXELS // 1_000_000
         raise UserError(
-            f"{name!r} has {width} x {height} pixels; the page takes {limit} million: shrink it first"
+            f"{name!r} has {width} x {height} pixels, the page takes {limit} million; shrink it"
         )
