@@ -17,7 +17,7 @@ from absl import flags
 from pare_jax import load_predictor
 from pare_jax.demo.examples import draw_examples
 from pare_jax.demo.page import import_gradio
-from pare_jax.demo.server import be_discreet, is_local, listen, make_app, serve
+from pare_jax.demo.server import be_discreet, ending_tidily, is_local, listen, make_app, serve
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.detection import make_detector
@@ -79,7 +79,11 @@ def _run(values: flags.FlagValues) -> None:
         raise UserError("--checkpoint=RUN is needed; see --help")
     be_discreet()
     import_gradio()
-    with listen(values.host, values.port) as listener, UploadFolder() as folder:
+    with (
+        ending_tidily(),
+        listen(values.host, values.port) as listener,
+        UploadFolder() as folder,
+    ):
         detector = make_detector(values.detector, values.threshold)
         predictor = load_predictor(values.checkpoint, values.weights)
         # Compiles the network, so that the first picture is not kept waiting.

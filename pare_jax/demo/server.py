@@ -6,7 +6,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from pare_jax.demo.page import STYLE, build_page, import_gradio
@@ -141,13 +142,25 @@ async def _too_large(send: Send) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
+@contextlib.contextmanager
+def ending_tidily() -> Iterator[None]:
+    """Let signals that end the process do so by an exception, which leaves no files behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda *_: sys.exit(0)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def serve(app: Callable[..., Awaitable[None]], listener: socket.socket) -> None:
     """Answer until the process is told to end, by ctrl-C or a signal."""
     import uvicorn  # pyright: ignore[reportMissingImports]
 
-    # The signals' own way of ending a process would leave its folder behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: sys.exit(0))
     settings = uvicorn.Config(
         app, log_level="error", access_log=False, timeout_graceful_shutdown=1, server_header=False
     )
