@@ -185,6 +185,7 @@ class Run(Evaluation[Data]):
         self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
         self._optimizer = make_optimizer(config.optimizer, self.num_steps)
         self.settings = step_settings(config, data.steps_per_epoch)
+        self.frozen_steps = round(config.pretrained.freeze_epochs * data.steps_per_epoch)
         self._compile()
 
     def _compile(self) -> None:
@@ -213,7 +214,7 @@ class Run(Evaluation[Data]):
 
     def step_after(self, step: int) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
         """Choose the program that makes the update after `step` steps."""
-        return self._frozen_step if step < self.settings.frozen_steps else self.train_step
+        return self._frozen_step if step < self.frozen_steps else self.train_step
 
     def load_pretrained(self) -> list[str]:
         """Bring the weights that the config names into the network, for a run that starts.
@@ -236,7 +237,7 @@ class Run(Evaluation[Data]):
         if state.swa is None or not int(state.swa.count):
             return state
         stats = state.swa.batch_stats
-        frozen = int(state.step) <= self.settings.frozen_steps
+        frozen = int(state.step) <= self.frozen_steps
         measure = self._frozen_statistics_step if frozen else self._statistics_step
         batches = self.data.train(0)
         for count in range(self.config.swa.statistics_batches):
@@ -267,7 +268,6 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         ),
         swa_start=max(1, round(config.swa.start_epoch * steps_per_epoch)),
         swa_every=config.swa.every_steps,
-        frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
     )
 
 

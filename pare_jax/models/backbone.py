@@ -17,3 +17,6 @@ class Backbone(Protocol):
     stride: int
 
     def __call__(self, images: Float[Array, "b size size 3"], /) -> Float[Array, "b h w c"]: ...
+
+    def eval(self) -> None:
+        """Let batch normalisation use its running statistics, and leave them as they are."""
