@@ -1,5 +1,6 @@
 """The optimizer: Adam with a learning-rate schedule and gradient clipping."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -43,7 +44,10 @@ def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
     the backbone is frozen its part of the state, every leaf with `is_backbone`, can stay as it is.
     The state has the same layout whatever the settings.
     """
-    parts = {name: optax.scale_by_adam() for name in ("backbone", "rest")}
+    parts: dict[Hashable, optax.GradientTransformation] = {
+        "backbone": optax.scale_by_adam(),
+        "rest": optax.scale_by_adam(),
+    }
     clip = optax.clip_by_global_norm(config.grad_clip) if config.grad_clip else optax.identity()
     return optax.chain(
         clip,
