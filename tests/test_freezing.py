@@ -15,7 +15,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, resnet
 from pare_jax.optimizer import make_optimizer
-from pare_jax.pretrained import export
+from pare_jax.pretrained import export, load
 from pare_jax.run import Run, step_settings
 from pare_jax.train import fit
 from pare_jax.train_step import create_state, frozen_graph, train_step
@@ -133,6 +133,11 @@ def adam(state, part):
 def test_a_run_starts_from_the_weights_it_names(states, other):
     wanted = flat_state.of_network(other)
     assert all(np.array_equal(value, wanted[name]) for name, value in parts(states[0])[0].items())
+
+
+def test_random_weights_are_not_frozen():
+    with pytest.raises(UserError, match=r"freeze_epochs is 1\.0.* random weights"):
+        load.load(frozen_config())
 
 
 def test_the_backbone_stands_still_while_the_rest_moves(states):
