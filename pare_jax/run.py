@@ -244,7 +244,7 @@ class Run(Evaluation[Data]):
             on_device = sharding.put_batch(next(batches), self.mesh)
             number = sharding.put_replicated(np.float32(count), self.mesh)
             stats = measure(stats, number, state.swa.params, on_device)
-        close_stream(batches)
+        sharding.close_stream(batches)
         return state.replace(swa=state.swa.replace(batch_stats=stats))
 
     def weights(self, state: TrainState) -> Weights:
@@ -275,10 +275,3 @@ def check_devices(config: ConfigDict, mesh: Mesh) -> None:
     """Raise UserError unless batches divide over the devices."""
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
-
-
-def close_stream(stream: Any) -> None:
-    """End a stream of batches, if it has an end to its work to wait for."""
-    close = getattr(stream, "close", None)
-    if close is not None:
-        close()

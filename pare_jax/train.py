@@ -19,7 +19,7 @@ from pare_jax import report, sharding
 from pare_jax import workdir as workdir_lib
 from pare_jax.checkpoints import Checkpoints, load_config
 from pare_jax.progress import Progress
-from pare_jax.run import Data, Errors, Run, Weights, close_stream
+from pare_jax.run import Data, Errors, Run, Weights
 from pare_jax.train_step import TrainState
 from pare_jax.watch import DivergenceWatch, Tracer
 
@@ -122,7 +122,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     finally:
         tracer.stop()
         progress.close()
-        close_stream(stream)
+        sharding.close_stream(stream)
         checkpoints.close()
         writer.flush()
     if errors is None:  # The run was at its end already.
