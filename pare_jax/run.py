@@ -216,13 +216,16 @@ class Run(Evaluation[Data]):
         """Choose the program that makes the update after `step` steps."""
         return self._frozen_step if step < self.frozen_steps else self.train_step
 
-    def load_pretrained(self) -> list[str]:
+    def load_pretrained(self, loaded: pretrained.Loaded | None = None) -> list[str]:
         """Bring the weights that the config names into the network, for a run that starts.
+
+        Args:
+            loaded: these weights, if they have been read already.
 
         Returns:
             What the user should know, one text each.
         """
-        loaded = pretrained.load(self.config)
+        loaded = loaded or pretrained.load(self.config)
         pretrained.fill(self._model, loaded.flat)
         return loaded.notes
 

@@ -18,6 +18,7 @@ from pare_jax import config as config_lib
 from pare_jax import report, sharding
 from pare_jax import workdir as workdir_lib
 from pare_jax.checkpoints import Checkpoints, load_config
+from pare_jax.pretrained.load import Loaded
 from pare_jax.progress import Progress
 from pare_jax.run import Data, Errors, Run, Weights
 from pare_jax.train_step import TrainState
@@ -54,8 +55,16 @@ def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -
     return fit(Run(config, data), workdir, writer)[0]
 
 
-def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Errors]:
+def fit(
+    run: Run, workdir: str | Path, writer: Writer, start_from: Loaded | None = None
+) -> tuple[TrainState, Errors]:
     """Train as `train` does, with a run whose compiled programs the caller goes on using.
+
+    Args:
+        run: the run.
+        workdir: as in `train`.
+        writer: as in `train`.
+        start_from: the weights that the config names, if the caller has read them already.
 
     Returns:
         The final state, and its errors by evaluation split.
@@ -64,7 +73,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     workdir_lib.check(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     goes_on = checkpoints.latest_step() is not None
-    notes = [] if goes_on else run.load_pretrained()
+    notes = [] if goes_on else run.load_pretrained(start_from)
     state, changed = run.initial_state(), []
     if goes_on:
         state = sharding.put_replicated(checkpoints.restore(state), run.mesh)

@@ -254,6 +254,7 @@ def test_a_run_stopped_while_frozen_goes_on_to_the_same_bits(run, tmp_path, caps
     run.data.stop = None
     store = checkpoints.Checkpoints(tmp_path / "cut", read_only=True)
     assert store.latest_step() == 2 < run.frozen_steps
+    loaded = load.load(run.config)
     path, hidden = Path(run.config.pretrained.path), tmp_path / "hidden"
     path.rename(hidden)
     try:
@@ -261,6 +262,8 @@ def test_a_run_stopped_while_frozen_goes_on_to_the_same_bits(run, tmp_path, caps
         with pytest.raises(UserError, match=r"weights\.safetensors"):
             fit(run, tmp_path / "another", Recorder())
         assert not (tmp_path / "another" / "config.json").exists()
+        # Whoever has read it already needs it no more.
+        assert run.load_pretrained(loaded) == loaded.notes
     finally:
         hidden.rename(path)
     for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(undisturbed), strict=True):
