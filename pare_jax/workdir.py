@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def check(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if goes_on:
-        check_goes_on(workdir, config)
+        _check_goes_on(workdir, config)
 
 
 def has_run(workdir: Path) -> bool:
@@ -100,7 +99,7 @@ def _describe(body: BodyData) -> dict[str, str | int]:
     return {"name": body.name, "vertices": len(body.template), "digest": body.digest}
 
 
-def check_goes_on(workdir: Path, config: ConfigDict) -> None:
+def _check_goes_on(workdir: Path, config: ConfigDict) -> None:
     """Raise UserError when going on with the run here under a config would mix two experiments."""
     old, begun = load_config(workdir), any(_steps(workdir))
     check_same_network(old, config, workdir)
@@ -111,7 +110,7 @@ def check_goes_on(workdir: Path, config: ConfigDict) -> None:
     _refuse(changed, "experiment", workdir)
 
 
-def _start_differences(old: ConfigDict, new: ConfigDict, defaults: Mapping[str, Any]) -> list[str]:
+def _start_differences(old: ConfigDict, new: ConfigDict, defaults: dict[str, Any]) -> list[str]:
     """Describe how two configs' `pretrained` differ in the keys of `defaults`."""
     before, now = (
         ConfigDict(
