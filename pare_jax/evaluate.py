@@ -20,6 +20,7 @@ from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
 from pare_jax.protocols import Measured, Protocol, TrueBodies
+from pare_jax.run_data import HostBatch
 from pare_jax.skeleton import PCKH_POINTS
 from pare_jax.train_step import predict_step
 
@@ -27,8 +28,6 @@ _NEEDS_POSE = ("mpjae", "pa_mpjae")
 # The fields of `SampleErrors` that are no metrics.
 _ARRAYS = ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_points", "pckh_hits")
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
-
-HostBatch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ from pare_jax.augment import AugmentSettings
 from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.checkpoints import Checkpoints
 from pare_jax.errors import UserError
-from pare_jax.evaluate import Evaluator, HostBatch, SampleErrors
+from pare_jax.evaluate import Evaluator, SampleErrors
 from pare_jax.models import build_model
 from pare_jax.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.pretrained import load as pretrained
 from pare_jax.rendering import overlay
-from pare_jax.sequences import SplitNames
+from pare_jax.run_data import HeldOut, RunData
 from pare_jax.train_step import (
     StepSettings,
     TrainState,
@@ -35,45 +35,8 @@ from pare_jax.train_step import (
     train_step,
 )
 
-Evaluate = Callable[[], Iterable[HostBatch]]
 # What an evaluation found, by DATASET/SPLIT.
 Errors = dict[str, SampleErrors]
-
-
-class HeldOutData(Protocol):
-    """What an evaluation needs to be given of the data.
-
-    Attributes:
-        evals: by DATASET/SPLIT, a function that passes over the split once.
-        eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
-        mean_joints: the training set's mean root-centred joints, metres, (24, 3).
-    """
-
-    # Properties, for a run only reads them.
-    @property
-    def evals(self) -> Mapping[str, Evaluate]: ...
-    @property
-    def eval_names(self) -> Mapping[str, Callable[[], SplitNames]]: ...
-    @property
-    def mean_joints(self) -> np.ndarray: ...
-
-
-class Data(HeldOutData, Protocol):
-    """What training needs to be given beside it.
-
-    Attributes:
-        train: from the step to start at to an endless stream of this process' training batches; a
-            function of (seed, step) alone.
-        steps_per_epoch: of training.
-    """
-
-    @property
-    def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
-    @property
-    def steps_per_epoch(self) -> int: ...
-
-
-AnyData = TypeVar("AnyData", bound=HeldOutData)
 
 
 class Weights(NamedTuple):
@@ -85,10 +48,10 @@ class Weights(NamedTuple):
     step: int
 
 
-class Evaluation(Generic[AnyData]):
+class Evaluation:
     """What evaluating a network takes: devices, body, graph and compiled programs."""
 
-    def __init__(self, config: ConfigDict, data: AnyData):
+    def __init__(self, config: ConfigDict, data: HeldOut):
         """Build the network and the programs; nothing compiles yet."""
         self.config = config
         self.data = data
@@ -172,10 +135,12 @@ class Evaluation(Generic[AnyData]):
         )
 
 
-class Run(Evaluation[Data]):
+class Run(Evaluation):
     """What stays the same during a training run, whose evaluations are part of it."""
 
-    def __init__(self, config: ConfigDict, data: Data):
+    data: RunData  # more than an evaluation has
+
+    def __init__(self, config: ConfigDict, data: RunData):
         """Build the network, the optimizer and the programs; nothing compiles yet."""
         self.num_steps = config.num_steps or round(config.num_epochs * data.steps_per_epoch)
         if not self.num_steps:

@@ -20,7 +20,8 @@ from pare_jax import workdir as workdir_lib
 from pare_jax.checkpoints import Checkpoints, load_config
 from pare_jax.pretrained.load import Loaded
 from pare_jax.progress import Progress
-from pare_jax.run import Data, Errors, Run, Weights
+from pare_jax.run import Errors, Run, Weights
+from pare_jax.run_data import RunData
 from pare_jax.train_step import TrainState
 from pare_jax.watch import DivergenceWatch, Tracer
 
@@ -35,14 +36,14 @@ class Writer(Protocol):
     def flush(self) -> None: ...
 
 
-def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -> TrainState:
+def train(config: ConfigDict, workdir: str | Path, data: RunData, writer: Writer) -> TrainState:
     """Train, or go on training, until the configured number of steps.
 
     Args:
         config: a validated config.
         workdir: where config.json, checkpoints and the evaluation go. A run that was stopped here
             goes on from its latest checkpoint and ends with the same bits.
-        data: see `run.Data`.
+        data: see `run_data.RunData`.
         writer: takes scalars, pictures and texts for TensorBoard.
 
     Returns:
