@@ -39,10 +39,10 @@ def get_base() -> ConfigDict:
 
     config.pretrained = ConfigDict()  # what a run starts from; docs/weights.md has the sources
     config.pretrained.path = ""  # of a file of weights, .safetensors or .pth; "": random ones
-    config.pretrained.format = "auto"  # told by the names in the file; or pare, hrnet,
-    # resnet, transformers
+    config.pretrained.format = "auto"  # told by the names in the file; to insist on one of these:
+    # pare, hrnet, resnet, transformers
     config.pretrained.mean_parameters = ""  # smpl_mean_params.npz; "": this project's own
-    config.pretrained.freeze_epochs = 0.0  # the backbone stays as it is for so long
+    config.pretrained.freeze_epochs = 0.0  # for so long the backbone of a file stays as it is
 
     config.data = ConfigDict()
     config.data.root = "data"  # where prepared datasets lie

@@ -1,7 +1,6 @@
 """From a config to everything a run needs of the data: streams, lengths, the best constant."""
 
 import contextlib
-import dataclasses
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from data_pipelines.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.files import write_atomically
+from pare_jax.run_data import HeldOut, RunData
 from pare_jax.sequences import SplitNames
 from pare_jax.skeleton import NUM_JOINTS
 
@@ -27,24 +27,7 @@ _STATISTICS_EXAMPLES = 5_000
 _LABEL_EXAMPLES = 200
 
 
-@dataclasses.dataclass(frozen=True)
-class HeldOut:
-    """The data of an evaluation, as `pare_jax.run.HeldOutData` asks for it."""
-
-    evals: Mapping[str, Callable[[], Iterator[Batch]]]
-    eval_names: Mapping[str, Callable[[], SplitNames]]
-    mean_joints: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Datasets(HeldOut):
-    """The data of a training run, as `pare_jax.run.Data` asks for it."""
-
-    train: Callable[[int], Iterator[Batch]]
-    steps_per_epoch: int
-
-
-def load(config: ConfigDict, workdir: Path) -> Datasets:
+def load(config: ConfigDict, workdir: Path) -> RunData:
     """Open, and for synthetic people first draw, what a config names.
 
     Args:
@@ -84,7 +67,7 @@ def load(config: ConfigDict, workdir: Path) -> Datasets:
     if mean is None:
         mean = _measure_mean(sources)
         _keep_mean(path, key, mean)
-    return Datasets(
+    return RunData(
         train=lambda step: stream(start_step=step),
         evals=evals,
         eval_names=names,

@@ -337,13 +337,20 @@ def _on_host(value: Any) -> Any:
 
 def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
     for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) != wanted.get(name):
-            here = f"has shape {found[name]}" if name in found else "is missing"
-            there = f"has shape {wanted[name]}" if name in wanted else "has no place"
+        if found.get(name) == wanted.get(name):
+            continue
+        if name.startswith("opt_state."):
             raise UserError(
-                f"the checkpoint {place} is of another architecture: {name} {here} there and "
-                f"{there} in the network of this config; use its own config or another --workdir"
+                f"the checkpoint {place} keeps the state of another optimizer (by {name}): it can "
+                "be evaluated and predicted with, but training cannot go on from it; use another "
+                "--workdir"
             )
+        here = f"has shape {found[name]}" if name in found else "is missing"
+        there = f"has shape {wanted[name]}" if name in wanted else "has no place"
+        raise UserError(
+            f"the checkpoint {place} is of another architecture: {name} {here} there and "
+            f"{there} in the network of this config; use its own config or another --workdir"
+        )
 
 
 def _unreadable(place: Path, error: Exception) -> UserError:

@@ -20,6 +20,7 @@ from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.models.prediction import Prediction
 from pare_jax.protocols import Measured, Protocol, TrueBodies
+from pare_jax.run_data import HostBatch
 from pare_jax.skeleton import PCKH_POINTS
 from pare_jax.train_step import predict_step
 
@@ -30,8 +31,6 @@ _ARRAYS = (
     *("pckh_points", "pckh_hits"),
 )
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
-
-HostBatch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +85,15 @@ class SampleErrors:
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """One sample as pictures need it."""
+    """One sample as pictures need it.
+
+    Attributes:
+        index: its row in the split.
+        image: the network's crop, RGB, (S, S, 3) uint8.
+        vertices: the predicted mesh in the camera's frame, metres, (V, 3).
+        attention: where each joint looks, shares of 1 over its map, (h, w, 24); None for a network
+            without.
+    """
 
     index: int
     image: np.ndarray
@@ -227,25 +234,53 @@ class Evaluator:
         batches: Iterable[HostBatch],
         rows: Sequence[int],
     ) -> list[Drawn]:
-        """Predict the samples at the given rows of the split, for drawing."""
+        """Predict the samples at the given rows of the split, for drawing.
+
+        Args:
+            params: the network's parameters.
+            batch_stats: its batch statistics.
+            batches: the split's batches from its beginning; closed when the last row is found.
+            rows: which samples.
+
+        Returns:
+            The samples in the order of `rows`, without those beyond the end of the split.
+        """
         wanted = set(rows)
         found: dict[int, Drawn] = {}
         start = 0
-        for batch in batches:
-            here = sorted(row for row in wanted if start <= row < start + len(batch["image"]))
-            if here:
-                on_device = sharding.put_batch(batch, self._mesh)
-                vertices, attention = jax.device_get(
-                    self._picture(params, batch_stats, on_device["image"])
-                )
-                for row in here:
-                    at = row - start
-                    maps = None if attention is None else attention[at]
-                    found[row] = Drawn(row, batch["image"][at], vertices[at], maps)
-            start += len(batch["image"])
-            if len(found) == len(wanted):
-                break
+        try:
+            for batch in batches:
+                rows_here = range(start, start + len(batch["image"]))
+                here = [row for row in rows_here if row in wanted]
+                if here:
+                    found |= self._drawn(params, batch_stats, batch, start, here)
+                start = rows_here.stop
+                if len(found) == len(wanted):
+                    break
+        finally:
+            sharding.close_stream(batches)
         return [found[row] for row in rows if row in found]
+
+    def _drawn(
+        self,
+        params: nnx.State,
+        batch_stats: nnx.State,
+        batch: HostBatch,
+        start: int,
+        rows: Sequence[int],
+    ) -> dict[int, Drawn]:
+        """Predict some samples of a batch that begins at row `start` of its split."""
+        on_device = sharding.put_batch(batch, self._mesh)
+        vertices, attention = jax.device_get(self._picture(params, batch_stats, on_device["image"]))
+        return {
+            row: Drawn(
+                row,
+                batch["image"][row - start],
+                vertices[row - start],
+                None if attention is None else attention[row - start],
+            )
+            for row in rows
+        }
 
 
 def _bodies(

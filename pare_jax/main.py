@@ -117,12 +117,11 @@ def run(request: Request) -> None:
         errors = loop.measure(weights)
     else:
         workdir_lib.check(workdir, config)
-        if not workdir_lib.has_run(workdir):
-            pretrained.load(config)  # It is read once more when the run starts.
+        start = None if workdir_lib.has_run(workdir) else pretrained.load(config)
         loop = run_lib.Run(config, datasets.load(config, workdir))
         _tell_of_body(config)
         writer = datasets.tensorboard_writer(workdir)
-        state, errors = train.fit(loop, workdir, writer)
+        state, errors = train.fit(loop, workdir, writer, start)
         writer.close()
         weights = loop.weights(state)
     _show(loop.report(weights, errors, workdir), workdir)

@@ -1,17 +1,14 @@
 """The optimizer: Adam with a learning-rate schedule and gradient clipping."""
 
+from collections.abc import Hashable
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import optax
-from jaxtyping import Array, Float, Int
 
 from pare_jax.errors import UserError
 
 SCHEDULES = ("constant", "cosine")
-
-# Kingma and Ba's own, and optax's defaults: how slowly both of Adam's moments forget.
-_MEAN_DECAY, _SQUARE_DECAY = 0.9, 0.999
 
 
 def learning_rate_schedule(config: Any, num_steps: int) -> optax.Schedule:
@@ -41,26 +38,30 @@ def learning_rate_schedule(config: Any, num_steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: Any, num_steps: int) -> optax.GradientTransformation:
-    """Build Adam (Kingma and Ba 2015), after clipping by global norm if `grad_clip` is not 0."""
-    adam = optax.adam(learning_rate_schedule(config, num_steps), b1=_MEAN_DECAY, b2=_SQUARE_DECAY)
-    if not config.grad_clip:
-        return adam
-    return optax.chain(optax.clip_by_global_norm(config.grad_clip), adam)
+    """Build Adam (Kingma and Ba 2015), after clipping by global norm if `grad_clip` is not 0.
 
-
-def late_start(updates: Int[Array, ""], missed: int) -> Float[Array, ""]:
-    """Return what to multiply Adam's updates by, for parameters that stood still at first.
-
-    Adam divides its moments by what they have seen of an endless average, 1 - decay^updates. Those
-    of parameters that had no gradient for the first updates have seen less, and without this the
-    first updates would be up to 6.5 times as long as the learning rate.
-
-    Args:
-        updates: how many the optimizer has made, this one included.
-        missed: how many of them had no gradient for these parameters.
+    The backbone's moments stand apart from the others', with a count of updates of their own: while
+    the backbone is frozen its part of the state, every leaf with `is_backbone`, can stay as it is.
+    The state has the same layout whatever the settings.
     """
-    all_updates = jnp.maximum(updates, 1).astype(jnp.float32)
-    own = jnp.maximum(updates - missed, 1).astype(jnp.float32)
-    mean = (1 - _MEAN_DECAY**all_updates) / (1 - _MEAN_DECAY**own)
-    square = (1 - _SQUARE_DECAY**all_updates) / (1 - _SQUARE_DECAY**own)
-    return mean / jnp.sqrt(square)
+    parts: dict[Hashable, optax.GradientTransformation] = {
+        "backbone": optax.scale_by_adam(),
+        "rest": optax.scale_by_adam(),
+    }
+    clip = optax.clip_by_global_norm(config.grad_clip) if config.grad_clip else optax.identity()
+    return optax.chain(
+        clip,
+        optax.multi_transform(parts, _part_of_each),
+        optax.scale_by_learning_rate(learning_rate_schedule(config, num_steps)),
+    )
+
+
+def is_backbone(path: tuple[Any, ...]) -> bool:
+    """Tell whether a leaf is the backbone's, by its path in parameters or optimizer state."""
+    return any(getattr(key, "key", None) == "backbone" for key in path)
+
+
+def _part_of_each(params: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "backbone" if is_backbone(path) else "rest", params
+    )

@@ -71,7 +71,9 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
     )
     sequences = {}
     if names is not None:
-        sequences = by_sequence({name: errors.values[name] for name, _ in _COLUMNS}, names)
+        # A mean of people's PCKh would be no share of all their points, which the split's is.
+        kept = [name for name, _ in _COLUMNS if name != "pckh"]
+        sequences = by_sequence({name: errors.values[name] for name in kept}, names)
     if sequences:
         summary["sequences"] = sequences
     return summary
@@ -235,8 +237,10 @@ def _figures(
     order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
     first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
     chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
+    # At once, for finding samples takes a pass over the split.
+    drawn = {one.index: one for one in draw(name, sorted({*chosen["median"], *chosen["worst"]}))}
     for kind, rows in chosen.items():
-        yield kind, _sheet(draw(name, rows), captions, faces)
+        yield kind, _sheet([drawn[row] for row in rows], captions, faces)
 
 
 def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.ndarray]]:

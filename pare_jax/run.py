@@ -4,9 +4,9 @@
 """
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,12 +19,12 @@ from pare_jax.augment import AugmentSettings
 from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.checkpoints import Checkpoints
 from pare_jax.errors import UserError
-from pare_jax.evaluate import Evaluator, HostBatch, SampleErrors
+from pare_jax.evaluate import Evaluator, SampleErrors
 from pare_jax.models import build_model
 from pare_jax.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.pretrained import load as pretrained
 from pare_jax.rendering import overlay
-from pare_jax.sequences import SplitNames
+from pare_jax.run_data import HeldOut, RunData
 from pare_jax.train_step import (
     StepSettings,
     TrainState,
@@ -35,45 +35,8 @@ from pare_jax.train_step import (
     train_step,
 )
 
-Evaluate = Callable[[], Iterable[HostBatch]]
 # What an evaluation found, by DATASET/SPLIT.
 Errors = dict[str, SampleErrors]
-
-
-class HeldOutData(Protocol):
-    """What an evaluation needs to be given of the data.
-
-    Attributes:
-        evals: by DATASET/SPLIT, a function that passes over the split once.
-        eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
-        mean_joints: the training set's mean root-centred joints, metres, (24, 3).
-    """
-
-    # Properties, for a run only reads them.
-    @property
-    def evals(self) -> Mapping[str, Evaluate]: ...
-    @property
-    def eval_names(self) -> Mapping[str, Callable[[], SplitNames]]: ...
-    @property
-    def mean_joints(self) -> np.ndarray: ...
-
-
-class Data(HeldOutData, Protocol):
-    """What training needs to be given beside it.
-
-    Attributes:
-        train: from the step to start at to an endless stream of this process' training batches; a
-            function of (seed, step) alone.
-        steps_per_epoch: of training.
-    """
-
-    @property
-    def train(self) -> Callable[[int], Iterator[HostBatch]]: ...
-    @property
-    def steps_per_epoch(self) -> int: ...
-
-
-AnyData = TypeVar("AnyData", bound=HeldOutData)
 
 
 class Weights(NamedTuple):
@@ -85,10 +48,10 @@ class Weights(NamedTuple):
     step: int
 
 
-class Evaluation(Generic[AnyData]):
+class Evaluation:
     """What evaluating a network takes: devices, body, graph and compiled programs."""
 
-    def __init__(self, config: ConfigDict, data: AnyData):
+    def __init__(self, config: ConfigDict, data: HeldOut):
         """Build the network and the programs; nothing compiles yet."""
         self.config = config
         self.data = data
@@ -172,10 +135,12 @@ class Evaluation(Generic[AnyData]):
         )
 
 
-class Run(Evaluation[Data]):
+class Run(Evaluation):
     """What stays the same during a training run, whose evaluations are part of it."""
 
-    def __init__(self, config: ConfigDict, data: Data):
+    data: RunData  # more than an evaluation has
+
+    def __init__(self, config: ConfigDict, data: RunData):
         """Build the network, the optimizer and the programs; nothing compiles yet."""
         self.num_steps = config.num_steps or round(config.num_epochs * data.steps_per_epoch)
         if not self.num_steps:
@@ -185,6 +150,7 @@ class Run(Evaluation[Data]):
         self.schedule = learning_rate_schedule(config.optimizer, self.num_steps)
         self._optimizer = make_optimizer(config.optimizer, self.num_steps)
         self.settings = step_settings(config, data.steps_per_epoch)
+        self.frozen_steps = round(config.pretrained.freeze_epochs * data.steps_per_epoch)
         self._compile()
 
     def _compile(self) -> None:
@@ -213,15 +179,18 @@ class Run(Evaluation[Data]):
 
     def step_after(self, step: int) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
         """Choose the program that makes the update after `step` steps."""
-        return self._frozen_step if step < self.settings.frozen_steps else self.train_step
+        return self._frozen_step if step < self.frozen_steps else self.train_step
 
-    def load_pretrained(self) -> list[str]:
+    def load_pretrained(self, loaded: pretrained.Loaded | None = None) -> list[str]:
         """Bring the weights that the config names into the network, for a run that starts.
+
+        Args:
+            loaded: these weights, if they have been read already.
 
         Returns:
             What the user should know, one text each.
         """
-        loaded = pretrained.load(self.config)
+        loaded = loaded or pretrained.load(self.config)
         pretrained.fill(self._model, loaded.flat)
         return loaded.notes
 
@@ -236,14 +205,14 @@ class Run(Evaluation[Data]):
         if state.swa is None or not int(state.swa.count):
             return state
         stats = state.swa.batch_stats
-        frozen = int(state.step) <= self.settings.frozen_steps
+        frozen = int(state.step) <= self.frozen_steps
         measure = self._frozen_statistics_step if frozen else self._statistics_step
         batches = self.data.train(0)
         for count in range(self.config.swa.statistics_batches):
             on_device = sharding.put_batch(next(batches), self.mesh)
             number = sharding.put_replicated(np.float32(count), self.mesh)
             stats = measure(stats, number, state.swa.params, on_device)
-        close_stream(batches)
+        sharding.close_stream(batches)
         return state.replace(swa=state.swa.replace(batch_stats=stats))
 
     def weights(self, state: TrainState) -> Weights:
@@ -267,7 +236,6 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         ),
         swa_start=max(1, round(config.swa.start_epoch * steps_per_epoch)),
         swa_every=config.swa.every_steps,
-        frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
     )
 
 
@@ -275,10 +243,3 @@ def check_devices(config: ConfigDict, mesh: Mesh) -> None:
     """Raise UserError unless batches divide over the devices."""
     sharding.check_batch_size("batch_size", config.batch_size, mesh)
     sharding.check_batch_size("eval.batch_size", config.eval.batch_size, mesh)
-
-
-def close_stream(stream: Any) -> None:
-    """End a stream of batches, if it has an end to its work to wait for."""
-    close = getattr(stream, "close", None)
-    if close is not None:
-        close()

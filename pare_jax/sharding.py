@@ -91,3 +91,10 @@ def prefetch(
         if len(queue) > ahead:
             yield queue.pop(0)
     yield from queue
+
+
+def close_stream(stream: Any) -> None:
+    """End a stream of batches, if it has an end to its work to wait for."""
+    close = getattr(stream, "close", None)
+    if close is not None:
+        close()

@@ -18,8 +18,10 @@ from pare_jax import config as config_lib
 from pare_jax import report, sharding
 from pare_jax import workdir as workdir_lib
 from pare_jax.checkpoints import Checkpoints, load_config
+from pare_jax.pretrained.load import Loaded
 from pare_jax.progress import Progress
-from pare_jax.run import Data, Errors, Run, Weights, close_stream
+from pare_jax.run import Errors, Run, Weights
+from pare_jax.run_data import RunData
 from pare_jax.train_step import TrainState
 from pare_jax.watch import DivergenceWatch, Tracer
 
@@ -34,14 +36,14 @@ class Writer(Protocol):
     def flush(self) -> None: ...
 
 
-def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -> TrainState:
+def train(config: ConfigDict, workdir: str | Path, data: RunData, writer: Writer) -> TrainState:
     """Train, or go on training, until the configured number of steps.
 
     Args:
         config: a validated config.
         workdir: where config.json, checkpoints and the evaluation go. A run that was stopped here
             goes on from its latest checkpoint and ends with the same bits.
-        data: see `run.Data`.
+        data: see `run_data.RunData`.
         writer: takes scalars, pictures and texts for TensorBoard.
 
     Returns:
@@ -54,8 +56,16 @@ def train(config: ConfigDict, workdir: str | Path, data: Data, writer: Writer) -
     return fit(Run(config, data), workdir, writer)[0]
 
 
-def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Errors]:
+def fit(
+    run: Run, workdir: str | Path, writer: Writer, start_from: Loaded | None = None
+) -> tuple[TrainState, Errors]:
     """Train as `train` does, with a run whose compiled programs the caller goes on using.
+
+    Args:
+        run: the run.
+        workdir: as in `train`.
+        writer: as in `train`.
+        start_from: the weights that the config names, if the caller has read them already.
 
     Returns:
         The final state, and its errors by evaluation split.
@@ -64,7 +74,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     workdir_lib.check(workdir, config)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     goes_on = checkpoints.latest_step() is not None
-    notes = [] if goes_on else run.load_pretrained()
+    notes = [] if goes_on else run.load_pretrained(start_from)
     state, changed = run.initial_state(), []
     if goes_on:
         state = sharding.put_replicated(checkpoints.restore(state), run.mesh)
@@ -122,7 +132,7 @@ def fit(run: Run, workdir: str | Path, writer: Writer) -> tuple[TrainState, Erro
     finally:
         tracer.stop()
         progress.close()
-        close_stream(stream)
+        sharding.close_stream(stream)
         checkpoints.close()
         writer.flush()
     if errors is None:  # The run was at its end already.

@@ -21,7 +21,7 @@ from pare_jax.models.baseline import Baseline
 from pare_jax.models.layers import BatchNorm
 from pare_jax.models.pare import Pare
 from pare_jax.models.prediction import Prediction
-from pare_jax.optimizer import late_start
+from pare_jax.optimizer import is_backbone
 
 Batch = Mapping[str, Array]
 Network = Pare | Baseline
@@ -60,7 +60,6 @@ class StepSettings:
         augment: strengths of the augmentation done on the device.
         swa_start: the first step whose parameters are averaged.
         swa_every: steps between two sets of averaged parameters.
-        frozen_steps: how many of the first steps leave the backbone as it is.
     """
 
     seed: int
@@ -68,7 +67,6 @@ class StepSettings:
     augment: augment.AugmentSettings
     swa_start: int = 0
     swa_every: int = 1
-    frozen_steps: int = 0
 
 
 def create_state(
@@ -120,7 +118,8 @@ def train_step(
         body: gives the joints and the top of the head of the predicted pose.
         optimizer: the one `state` was created with.
         settings: see `StepSettings`.
-        frozen: leave the backbone's parameters as they are, and take no gradient through it.
+        frozen: leave the backbone's parameters, and what the optimizer keeps of them, as they are,
+            and take no gradient through it.
 
     Returns:
         The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm, and
@@ -146,13 +145,11 @@ def train_step(
     (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
     grad_norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    if settings.frozen_steps and not frozen:
-        made = state.step + 1 - state.skipped
-        factor = late_start(made, settings.frozen_steps)
-        updates = _for_backbone(lambda update: update * factor, updates)
     params = optax.apply_updates(state.params, updates)
-    if frozen:  # Whatever the optimizer still remembers of earlier gradients.
-        params = _for_backbone(lambda _, old: old, params, state.params)
+    if frozen:  # Its count of updates as well: to Adam these are none.
+        params, opt_state = _for_backbone(
+            lambda _, old: old, (params, opt_state), (state.params, state.opt_state)
+        )
 
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     params, batch_stats, opt_state = jax.tree.map(
@@ -183,7 +180,7 @@ def train_step(
 def _for_backbone(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """Apply a function to the leaves of the backbone alone."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf, *others: function(leaf, *others) if path[0].key == "backbone" else leaf,
+        lambda path, leaf, *others: function(leaf, *others) if is_backbone(path) else leaf,
         tree,
         *rest,
     )

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -17,6 +18,9 @@ from pare_jax.files import write_together
 _NETWORK = ("model", "image_size")
 # What a run that goes on keeps. Its length and learning rate may change, and how it is watched.
 _EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
+# What a run started from, and what every run did before this could be said.
+_START = {"path": "", "mean_parameters": ""}
+_FROZEN = {"freeze_epochs": 0.0}
 # What tells the body of the run from others, wherever its file lies.
 _BODY_FILE = "body.json"
 
@@ -35,16 +39,17 @@ def check(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if goes_on:
-        # Weights that came from elsewhere are no experiment yet.
-        converted = not any((workdir / CHECKPOINT_FOLDER).glob("[1-9]*"))
-        check_same = check_same_network if converted else check_same_experiment
-        check_same(load_config(workdir), config, workdir)
+        _check_goes_on(workdir, config)
 
 
 def has_run(workdir: Path) -> bool:
     """Tell whether a run is here that a training would go on with."""
-    known = (workdir / CONFIG_FILE).exists()
-    return known and any((workdir / CHECKPOINT_FOLDER).glob("[0-9]*"))
+    return (workdir / CONFIG_FILE).exists() and bool(_steps(workdir))
+
+
+def _steps(workdir: Path) -> list[int]:
+    """Return the steps of the checkpoints; a save that was interrupted is none."""
+    return [int(p.name) for p in (workdir / CHECKPOINT_FOLDER).glob("*") if p.name.isdecimal()]
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
@@ -94,10 +99,26 @@ def _describe(body: BodyData) -> dict[str, str | int]:
     return {"name": body.name, "vertices": len(body.template), "digest": body.digest}
 
 
-def check_same_experiment(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
-    """Raise UserError when going on with a run under a config would mix two experiments."""
-    check_same_network(old, new, workdir)
-    _refuse(config_lib.differences(old, new, _EXPERIMENT), "experiment", workdir)
+def _check_goes_on(workdir: Path, config: ConfigDict) -> None:
+    """Raise UserError when going on with the run here under a config would mix two experiments."""
+    old, begun = load_config(workdir), any(_steps(workdir))
+    check_same_network(old, config, workdir)
+    # Weights that were converted are no experiment yet, but they are what the run starts from.
+    changed = _start_differences(old, config, _START | _FROZEN if begun else _START)
+    if begun:
+        changed += config_lib.differences(old, config, _EXPERIMENT)
+    _refuse(changed, "experiment", workdir)
+
+
+def _start_differences(old: ConfigDict, new: ConfigDict, defaults: dict[str, Any]) -> list[str]:
+    """Describe how two configs' `pretrained` differ in the keys of `defaults`."""
+    before, now = (
+        ConfigDict(
+            defaults | {k: v for k, v in config.get("pretrained", {}).items() if k in defaults}
+        )
+        for config in (old, new)
+    )
+    return [f"pretrained.{text}" for text in config_lib.differences(before, now)]
 
 
 def _refuse(changed: list[str], what: str, workdir: Path) -> None:

@@ -5,9 +5,8 @@
     python scripts/benchmark_convert.py --format=pare --backbone=hrnet_w32
 
 Without --file it makes one, of random numbers under the names of the format: torchvision's, HRNet's
-or PARE's. Each measurement is a process
-of its own: the time from the path to converted arrays, and by how much the process grew over what
-it had after its imports.
+or PARE's. Each measurement is a process of its own: the time from the path to converted arrays, and
+by how much the process grew over what it had after its imports.
 """
 
 import argparse
@@ -50,9 +49,10 @@ def measure(path: Path, backbone: str) -> dict[str, float]:
         import torch  # noqa: F401  # Its import is not the conversion's cost.
     else:
         import safetensors  # noqa: F401
+    model = _model(backbone)
     before = _memory("VmRSS")
     started = time.perf_counter()
-    flat, _ = convert(read_weights(path), _model(backbone))
+    flat, _ = convert(read_weights(path), model)
     seconds = time.perf_counter() - started
     grown = _memory("VmHWM") - before
     size = sum(value.nbytes for value in flat.values())

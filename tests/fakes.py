@@ -55,7 +55,7 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
 
 
 class FakeData:
-    """Training and evaluation batches that are a function of the step, as `run.Data` asks."""
+    """Training and evaluation batches that are a function of the step, as in `run_data.RunData`."""
 
     def __init__(self, batch_size: int = 8, steps_per_epoch: int = 4):
         self._batch_size = batch_size

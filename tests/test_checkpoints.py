@@ -18,9 +18,9 @@ from pare_jax.workdir import write_config
 from tests.fakes import TINY_MODEL, tiny_config
 
 
-def make_state(seed=0, **changes):
+def make_state(seed=0, optimizer=None, **changes):
     model = build_model(ConfigDict(TINY_MODEL | changes), rngs=nnx.Rngs(seed))
-    return create_state(model, optax.adam(1e-3), average=True)[1]
+    return create_state(model, optimizer or optax.adam(1e-3), average=True)[1]
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,14 @@ def test_another_architecture_is_told_by_the_first_parameter_that_differs(saved)
     with pytest.raises(UserError, match="of another architecture: ") as caught:
         store.restore(make_state(branch_features=16))
     assert "branch" in one_line(caught)
+
+
+def test_the_state_of_another_optimizer_is_told_from_another_network(saved):
+    workdir, _ = saved
+    store = Checkpoints(workdir, read_only=True)
+    with pytest.raises(UserError, match="keeps the state of another optimizer") as caught:
+        store.restore(make_state(optimizer=optax.sgd(1e-3, momentum=0.9)))
+    assert "evaluated and predicted with" in one_line(caught)
 
 
 def test_every_truncated_or_missing_file_is_one_line_and_the_one_before_stays(copy):

@@ -13,6 +13,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Evaluator
 from pare_jax.models.prediction import Prediction
+from pare_jax.sequences import SampleName, SplitNames
 from tests.fakes import IMAGE_SIZE, fake_batch
 
 BATCH = 8
@@ -265,12 +266,18 @@ def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body,
     batch["joints_3d"][:, 15] += np.linspace(0, 0.3, BATCH)[:, None]
     errors = {"some/split": measure(evaluator, batch)}
 
+    asked = []
+
     def draw(name, rows):
+        asked.append(list(rows))
         return evaluator.draw(params, rest, [batch], rows)
 
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         found = report.write_report(folder, 7, "last", errors, draw, np.asarray(body.faces))
+        # One pass over the split for both sheets, on which a small split is twice.
+        assert asked == [list(range(BATCH))]
+        asked.clear()
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
         assert json.loads((folder / "metrics.json").read_text()) == found
     assert written[0] == written[1]
@@ -292,3 +299,39 @@ def test_drawn_samples_are_those_asked_for(evaluator, body):
     assert drawn[1].vertices.shape == (body.template.shape[-1], 3)
     assert drawn[0].image.shape == (IMAGE_SIZE, IMAGE_SIZE, 3)
     assert drawn[0].attention is None
+
+
+def test_drawing_ends_the_stream_of_batches(evaluator, body):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batch = people(body)
+
+    class Stream:
+        def __init__(self, batches):
+            self.batches, self.closed = iter(batches), False
+
+        def __iter__(self):
+            return self.batches
+
+        def close(self):
+            self.closed = True
+
+    found = Stream([batch, batch])
+    assert len(evaluator.draw(params, rest, found, [0])) == 1
+    assert len(list(found.batches)) == 1
+    broken = Stream([None])
+    with pytest.raises(TypeError):
+        evaluator.draw(params, rest, broken, [0])
+    assert found.closed
+    assert broken.closed
+
+
+def test_sequences_are_summed_up_by_what_people_average_to(evaluator, body):
+    """PCKh is left out: a split's is the share of all points, not a mean over people."""
+    errors = measure(evaluator, people_in_2d(body) | {"joints_3d_weight": np.ones(BATCH)})
+    names = SplitNames([SampleName(f"walk {n // 4}", 0, n % 4) for n in range(BATCH)])
+    summary = report.summarise(errors, names)
+    assert summary["pckh"] == 100
+    assert summary["sequences"]["walk 0"]["mpjpe"] == pytest.approx(
+        errors.values["mpjpe"][:4].mean()
+    )
+    assert all("pckh" not in entry for entry in summary["sequences"].values())

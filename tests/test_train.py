@@ -162,7 +162,15 @@ def test_another_input_in_the_workdir_is_named(finished):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("seed", 7), ("loss.pose", 1.0), ("batch_size", 16), ("augment.flip", 0.1)],
+    [
+        ("seed", 7),
+        ("loss.pose", 1.0),
+        ("batch_size", 16),
+        ("augment.flip", 0.1),
+        ("pretrained.path", "other.pth"),
+        ("pretrained.mean_parameters", "other.npz"),
+        ("pretrained.freeze_epochs", 2.0),
+    ],
 )
 def test_going_on_as_another_experiment_is_refused(finished, key, value):
     workdir, _, _ = finished

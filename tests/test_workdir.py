@@ -1,5 +1,6 @@
-"""Whose body a run has: known by its numbers, not by where its file lies."""
+"""Whose run a folder holds, and whose body: known by its numbers, not by where its file lies."""
 
+import json
 import shutil
 
 import numpy as np
@@ -71,3 +72,42 @@ def test_without_a_note_the_path_decides(run, tmp_path):
     shutil.copy(tmp_path / "body.npz", tmp_path / "other.npz")
     with pytest.raises(UserError, match=r"another network .body_model: .* -> "):
         workdir_lib.check_same_network(config, changed(config, tmp_path / "other.npz"), workdir)
+
+
+def with_checkpoint(workdir, name):
+    (workdir / "checkpoints" / name).mkdir(parents=True)
+    return workdir
+
+
+def test_an_interrupted_first_save_is_no_run(run):
+    workdir, _ = run
+    assert not workdir_lib.has_run(workdir)
+    assert not workdir_lib.has_run(with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7"))
+    assert workdir_lib.has_run(with_checkpoint(workdir, "1000"))
+
+
+@pytest.mark.parametrize("key", ["path", "mean_parameters", "freeze_epochs"])
+def test_a_run_from_before_weights_could_be_named_started_without(run, key):
+    workdir, config = run
+    with_checkpoint(workdir, "7")
+    old = json.loads((workdir / "config.json").read_text())
+    del old["pretrained"]
+    (workdir / "config.json").write_text(json.dumps(old))
+    config.pretrained.format = "resnet"  # says nothing without a file
+    workdir_lib.check(workdir, config)
+    config.pretrained[key] = 1.0 if key == "freeze_epochs" else "some.file"
+    with pytest.raises(UserError, match=rf"another experiment .pretrained\.{key}: "):
+        workdir_lib.check(workdir, config)
+
+
+def test_converted_weights_may_be_frozen_but_not_replaced(run):
+    """A save of the training itself that was interrupted does not change that."""
+    workdir, config = run
+    with_checkpoint(workdir, "0")
+    with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7")
+    config.pretrained.freeze_epochs = 2.0
+    config.loss.pose = 1.0
+    workdir_lib.check(workdir, config)
+    config.pretrained.path = "other.pth"
+    with pytest.raises(UserError, match=r"pretrained\.path: '' -> 'other\.pth'"):
+        workdir_lib.check(workdir, config)

@@ -22,6 +22,8 @@ FREE_BODY = Path(__file__).with_name("free_body.npz")
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 # The bodies there are; a batch's field `gender` counts in this order.
 GENDERS = ("neutral", "male", "female")
+# How many files are kept once they are read: one for each gender, and the free body.
+_KEPT = 4
 _HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
 
 
@@ -101,6 +103,9 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     Args:
         path: a `.npz` or `.pkl` file in SMPL's format; None is the free body of this package.
 
+    Returns:
+        The body. Its arrays cannot be written to, for whoever asks for the same file gets the same.
+
     Raises:
         UserError: the file is missing, broken, not a body, or a pickle that asks for more than
             data; the message names the file and what is wrong.
@@ -108,6 +113,13 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     path = FREE_BODY if path is None else Path(path)
     if not path.is_file():
         raise UserError(f"there is no body model at {path}; {_HINT}")
+    state = path.stat()
+    return _load(path, path.resolve(), state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _load(path: Path, resolved: Path, size: int, modified: int) -> BodyData:
+    """Read a file that is as these say; a start asks for the same ones again and again."""
     fields = _read_fields(path)
     if not isinstance(fields, Mapping):
         raise UserError(f"{path} is not a body model: it holds no named arrays; {_HINT}")
@@ -158,7 +170,7 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
     extras = {}
     if path == FREE_BODY:
         extras = {name: _wide(value) for name, value in fields.items() if name not in used}
-    return BodyData(
+    body = BodyData(
         template=template,
         shape_basis=np.ascontiguousarray(shapes[:, :, :NUM_BETAS]),
         pose_basis=poses,
@@ -169,6 +181,10 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
         name=path.stem,
         extras=extras,
     )
+    for value in (*vars(body).values(), *extras.values()):
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    return body
 
 
 def _array(fields, name, path, shape, dtype: Any = np.float32) -> np.ndarray:

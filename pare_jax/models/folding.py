@@ -157,7 +157,10 @@ def fold(network: Network) -> Network:
                 setattr(module, name, _fold_into(conv, value))
     for _, module in nnx.iter_modules(folded):
         if isinstance(module, Branch):
-            blocks = nnx.List(FoldedUpsamplingBlock(block) for block in module.blocks)
+            blocks = nnx.List(
+                FoldedUpsamplingBlock(block) if isinstance(block, UpsamplingBlock) else block
+                for block in module.blocks
+            )
             module.blocks = blocks  # pyright: ignore[reportAttributeAccessIssue]
     return folded
 

@@ -42,15 +42,22 @@ class Loaded(NamedTuple):
 
 
 def load(config: ConfigDict) -> Loaded:
-    """Read and convert what `config.pretrained` names.
+    """Read and convert what `config.pretrained` names, for a run that starts.
 
     Args:
         config: a whole config; `model` and `pretrained` are looked at.
 
     Raises:
-        UserError: a file cannot be read, is of no known kind or of another network.
+        UserError: a file cannot be read, is of no known kind or of another network, or random
+            weights would be frozen.
     """
     section = config.pretrained
+    if section.freeze_epochs and not section.path:
+        raise UserError(
+            f"config.pretrained.freeze_epochs is {section.freeze_epochs}, which would keep a "
+            "backbone of random weights as it is: name a file in config.pretrained.path or set it "
+            "to 0"
+        )
     flat: dict[str, np.ndarray] = {}
     notes = []
     if section.path:

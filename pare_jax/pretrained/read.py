@@ -47,11 +47,6 @@ class WeightFile:
     metadata: dict[str, Any]
 
 
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Read the tensors of a weight file; see `read_weights`."""
-    return read_weights(path).tensors
-
-
 def read_weights(path: str | Path) -> WeightFile:
     """Read a weight file: `.safetensors`, or what torch.save wrote (`.pth`, `.pt`, `.ckpt`, ...).
 

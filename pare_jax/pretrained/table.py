@@ -39,7 +39,6 @@ def permuted(*axes: int) -> Layout:
 
 SAME = Layout(lambda a: a, lambda a: a)
 CONV = permuted(2, 3, 1, 0)  # (out, in, height, width) -> (height, width, in, out)
-LINEAR = permuted(1, 0)  # (out, in) -> (in, out)
 # PARE's linear layer of 24 joints, written as a locally connected one:
 # (1, out, in, joints, 1, 1) -> (joints, in, out)
 PER_JOINT = Layout(
@@ -74,14 +73,6 @@ def conv(ours: str, theirs: str, *, bias: bool = False) -> list[Entry]:
     if bias:
         entries.append(Entry(f"params.{ours}.bias", f"{theirs}.bias"))
     return entries
-
-
-def linear(ours: str, theirs: str) -> list[Entry]:
-    """Make the entries of a linear layer."""
-    return [
-        Entry(f"params.{ours}.kernel", f"{theirs}.weight", LINEAR),
-        Entry(f"params.{ours}.bias", f"{theirs}.bias"),
-    ]
 
 
 def batch_norm(ours: str, theirs: str) -> list[Entry]:

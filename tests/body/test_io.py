@@ -1,5 +1,6 @@
 """Reading body files: what is accepted, and that everything else is refused in one line."""
 
+import os
 import subprocess
 import sys
 
@@ -39,6 +40,22 @@ def test_npz_and_legacy_pickle_hold_the_same_body(tmp_path):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     np.testing.assert_allclose(one.joint_regressor, fields["J_regressor"], rtol=1e-6)
     np.testing.assert_array_equal(one.faces, fields["f"])
+
+
+def test_a_file_is_read_once_until_it_changes(tmp_path):
+    path = save_npz(tmp_path / "body.npz")
+    data = load_body_data(path)
+    assert load_body_data(str(path)) is data
+    (tmp_path / "SMPL_MALE.npz").symlink_to(path)
+    named = load_body_data(tmp_path / "SMPL_MALE.npz")
+    assert (named.name, named.digest) == ("SMPL_MALE", data.digest)
+    with pytest.raises(ValueError, match="read-only"):
+        data.template[0] = 0
+    save_npz(path, **random_body_fields(seed=1))
+    os.utime(path, ns=(1, 1))
+    assert load_body_data(path).digest != data.digest
+    path.write_bytes(b"")
+    refusal(path)
 
 
 def test_joints_of_the_shape_come_from_the_regressor(tmp_path):

@@ -8,7 +8,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax.models import build_model, folding
-from pare_jax.models.branches import upsample, upsampled_taps
+from pare_jax.models.branches import Branch, upsample, upsampled_taps
 from pare_jax.models.folding import FoldedUpsamplingBlock, Shift, fold
 from pare_jax.models.layers import BatchNorm, Conv
 
@@ -85,6 +85,15 @@ def test_predictions_stay(changes):
     assert BatchNorm not in kinds
     assert Shift in kinds
     assert (FoldedUpsamplingBlock in kinds) == (changes.get("name") != "baseline")
+
+
+def test_branches_that_do_not_upsample_stay_as_they_are():
+    """Those behind an HRNet."""
+    branch = Branch(3, 4, 2, upsampling=False, rngs=nnx.Rngs(0))
+    branch.blocks[1].bn.mean[...] = jnp.arange(4.0)
+    folded = fold(branch)
+    branch.eval()
+    np.testing.assert_allclose(folded(make_pictures()), branch(make_pictures()), atol=1e-5)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

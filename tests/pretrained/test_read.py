@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.pretrained.read import read_tensors, read_weights
+from pare_jax.pretrained.read import read_weights
 
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)
 # Of these numbers the first three are exact in bfloat16, all are in float16.
@@ -36,7 +36,7 @@ def safetensors(path, tensors, metadata=None):
 
 def refused(path):
     with pytest.raises(UserError) as caught:
-        read_tensors(path)
+        read_weights(path)
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
@@ -108,7 +108,7 @@ class TestTorchFiles:
         }
         assert not content["conv1.weight"].is_contiguous()
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-        tensors = read_tensors(path)
+        tensors = read_weights(path).tensors
         assert sorted(tensors) == ["brain", "conv1.weight", "half", "parameter", "whole"]
         assert tensors["conv1.weight"].flags.c_contiguous
         np.testing.assert_array_equal(tensors["conv1.weight"], WEIGHT)
@@ -134,14 +134,17 @@ class TestTorchFiles:
     def test_wrappers_and_shared_prefixes_come_off(self, torch, tmp_path, wrap):
         path = tmp_path / "weights.pth.tar"
         torch.save(wrap({"a.weight": torch.tensor(WEIGHT), "b": torch.zeros(1)}), path)
-        tensors = read_tensors(path)
+        tensors = read_weights(path).tensors
         assert sorted(tensors) == ["a.weight", "b"]
         np.testing.assert_array_equal(tensors["a.weight"], WEIGHT)
 
     def test_a_prefix_that_not_all_share_stays(self, torch, tmp_path):
         names = ("model.backbone.conv1.weight", "model.head.weight")
         torch.save({"state_dict": {name: torch.zeros(1) for name in names}}, tmp_path / "a.ckpt")
-        assert sorted(read_tensors(tmp_path / "a.ckpt")) == ["backbone.conv1.weight", "head.weight"]
+        assert sorted(read_weights(tmp_path / "a.ckpt").tensors) == [
+            "backbone.conv1.weight",
+            "head.weight",
+        ]
 
     def test_settings_of_a_lightning_checkpoint_become_plain(self, torch, tmp_path, monkeypatch):
         def make(module, name, base):

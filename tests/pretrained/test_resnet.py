@@ -13,7 +13,7 @@ from pare_jax.errors import UserError
 from pare_jax.models import build_model
 from pare_jax.models.resnet import DEPTHS
 from pare_jax.pretrained import export, load, resnet, table
-from pare_jax.pretrained.read import read_tensors
+from pare_jax.pretrained.read import read_weights
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -242,7 +242,7 @@ class TestExport:
         with torch.no_grad():
             theirs = original(to_torch(images)).movedim(1, -1).numpy()
         np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
-        again = read_tensors(tmp_path / name)
+        again = read_weights(tmp_path / name).tensors
         assert all((again[tensor] == value).all() for tensor, value in written.items())
         config.pretrained.path = str(tmp_path / name)
         flat = load.load(config).flat

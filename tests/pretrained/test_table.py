@@ -10,7 +10,6 @@ from pare_jax.pretrained.table import Entry
 TABLE = [
     *table.conv("backbone.conv1", "conv1", bias=True),
     *table.batch_norm("backbone.bn1", "bn1"),
-    *table.linear("heads.shape.layers.0", "shape_mlp"),
     Entry("params.heads.pose.layers.0.kernel", "pose_mlp.weight", table.PER_JOINT),
     Entry("batch_stats.heads.mean_betas", "init_shape", required=False),
 ]
@@ -21,8 +20,6 @@ SHAPES = {
     "params.backbone.bn1.bias": (4,),
     "batch_stats.backbone.bn1.mean": (4,),
     "batch_stats.backbone.bn1.var": (4,),
-    "params.heads.shape.layers.0.kernel": (5, 10),
-    "params.heads.shape.layers.0.bias": (10,),
     "params.heads.pose.layers.0.kernel": (24, 5, 6),
     "params.heads.pose.layers.0.bias": (24, 6),
     "batch_stats.heads.mean_betas": (10,),
@@ -36,8 +33,6 @@ def theirs(prefix=""):
         "conv1.weight": (4, 2, 3, 3),
         **dict.fromkeys(("conv1.bias", "bn1.weight", "bn1.bias"), (4,)),
         **dict.fromkeys(("bn1.running_mean", "bn1.running_var"), (4,)),
-        "shape_mlp.weight": (10, 5),
-        "shape_mlp.bias": (10,),
         "pose_mlp.weight": (1, 6, 5, 24, 1, 1),
         "init_shape": (10,),
     }
@@ -53,8 +48,6 @@ def test_each_layout_puts_numbers_where_they_belong():
     assert all(value.flags.c_contiguous for value in flat.values())
     conv = flat["params.backbone.conv1.kernel"]
     assert conv[2, 1, 0, 3] == tensors["conv1.weight"][3, 0, 2, 1]
-    linear = flat["params.heads.shape.layers.0.kernel"]
-    assert linear[4, 7] == tensors["shape_mlp.weight"][7, 4]
     pose = flat["params.heads.pose.layers.0.kernel"]
     assert pose[23, 4, 2] == tensors["pose_mlp.weight"][0, 2, 4, 23, 0, 0]
     np.testing.assert_array_equal(flat["batch_stats.backbone.bn1.var"], tensors["bn1.running_var"])
@@ -102,7 +95,7 @@ def test_missing_and_misshapen_tensors_are_named():
     with pytest.raises(UserError, match=r"^file lacks bn1\.running_mean, which"):
         table.to_ours(TABLE, tensors, TEMPLATE, source="file")
     with pytest.raises(
-        UserError, match=r"lacks conv1\.weight, conv1\.bias, bn1\.weight and 6 more"
+        UserError, match=r"lacks conv1\.weight, conv1\.bias, bn1\.weight and 4 more"
     ):
         table.to_ours(TABLE, {}, TEMPLATE, source="file")
     tensors = theirs() | {"conv1.weight": np.zeros((4, 2, 5, 5))}
