@@ -7,6 +7,7 @@ imported by what opens or describes a dataset, not by what asks where one lies.
 
 import collections
 import contextlib
+import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_pipelines.example import STORED_FIELDS
+from data_pipelines.raw import RELEASED, be
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
 from pare_jax.sequences import Extent, SampleName, SplitNames
@@ -37,12 +39,25 @@ class MissingDatasetError(UserError):
     def __init__(self, names: Sequence[str], data_root: str | Path):
         self.names = list(names)
         datasets = list(dict.fromkeys(name.split("/")[0] for name in names))
+        places = " and none in ".join(str(Path(data_root) / name) for name in names)
+        known = ["synthetic", *RELEASED]
+        if unknown := [name for name in datasets if name not in known]:
+            prepared = sorted(
+                {path.parents[1].name for path in Path(data_root).glob(f"*/*/{_COMPLETE}")}
+            )
+            others = [name for name in prepared if name not in known]
+            there = f", and {', '.join(others)} {be(len(others))} prepared there" if others else ""
+            super().__init__(
+                f"no prepared dataset in {places}; {' and '.join(map(repr, unknown))} "
+                f"{be(len(unknown))} unknown here: there are {', '.join(known)}{there} "
+                "(docs/data.md)"
+            )
+            return
         commands = [
             f"python -m data_pipelines.prepare --dataset={dataset}"
             f"{'' if dataset == 'synthetic' else ' --source=RAW'} --output={data_root}"
             for dataset in datasets
         ]
-        places = " and none in ".join(str(Path(data_root) / name) for name in names)
         super().__init__(
             f"no prepared dataset in {places}; make {'it' if len(names) == 1 else 'them'} with "
             f"{' and '.join(commands)} (docs/data.md), or start without data: "
@@ -66,6 +81,21 @@ def stored_features() -> "tfds.features.FeaturesDict":
                 shape=field.shape, dtype=tf.dtypes.as_dtype(field.dtype)
             )
     return tfds.features.FeaturesDict(features)
+
+
+def cannot_write(path: Path, error: OSError, goes_on: str = "") -> UserError:
+    """Return what to tell of a dataset that could not be written.
+
+    Args:
+        path: of the dataset.
+        error: what came of it.
+        goes_on: what the command does when it is run again with more room, beside starting anew.
+    """
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "name another --output"
+    if full:
+        advice = f"free some space, or {advice}{goes_on}"
+    return UserError(f"cannot write the dataset to {path}: {error.strerror or error}; {advice}")
 
 
 def is_prepared(path: str | Path) -> bool:

@@ -1,8 +1,10 @@
 """The folder of a run: whose it is, its config, and which body it was trained with."""
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -39,6 +41,24 @@ def check(workdir: Path, config: ConfigDict) -> None:
         converted = not any((workdir / CHECKPOINT_FOLDER).glob("[1-9]*"))
         check_same = check_same_network if converted else check_same_experiment
         check_same(load_config(workdir), config, workdir)
+
+
+@contextlib.contextmanager
+def left_as_found(workdir: Path) -> Iterator[None]:
+    """Remove the folders that a command made for a run and left empty, where it comes to nothing.
+
+    Args:
+        workdir: of the run.
+    """
+    new = [path for path in (workdir, *workdir.parents) if not os.path.exists(path)]
+    try:
+        yield
+    except BaseException:
+        # The first that holds something ends it, and with it its parents stay.
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
 
 
 def has_run(workdir: Path) -> bool:

@@ -22,7 +22,7 @@ FREE_BODY = Path(__file__).with_name("free_body.npz")
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 # The bodies there are; a batch's field `gender` counts in this order.
 GENDERS = ("neutral", "male", "female")
-_HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
+_HINT = "give a .npz or .pkl file in SMPL's format"
 
 
 @dataclass(frozen=True, eq=False)
