@@ -114,7 +114,7 @@ def prepare(
                     return path
     except OSError as error:
         again = ", and run the command again: it goes on from here"
-        raise storage.cannot_write(path, error, again) from error
+        raise storage.cannot_write(path, error, goes_on=again) from error
     _compare(path, now)
     return path
 

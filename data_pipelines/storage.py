@@ -83,16 +83,19 @@ def stored_features() -> "tfds.features.FeaturesDict":
     return tfds.features.FeaturesDict(features)
 
 
-def cannot_write(path: Path, error: OSError, goes_on: str = "") -> UserError:
+def cannot_write(
+    path: Path, error: OSError, elsewhere: str = "another --output", goes_on: str = ""
+) -> UserError:
     """Return what to tell of a dataset that could not be written.
 
     Args:
         path: of the dataset.
         error: what came of it.
+        elsewhere: what to name instead.
         goes_on: what the command does when it is run again with more room, beside starting anew.
     """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = "name another --output"
+    advice = f"name {elsewhere}"
     if full:
         advice = f"free some space, or {advice}{goes_on}"
     return UserError(f"cannot write the dataset to {path}: {error.strerror or error}; {advice}")
@@ -143,8 +146,19 @@ class _Records(Protocol):
 class StoredSplit:
     """A split whose examples can be read in any order and from any thread."""
 
-    def __init__(self, path: Path, split: str, source: _Records):
+    def __init__(
+        self, path: Path, split: str, source: _Records, shards: Sequence[tuple[Path, int]] = ()
+    ):
+        """Take a split as it is stored.
+
+        Args:
+            path: the dataset's directory.
+            split: its name.
+            source: of its records.
+            shards: its files, in order, and how many examples each holds; to name one of them.
+        """
         self.path, self.split = path, split
+        self._shards = shards
         # Imported here for TensorFlow's sake, like TFDS in open_split.
         from data_pipelines.stored_example import parse_example
 
@@ -175,11 +189,20 @@ class StoredSplit:
                     self._opened = True
             return self._parse(serialised)
         except Exception as error:
+            # What follows are places within the file.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = reason.partition(";")[0].partition(" (")[0][:80]
             raise UserError(
-                f"cannot read example {index} of {self.split} in {self.path} "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-                "remove the directory and prepare the dataset again"
+                f"cannot read example {index} of {self.split} in {self._file_of(index)} "
+                f"({reason}); remove the directory and prepare the dataset again"
             ) from error
+
+    def _file_of(self, index: int) -> Path:
+        for file, count in self._shards:
+            if index < count:
+                return file
+            index -= count
+        return self.path
 
     def names(self) -> SplitNames:
         """Read the names of all examples, which takes a pass over the split.
@@ -259,9 +282,11 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
         raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
     try:
         source = builder.as_data_source(split)
+        info = builder.info.splits[split]
+        shards = list(zip(map(Path, info.filepaths), info.shard_lengths, strict=True))
     except Exception as error:
         raise UserError(
             f"cannot open {split} in {path} ({type(error).__name__}); remove the directory and "
             "prepare it again"
         ) from error
-    return StoredSplit(path, split, source)
+    return StoredSplit(path, split, source, shards)

@@ -93,5 +93,5 @@ def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | N
             )
             tfds_writer.write_dataset(builder, path.parent)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise cannot_write(path, error, "another place") from error
     return path
