@@ -32,7 +32,7 @@ from data_pipelines.photographs import (
     read_whole_jpeg,
     seems_whole,
 )
-from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
+from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, be, counted, existing_folder
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
@@ -97,9 +97,9 @@ class Mpii:
         missing = [name for name in needed if name not in present]
         broken = [name for name in needed if name in present and not seems_whole(folder / name)]
         return [
-            f"{len(names)} of {len(needed)} training images {what} {folder}, the first {names[0]}; "
-            f"unpack {_ARCHIVES[IMAGES]} again"
-            for names, what in ((missing, "are not in"), (broken, "are broken or cut short in"))
+            f"{len(names)} of {counted(len(needed), 'training image')} {be(len(names))} {what} "
+            f"{folder}, the first {names[0]}; unpack {_ARCHIVES[IMAGES]} again"
+            for names, what in ((missing, "not in"), (broken, "broken or cut short in"))
             if names
         ]
 

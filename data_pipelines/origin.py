@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.raw import HasSettings, RawDataset
+from data_pipelines.raw import HasSettings, RawDataset, be
 
 ORIGIN_FILE = "preparation.json"
 _ROOT = Path(__file__).parents[1]
@@ -153,8 +153,8 @@ def differences(made: Origin, now: Origin) -> list[str]:
                 else "changed"
             )
             lines.append(
-                f"{split}: {len(other)} of {len(names)} parts are from other files, the first "
-                f"({kind}) is {other[0]}"
+                f"{split}: {len(other)} of {len(names)} parts {be(len(other))} from other files, "
+                f"the first ({kind}) is {other[0]}"
             )
     return lines
 

@@ -26,7 +26,7 @@ from data_pipelines.example import BOX_SCALE, CROP_MARGIN, unknown_labels
 from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import BrokenPhotographError, StoredCrop
 from data_pipelines.pw3d_sequence import NEAREST, BrokenSequence, Sequence, load_sequence
-from data_pipelines.raw import Skipped, UnitResult, existing_folder
+from data_pipelines.raw import Skipped, UnitResult, counted, existing_folder
 from data_pipelines.storage import SEQUENCES_FILE
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
@@ -90,8 +90,17 @@ class Pw3d:
                 "was given; name the other two, or none to do without the top of the head and part "
                 "labels"
             )
-        for _, body, _ in self._bodies:
-            load_body_data(body)
+        loaded = [load_body_data(body) for _, body, _ in self._bodies]
+        counts = [len(body.template) for body in loaded]
+        if len(set(counts)) > 1:
+            told = " and ".join(
+                f"{path} has {count} vertices"
+                for (_, path, _), count in zip(self._bodies, counts, strict=True)
+            )
+            raise UserError(
+                f"--body: {told}, but 3DPW's men and women have one mesh: give SMPL_MALE and "
+                "SMPL_FEMALE of the same release"
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -135,23 +144,26 @@ class Pw3d:
         wanted = [picture_name(frame) for frame in range(sequence.frames)]
         there = self._pictures(name)
         missing = [picture for picture in wanted if picture not in there]
+        total = counted(len(wanted), "picture")
         folder = self._source / "imageFiles" / name
         if missing:
-            yield f"{folder}: {len(missing)} of {len(wanted)} pictures missing, {missing[0]} first"
+            yield f"{folder}: {len(missing)} of {total} missing, {missing[0]} first"
         broken = [
             picture
             for picture in wanted
             if picture in there and not photographs.seems_whole(folder / picture)
         ]
         if broken:
-            yield f"{folder}: {len(broken)} pictures broken or cut short, {broken[0]} first"
+            told = counted(len(broken), "picture")
+            yield f"{folder}: {told} broken or cut short, {broken[0]} first"
+        frames = counted(len(wanted), "frame")
         for number, person in enumerate(sequence.people):
             counts: dict[str, int] = {}
             for problem in person.problems:
                 if problem and problem not in BY_PROTOCOL:
                     counts[problem] = counts.get(problem, 0) + 1
             for problem, count in counts.items():
-                yield f"{path}: person {number}: {problem} in {count} of {len(wanted)} frames"
+                yield f"{path}: person {number}: {problem} in {count} of {frames}"
 
     def units(self, split: str) -> list[FrameRange]:
         """See `raw.RawDataset.units`: some frames of a sequence each."""

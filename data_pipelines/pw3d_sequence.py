@@ -91,8 +91,8 @@ def load_sequence(path: Path) -> Sequence:
 def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
     try:
         fields = load_pickle(path)
-    except RefusedPickle:
-        raise BrokenSequence("sequence file refused, it carries code") from None
+    except RefusedPickle as refused:
+        raise BrokenSequence(f"sequence file refused, it asks for {refused.culprit}") from None
     except UserError:
         raise BrokenSequence("sequence file unreadable") from None
     if not isinstance(fields, Mapping):
@@ -103,8 +103,10 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
     cameras, intrinsics = _numbers(fields["cam_poses"]), _numbers(fields["cam_intrinsics"])
     if cameras.ndim != 3 or cameras.shape[1:] not in ((4, 4), (3, 4)):
         raise BrokenSequence("sequence file has no cam_poses")
-    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+    if intrinsics.shape != (3, 3):
         raise BrokenSequence("sequence file has no cam_intrinsics")
+    if not np.isfinite(intrinsics).all():
+        raise BrokenSequence("sequence file's cam_intrinsics is not finite")
     if _numbers(fields["img_frame_ids"]).shape[:1] != (len(cameras),):
         raise BrokenSequence("sequence's array lengths disagree")
     people = [_person(fields, number, cameras, intrinsics) for number in range(_count(fields))]

@@ -10,7 +10,7 @@ import numpy as np
 from pare_jax import pckh
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
-from pare_jax.files import write_atomically
+from pare_jax.files import remove_files, write_atomically
 from pare_jax.images import encode_png
 from pare_jax.occlusion import by_hidden_share, hidden_share
 from pare_jax.rendering import overlay, text
@@ -27,6 +27,8 @@ _COLUMNS = (
     ("pa_mpjae", "PA-MPJAE deg"),
     ("pckh", "PCKh@0.5"),
 )
+# The figures of a split, by the ends of their names.
+_FIGURES = ("per_joint", "occlusion", "median", "worst")
 # Samples on the sheets of median and worst ones.
 _SHEET_ROWS = 8
 
@@ -191,7 +193,7 @@ def write_report(
     faces: np.ndarray,
     names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json and the figures of every split.
+    """Write metrics.json and the figures of every split; figures of earlier reports go.
 
     Args:
         folder: the workdir's `eval`.
@@ -217,10 +219,15 @@ def write_report(
             for name, split in errors.items()
         },
     }
+    written = set()
     for name, split in errors.items():
         prefix = name.replace("/", "_")
         for kind, picture in _figures(name, split, draw, faces):
-            _write_png(folder / f"{prefix}_{kind}.png", picture)
+            path = folder / f"{prefix}_{kind}.png"
+            _write_png(path, picture)
+            written.add(path)
+    earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
+    remove_files(sorted(earlier - written))
     write_atomically(folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 

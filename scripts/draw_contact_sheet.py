@@ -40,6 +40,7 @@ from pare_jax.rendering.truth import draw_truth
 from pare_jax.skeleton import NUM_PART_LABELS
 
 _COLUMNS = 8
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 _HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
 _NETWORK_SIDE = 224
@@ -132,11 +133,29 @@ def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
     if flags.dataset == "synthetic":
         settings = read_settings(flags.config, flags.set)
         return (generate_example(settings, flags.split, number) for number in numbers)
-    split = storage.open_split(storage.find_dataset(flags.data, flags.dataset), flags.split)
+    try:
+        path = storage.find_dataset(flags.data, flags.dataset)
+    except storage.MissingDatasetError as error:
+        raise UserError(
+            f"no prepared dataset in {flags.data / flags.dataset}: name one by --dataset and its "
+            "place by --data, or draw people who need none with --dataset=synthetic"
+        ) from error
+    split = storage.open_split(path, flags.split)
     # Spread over the split: neighbours of a sequence look alike.
     count = min(flags.count, len(split) - flags.start)
     chosen = np.linspace(flags.start, len(split) - 1, max(count, 0)).astype(int)
     return (split[int(number)] for number in chosen)
+
+
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse what cannot be drawn or written before anything takes long."""
+    if flags.output.suffix.lower() not in _SUFFIXES:
+        raise UserError(
+            f"--output={flags.output}: name a file that ends in {' or '.join(_SUFFIXES)}"
+        )
+    for name, least in (("start", 0), ("count", 1), ("side", 16), ("columns", 1)):
+        if getattr(flags, name) < least:
+            raise UserError(f"--{name}={getattr(flags, name)}: give {least} or more")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -158,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
+        _check(flags)
         bodies = load_bodies(flags.body) if flags.body else {}
         cells = []
         for example in examples(flags):
@@ -170,11 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"draw_contact_sheet: {error}", file=sys.stderr)
         return 2
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % flags.columns)
-    rows = [np.hstack(cells[i : i + flags.columns]) for i in range(0, len(cells), flags.columns)]
+    columns = min(flags.columns, len(cells))
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
+    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    quality = [] if flags.output.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    quality = [] if flags.output.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
     if not cv2.imwrite(str(flags.output), sheet, quality):
         print(f"draw_contact_sheet: cannot write {flags.output}", file=sys.stderr)
         return 2

@@ -290,6 +290,25 @@ def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body,
     np.testing.assert_allclose(head, expected, rtol=1e-3)
 
 
+def test_figures_of_earlier_reports_go_and_nothing_else_does(evaluator, body, tmp_path):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batch = people_in_2d(body)
+    errors = measure(evaluator, batch)
+
+    def draw(name, rows):
+        return evaluator.draw(params, rest, [batch], rows)
+
+    mine = {"notes.txt", "my_plot.png", "worst.png"}
+    earlier = {"pw3d_test_worst.png", "old_split_per_joint.png", "a_b_occlusion.png"}
+    for name in mine | earlier:
+        (tmp_path / name).write_text("earlier")
+    for split in ("a/b", "c/d"):
+        report.write_report(tmp_path, 7, "last", {split: errors}, draw, np.asarray(body.faces))
+        prefix = split.replace("/", "_")
+        figures = {f"{prefix}_median.png", f"{prefix}_worst.png"}
+        assert {path.name for path in tmp_path.iterdir()} == mine | figures | {"metrics.json"}
+
+
 def test_drawn_samples_are_those_asked_for(evaluator, body):
     _, params, rest = nnx.split(Constant(), nnx.Param, ...)
     batches = [people(body, 0), people(body, 1)]

@@ -24,7 +24,7 @@ NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 GENDERS = ("neutral", "male", "female")
 # How many files are kept once they are read: one for each gender, and the free body.
 _KEPT = 4
-_HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
+_HINT = "give a .npz or .pkl file in SMPL's format"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import FREE_BODY, load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.errors import UserError
+from tests.body.small_bodies import random_body_fields
 from tests.data_pipelines import small_pw3d
 from tests.data_pipelines.small_pw3d import decode, make_fields, read_all, write_sequence
 
@@ -130,6 +131,14 @@ def test_bodies_are_found_by_name(tmp_path, bodies):
         find_bodies([tmp_path / "raw"])
     with pytest.raises(UserError, match=r"nowhere"):
         find_bodies([tmp_path / "nowhere"])
+
+
+def test_bodies_of_different_meshes_are_refused_in_one_line(tmp_path, bodies):
+    small_pw3d.make_folder(tmp_path / "raw")
+    np.savez(bodies / "SMPL_MALE.npz", **random_body_fields())
+    with pytest.raises(UserError, match=r"SMPL_MALE.npz has \d+ vertices, but 3DPW's") as caught:
+        Pw3d(tmp_path / "raw", find_bodies([bodies]))
+    assert "\n" not in str(caught.value)
 
 
 def test_without_a_gender_its_people_have_no_parts(tmp_path, bodies):
