@@ -118,4 +118,4 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
     for colour in (LEFT, RIGHT):
         assert np.abs(marked - colour).sum(1).min() < 40
     assert sheet.main([*flags, "--count=0"]) == 2
-    assert "has nobody" in capsys.readouterr().err
+    assert "give 1 or more" in capsys.readouterr().err
