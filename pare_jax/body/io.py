@@ -107,7 +107,7 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     """
     path = FREE_BODY if path is None else Path(path)
     if not path.is_file():
-        raise UserError(f"there is no body model at {path}; {_HINT}")
+        raise UserError(f"there is no body model at {path}; {_HINT}, or none to use the free body")
     fields = _read_fields(path)
     if not isinstance(fields, Mapping):
         raise UserError(f"{path} is not a body model: it holds no named arrays; {_HINT}")
