@@ -90,17 +90,29 @@ class Mpii:
         return self.__dict__ | {"_photographs": None}
 
     def check(self) -> list[str]:
-        """Name the training images that are missing or cut short; see `RawDataset.check`."""
+        """Name training images that are missing or cut short, and annotations that are broken.
+
+        See `RawDataset.check`.
+        """
         needed = [photograph.name for photograph in self._annotated() if photograph.people]
         folder = self._source / IMAGES
         present = jpeg_names(folder)
         missing = [name for name in needed if name not in present]
         broken = [name for name in needed if name in present and not seems_whole(folder / name)]
-        return [
+        lines = [
             f"{len(names)} of {counted(len(needed), 'training image')} {be(len(names))} {what} "
             f"{folder}, the first {names[0]}; unpack {_ARCHIVES[IMAGES]} again"
             for names, what in ((missing, "not in"), (broken, "broken or cut short in"))
             if names
+        ]
+        mistaken: dict[str, list[str]] = {}
+        for item in (item for photograph in self._annotated() for item in photograph.skipped):
+            if item.broken:
+                mistaken.setdefault(item.reason, []).append(item.what)
+        return lines + [
+            f"{self._source / ANNOTATIONS}: {reason}: {len(people)} of the people, the first "
+            f"{people[0]}"
+            for reason, people in mistaken.items()
         ]
 
     def units(self, split: str) -> Sequence[Unit]:

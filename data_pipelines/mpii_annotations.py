@@ -165,7 +165,7 @@ def _person(rect: Any, number: int) -> Person | tuple[str, bool]:
             return "joint without a finite position", True
         joints[int(joint)] = place
         seen = _number(_field(point, "is_visible"))
-        visible[int(joint)] = np.nan if seen is None else float(seen > 0)
+        visible[int(joint)] = np.nan if seen is None or np.isnan(seen) else float(seen > 0)
     if np.isnan(joints[[*(joint for joint, _ in MPII_TO_SMPL), MPII_HEAD_TOP], 0]).all():
         return "no joints annotated", False
     scale = _number(_field(rect, "scale"))

@@ -316,7 +316,8 @@ def describe(reports: Mapping[str, SplitReport]) -> list[str]:
     for split, report in reports.items():
         reasons = collections.Counter(item.reason for item in report.skipped)
         told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-        lines.append(f"{split}: {report.kept:,} people" + (f"; left out: {told}" if told else ""))
+        people = "person" if report.kept == 1 else "people"
+        lines.append(f"{split}: {report.kept:,} {people}" + (f"; left out: {told}" if told else ""))
     return lines
 
 

@@ -41,7 +41,13 @@ def with_progress(
             left = (total - count) / speed
             _say(f"{what}: {count:,} of {total:,} {unit} ({_rate(speed)}/s, {duration(left)} left)")
     elapsed = time.monotonic() - start
-    _say(f"{what}: {count:,} {unit} in {duration(elapsed)} ({_rate(count / max(elapsed, 1e-9))}/s)")
+    unit = _one(unit) if count == 1 else unit
+    speed = _rate(count / max(elapsed, 1e-9))
+    _say(f"{what}: {count:,} {unit} in {duration(elapsed)} ({speed}/s)")
+
+
+def _one(unit: str) -> str:
+    return "person" if unit == "people" else unit.removesuffix("s")
 
 
 def _rate(speed: float) -> str:

@@ -112,7 +112,7 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     """
     path = FREE_BODY if path is None else Path(path)
     if not path.is_file():
-        raise UserError(f"there is no body model at {path}; {_HINT}")
+        raise UserError(f"there is no body model at {path}; {_HINT}, or none to use the free body")
     state = path.stat()
     return _load(path, path.resolve(), state.st_size, state.st_mtime_ns)
 

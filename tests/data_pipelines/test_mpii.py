@@ -262,6 +262,21 @@ def test_broken_annotations_are_counted_and_the_others_kept(broken, reason, tmp_
     (example,), skipped = read(tmp_path)
     assert example["person"] == 1
     assert skipped == [Skipped("one.jpg person 0", reason)]
+    told = Mpii(tmp_path).check()
+    # What is far outside is told only by the photograph.
+    assert bool(told) == ("outside" not in reason)
+    assert all(
+        line.endswith(f": {reason}: 1 of the people, the first one.jpg person 0") for line in told
+    )
+
+
+@pytest.mark.parametrize("seen", [np.nan, "perhaps", NOTHING])
+def test_a_visibility_that_is_no_number_is_not_known(seen, tmp_path):
+    write_release(tmp_path, [image("one.jpg", person([point(3), point(4, seen=seen)]))])
+    (example,), skipped = read(tmp_path)
+    assert skipped == []
+    assert example["visible_weight"][joint_index("left_hip")] == 1
+    assert example["visible_weight"][joint_index("left_knee")] == 0
 
 
 def test_a_joint_just_outside_the_photograph_is_known_but_not_seen(tmp_path):
@@ -302,7 +317,7 @@ def test_a_picture_copied_again_is_read_again(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
     (problem,) = Mpii(tmp_path / "raw").check()
-    assert "1 of 2 training images are broken or cut short" in problem
+    assert "1 of 2 training images is broken or cut short" in problem
     with pytest.raises(UserError, match="picture cut short"):
         preparation.prepare(Mpii(tmp_path / "raw"), tmp_path / "data", workers=1)
     path.write_bytes(whole)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import input_pipeline, preparation, prepare, storage
+from data_pipelines.progress import with_progress
 from pare_jax.body.io import FREE_BODY
 from tests.data_pipelines import small_pw3d
 
@@ -224,3 +225,12 @@ def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "told"),
+    [(1, "people", "1 person in"), (2, "people", "2 people in"), (1, "parts", "1 part in")],
+)
+def test_progress_names_what_it_counts(capsys, count, unit, told):
+    assert list(with_progress(range(count), count, "reading pw3d", unit)) == list(range(count))
+    assert capsys.readouterr().err.startswith(f"reading pw3d: {told}")
