@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pare_jax import images
 from pare_jax.body.model import body_from_data
 from pare_jax.images import encode_png, read_image
 from pare_jax.sensitivity import command
@@ -83,6 +84,17 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
         # This network moves the person as a whole, which is no change about the pelvis.
         np.testing.assert_allclose(found["maps"], 0, atol=1e-3)
     assert read_image(output / "photo_sensitivity.png").shape[1] > 1000
+
+
+def test_boxes_are_in_the_pixels_of_a_huge_photograph(run, tmp_path, monkeypatch):
+    """Which is read at a half; the box would be outside of that."""
+    monkeypatch.setattr(images.read_photograph, "__defaults__", (40_000,))
+    photo = tmp_path / "huge.jpg"
+    photo.write_bytes(images.encode_jpeg(photo_with_spots((340.0, 200.0))))
+    box = ",".join(map(str, box_about(340, 200)))
+    status, _, errors, output = run(f"--boxes={box}", "--patch=32", "--stride=64", photo)
+    assert (status, errors) == (0, [])
+    assert "huge_sensitivity.png" in written(output)
 
 
 def test_several_people_are_numbered_and_bad_boxes_told(run, tmp_path):
