@@ -25,6 +25,9 @@ torch = pytest.importorskip("torch")
 from tests.models.torch_hrnet import TorchHRNet, TorchPare, draw_weights  # noqa: E402
 from tests.models.torch_networks import TorchResNet, make_images, to_torch  # noqa: E402
 
+# These networks are so small that threads cost more than they save.
+torch.set_num_threads(1)
+
 PUBLISHED = {"PARE": {"USE_MEAN_POSE": False, "USE_MEAN_CAMSHAPE": False}}
 BOTH_MEANS = {"PARE": {"USE_MEAN_POSE": True, "USE_MEAN_CAMSHAPE": True}}
 HEAD = {"channels": 8, "shape_channels": 4}

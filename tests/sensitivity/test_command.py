@@ -126,7 +126,7 @@ def test_broken_photographs_do_not_stop_the_others(run, tmp_path):
 def test_labelled_people_become_a_table(run, split, tmp_path):
     split([make_record(seed) for seed in range(7)])
     status, out, errors, output = run(
-        *("--data=root", "--dataset=made_up/test", "--count=4", "--maps=2", "--stride=32")
+        *("--data=root", "--dataset=made_up/test", "--count=4", "--maps=2", "--stride=64")
     )
     assert (status, errors) == (0, [])
     table = [f"occlusion_table.{kind}" for kind in ("csv", "json", "png", "txt")]
