@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.boxes import check_box as check_box
-from pare_jax.boxes import crop_of_box as crop_of_box
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, crop_to_photo
@@ -204,7 +202,6 @@ _PERSON_FIELDS = tuple(field.name for field in dataclasses.fields(Person) if fie
 def people_npz(
     people: Sequence[Person],
     faces: Faces | None,
-    picture: Picture | None = None,
     photo_size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
     mesh: bool = True,
@@ -218,13 +215,10 @@ def people_npz(
     Args:
         people: any number.
         faces: of their meshes.
-        picture: the photograph, for its size.
-        photo_size: the same without the picture.
+        photo_size: width and height of the photograph or of the clip's frames, pixels, if known.
         frame_rate: of the clip, frames a second.
         mesh: whether vertices and faces are kept; long tracks are large with them.
     """
-    if picture is not None:
-        photo_size = (picture.shape[1], picture.shape[0])
     stacked = _stacked([person.arrays() for person in people])
     if faces is not None:
         stacked["faces"] = np.asarray(faces, np.int32)
@@ -293,7 +287,6 @@ def read_people(path: str | Path) -> SavedPeople:
 def people_json(
     people: Sequence[Person],
     photo: str | None = None,
-    picture: Picture | None = None,
     photo_size: tuple[int, int] | None = None,
 ) -> str:
     """Describe the people of one photograph for a reader: rounded, each joint by its name.
@@ -301,12 +294,9 @@ def people_json(
     Args:
         people: any number.
         photo: what the photograph is called, if known.
-        picture: the photograph, for its size.
-        photo_size: the same, width and height, without the picture.
+        photo_size: its width and height, pixels, if known.
     """
     described: dict[str, Any] = {} if photo is None else {"photo": photo}
-    if picture is not None:
-        photo_size = (picture.shape[1], picture.shape[0])
     if photo_size is not None:
         described["photo_size_px"] = list(photo_size)
     described |= {

@@ -10,7 +10,7 @@ from pare_jax.errors import UserError
 from pare_jax.images import IMAGE_SUFFIXES
 from pare_jax.sources import Photo, find_sources
 
-# x0, y0, x1, y1 in pixels; checked by `pare_jax.people.check_box` once the picture's size is known.
+# x0, y0, x1, y1 in pixels; checked by `pare_jax.boxes.check_box` once the picture's size is known.
 Box = Sequence[float]
 
 

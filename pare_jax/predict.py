@@ -29,8 +29,6 @@ from absl import flags
 from pare_jax.errors import UserError
 from pare_jax.people import Person as Person
 from pare_jax.predicting.command import define_flags, run_command
-from pare_jax.predictor import Predictor as Predictor
-from pare_jax.predictor import check_picture as check_picture
 from pare_jax.predictor import load_predictor as load_predictor
 
 

@@ -81,8 +81,8 @@ def downloads_html(looked: Looked) -> str:
     people, image = looked.people, looked.image
     size = (image.shape[1], image.shape[0])
     files = (
-        ("people.npz", "application/octet-stream", people_npz(people, people[0].faces, image)),
-        ("people.json", "application/json", people_json(people, looked.name, image).encode()),
+        ("people.npz", "application/octet-stream", people_npz(people, people[0].faces, size)),
+        ("people.json", "application/json", people_json(people, looked.name, size).encode()),
         ("people.glb", "model/gltf-binary", mesh_bytes(scene_meshes(people, size), ".glb")),
     )
     links = "".join(

@@ -31,9 +31,9 @@ from absl import flags
 from pare_jax.boxes import check_box
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
-from pare_jax.images import encode_png, read_image
+from pare_jax.images import encode_png, read_photograph
 from pare_jax.photos import Box, find_photos, output_names, read_boxes
-from pare_jax.predict import Predictor, load_predictor
+from pare_jax.predictor import Predictor, load_predictor
 from pare_jax.progress import Countdown
 from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_sensitivity
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
@@ -145,13 +145,14 @@ def _probe_photo(
     name: str,
 ) -> int:
     """Write the files about the people of one photograph; returns how many boxes were bad."""
-    image = read_image(photo)
+    photograph = read_photograph(photo)
+    width, height = photograph.size
     given: Sequence[Box | None] = [None] if boxes is None else boxes
     bad = 0
     for number, box in enumerate(given):
         try:
             if box is not None:
-                check_box(box, *image.shape[:2])
+                box = photograph.box_in_image(check_box(box, height, width)).tolist()
         except UserError as error:
             bad += 1
             _complain(UserError(f"{photo}: {error}"))
@@ -159,7 +160,12 @@ def _probe_photo(
         ending = f"_{number}" if len(given) > 1 else ""
         with Countdown(grid.count**2 + 1, str(photo.name)) as progress:
             found = occlusion_sensitivity(
-                predictor, image, box, grid.patch, grid.stride, advance=progress.advance
+                predictor,
+                photograph.image,
+                box,
+                grid.patch,
+                grid.stride,
+                advance=progress.advance,
             )
         _save(found, output, f"{name}_sensitivity{ending}", str(photo))
     if bad and bad == len(given):

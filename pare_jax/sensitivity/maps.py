@@ -16,7 +16,7 @@ from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, cut_crop, encode_png
 from pare_jax.people import npz_bytes
-from pare_jax.predict import Predictor, check_picture
+from pare_jax.predictor import Predictor, check_picture
 from pare_jax.rendering import sensitivity as drawing
 from pare_jax.sensitivity.patches import (
     BATCH_SIZE,

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from pare_jax.augment import normalise
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
-from pare_jax.predict import Predictor
+from pare_jax.predictor import Predictor
 
 # Patch and stride over the side of the crop, where none are given: 40 and 8 pixels of 224.
 _PATCH_SHARE = 40 / 224

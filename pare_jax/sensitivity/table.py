@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from pare_jax.errors import UserError
-from pare_jax.predict import Predictor
+from pare_jax.predictor import Predictor
 from pare_jax.rendering.figures import table_figure
 from pare_jax.rendering.text import Picture
 from pare_jax.sensitivity.maps import distances, root_centred

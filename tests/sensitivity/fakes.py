@@ -7,7 +7,7 @@ from flax import nnx
 from pare_jax import geometry
 from pare_jax.body.model import body_from_data
 from pare_jax.models.prediction import Prediction
-from pare_jax.predict import Predictor
+from pare_jax.predictor import Predictor
 from pare_jax.skeleton import joint_index
 from tests.made_up_people import small_body
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pare_jax import images
 from pare_jax.body.model import body_from_data
 from pare_jax.images import encode_png, read_image
 from pare_jax.sensitivity import command
@@ -85,6 +86,17 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
     assert read_image(output / "photo_sensitivity.png").shape[1] > 1000
 
 
+def test_boxes_are_in_the_pixels_of_a_huge_photograph(run, tmp_path, monkeypatch):
+    """Which is read at a half; the box would be outside of that."""
+    monkeypatch.setattr(images.read_photograph, "__defaults__", (40_000,))
+    photo = tmp_path / "huge.jpg"
+    photo.write_bytes(images.encode_jpeg(photo_with_spots((340.0, 200.0))))
+    box = ",".join(map(str, box_about(340, 200)))
+    status, _, errors, output = run(f"--boxes={box}", "--patch=32", "--stride=64", photo)
+    assert (status, errors) == (0, [])
+    assert "huge_sensitivity.png" in written(output)
+
+
 def test_several_people_are_numbered_and_bad_boxes_told(run, tmp_path):
     photo = save(tmp_path / "two.png", photo_with_spots((100.0, 150.0), (300.0, 150.0)))
     boxes = [",".join(map(str, box)) for box in (box_about(100, 150), (900, 0, 990, 90))]
@@ -114,7 +126,7 @@ def test_broken_photographs_do_not_stop_the_others(run, tmp_path):
 def test_labelled_people_become_a_table(run, split, tmp_path):
     split([make_record(seed) for seed in range(7)])
     status, out, errors, output = run(
-        *("--data=root", "--dataset=made_up/test", "--count=4", "--maps=2", "--stride=32")
+        *("--data=root", "--dataset=made_up/test", "--count=4", "--maps=2", "--stride=64")
     )
     assert (status, errors) == (0, [])
     table = [f"occlusion_table.{kind}" for kind in ("csv", "json", "png", "txt")]

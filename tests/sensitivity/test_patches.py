@@ -9,7 +9,7 @@ from pare_jax.body.model import body_from_data
 from pare_jax.errors import UserError
 from pare_jax.images import cut_crop
 from pare_jax.models import build_model
-from pare_jax.predict import Predictor
+from pare_jax.predictor import Predictor
 from pare_jax.rendering.sensitivity import PATCH_COLOUR, painted
 from pare_jax.sensitivity.patches import (
     NOWHERE,
