@@ -33,6 +33,8 @@ from pare_jax.predictor import Predictor as Predictor
 from pare_jax.predictor import check_picture as check_picture
 from pare_jax.predictor import load_predictor as load_predictor
 
+INTERRUPTED = 130  # what shells answer for a command ended by Ctrl-C
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
@@ -51,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
         return _complain(UserError(f"{' '.join(str(error).split())}; see --help"))
     except UserError as error:
         return _complain(error)
+    except KeyboardInterrupt:
+        again = "interrupted: run the same command again, and it goes on from here"
+        print(again, file=sys.stderr)
+        return INTERRUPTED
 
 
 def _complain(error: UserError) -> int:

@@ -16,9 +16,9 @@ import numpy as np
 from pare_jax.boxes import check_box
 from pare_jax.detection import Detection
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import printable, write_together
 from pare_jax.people import Person
-from pare_jax.photos import Box
+from pare_jax.photos import Box, place_of
 from pare_jax.predicting.chunks import CHUNK, Chunks, Rows
 from pare_jax.predicting.photos import BATCH
 from pare_jax.predicting.records import Record
@@ -76,26 +76,30 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
     scratch = run.records.scratch_folder(job.name, job.key)
     found = _find_people(run, job, scratch)
     rows = smooth_rows(_predict_people(run, job, found, scratch), found.times, run.smoothing)
+    source, place = printable(str(job.clip)), place_of(job.clip.path)
     files: list[str] = []
     size = _size(job.clip)
     for number, which in rows_by_track(rows):
         people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
         name = f"{job.name}_track_{number}"
-        written = track_files(run, name, str(job.clip), people, size, found.frame_rate)
-        write_together(run.output, written)
+        written = track_files(run, name, source, people, size, found.frame_rate)
         files += written
+        run.records.intend(job.name, source, place, files)
+        write_together(run.output, written)
     if run.wants("overlay"):
         path = run.output / f"{job.name}_overlay{video_suffix()}"
-        _draw(run, job, rows, path, found)
         files.append(path.name)
+        run.records.intend(job.name, source, place, files)
+        _draw(run, job, rows, path, found)
     record = Record(
         name=job.name,
-        source=str(job.clip),
+        source=source,
         key=job.key,
         files=tuple(files),
         people=len(np.unique(rows["id"])),
         is_clip=True,
         complaints=found.complaints,
+        place=place,
     )
     run.records.add(record)
     shutil.rmtree(scratch, ignore_errors=True)

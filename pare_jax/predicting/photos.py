@@ -11,18 +11,18 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-import cv2
 import numpy as np
 
 from pare_jax.boxes import check_box
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import printable, write_together
 from pare_jax.images import Photograph, read_photograph
 from pare_jax.people import Person
-from pare_jax.photos import Box
+from pare_jax.photos import Box, place_of
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import Bar
 from pare_jax.predicting.settings import Run
+from pare_jax.predicting.threads import said_plainly
 from pare_jax.predicting.writing import photo_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.sources import Photo
@@ -84,9 +84,9 @@ class _Pipeline:
     def __init__(self, run: Run, jobs: Sequence[PhotoJob], bar: Bar):
         self._run, self._bar = run, bar
         self._jobs = collections.deque(jobs)
-        workers = max(2, len(os.sched_getaffinity(0)))
-        self._readers = ThreadPoolExecutor(workers, "read")
-        self._writers = ThreadPoolExecutor(workers, "write")
+        self._workers = max(2, len(os.sched_getaffinity(0)))
+        self._readers = ThreadPoolExecutor(self._workers, "read")
+        self._writers = ThreadPoolExecutor(self._workers, "write")
         self._reading: dict[Future[_UnderWay], PhotoJob] = {}
         self._queue: collections.deque[tuple[_UnderWay, Crop]] = collections.deque()
         self._computing: collections.deque[tuple[list[_UnderWay], Answers]] = collections.deque()
@@ -118,6 +118,8 @@ class _Pipeline:
         while (
             self._jobs
             and len(self._under_way) < _UNDER_WAY
+            # How large they are is known only once they are read.
+            and len(self._reading) < self._workers
             and (self._pixels < _PIXELS_UNDER_WAY or not self._under_way)
         ):
             job = self._jobs.popleft()
@@ -131,9 +133,6 @@ class _Pipeline:
                 photo = future.result()
             except UserError as error:
                 self._fail(job, error)
-                continue
-            except (MemoryError, cv2.error) as error:
-                self._fail(job, UserError(f"cannot be worked on: {error}"))
                 continue
             self._pixels += photo.pixels
             self._queue.extend((photo, crop) for crop in photo.crops)
@@ -190,6 +189,7 @@ class _Pipeline:
         self._bar.advance()
 
 
+@said_plainly()
 def _read(run: Run, job: PhotoJob) -> _UnderWay:
     """Read a photograph, find people in it and cut them out."""
     photograph = read_photograph(job.photo.path)
@@ -219,16 +219,20 @@ def _find(
     return boxes, [None] * len(boxes), complaints
 
 
+@said_plainly()
 def _write(run: Run, photo: _UnderWay) -> Record:
     """Draw, encode and write everything about one photograph."""
     job = photo.job
-    files = photo_files(run, job.name, str(job.photo), photo.photograph, photo.people)
+    source, place = printable(str(job.photo)), place_of(job.photo.path)
+    files = photo_files(run, job.name, source, photo.photograph, photo.people)
+    run.records.intend(job.name, source, place, files)
     write_together(run.output, files)
     return Record(
         name=job.name,
-        source=str(job.photo),
+        source=source,
         key=job.key,
         files=tuple(files),
         people=len(photo.people),
         complaints=tuple(photo.complaints),
+        place=place,
     )
