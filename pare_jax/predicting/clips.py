@@ -32,7 +32,7 @@ from pare_jax.predicting.tracks import (
     smooth_rows,
     stack_rows,
 )
-from pare_jax.predicting.writing import track_files
+from pare_jax.predicting.writing import in_size, track_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.sources import Clip, Frame, FrameReader
@@ -74,6 +74,7 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
         UserError: the clip cannot be read, or the files cannot be written.
     """
     scratch = run.records.scratch_folder(job.name, job.key)
+    run.records.drop_scratch(job.name, keep=scratch)
     found = _find_people(run, job, scratch)
     rows = smooth_rows(_predict_people(run, job, found, scratch), found.times, run.smoothing)
     source, place = printable(str(job.clip)), place_of(job.clip.path)
@@ -273,6 +274,8 @@ def _draw(run: Run, job: ClipJob, rows: Rows, path: Path, found: _Found) -> None
             which = order[bounds[frame.number] : bounds[frame.number + 1]]
             yield frame, people_of_rows(run.predictor, rows, which, vertices=True)
 
+    size: tuple[int, ...] | None = None  # the first frame's, for all
+
     def draw(item: tuple[Frame, list[Person]]) -> np.ndarray:
         frame, people = item
         return draw_people(frame.image, people, run.predictor.faces)
@@ -283,5 +286,6 @@ def _draw(run: Run, job: ClipJob, rows: Rows, path: Path, found: _Found) -> None
         run.reporter.bar(f"{job.clip.path.name}: drawing", len(found.tracked)) as bar,
     ):
         for picture in ordered_map(draw, posed(reader)):
-            writer.write(picture)
+            size = picture.shape[1::-1] if size is None else size
+            writer.write(in_size(picture, size))
             bar.advance()

@@ -1,6 +1,7 @@
 """The command line: flags in, files and a summary out, and the exit status."""
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,9 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
     photos: list[PhotoJob] = []
     clips: list[ClipJob] = []
     webcams: list[tuple[Webcam, str]] = []
-    paths = [Path(s.name) if isinstance(s, Webcam) else s.path for s in sources]
+    # What a camera saw is gone: every recording has a name of its own.
+    now = time.strftime("%Y%m%d_%H%M%S")
+    paths = [Path(f"{s.name}_{now}") if isinstance(s, Webcam) else s.path for s in sources]
     for source, name in zip(sources, output_names(paths, run.records.held()), strict=True):
         if isinstance(source, Webcam):
             webcams.append((source, name))

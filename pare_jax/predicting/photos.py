@@ -33,6 +33,8 @@ BATCH = 8
 # Photographs under way at once, and the pixels they may have together.
 _UNDER_WAY = 3 * BATCH
 _PIXELS_UNDER_WAY = 150_000_000
+# Seconds between two looks at whether the network has finished a batch.
+_LOOK_EVERY = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,16 +99,19 @@ class _Pipeline:
 
     def run_all(self) -> None:
         while self._jobs or self._under_way:
-            self._admit()
             self._take_read()
             self._take_written()
+            self._admit()
             if self._start_batch():
                 continue
-            if self._computing:
+            if self._computing and (not self._reading or self._computing[0][1].is_ready()):
                 self._finish_batch()
             elif self._reading or self._writing:
+                # Readers are given the next photograph as soon as they are free, whatever the
+                # network is at.
                 under_way: list[Future] = [*self._reading, *self._writing]
-                wait(under_way, return_when=FIRST_COMPLETED)
+                seconds = _LOOK_EVERY if self._computing else None
+                wait(under_way, seconds, return_when=FIRST_COMPLETED)
 
     def close(self) -> None:
         # What is being written is finished, so that nothing computed is lost.

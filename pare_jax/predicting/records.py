@@ -9,14 +9,19 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import re
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
 from pare_jax.files import write_together
+from pare_jax.photos import place_of
 
 FOLDER = ".predictions"
+# Letters of a key in the name of a clip's folder of unfinished things.
+_KEY_LENGTH = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +142,14 @@ class Records:
 
     def scratch_folder(self, name: str, key: str) -> Path:
         """Return a folder for what a clip has so far; it is made when it is written to."""
-        return self._folder / f"{name}-{key[:12]}"
+        return self._folder / f"{name}-{key[:_KEY_LENGTH]}"
+
+    def drop_scratch(self, name: str, keep: Path) -> None:
+        """Remove what a clip had when it, the network or the settings were other than now."""
+        pattern = re.compile(re.escape(name) + rf"-([0-9a-f]{{{_KEY_LENGTH}}})?")
+        for folder in self._folder.iterdir() if self._folder.is_dir() else []:
+            if folder != keep and folder.is_dir() and pattern.fullmatch(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def key_of(path: Path, boxes: Any, identity: Mapping[str, Any]) -> str:
@@ -150,7 +162,7 @@ def key_of(path: Path, boxes: Any, identity: Mapping[str, Any]) -> str:
     """
     with contextlib.suppress(OSError):
         state = path.stat()
-        return _digest([str(path.absolute()), state.st_size, state.st_mtime_ns, boxes, identity])
+        return _digest([place_of(path), state.st_size, state.st_mtime_ns, boxes, identity])
     return ""
 
 
