@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pare_jax.detection.coco import match_photos, read_coco, read_json
 from pare_jax.errors import UserError
+from pare_jax.files import printable
 from pare_jax.images import IMAGE_SUFFIXES
 from pare_jax.sources import Photo, find_sources
 
@@ -139,10 +140,11 @@ def output_names(photos: Sequence[Path], held: Mapping[str, str] | None = None) 
     for photo in photos:
         name = own.get(place_of(photo), "")
         if not name or name in given:
-            name = photo.stem
+            # Not every library can write a file whose name is not UTF-8.
+            name = stem = printable(photo.stem)
             while taken.meets(name):
-                numbers[photo.stem] = numbers.get(photo.stem, 1) + 1
-                name = f"{photo.stem}_{numbers[photo.stem]}"
+                numbers[stem] = numbers.get(stem, 1) + 1
+                name = f"{stem}_{numbers[stem]}"
         taken.add(name)
         given.add(name)
         names.append(name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import time
 
@@ -132,6 +133,16 @@ def test_frames_that_change_their_size_are_drawn_in_the_first_ones(command, tmp_
     capture = cv2.VideoCapture(str(video))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 4
     assert capture.get(cv2.CAP_PROP_FRAME_WIDTH) == 400
+
+
+def test_a_clip_whose_name_is_not_utf8(command, tmp_path):
+    save_clip(tmp_path / "clip.webm", frames=4)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.webm")
+    os.rename(tmp_path / "clip.webm", odd)
+    status, _, errors, output = command("--outputs=npz,overlay,page", odd)
+    assert (status, errors) == (0, [])
+    assert len(list(output.glob("caf\ufffd_overlay.*"))) == 1
+    assert ">caf\ufffd.webm</h2>" in (output / "index.html").read_text()
 
 
 def test_a_clip_with_nobody_is_on_the_page_and_old_scratch_goes(command, tmp_path, monkeypatch):

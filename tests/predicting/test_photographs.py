@@ -164,7 +164,7 @@ def test_a_name_that_is_not_utf8(command, tmp_path):
         assert "caf\ufffd_empty.png: is empty" in "\n".join(printed)
         page = (output / "index.html").read_text()
         assert ">caf\ufffd.png</h2>" in page
-        assert 'href="./caf%E9_overlay.jpg"' in page
+        assert 'href="./caf%EF%BF%BD_overlay.jpg"' in page
     assert "1 of them before" in "\n".join(printed)
 
 
