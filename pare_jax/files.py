@@ -31,6 +31,14 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     _write({folder / name: content for name, content in files.items()}, complaint)
 
 
+def printable(text: str) -> str:
+    """Return a text in which bytes of a file's name that are not UTF-8 have become U+FFFD.
+
+    Python keeps such bytes as lone surrogates, which can be neither printed nor encoded.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def remove_files(paths: Iterable[Path]) -> None:
     """Remove files; raises UserError naming the first that cannot be removed."""
     for path in paths:

@@ -31,6 +31,8 @@ from pare_jax.people import Person as Person
 from pare_jax.predicting.command import define_flags, run_command
 from pare_jax.predictor import load_predictor as load_predictor
 
+INTERRUPTED = 130  # what shells answer for a command ended by Ctrl-C
+
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
@@ -49,6 +51,10 @@ def main(argv: Sequence[str]) -> int:
         return _complain(UserError(f"{' '.join(str(error).split())}; see --help"))
     except UserError as error:
         return _complain(error)
+    except KeyboardInterrupt:
+        again = "interrupted: run the same command again, and it goes on from here"
+        print(again, file=sys.stderr)
+        return INTERRUPTED
 
 
 def _complain(error: UserError) -> int:

@@ -59,6 +59,10 @@ class Answers:
         """Wait until everything is computed."""
         jax.block_until_ready(self._answers)
 
+    def is_ready(self) -> bool:
+        """Return whether everything is computed, without waiting."""
+        return all(value.is_ready() for value in jax.tree.leaves(self._answers))
+
     def people(self) -> list[Person]:
         """Return one person a crop, in order.
 

@@ -16,9 +16,9 @@ import numpy as np
 from pare_jax.boxes import check_box
 from pare_jax.detection import Detection
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import printable, write_together
 from pare_jax.people import Person
-from pare_jax.photos import Box
+from pare_jax.photos import Box, place_of
 from pare_jax.predicting.chunks import CHUNK, Chunks, Rows
 from pare_jax.predicting.photos import BATCH
 from pare_jax.predicting.records import Record
@@ -32,7 +32,7 @@ from pare_jax.predicting.tracks import (
     smooth_rows,
     stack_rows,
 )
-from pare_jax.predicting.writing import track_files
+from pare_jax.predicting.writing import in_size, track_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.sources import Clip, Frame, FrameReader
@@ -74,28 +74,33 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
         UserError: the clip cannot be read, or the files cannot be written.
     """
     scratch = run.records.scratch_folder(job.name, job.key)
+    run.records.drop_scratch(job.name, keep=scratch)
     found = _find_people(run, job, scratch)
     rows = smooth_rows(_predict_people(run, job, found, scratch), found.times, run.smoothing)
+    source, place = printable(str(job.clip)), place_of(job.clip.path)
     files: list[str] = []
     size = _size(job.clip)
     for number, which in rows_by_track(rows):
         people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
         name = f"{job.name}_track_{number}"
-        written = track_files(run, name, str(job.clip), people, size, found.frame_rate)
-        write_together(run.output, written)
+        written = track_files(run, name, source, people, size, found.frame_rate)
         files += written
+        run.records.intend(job.name, source, place, files)
+        write_together(run.output, written)
     if run.wants("overlay"):
         path = run.output / f"{job.name}_overlay{video_suffix()}"
-        _draw(run, job, rows, path, found)
         files.append(path.name)
+        run.records.intend(job.name, source, place, files)
+        _draw(run, job, rows, path, found)
     record = Record(
         name=job.name,
-        source=str(job.clip),
+        source=source,
         key=job.key,
         files=tuple(files),
         people=len(np.unique(rows["id"])),
         is_clip=True,
         complaints=found.complaints,
+        place=place,
     )
     run.records.add(record)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -269,6 +274,8 @@ def _draw(run: Run, job: ClipJob, rows: Rows, path: Path, found: _Found) -> None
             which = order[bounds[frame.number] : bounds[frame.number + 1]]
             yield frame, people_of_rows(run.predictor, rows, which, vertices=True)
 
+    size: tuple[int, ...] | None = None  # the first frame's, for all
+
     def draw(item: tuple[Frame, list[Person]]) -> np.ndarray:
         frame, people = item
         return draw_people(frame.image, people, run.predictor.faces)
@@ -279,5 +286,6 @@ def _draw(run: Run, job: ClipJob, rows: Rows, path: Path, found: _Found) -> None
         run.reporter.bar(f"{job.clip.path.name}: drawing", len(found.tracked)) as bar,
     ):
         for picture in ordered_map(draw, posed(reader)):
-            writer.write(picture)
+            size = picture.shape[1::-1] if size is None else size
+            writer.write(in_size(picture, size))
             bar.advance()

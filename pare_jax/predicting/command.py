@@ -1,6 +1,7 @@
 """The command line: flags in, files and a summary out, and the exit status."""
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pare_jax.detection import Detector, make_detector
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.page.build import write_page
-from pare_jax.page.entries import Entry, Failure, RunPage, entry_from_files
+from pare_jax.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
 from pare_jax.photos import Box, output_names, read_boxes
 from pare_jax.predicting.clips import ClipJob, predict_clip, video_suffix
 from pare_jax.predicting.live import predict_webcam
@@ -19,12 +20,12 @@ from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
+from pare_jax.predicting.threads import said_plainly
 from pare_jax.predictor import load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
 from pare_jax.tracking import TrackSettings
 
-INTERRUPTED = 130  # what shells answer for a command ended by Ctrl-C
 # The files are written in another way than before: what was done then is done again.
 _FORMAT = 1
 
@@ -107,23 +108,29 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
 
 def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
-    try:
-        _predict(run, sources, boxes)
-    except KeyboardInterrupt:
-        run.reporter.warn("interrupted: run the same command again, and it goes on from here")
-        return INTERRUPTED
+    _predict(run, sources, boxes)
     if run.wants("page") and len(run.records):
-        page = RunPage(
-            title="Predictions",
-            entries=_entries(run),
-            failures=run.reporter.failures,
-            facts=facts,
-            body=run.predictor.body_data,
-        )
-        run.reporter.say(f"page: {write_page(page, run.output)}")
+        _write_page(run, facts)
     for line in run.reporter.summary():
         run.reporter.say(line)
     return run.reporter.status
+
+
+def _write_page(run: Run, facts: Mapping[str, str]) -> None:
+    page = RunPage(
+        title="Predictions",
+        entries=_entries(run),
+        failures=run.reporter.failures,
+        facts=facts,
+        body=run.predictor.body_data,
+    )
+    try:
+        with said_plainly():
+            path = write_page(page, run.output, lambda f: run.reporter.failed(f.name, f.reason))
+    except UserError as error:
+        run.reporter.failed(str(run.output / "index.html"), str(error))
+    else:
+        run.reporter.say(f"page: {path}")
 
 
 def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
@@ -131,8 +138,10 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
     photos: list[PhotoJob] = []
     clips: list[ClipJob] = []
     webcams: list[tuple[Webcam, str]] = []
-    paths = [Path(s.name) if isinstance(s, Webcam) else s.path for s in sources]
-    for source, name in zip(sources, output_names(paths), strict=True):
+    # What a camera saw is gone: every recording has a name of its own.
+    now = time.strftime("%Y%m%d_%H%M%S")
+    paths = [Path(f"{s.name}_{now}") if isinstance(s, Webcam) else s.path for s in sources]
+    for source, name in zip(sources, output_names(paths, run.records.held()), strict=True):
         if isinstance(source, Webcam):
             webcams.append((source, name))
             continue
@@ -151,14 +160,17 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
             predict_photos(run, photos, bar)
     for job in clips:
         try:
-            run.reporter.done(predict_clip(run, job))
+            with said_plainly():
+                run.reporter.done(predict_clip(run, job))
         except UserError as error:
             run.records.forget(job.name)
             run.reporter.failed(str(job.clip), str(error))
     for webcam, name in webcams:
         try:
-            run.reporter.done(predict_webcam(run, webcam, name))
+            with said_plainly():
+                run.reporter.done(predict_webcam(run, webcam, name))
         except UserError as error:
+            run.records.forget(name)
             run.reporter.failed(str(webcam), str(error))
 
 
@@ -256,7 +268,8 @@ def _entries(run: Run) -> Iterator[Entry]:
     """The page's entries: all that is done in the folder, by this run or before."""
     for record in run.records:
         title = Path(record.source).name
-        if record.is_clip and not record.files:
+        if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
+            yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
             continue
         try:
             yield _with_own_pictures(entry_from_files(run.output, record.name, title), record.files)

@@ -11,14 +11,15 @@ from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture
 from pare_jax.people import Person
+from pare_jax.predicting.chunks import Rows
 from pare_jax.predicting.clips import video_suffix
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.tracks import people_of_rows, row_of, rows_by_track, stack_rows
-from pare_jax.predicting.writing import track_files
+from pare_jax.predicting.writing import in_size, track_files
 from pare_jax.predictor import check_picture
 from pare_jax.rendering.people import draw_people
-from pare_jax.smoothing import MotionSmoother
+from pare_jax.smoothing import MotionSmoother, robust_shape
 from pare_jax.sources import FrameReader, Webcam
 from pare_jax.tracking import TrackedBox, Tracker
 from pare_jax.video import VideoWriter
@@ -30,6 +31,11 @@ FRAME_RATE = 15.0
 def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
     """Follow the people before a camera until Ctrl-C, then write what was seen of them.
 
+    Args:
+        run: what was asked for.
+        webcam: the camera.
+        name: of this recording, which no other has.
+
     Frame numbers in the files are those of the overlay video, whose clock is the wall's.
 
     Raises:
@@ -37,6 +43,7 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
     """
     path = run.output / f"{name}_overlay{video_suffix()}"
     live = _Live(run)
+    run.records.intend(name, name, str(webcam), [path.name])
     with FrameReader(webcam) as reader, VideoWriter(path, FRAME_RATE) as writer:
         size = reader.size
         run.reporter.say(f"{webcam}: looking; Ctrl-C ends it")
@@ -44,21 +51,22 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
         try:
             for frame in reader:
                 number = round((time.monotonic() - began) * FRAME_RATE)
-                picture = live.see(frame.image, number)
+                picture = in_size(live.see(frame.image, number), size)
                 while run.wants("overlay") and writer.num_frames <= number:
                     writer.write(picture)
         except KeyboardInterrupt:
             run.reporter.say(f"{webcam}: stopped")
     files = [path.name] if path.is_file() else []
-    rows = stack_rows(live.rows)
+    rows = live.tracks()
     for number, which in rows_by_track(rows):
         people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
-        written = track_files(run, f"{name}_track_{number}", str(webcam), people, size, FRAME_RATE)
-        write_together(run.output, written)
+        written = track_files(run, f"{name}_track_{number}", name, people, size, FRAME_RATE)
         files += written
+        run.records.intend(name, name, str(webcam), files)
+        write_together(run.output, written)
     count = len(np.unique(rows["id"]))
     # What a camera saw is gone: an empty key is never found again, and the next run is another.
-    record = Record(name, str(webcam), "", tuple(files), count, is_clip=True)
+    record = Record(name, name, "", tuple(files), count, is_clip=True, place=str(webcam))
     run.records.add(record)
     return record
 
@@ -69,7 +77,7 @@ class _Live:
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
-        self.rows: list[dict] = []
+        self._rows: list[dict] = []
 
     def see(self, image: Picture, number: int) -> Picture:
         """Take the next frame; returns it with the bodies over it."""
@@ -81,12 +89,27 @@ class _Live:
         people: list[Person] = []
         if tracked:
             answers = run.predictor.start([run.predictor.crop(image, t.box) for t in tracked])
-            people = self._smoothed(answers.people(), tracked, number)
+            seen = answers.people()
+            people = self._smoothed(seen, tracked, number)
             if number > self._last:  # a video's frame tells of one moment
-                rows = (row_of(number, *pair) for pair in zip(tracked, people, strict=True))
-                self.rows.extend(rows)
+                for one, raw, person in zip(tracked, seen, people, strict=True):
+                    # The shape is settled at the end, from what the network said of each frame.
+                    person = dataclasses.replace(person, betas=raw.betas)
+                    self._rows.append(row_of(number, one, person))
         self._last = number
         return draw_people(image, people, run.predictor.faces)
+
+    def tracks(self) -> Rows:
+        """Return the rows of all who were seen long enough, with one shape for each person."""
+        rows = stack_rows(self._rows)
+        ids, of_row, lengths = np.unique(rows["id"], return_inverse=True, return_counts=True)
+        long = lengths >= self._run.tracking.min_length
+        rows = {name: values[long[of_row]] for name, values in rows.items()}
+        if self._run.smoothing.shape:
+            for number in ids[long]:
+                own = rows["id"] == number
+                rows["betas"][own] = robust_shape(rows["betas"][own], rows["score"][own])
+        return rows
 
     def _smoothed(
         self, people: Sequence[Person], tracked: Sequence[TrackedBox], number: int

@@ -11,18 +11,18 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-import cv2
 import numpy as np
 
 from pare_jax.boxes import check_box
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import printable, write_together
 from pare_jax.images import Photograph, read_photograph
 from pare_jax.people import Person
-from pare_jax.photos import Box
+from pare_jax.photos import Box, place_of
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import Bar
 from pare_jax.predicting.settings import Run
+from pare_jax.predicting.threads import said_plainly
 from pare_jax.predicting.writing import photo_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.sources import Photo
@@ -33,6 +33,8 @@ BATCH = 8
 # Photographs under way at once, and the pixels they may have together.
 _UNDER_WAY = 3 * BATCH
 _PIXELS_UNDER_WAY = 150_000_000
+# Seconds between two looks at whether the network has finished a batch.
+_LOOK_EVERY = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +86,9 @@ class _Pipeline:
     def __init__(self, run: Run, jobs: Sequence[PhotoJob], bar: Bar):
         self._run, self._bar = run, bar
         self._jobs = collections.deque(jobs)
-        workers = max(2, len(os.sched_getaffinity(0)))
-        self._readers = ThreadPoolExecutor(workers, "read")
-        self._writers = ThreadPoolExecutor(workers, "write")
+        self._workers = max(2, len(os.sched_getaffinity(0)))
+        self._readers = ThreadPoolExecutor(self._workers, "read")
+        self._writers = ThreadPoolExecutor(self._workers, "write")
         self._reading: dict[Future[_UnderWay], PhotoJob] = {}
         self._queue: collections.deque[tuple[_UnderWay, Crop]] = collections.deque()
         self._computing: collections.deque[tuple[list[_UnderWay], Answers]] = collections.deque()
@@ -97,16 +99,19 @@ class _Pipeline:
 
     def run_all(self) -> None:
         while self._jobs or self._under_way:
-            self._admit()
             self._take_read()
             self._take_written()
+            self._admit()
             if self._start_batch():
                 continue
-            if self._computing:
+            if self._computing and (not self._reading or self._computing[0][1].is_ready()):
                 self._finish_batch()
             elif self._reading or self._writing:
+                # Readers are given the next photograph as soon as they are free, whatever the
+                # network is at.
                 under_way: list[Future] = [*self._reading, *self._writing]
-                wait(under_way, return_when=FIRST_COMPLETED)
+                seconds = _LOOK_EVERY if self._computing else None
+                wait(under_way, seconds, return_when=FIRST_COMPLETED)
 
     def close(self) -> None:
         # What is being written is finished, so that nothing computed is lost.
@@ -118,6 +123,8 @@ class _Pipeline:
         while (
             self._jobs
             and len(self._under_way) < _UNDER_WAY
+            # How large they are is known only once they are read.
+            and len(self._reading) < self._workers
             and (self._pixels < _PIXELS_UNDER_WAY or not self._under_way)
         ):
             job = self._jobs.popleft()
@@ -131,9 +138,6 @@ class _Pipeline:
                 photo = future.result()
             except UserError as error:
                 self._fail(job, error)
-                continue
-            except (MemoryError, cv2.error) as error:
-                self._fail(job, UserError(f"cannot be worked on: {error}"))
                 continue
             self._pixels += photo.pixels
             self._queue.extend((photo, crop) for crop in photo.crops)
@@ -190,6 +194,7 @@ class _Pipeline:
         self._bar.advance()
 
 
+@said_plainly()
 def _read(run: Run, job: PhotoJob) -> _UnderWay:
     """Read a photograph, find people in it and cut them out."""
     photograph = read_photograph(job.photo.path)
@@ -219,16 +224,20 @@ def _find(
     return boxes, [None] * len(boxes), complaints
 
 
+@said_plainly()
 def _write(run: Run, photo: _UnderWay) -> Record:
     """Draw, encode and write everything about one photograph."""
     job = photo.job
-    files = photo_files(run, job.name, str(job.photo), photo.photograph, photo.people)
+    source, place = printable(str(job.photo)), place_of(job.photo.path)
+    files = photo_files(run, job.name, source, photo.photograph, photo.people)
+    run.records.intend(job.name, source, place, files)
     write_together(run.output, files)
     return Record(
         name=job.name,
-        source=str(job.photo),
+        source=source,
         key=job.key,
         files=tuple(files),
         people=len(photo.people),
         complaints=tuple(photo.complaints),
+        place=place,
     )

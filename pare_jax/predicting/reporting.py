@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from pare_jax.files import printable
 from pare_jax.page.entries import Failure
 from pare_jax.predicting.records import Record
 from pare_jax.progress import duration
@@ -85,7 +86,7 @@ class Reporter:
 
     def failed(self, source: str, reason: str) -> None:
         """Take note of something that could not be done."""
-        reason = " ".join(reason.split())
+        source, reason = printable(source), " ".join(printable(reason).split())
         # Most reasons begin with the file; it need not be said twice.
         self.warn(f"error: {reason}" if source in reason else f"error: {source}: {reason}")
         reason = reason.removeprefix(f"{source}: ").removeprefix(f"{source} ")
@@ -137,6 +138,9 @@ class Reporter:
         return lines
 
     def _write(self, text: str, file) -> None:
+        # A name must not end the run because the terminal has no such letters.
+        encoding = getattr(file, "encoding", None) or "utf-8"
+        text = printable(text).encode(encoding, "replace").decode(encoding)
         if sys.stderr.isatty():
             tqdm.write(text, file=file)
         else:

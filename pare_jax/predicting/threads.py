@@ -1,10 +1,15 @@
 """Work on a stream of items in several threads, in order and with bounded memory."""
 
 import collections
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import cv2
+
+from pare_jax.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,3 +43,19 @@ def ordered_map(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """Let one picture or clip that is too much for the machine or for OpenCV not stop the others.
+
+    Raises:
+        UserError: in place of a MemoryError or an error of OpenCV.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        reason = str(error) or "there is not enough memory"
+        raise UserError(f"cannot be worked on: {reason}") from None
+    except cv2.error as error:
+        raise UserError(f"cannot be worked on: {' '.join(str(error).split())}") from None

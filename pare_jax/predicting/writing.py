@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from pare_jax.images import Photograph, encode_jpeg
+from pare_jax.images import Photograph, Picture, encode_jpeg
 from pare_jax.meshes.animation import animated_glb
 from pare_jax.meshes.files import mesh_bytes
 from pare_jax.people import Person, people_json, people_npz
@@ -62,6 +63,13 @@ def in_pixels_of_file(person: Person, photograph: Photograph) -> Person:
     if factor == 1.0:
         return person
     return dataclasses.replace(person, **{name: getattr(person, name) * factor for name in _PIXELS})
+
+
+def in_size(picture: Picture, size: tuple[int, ...]) -> Picture:
+    """Return a frame in a video's size, (width, height); a few recordings change theirs."""
+    if picture.shape[1::-1] == tuple(size):
+        return picture
+    return cv2.resize(picture, tuple(size), interpolation=cv2.INTER_AREA)
 
 
 def track_files(

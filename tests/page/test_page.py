@@ -262,8 +262,17 @@ def test_what_cannot_be_rebuilt_is_named(tmp_path):
     with pytest.raises(UserError, match=r"b\.json is not what"):
         entry_from_files(tmp_path, "b")
     assert entry_from_files(tmp_path, "b", title="mine").name == "mine"
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path):
+    write_run(tmp_path)
     (tmp_path / "b_overlay.png").write_bytes(b"")
     entry = entry_from_files(tmp_path, "b", title="mine")
-    with pytest.raises(UserError, match=r"b_overlay\.png is empty"):
-        write_page(RunPage("a", [entry]), tmp_path)
-    assert not (tmp_path / "index.html").exists()
+    failures = []
+    path = write_page(RunPage("a", [entry]), tmp_path, failures.append)
+    (failure,) = failures
+    assert failure.name == "mine"
+    assert "b_overlay.png is empty" in failure.reason
+    page = path.read_text()
+    assert "b_overlay.png is empty" in page
+    assert "Bodies drawn over" not in page
