@@ -168,10 +168,19 @@ class Predictor:
         )
         return [[next(found) for _ in own] for own in checked]
 
-    def crop(self, image: Picture, box: Float[np.ndarray, "4"]) -> Crop:
-        """Cut out what the network looks at for the person in a box that was checked."""
-        centre, side = crop_of_box(box)
-        return Crop(cut_crop(image, centre, side, self.image_size), box, centre, side)
+    def crop(self, image: Picture, box: Box | Float[np.ndarray, "4"]) -> Crop:
+        """Cut out what the network looks at for the person in a box.
+
+        Args:
+            image: RGB, (height, width, 3) uint8.
+            box: x0, y0, x1, y1 in pixels.
+
+        Raises:
+            UserError: a bad box.
+        """
+        checked = check_box(box, *image.shape[:2])
+        centre, side = crop_of_box(checked)
+        return Crop(cut_crop(image, centre, side, self.image_size), checked, centre, side)
 
     def start(self, crops: Sequence[Crop], pad_to: int = 0) -> Answers:
         """Let the network begin and come back at once.

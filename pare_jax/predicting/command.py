@@ -163,14 +163,14 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
             with said_plainly():
                 run.reporter.done(predict_clip(run, job))
         except UserError as error:
-            run.records.forget(job.name)
+            run.records.drop_unfinished(job.name)
             run.reporter.failed(str(job.clip), str(error))
     for webcam, name in webcams:
         try:
             with said_plainly():
                 run.reporter.done(predict_webcam(run, webcam, name))
         except UserError as error:
-            run.records.forget(name)
+            run.records.drop_unfinished(name)
             run.reporter.failed(str(webcam), str(error))
 
 

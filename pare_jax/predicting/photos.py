@@ -185,7 +185,7 @@ class _Pipeline:
             self._leave(photo.job)
 
     def _fail(self, job: PhotoJob, error: UserError) -> None:
-        self._run.records.forget(job.name)
+        self._run.records.drop_unfinished(job.name)
         self._run.reporter.failed(str(job.photo), str(error))
         self._leave(job)
 

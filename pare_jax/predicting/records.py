@@ -126,11 +126,16 @@ class Records:
         self._records[record.name] = record
         self._written.update(record.files)
 
-    def forget(self, name: str) -> None:
-        """Remove the record of something and the files it names."""
-        record = self._records.pop(name, None)
-        if record is None:
+    def drop_unfinished(self, name: str) -> None:
+        """Remove the record and the files of something that was begun and failed.
+
+        What an earlier run finished under that name stays: a drive that is away or a mistyped box
+        must not cost it.
+        """
+        record = self._records.get(name)
+        if record is None or record.finished:
             return
+        del self._records[name]
         self._remove(record.files)
         with contextlib.suppress(OSError):
             (self._folder / f"{name}.json").unlink(missing_ok=True)

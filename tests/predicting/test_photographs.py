@@ -197,6 +197,21 @@ def test_a_later_run_overwrites_nothing_of_another_photograph(command, tmp_path)
     assert len(stamps(output)) == 2
 
 
+def test_a_failure_leaves_what_an_earlier_run_finished(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 1)
+    (photo,) = folder.iterdir()
+    output = tmp_path / "out"
+    assert command(photo)[0] == 0
+    before = stamps(output)
+    made = {name for name in before if name.startswith(f"{photo.stem}.")}
+    assert made
+    assert command("--boxes=1,2,3", photo)[0] == 2
+    photo.unlink()
+    assert command(photo)[0] == 2
+    after = stamps(output)
+    assert {name: after[name] for name in made} == {name: before[name] for name in made}
+
+
 def test_names_do_not_meet_those_of_a_clips_people():
     clip, photo = Path("clip.mp4"), Path("clip_track_1.jpg")
     assert output_names([clip, photo]) == ["clip", "clip_track_1_2"]
