@@ -160,6 +160,22 @@ def test_crop_puts_things_where_the_affine_says(side):
     np.testing.assert_allclose(found, target, atol=0.1)
 
 
+def test_a_crop_is_the_same_whatever_surrounds_it():
+    """Only the part that is shown is looked at, up to its last pixel."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    wide = np.zeros((290, 320, 3), np.uint8)
+    wide[100:190, 100:220] = picture
+    for _ in range(40):
+        centre, side = rng.uniform(-20, 140, 2), rng.uniform(4, 150)
+        size = int(rng.integers(8, 64))
+        crop = images.cut_crop(picture, centre, side, size).astype(int)
+        expected = images.cut_crop(wide, centre + 100, side, size).astype(int)
+        # Places are rounded to 1/32 of a pixel, now and then to the other side.
+        assert np.abs(crop - expected).max() <= 8
+        assert np.abs(crop - expected).mean() < 0.2
+
+
 def test_shrinking_does_not_alias():
     """Stripes finer than the crop's pixels become even grey, whatever their phase."""
     stripes = np.zeros((1500, 1500, 3), np.uint8)

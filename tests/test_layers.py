@@ -24,11 +24,18 @@ def modules():
     return found
 
 
+def is_for_types(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 @functools.cache
 def imports_of(name):
-    """Whatever a module imports anywhere in its file, by the longest name that is a module."""
+    """Whatever a module imports when it runs, by the longest name that is a module."""
     found = set()
-    for node in ast.walk(ast.parse(modules()[name].read_text())):
+    tree = ast.parse(modules()[name].read_text())
+    # What annotations alone need is imported by nobody.
+    tree.body = [node for node in tree.body if not is_for_types(node)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
