@@ -55,7 +55,7 @@ def run(model, images):
         ("hrnet_w48", 8, 3, 96, 24),
     ],
 )
-def test_shapes_and_types(backbone, width, num_blocks, size, side):
+def test_shapes_and_types(backbone, width, num_blocks, size, side, shallow_hrnet):
     config = make_config(backbone=backbone, backbone_width=width, num_blocks=num_blocks)
     prediction = nnx.eval_shape(
         lambda: build_model(config, rngs=nnx.Rngs(0))(make_images(size, batch=3))
