@@ -230,7 +230,10 @@ def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
 
 
 def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarray:
-    """Return the mean root-centred joints over the mixture, metres, (24, 3)."""
+    """Return the mean root-centred joints over the mixture, metres, (24, 3).
+
+    NaN where no training set has 3D joints: a constant that nobody was asked for has no error.
+    """
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
@@ -239,12 +242,16 @@ def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarra
         if joints:
             total += weight * np.mean(np.asarray(joints, np.float64), 0)
             weights += weight
-    return (total / max(weights, 1e-9)).astype(np.float32)
+    if not weights:
+        return np.full((NUM_JOINTS, 3), np.nan, np.float32)
+    return (total / weights).astype(np.float32)
 
 
 def _keep_mean(path: Path, key: list, mean: np.ndarray) -> None:
     if path.parent.is_dir():
-        statistics = {"sources": key, "mean_joints": mean.tolist()}
+        # JSON has null, and no NaN.
+        told = [[float(x) if np.isfinite(x) else None for x in joint] for joint in mean]
+        statistics = {"sources": key, "mean_joints": told}
         # Without room for it, it is measured again next time.
         with contextlib.suppress(UserError):
             write_atomically(path, (json.dumps(statistics) + "\n").encode())

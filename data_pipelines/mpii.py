@@ -4,8 +4,9 @@
     SOURCE/images/*.jpg
 
 Every annotated person of the training images becomes an example; the test images' joints were never
-released. About a tenth of the training images, chosen by a hash of their names, is the split
-"validation" and the rest "train", so that no photograph is in both.
+released. About a tenth of the videos the images were taken from, chosen by a hash of their numbers,
+is the split "validation" and the rest "train": pictures of one video show the same people, so that
+none is in both. An image that does not say its video is chosen by its own name.
 
 Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
 2014.
@@ -28,10 +29,10 @@ from data_pipelines.photographs import (
     StoredCrop,
     inside,
     jpeg_names,
-    read_photograph,
+    read_whole_jpeg,
     seems_whole,
 )
-from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, existing_folder
+from data_pipelines.raw import STORED_SIDE, Skipped, UnitResult, be, counted, existing_folder
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
@@ -89,17 +90,29 @@ class Mpii:
         return self.__dict__ | {"_photographs": None}
 
     def check(self) -> list[str]:
-        """Name the training images that are missing or cut short; see `RawDataset.check`."""
+        """Name training images that are missing or cut short, and annotations that are broken.
+
+        See `RawDataset.check`.
+        """
         needed = [photograph.name for photograph in self._annotated() if photograph.people]
         folder = self._source / IMAGES
         present = jpeg_names(folder)
         missing = [name for name in needed if name not in present]
         broken = [name for name in needed if name in present and not seems_whole(folder / name)]
-        return [
-            f"{len(names)} of {len(needed)} training images {what} {folder}, the first {names[0]}; "
-            f"unpack {_ARCHIVES[IMAGES]} again"
-            for names, what in ((missing, "are not in"), (broken, "are broken or cut short in"))
+        lines = [
+            f"{len(names)} of {counted(len(needed), 'training image')} {be(len(names))} {what} "
+            f"{folder}, the first {names[0]}; unpack {_ARCHIVES[IMAGES]} again"
+            for names, what in ((missing, "not in"), (broken, "broken or cut short in"))
             if names
+        ]
+        mistaken: dict[str, list[str]] = {}
+        for item in (item for photograph in self._annotated() for item in photograph.skipped):
+            if item.broken:
+                mistaken.setdefault(item.reason, []).append(item.what)
+        return lines + [
+            f"{self._source / ANNOTATIONS}: {reason}: {len(people)} of the people, the first "
+            f"{people[0]}"
+            for reason, people in mistaken.items()
         ]
 
     def units(self, split: str) -> Sequence[Unit]:
@@ -107,7 +120,7 @@ class Mpii:
         if split not in self.splits:
             raise UserError(f"MPII has no split {split!r}; there are {', '.join(self.splits)}")
         wanted = split == "validation"
-        chosen = [photo for photo in self._annotated() if held_out(photo.name) == wanted]
+        chosen = [photo for photo in self._annotated() if held_out(photo) == wanted]
         starts = range(0, len(chosen), _IMAGES_PER_UNIT)
         folder = self._source / IMAGES
         pieces = [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
@@ -146,7 +159,7 @@ class Mpii:
         if not photograph.people:
             return []
         try:
-            picture = read_photograph(self._source / IMAGES / photograph.name)
+            picture = read_whole_jpeg(self._source / IMAGES / photograph.name)
             size = np.array([picture.width, picture.height], float)
             mistakes = [_mistake(person, size) for person in photograph.people]
             good = [
@@ -165,9 +178,11 @@ class Mpii:
         ]
 
 
-def held_out(name: str) -> bool:
-    """Tell whether an image belongs to "validation": by its name, whatever else there is."""
-    digest = hashlib.sha256(name.encode()).digest()
+def held_out(photograph: AnnotatedImage) -> bool:
+    """Tell whether an image belongs to "validation": by its video, or else its name, alone."""
+    known = photograph.video is not None
+    decisive = f"video {photograph.video}" if known else photograph.name
+    digest = hashlib.sha256(decisive.encode()).digest()
     return int.from_bytes(digest[:4], "big") < _HELD_OUT_SHARE * 2**32
 
 

@@ -2,11 +2,15 @@
 
     RELEASE.annolist(i)       an image
         .image.name           its file in images/
+        .vididx               number of the video it was taken from
         .annorect(p)          a person: x1 y1 x2 y2, the head's box
             .scale            the person's height over 200 pixels
             .objpos           x y, a rough centre
             .annopoints.point(k)  x y id is_visible, a joint; ids as `skeleton.MPII_JOINT_NAMES`
     RELEASE.img_train(i)      1 where the joints were released
+    RELEASE.single_person{i}  numbers from 1 of the people that stand apart from the others
+
+MPII's own evaluation counts the people of `single_person` alone.
 
 Any of it may be absent or empty: images without people, people without joints, scale or position,
 joints in any order, `is_visible` as a number, a text or an empty matrix.
@@ -44,7 +48,8 @@ class Person:
         scale: the person's height over 200 pixels, above 0.
         joints: pixels, (16, 2); NaN where not annotated.
         visible: 1: seen, 0: hidden, NaN: not said, (16,).
-        head_size: length of the head in pixels; 0 where not known.
+        head_size: length of the head in pixels; 0 where not known, and for people whom MPII's own
+            evaluation does not count.
     """
 
     number: int
@@ -57,9 +62,17 @@ class Person:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedImage:
-    """A training image: its file's name, its people, and whoever cannot become an example."""
+    """A training image.
+
+    Attributes:
+        name: of its file.
+        video: number of the video it is a picture of; None where not said.
+        people: those that an example can be made of.
+        skipped: whoever cannot become an example.
+    """
 
     name: str
+    video: int | None
     people: tuple[Person, ...]
     skipped: tuple[Skipped, ...]
 
@@ -83,6 +96,7 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
         is_train = np.asarray(release["img_train"], float).ravel() == 1
         if len(images) != len(is_train):
             raise ValueError(f"{len(images)} images, {len(is_train)} marks of training images")
+        counted = _counted_people(release, len(images))
     # loadmat raises whatever broken bytes lead it to; the lines above what another struct does.
     except Exception as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
@@ -91,27 +105,46 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
             f"{again}"
         ) from error
     photographs = [
-        _photograph(image) for image, train in zip(images, is_train, strict=True) if train
+        _photograph(image, who)
+        for image, who, train in zip(images, counted, is_train, strict=True)
+        if train
     ]
     if not photographs:
         raise UserError(f"{path} names no training images; {again}")
     return photographs
 
 
-def _photograph(image: Any) -> AnnotatedImage:
+def _counted_people(release: Any, images: int) -> list[set[int] | None]:
+    """Return by image the numbers from 0 of the people MPII's evaluation counts; None: everybody.
+
+    Raises:
+        ValueError: there are lists of them, but not one for each image.
+    """
+    cells = np.asarray(_field(release, "single_person"), object)
+    if _field(release, "single_person") is None or not cells.size:
+        return [None] * images
+    if cells.size != images:
+        raise ValueError(f"{images} images, {cells.size} lists of single people")
+    return [{int(one) - 1 for one in np.asarray(cell, float).ravel()} for cell in cells.ravel()]
+
+
+def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
     name = next((_text(_field(inner, "name")) for inner in _structs(_field(image, "image"))), "")
+    vididx = _number(_field(image, "vididx"))
+    video = None if vididx is None or not np.isfinite(vididx) else int(vididx)
     people, skipped = [], []
     rects = _structs(_field(image, "annorect"))
     for number, rect in enumerate(rects):
         found = _person(rect, number)
         if isinstance(found, Person):
-            people.append(found)
+            counts = counted is None or number in counted
+            people.append(found if counts else dataclasses.replace(found, head_size=0.0))
         else:
             reason, broken = found
             skipped.append(Skipped(f"{name} person {number}", reason, broken))
     if not rects:
         skipped.append(Skipped(name, "nobody annotated", broken=False))
-    return AnnotatedImage(name, tuple(people), tuple(skipped))
+    return AnnotatedImage(name, video, tuple(people), tuple(skipped))
 
 
 def _person(rect: Any, number: int) -> Person | tuple[str, bool]:
@@ -132,7 +165,7 @@ def _person(rect: Any, number: int) -> Person | tuple[str, bool]:
             return "joint without a finite position", True
         joints[int(joint)] = place
         seen = _number(_field(point, "is_visible"))
-        visible[int(joint)] = np.nan if seen is None else float(seen > 0)
+        visible[int(joint)] = np.nan if seen is None or np.isnan(seen) else float(seen > 0)
     if np.isnan(joints[[*(joint for joint, _ in MPII_TO_SMPL), MPII_HEAD_TOP], 0]).all():
         return "no joints annotated", False
     scale = _number(_field(rect, "scale"))

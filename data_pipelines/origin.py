@@ -8,13 +8,14 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import pickle
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.raw import HasSettings, RawDataset
+import numpy as np
+
+from data_pipelines.raw import HasSettings, RawDataset, be
 
 ORIGIN_FILE = "preparation.json"
 _ROOT = Path(__file__).parents[1]
@@ -22,6 +23,7 @@ _ROOT = Path(__file__).parents[1]
 # file and those whose names begin like it (pw3d.py, pw3d_sequence.py).
 _CODE = (
     "data_pipelines/example.py",
+    "data_pipelines/jpeg.py",
     "data_pipelines/part_labels.py",
     "data_pipelines/photographs.py",
     "data_pipelines/preparation.py",
@@ -81,8 +83,30 @@ def _parts(units: Sequence[Any]) -> dict[str, str]:
     for number, unit in enumerate(units):
         name = getattr(unit, "name", f"part {number}")
         name = f"{name} (part {number})" if name in parts else name
-        parts[name] = _digest(pickle.dumps(unit, protocol=5))
+        parts[name] = _digest(json.dumps(_plain(unit), sort_keys=True).encode())
     return parts
+
+
+def _plain(value: Any) -> Any:
+    """Return what a unit holds as JSON has it: numbers, text and their order, and no class's name.
+
+    So that the same annotations are the same whatever the code that holds them is called, and
+    whichever NumPy it is.
+
+    Raises:
+        TypeError: it holds something that is no plain data.
+    """
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if dataclasses.is_dataclass(value):
+        return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
+    raise TypeError(f"a unit is told by plain data, not by a {type(value).__name__}")
 
 
 def read_origin(path: Path) -> Origin | None:
@@ -91,6 +115,22 @@ def read_origin(path: Path) -> Origin | None:
         return Origin(**json.loads((path / ORIGIN_FILE).read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def undecided(made: Origin, now: Origin) -> bool:
+    """Tell whether nothing but the code is known to differ: all parts do, which may be its doing.
+
+    Other code may see the same files in another way. Where any part is the same it does not.
+    """
+    if made.code == now.code or made.settings != now.settings:
+        return False
+    pairs = [(made.parts.get(split, {}), now.parts.get(split, {})) for split in now.parts]
+    same_names = made.parts.keys() == now.parts.keys() and all(
+        was.keys() == wanted.keys() for was, wanted in pairs
+    )
+    return same_names and not any(
+        was[name] == wanted[name] for was, wanted in pairs for name in wanted
+    )
 
 
 def differences(made: Origin, now: Origin) -> list[str]:
@@ -113,8 +153,8 @@ def differences(made: Origin, now: Origin) -> list[str]:
                 else "changed"
             )
             lines.append(
-                f"{split}: {len(other)} of {len(names)} parts are from other files, the first "
-                f"({kind}) is {other[0]}"
+                f"{split}: {len(other)} of {len(names)} parts {be(len(other))} from other files, "
+                f"the first ({kind}) is {other[0]}"
             )
     return lines
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from data_pipelines import jpeg
 from data_pipelines.raw import STORED_SIDE
@@ -42,7 +42,7 @@ class StoredCrop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Photograph:
+class WholeJpeg:
     """A JPEG file's bytes, known to be whole.
 
     Attributes:
@@ -84,7 +84,7 @@ class Photograph:
         ]
 
 
-def read_photograph(path: Path) -> Photograph:
+def read_whole_jpeg(path: Path) -> WholeJpeg:
     """Read a JPEG and make sure that it is whole, without decoding it.
 
     OpenCV decodes a file that was cut short without a word: what is missing becomes grey.
@@ -99,7 +99,7 @@ def read_photograph(path: Path) -> Photograph:
     except OSError:
         raise BrokenPhotographError("picture unreadable") from None
     width, height = jpeg_size(encoded)
-    return Photograph(encoded, width, height)
+    return WholeJpeg(encoded, width, height)
 
 
 def jpeg_size(encoded: bytes) -> tuple[int, int]:
@@ -134,7 +134,7 @@ def seems_whole(path: Path) -> bool:
             file.seek(-2, os.SEEK_END)
             if started and file.read() == jpeg.END:
                 return True
-        read_photograph(path)
+        read_whole_jpeg(path)
     except (OSError, BrokenPhotographError):
         return False
     return True
@@ -146,7 +146,7 @@ def encode_jpeg(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
 
-def inside(points: Float[np.ndarray, "*n 2"], width: int, height: int) -> np.ndarray:
+def inside(points: Float[np.ndarray, "*n 2"], width: int, height: int) -> Bool[np.ndarray, "*n"]:
     """Tell which points lie on a photograph of this size."""
     return np.all((points >= 0) & (points < (width, height)), axis=-1)
 

@@ -9,7 +9,9 @@ processes there are or how often the work was interrupted.
 
 import collections
 import dataclasses
+import errno
 import functools
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +20,16 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines import processes, storage, unit_files
-from data_pipelines.origin import ORIGIN_FILE, Origin, differences, origin_of, read_origin
+from data_pipelines.origin import (
+    ORIGIN_FILE,
+    Origin,
+    differences,
+    origin_of,
+    read_origin,
+    undecided,
+)
 from data_pipelines.progress import with_progress
-from data_pipelines.raw import RawDataset, SaysMore, Skipped
+from data_pipelines.raw import RawDataset, SaysMore, Skipped, be
 from pare_jax.errors import UserError
 
 # Examples of a shard are held in memory while it is written.
@@ -104,12 +113,39 @@ def prepare(
                     _prepare(work, path, workers, max_skipped, start_beam)
                     return path
     except OSError as error:
-        raise UserError(
-            f"cannot write the dataset to {path}: {error.strerror or error}; free some space, or "
-            "name another --output, and run the command again: it goes on from here"
-        ) from error
+        again = ", and run the command again: it goes on from here"
+        raise storage.cannot_write(path, error, goes_on=again) from error
     _compare(path, now)
     return path
+
+
+def check_output(dataset: RawDataset, data_root: str | Path) -> list[str]:
+    """Return what keeps a dataset from being prepared there, a line each; writes nothing.
+
+    Args:
+        dataset: the release to read.
+        data_root: where prepared datasets lie.
+    """
+    path = dataset_path(dataset, data_root)
+    if storage.is_prepared(path):
+        units = {split: dataset.units(split) for split in dataset.splits}
+        made = read_origin(path)
+        told = made and _disagreement(path, made, origin_of(dataset, units))
+        return [told] if told else []
+    # Of the folders that hold the dataset's, the first that is there already.
+    there = next(one for one in path.absolute().parents if os.path.lexists(one))
+    number = 0
+    if not there.is_dir():
+        number = errno.ENOTDIR
+    elif os.statvfs(there).f_flag & os.ST_RDONLY:
+        number = errno.EROFS
+    elif not os.access(there, os.W_OK | os.X_OK):
+        number = errno.EACCES
+    return (
+        [str(storage.cannot_write(path, OSError(number, f"{os.strerror(number)} ({there})")))]
+        if number
+        else []
+    )
 
 
 def _compare(path: Path, now: Origin) -> None:
@@ -118,17 +154,29 @@ def _compare(path: Path, now: Origin) -> None:
     if made is None:
         _say(f"{path} is there already; it does not say what it was made of")
         return
-    found = differences(made, now)
-    if found:
-        raise UserError(
-            f"{path} is there already, but it was prepared from something else "
-            f"({'; '.join(found)}): remove it to prepare it anew, or name another --output"
-        )
+    if told := _disagreement(path, made, now):
+        raise UserError(told)
     if made.code != now.code:
         _say(
             f"{path} is there already, made of the same files by another version of the code; "
             "remove it to prepare it anew"
         )
+
+
+def _disagreement(path: Path, made: Origin, now: Origin) -> str:
+    """Say why the dataset that is there is not known to be the one asked for; "" if it is."""
+    if undecided(made, now):
+        return (
+            f"{path} is there already, made by another version of the code, so that it cannot be "
+            "told whether it is of the same files: remove it to prepare it anew, or name another "
+            "--output"
+        )
+    if found := differences(made, now):
+        return (
+            f"{path} is there already, but it was prepared from something else "
+            f"({'; '.join(found)}): remove it to prepare it anew, or name another --output"
+        )
+    return ""
 
 
 def _prepare(
@@ -187,7 +235,8 @@ def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | 
     dataset, pieces = work.dataset, work.pieces
     wanted = [piece for piece in pieces if unit_files.read_summary(piece.path) is None]
     if len(wanted) < len(pieces):
-        _say(f"{dataset.name}: {len(pieces) - len(wanted)} of {len(pieces)} parts are done already")
+        done = len(pieces) - len(wanted)
+        _say(f"{dataset.name}: {done} of {len(pieces)} parts {be(done)} done already")
     if not wanted:
         return
     if start_beam is not None:
@@ -267,7 +316,8 @@ def describe(reports: Mapping[str, SplitReport]) -> list[str]:
     for split, report in reports.items():
         reasons = collections.Counter(item.reason for item in report.skipped)
         told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-        lines.append(f"{split}: {report.kept:,} people" + (f"; left out: {told}" if told else ""))
+        people = "person" if report.kept == 1 else "people"
+        lines.append(f"{split}: {report.kept:,} {people}" + (f"; left out: {told}" if told else ""))
     return lines
 
 
@@ -279,7 +329,7 @@ def _check_broken(
     if broken > max_skipped * (kept + broken):
         first = next(i for report in reports.values() for i in report.skipped if i.broken)
         raise UserError(
-            f"{broken:,} of {kept + broken:,} people of {name} are broken, the first is "
+            f"{broken:,} of {kept + broken:,} people of {name} {be(broken)} broken, the first is "
             f"{first.what} ({first.reason}); mend the files or allow more with "
             f"--max-skipped={min(1.0, broken / (kept + broken) + 0.01):.2f}, and run it again: "
             f"what was read is kept in {folder}"

@@ -24,22 +24,24 @@ from pathlib import Path
 from typing import Any
 
 from data_pipelines import preparation, storage
-from data_pipelines.raw import RawDataset, SaysMore
+from data_pipelines.raw import RELEASED, RawDataset, SaysMore, be, counted
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
-from pare_jax.body.gendered import find_bodies
+from pare_jax.body.gendered import find_bodies, find_body_files
 from pare_jax.errors import UserError
 
-# What is read from a release: the module and class that reads it, imported when it is asked for.
-_RAW_DATASETS = {
-    "mpii": ("data_pipelines.mpii", "Mpii"),
-    "pw3d": ("data_pipelines.pw3d", "Pw3d"),
-}
 _MAX_SKIPPED = 0.01
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         raise UserError(f"{message}; see python -m data_pipelines.prepare --help")
+
+
+def _folder(text: str) -> Path:
+    # An empty path would be the current folder, which nobody means by it.
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty, perhaps for an unset variable of the shell")
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", required=True, choices=["synthetic", *_RAW_DATASETS])
-    parser.add_argument("--output", required=True, type=Path, help="where prepared datasets lie")
+    parser.add_argument("--dataset", required=True, choices=["synthetic", *RELEASED])
+    parser.add_argument("--output", required=True, type=_folder, help="where prepared datasets lie")
     parser.add_argument("--workers", type=int, help="processes; as many as cores if not given")
     synthetic = parser.add_argument_group("synthetic people")
     synthetic.add_argument("--config", help="take data.synthetic from this config file")
@@ -58,16 +60,19 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a synthetic setting"
     )
     released = parser.add_argument_group("released datasets")
-    released.add_argument("--source", type=Path, help="the folder the release was unpacked into")
+    released.add_argument("--source", type=_folder, help="the folder the release was unpacked into")
     released.add_argument(
-        "--check", action="store_true", help="say what is missing or broken, prepare nothing"
+        "--check",
+        action="store_true",
+        help="say what is missing or broken and whether --output can be used, prepare nothing",
     )
     released.add_argument(
         "--body",
         action="append",
+        type=_folder,
         default=[],
         metavar="PLACE",
-        help="gendered SMPL files, or a folder of them, to draw pw3d's part labels with",
+        help="gendered SMPL files, or a folder of them, for pw3d's tops of heads and part labels",
     )
     released.add_argument(
         "--max-skipped",
@@ -126,7 +131,7 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     return from_mapping(values)
 
 
-def open_raw(name: str, source: Path, body: Sequence[str] = ()) -> RawDataset:
+def open_raw(name: str, source: Path, body: Sequence[str | Path] = ()) -> RawDataset:
     """Open a release.
 
     Args:
@@ -140,7 +145,7 @@ def open_raw(name: str, source: Path, body: Sequence[str] = ()) -> RawDataset:
     Raises:
         UserError: the folder is not that dataset, or the bodies are of no use.
     """
-    module, kind = _RAW_DATASETS[name]
+    module, kind = RELEASED[name]
     reader = getattr(importlib.import_module(module), kind)
     return reader(source, bodies=find_bodies(body)) if body else reader(source)
 
@@ -168,16 +173,29 @@ def _prepare_released(flags: argparse.Namespace) -> int:
     dataset = open_raw(flags.dataset, flags.source, flags.body)
     path = preparation.dataset_path(dataset, flags.output)
     if flags.check or not storage.is_prepared(path):
-        notes = dataset.notes() if isinstance(dataset, SaysMore) else []
+        notes = _chosen_bodies(flags.body)
+        notes += dataset.notes() if isinstance(dataset, SaysMore) else []
         problems = dataset.check()
+        if flags.check:
+            problems += preparation.check_output(dataset, flags.output)
         for line in [*notes, *problems]:
             print(f"{flags.dataset}: {line}", file=sys.stderr)
         if flags.check:
-            told = f"{len(problems)} problems" if problems else "nothing missing"
+            told = counted(len(problems), "problem") if problems else "nothing missing"
             print(f"{flags.dataset} in {flags.source}: {told}")
             return 2 if problems else 0
     print(preparation.prepare(dataset, flags.output, flags.workers, limit, flags.beam_option))
     return 0
+
+
+def _chosen_bodies(places: Sequence[Path]) -> list[str]:
+    """Say, a line for each gender with several files, which of them is used."""
+    return [
+        f"--body holds {len(files)} {gender} bodies: {files[0]} is used, "
+        f"{' and '.join(map(str, files[1:]))} {be(len(files) - 1)} not"
+        for gender, files in (find_body_files(places) if places else {}).items()
+        if len(files) > 1 and gender != "neutral"
+    ]
 
 
 def _refuse(flags: argparse.Namespace, *names: str) -> None:
@@ -196,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags = _parser().parse_args(arguments)
         if flags.workers is not None and flags.workers < 1:
             raise UserError(f"--workers={flags.workers}: give 1 or more")
-        if flags.dataset in _RAW_DATASETS:
+        if flags.dataset in RELEASED:
             return _prepare_released(flags)
         print(_prepare_synthetic(flags))
     except UserError as error:

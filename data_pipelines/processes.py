@@ -5,6 +5,7 @@ import fcntl
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -76,8 +77,16 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset meanwhile; makes the folder."""
+    """Keep other processes from preparing the same dataset meanwhile; makes the folder.
+
+    Whoever has to wait is told so on stderr.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            line = f"another process is preparing a dataset in {folder}: waiting for it"
+            print(line, file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def with_progress(
-    items: Iterable[_Item], total: int, what: str, unit: str = "ex"
+    items: Iterable[_Item], total: int, what: str, unit: str = "people"
 ) -> Iterator[_Item]:
     """Yield `items` and tell on stderr how many are done and how long the others will take.
 
@@ -22,13 +22,13 @@ def with_progress(
         items: what is being made.
         total: how many there will be.
         what: what they are called, for instance "synthetic/train".
-        unit: what one of them is called, briefly.
+        unit: what one counts, in the plural.
 
     Yields:
         The items.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, total=total, desc=what, unit=unit, leave=True)
+        yield from tqdm(items, total=total, desc=what, unit=f" {unit}", leave=True)
         return
     start = shown = time.monotonic()
     count = 0
@@ -39,9 +39,15 @@ def with_progress(
             shown = now
             speed = count / (now - start)
             left = (total - count) / speed
-            _say(f"{what}: {count:,} of {total:,} ({_rate(speed)}/s, {duration(left)} left)")
+            _say(f"{what}: {count:,} of {total:,} {unit} ({_rate(speed)}/s, {duration(left)} left)")
     elapsed = time.monotonic() - start
-    _say(f"{what}: {count:,} in {duration(elapsed)} ({_rate(count / max(elapsed, 1e-9))}/s)")
+    unit = _one(unit) if count == 1 else unit
+    speed = _rate(count / max(elapsed, 1e-9))
+    _say(f"{what}: {count:,} {unit} in {duration(elapsed)} ({speed}/s)")
+
+
+def _one(unit: str) -> str:
+    return "person" if unit == "people" else unit.removesuffix("s")
 
 
 def _rate(speed: float) -> str:

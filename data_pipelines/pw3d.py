@@ -26,7 +26,7 @@ from data_pipelines.example import BOX_SCALE, CROP_MARGIN, unknown_labels
 from data_pipelines.origin import fingerprint
 from data_pipelines.photographs import BrokenPhotographError, StoredCrop
 from data_pipelines.pw3d_sequence import NEAREST, BrokenSequence, Sequence, load_sequence
-from data_pipelines.raw import Skipped, UnitResult, existing_folder
+from data_pipelines.raw import Skipped, UnitResult, counted, existing_folder
 from data_pipelines.storage import SEQUENCES_FILE
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
@@ -67,7 +67,8 @@ class Pw3d:
 
         Args:
             source: the folder with sequenceFiles and imageFiles.
-            bodies: files of SMPL by gender, "male" and "female", to draw part labels with.
+            bodies: files of SMPL by gender, "male" and "female", for the top of the head and the
+                part labels.
 
         Raises:
             UserError: the folder is not 3DPW, or the bodies cannot be read or are of no use.
@@ -86,10 +87,20 @@ class Pw3d:
         if bodies and not self._bodies:
             raise UserError(
                 "3DPW's truth was made with the male and the female SMPL, and only a neutral one "
-                "was given; name the other two, or none to do without part labels"
+                "was given; name the other two, or none to do without the top of the head and part "
+                "labels"
             )
-        for _, body, _ in self._bodies:
-            load_body_data(body)
+        loaded = [load_body_data(body) for _, body, _ in self._bodies]
+        counts = [len(body.template) for body in loaded]
+        if len(set(counts)) > 1:
+            told = " and ".join(
+                f"{path} has {count} vertices"
+                for (_, path, _), count in zip(self._bodies, counts, strict=True)
+            )
+            raise UserError(
+                f"--body: {told}, but 3DPW's men and women have one mesh: give SMPL_MALE and "
+                "SMPL_FEMALE of the same release"
+            )
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -102,9 +113,11 @@ class Pw3d:
         missing = [gender for gender in ("male", "female") if gender not in given]
         if not missing:
             return []
+        hidden = "" if len(missing) == 2 else "; they hide nobody in the part labels of the others"
         return [
             f"no {' and no '.join(missing)} SMPL given by --body: their people get no top of the "
-            "head and no part labels, which only the part loss (configs/part_supervised.py) needs"
+            "head, which the 2D loss uses where it is known, and no part labels, which the "
+            f"part loss needs{hidden}"
         ]
 
     def settings(self) -> dict[str, Any]:
@@ -131,23 +144,26 @@ class Pw3d:
         wanted = [picture_name(frame) for frame in range(sequence.frames)]
         there = self._pictures(name)
         missing = [picture for picture in wanted if picture not in there]
+        total = counted(len(wanted), "picture")
         folder = self._source / "imageFiles" / name
         if missing:
-            yield f"{folder}: {len(missing)} of {len(wanted)} pictures missing, {missing[0]} first"
+            yield f"{folder}: {len(missing)} of {total} missing, {missing[0]} first"
         broken = [
             picture
             for picture in wanted
             if picture in there and not photographs.seems_whole(folder / picture)
         ]
         if broken:
-            yield f"{folder}: {len(broken)} pictures broken or cut short, {broken[0]} first"
+            told = counted(len(broken), "picture")
+            yield f"{folder}: {told} broken or cut short, {broken[0]} first"
+        frames = counted(len(wanted), "frame")
         for number, person in enumerate(sequence.people):
             counts: dict[str, int] = {}
             for problem in person.problems:
                 if problem and problem not in BY_PROTOCOL:
                     counts[problem] = counts.get(problem, 0) + 1
             for problem, count in counts.items():
-                yield f"{path}: person {number}: {problem} in {count} of {len(wanted)} frames"
+                yield f"{path}: person {number}: {problem} in {count} of {frames}"
 
     def units(self, split: str) -> list[FrameRange]:
         """See `raw.RawDataset.units`: some frames of a sequence each."""
@@ -211,7 +227,7 @@ class Pw3d:
     def _image_size(self, name: str) -> tuple[int, int] | None:
         for picture in sorted(self._pictures(name)):
             try:
-                photo = photographs.read_photograph(self._source / "imageFiles" / name / picture)
+                photo = photographs.read_whole_jpeg(self._source / "imageFiles" / name / picture)
             except BrokenPhotographError:
                 continue
             return photo.width, photo.height
@@ -238,7 +254,7 @@ class Pw3d:
         if not wanted:
             return
         try:
-            photo = photographs.read_photograph(
+            photo = photographs.read_whole_jpeg(
                 self._source / "imageFiles" / name / picture_name(frame)
             )
             points = {n: sequence.people[n].joints_2d[frame] for n in wanted}
@@ -255,7 +271,7 @@ class Pw3d:
                 result.skipped.append(Skipped(_what(name, frame, n), _OUTSIDE, broken=False))
             elif n not in seen:
                 result.skipped.append(Skipped(_what(name, frame, n), _FAR_OUTSIDE))
-        meshes = self._meshes(sequence, frame, wanted)
+        meshes = self._meshes(sequence, frame) if seen else {}
         by_person = dict(zip(seen, crops, strict=True))
         parts = _part_labels(meshes, by_person, (photo.width, photo.height))
         for number, crop in by_person.items():
@@ -264,15 +280,12 @@ class Pw3d:
                 example |= _mesh_labels(meshes[number], crop, parts[number])
             result.examples.append(example)
 
-    def _meshes(
-        self, sequence: Sequence, frame: int, people: list[int]
-    ) -> dict[int, part_labels.Mesh]:
-        """Pose the true mesh of everyone whose body is known."""
+    def _meshes(self, sequence: Sequence, frame: int) -> dict[int, part_labels.Mesh]:
+        """Pose the true mesh of everyone whose body is known: who gives no example hides others."""
         bodies = {gender: path for gender, path, _ in self._bodies}
         meshes = {}
-        for number in people:
-            person = sequence.people[number]
-            if person.gender in bodies:
+        for number, person in enumerate(sequence.people):
+            if person.posed[frame] and person.gender in bodies:
                 meshes[number] = part_labels.pose_mesh(
                     bodies[person.gender],
                     person.betas,

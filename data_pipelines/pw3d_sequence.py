@@ -44,6 +44,9 @@ class Person:
         rotations: relative to the parent, the root's into the camera frame.
         joints: metres, camera frame.
         joints_2d: the photograph's pixels.
+        posed: whether the body stands in the picture where the annotation says: it is finite and
+            the camera trusted. True also of frames without an example of the person, for instance
+            where nobody was detected, since the person is there and may hide another.
         problems: why a frame gives no example; "" where it may.
     """
 
@@ -52,6 +55,7 @@ class Person:
     rotations: Float[np.ndarray, "n 24 3 3"]
     joints: Float[np.ndarray, "n 24 3"]
     joints_2d: Float[np.ndarray, "n 24 2"]
+    posed: Bool[np.ndarray, " n"]
     problems: list[str]
 
 
@@ -87,8 +91,8 @@ def load_sequence(path: Path) -> Sequence:
 def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
     try:
         fields = load_pickle(path)
-    except RefusedPickle:
-        raise BrokenSequence("sequence file refused, it carries code") from None
+    except RefusedPickle as refused:
+        raise BrokenSequence(f"sequence file refused, it asks for {refused.culprit}") from None
     except UserError:
         raise BrokenSequence("sequence file unreadable") from None
     if not isinstance(fields, Mapping):
@@ -99,8 +103,10 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
     cameras, intrinsics = _numbers(fields["cam_poses"]), _numbers(fields["cam_intrinsics"])
     if cameras.ndim != 3 or cameras.shape[1:] not in ((4, 4), (3, 4)):
         raise BrokenSequence("sequence file has no cam_poses")
-    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+    if intrinsics.shape != (3, 3):
         raise BrokenSequence("sequence file has no cam_intrinsics")
+    if not np.isfinite(intrinsics).all():
+        raise BrokenSequence("sequence file's cam_intrinsics is not finite")
     if _numbers(fields["img_frame_ids"]).shape[:1] != (len(cameras),):
         raise BrokenSequence("sequence's array lengths disagree")
     people = [_person(fields, number, cameras, intrinsics) for number in range(_count(fields))]
@@ -146,11 +152,11 @@ def _person(
     detections = values["poses2d"].reshape(frames, -1)
     valid = values["campose_valid"].reshape(frames, -1)
     betas = values["betas"].reshape(-1)[:NUM_BETAS]
-    finite = _finite(poses, world, cameras, detections, valid) & np.isfinite(betas).all()
+    sound = _finite(poses, world, cameras) & np.isfinite(betas).all()
 
     # Frames that are not finite are carried along as zeros and told apart at the end.
     poses, world, cameras = (
-        np.where(finite[:, None, None], value, 0.0) for value in (poses, world, cameras)
+        np.where(sound[:, None, None], value, 0.0) for value in (poses, world, cameras)
     )
     turn, shift = cameras[:, :3, :3], cameras[:, :3, 3]
     rotations = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix()
@@ -162,17 +168,19 @@ def _person(
     joints_2d = pixels[..., :2] / np.where(near[:, None], 1.0, pixels[..., 2])[..., None]
 
     off = np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max((1, 2))
+    no_rotation = (off > 1e-2) | (np.linalg.det(turn) < 0)
     # The first that applies is told: what the protocol leaves out is nobody's fault.
     reasons = {
         CAMERA_NOT_TRUSTED: valid.min(1) == 0,
         NOT_DETECTED: ~detections.any(1),
-        "annotation is not finite": ~finite,
-        "camera pose is no rotation": (off > 1e-2) | (np.linalg.det(turn) < 0),
+        "annotation is not finite": ~(sound & _finite(detections, valid)),
+        "camera pose is no rotation": no_rotation,
         "joint behind the camera": near,
         "joints all in one place": np.ptp(joints_2d, axis=1).max(1) < 1.0,
     }
     problems = np.select(list(reasons.values()), list(reasons), default="")
-    return Person(gender, betas, rotations, joints, joints_2d, problems.tolist())
+    posed = sound & (valid > 0).all(1) & ~no_rotation
+    return Person(gender, betas, rotations, joints, joints_2d, posed, problems.tolist())
 
 
 def _nobody(frames: int, problem: str) -> Person:
@@ -183,6 +191,7 @@ def _nobody(frames: int, problem: str) -> Person:
         rotations=np.zeros((frames, NUM_JOINTS, 3, 3)),
         joints=np.zeros((frames, NUM_JOINTS, 3)),
         joints_2d=np.zeros((frames, NUM_JOINTS, 2)),
+        posed=np.zeros(frames, bool),
         problems=[problem] * frames,
     )
 

@@ -12,6 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from pare_jax.errors import UserError
 
+# The releases that can be read: module and class, imported when one is asked for.
+RELEASED = {
+    "mpii": ("data_pipelines.mpii", "Mpii"),
+    "pw3d": ("data_pipelines.pw3d", "Pw3d"),
+}
 # Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and some to spare.
 STORED_SIDE = 384
 
@@ -43,6 +48,16 @@ class UnitResult:
 
     examples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 picture", "2 pictures"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def be(number: int) -> str:
+    """Return "is" after one of something and "are" after any other number."""
+    return "is" if number == 1 else "are"
 
 
 def existing_folder(source: str | Path) -> Path:
@@ -78,7 +93,8 @@ class RawDataset(Protocol):
     def units(self, split: str) -> Sequence[Any]:
         """Return the split's pieces of work in a fixed order: small, picklable, seconds each.
 
-        A piece that changes is read anew, so it holds what tells its files from others
+        They are of plain data: numbers, text, arrays, and lists, tuples, mappings and dataclasses
+        of these. A piece that changes is read anew, so it holds what tells its files from others
         (`origin.fingerprint`), and names them within the release, wherever that lies. Where it has
         a `name`, messages use it.
         """

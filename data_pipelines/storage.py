@@ -7,13 +7,15 @@ imported by what opens or describes a dataset, not by what asks where one lies.
 
 import collections
 import contextlib
+import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from data_pipelines.example import STORED_FIELDS
+from data_pipelines.raw import RELEASED, be
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
 from pare_jax.sequences import Extent, SampleName, SplitNames
@@ -37,12 +39,25 @@ class MissingDatasetError(UserError):
     def __init__(self, names: Sequence[str], data_root: str | Path):
         self.names = list(names)
         datasets = list(dict.fromkeys(name.split("/")[0] for name in names))
+        places = " and none in ".join(str(Path(data_root) / name) for name in names)
+        known = ["synthetic", *RELEASED]
+        if unknown := [name for name in datasets if name not in known]:
+            prepared = sorted(
+                {path.parents[1].name for path in Path(data_root).glob(f"*/*/{_COMPLETE}")}
+            )
+            others = [name for name in prepared if name not in known]
+            there = f", and {', '.join(others)} {be(len(others))} prepared there" if others else ""
+            super().__init__(
+                f"no prepared dataset in {places}; {' and '.join(map(repr, unknown))} "
+                f"{be(len(unknown))} unknown here: there are {', '.join(known)}{there} "
+                "(docs/data.md)"
+            )
+            return
         commands = [
             f"python -m data_pipelines.prepare --dataset={dataset}"
             f"{'' if dataset == 'synthetic' else ' --source=RAW'} --output={data_root}"
             for dataset in datasets
         ]
-        places = " and none in ".join(str(Path(data_root) / name) for name in names)
         super().__init__(
             f"no prepared dataset in {places}; make {'it' if len(names) == 1 else 'them'} with "
             f"{' and '.join(commands)} (docs/data.md), or start without data: "
@@ -66,6 +81,24 @@ def stored_features() -> "tfds.features.FeaturesDict":
                 shape=field.shape, dtype=tf.dtypes.as_dtype(field.dtype)
             )
     return tfds.features.FeaturesDict(features)
+
+
+def cannot_write(
+    path: Path, error: OSError, elsewhere: str = "another --output", goes_on: str = ""
+) -> UserError:
+    """Return what to tell of a dataset that could not be written.
+
+    Args:
+        path: of the dataset.
+        error: what came of it.
+        elsewhere: what to name instead.
+        goes_on: what the command does when it is run again with more room, beside starting anew.
+    """
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = f"name {elsewhere}"
+    if full:
+        advice = f"free some space, or {advice}{goes_on}"
+    return UserError(f"cannot write the dataset to {path}: {error.strerror or error}; {advice}")
 
 
 def is_prepared(path: str | Path) -> bool:
@@ -102,11 +135,30 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     return found[0]
 
 
+class _Records(Protocol):
+    """What is used of TFDS's data source: serialised examples, read by their position."""
+
+    @property
+    def data_source(self) -> Sequence[bytes]: ...
+    def __len__(self) -> int: ...
+
+
 class StoredSplit:
     """A split whose examples can be read in any order and from any thread."""
 
-    def __init__(self, path: Path, split: str, source):
+    def __init__(
+        self, path: Path, split: str, source: _Records, shards: Sequence[tuple[Path, int]] = ()
+    ):
+        """Take a split as it is stored.
+
+        Args:
+            path: the dataset's directory.
+            split: its name.
+            source: of its records.
+            shards: its files, in order, and how many examples each holds; to name one of them.
+        """
         self.path, self.split = path, split
+        self._shards = shards
         # Imported here for TensorFlow's sake, like TFDS in open_split.
         from data_pipelines.stored_example import parse_example
 
@@ -137,11 +189,20 @@ class StoredSplit:
                     self._opened = True
             return self._parse(serialised)
         except Exception as error:
+            # What follows are places within the file.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = reason.partition(";")[0].partition(" (")[0][:80]
             raise UserError(
-                f"cannot read example {index} of {self.split} in {self.path} "
-                f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); "
-                "remove the directory and prepare the dataset again"
+                f"cannot read example {index} of {self.split} in {self._file_of(index)} "
+                f"({reason}); remove the directory and prepare the dataset again"
             ) from error
+
+    def _file_of(self, index: int) -> Path:
+        for file, count in self._shards:
+            if index < count:
+                return file
+            index -= count
+        return self.path
 
     def names(self) -> SplitNames:
         """Read the names of all examples, which takes a pass over the split.
@@ -221,9 +282,11 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
         raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
     try:
         source = builder.as_data_source(split)
+        info = builder.info.splits[split]
+        shards = list(zip(map(Path, info.filepaths), info.shard_lengths, strict=True))
     except Exception as error:
         raise UserError(
             f"cannot open {split} in {path} ({type(error).__name__}); remove the directory and "
             "prepare it again"
         ) from error
-    return StoredSplit(path, split, source)
+    return StoredSplit(path, split, source, shards)

@@ -1,7 +1,9 @@
 """Writing a TFDS dataset: quietly, whole or not at all."""
 
 import contextlib
+import errno
 import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,13 @@ class SameBytes:
         return _SortedFields(file_format=self.info.file_format)
 
 
+def _as_os_error(text: str) -> OSError:
+    """Return what the system said, of a message that holds it among the writer's own words."""
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+    number = next((one for one in known if os.strerror(one) in text), errno.EIO)
+    return OSError(number, os.strerror(number))
+
+
 def write_dataset(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
     """Run a builder. What it writes appears under its name only when it is whole.
 
@@ -56,7 +65,7 @@ def write_dataset(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
     except RuntimeError as error:  # what array_record raises when the disk is full
         if "write" not in str(error):
             raise
-        raise OSError(str(error).splitlines()[0]) from error
+        raise _as_os_error(str(error)) from error
     finally:
         logging.set_verbosity(verbosity)
         shutil.rmtree(folder / "downloads", ignore_errors=True)  # TFDS makes it, empty

@@ -16,7 +16,7 @@ from pare_jax.errors import UserError
 _LARGEST_BOX = 20.0
 
 
-def check_box(box: Sequence[float], height: int, width: int) -> Float[np.ndarray, "4"]:
+def check_box(box: Sequence[float] | np.ndarray, height: int, width: int) -> Float[np.ndarray, "4"]:
     """Return a box as float64 after checking that a person can be in it.
 
     Args:

@@ -12,6 +12,7 @@ many there are of each.
 """
 
 import collections
+import contextlib
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Answers
-from pare_jax.files import write_atomically
+from pare_jax.files import remove_files, write_atomically
 from pare_jax.sequences import BY_PROTOCOL, Extent, SplitNames
 from pare_jax.skeleton import NUM_JOINTS, ORIENTATION_PARTS
 
@@ -47,6 +48,22 @@ def exportable(names: Mapping[str, Callable[[], SplitNames]]) -> list[str]:
             "one of them at a time (config.data.eval)"
         )
     return splits
+
+
+def remove(exported: Path) -> None:
+    """Remove every split that `write` wrote into a folder, and no other file.
+
+    Args:
+        exported: the folder that holds those of the splits; it need not be there.
+
+    Raises:
+        UserError: a file cannot be removed.
+    """
+    remove_files(exported.glob("*/*.pkl"))
+    for folder in (*exported.glob("*/"), exported):
+        # Those that hold something else stay.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def write(folder: Path, answers: Answers, names: SplitNames) -> list[str]:

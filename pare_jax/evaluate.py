@@ -26,7 +26,10 @@ from pare_jax.train_step import predict_step
 
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
 # The fields of `SampleErrors` that are no metrics.
-_ARRAYS = ("labelled", "per_joint", "constant_per_joint", "visible", "pckh_points", "pckh_hits")
+_ARRAYS = (
+    *("labelled", "answered", "per_joint", "constant_per_joint", "visible"),
+    *("pckh_points", "pckh_hits"),
+)
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
 
 
@@ -51,8 +54,9 @@ class SampleErrors:
     Attributes:
         protocol: says what the J joints are.
         values: by metric name, (N,), in the metric's unit; NaN where the label is missing, or the
-            network's answer is not finite.
+            network's answer is not finite; to PCKh such an answer is a miss.
         labelled: which samples have 3D joints to compare with, (N,) bool.
+        answered: for which samples the network's points in the picture are finite, (N,) bool.
         per_joint: root-aligned error of each joint, mm, (N, J).
         constant_per_joint: the same of the best constant, mm, (N, J); NaN for a protocol that has
             none.
@@ -68,6 +72,7 @@ class SampleErrors:
     protocol: Protocol
     values: dict[str, np.ndarray]
     labelled: np.ndarray
+    answered: np.ndarray
     per_joint: np.ndarray
     constant_per_joint: np.ndarray
     visible: np.ndarray
@@ -157,7 +162,10 @@ class Evaluator:
                 "the split to evaluate holds no person with 3D joints, and none with 2D joints and "
                 "a head's size"
             )
-        if not any(np.isfinite(part[name]).any() for part in parts for name in ("mpjpe", "pckh")):
+        if not any(
+            (np.isfinite(part["mpjpe"]) | (part["answered"] & (part["pckh_points"] > 0))).any()
+            for part in parts
+        ):
             raise UserError(
                 "the network's answers are not finite: its weights are of a run that diverged; "
                 "choose an earlier checkpoint"
@@ -293,9 +301,11 @@ def _bodies(
         true = true._replace(joints=joints - joints[:, :1])
     turned = metrics.global_rotations(prediction.rotations)
     points = jnp.concatenate([ours.joints, ours.vertices[:, [body.head_top]]], axis=1)
+    points_2d = geometry.project(points, geometry.camera_translation(prediction.camera))
     answers = {
         "rotations": prediction.rotations,
-        "points_2d": geometry.project(points, geometry.camera_translation(prediction.camera)),
+        "points_2d": points_2d,
+        "answered": jnp.isfinite(points_2d).all((1, 2)),
         "answer_joints": ours.joints - ours.joints[:, :1],
         "answer_orientations": turned[:, jnp.array(skeleton.ORIENTATION_PARTS)],
     }

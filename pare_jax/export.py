@@ -80,12 +80,18 @@ def export(function: Callable, image_size: int, kind: str) -> bytes:
         What belongs into the file.
 
     Raises:
-        UserError: the package onnx is needed and missing.
+        UserError: the package onnx is needed and missing, or has no place for something that the
+            function does.
     """
     (batch,) = jax.export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), jnp.uint8)
     if kind == "onnx":
-        return onnx_model(function, images, INPUT)
+        try:
+            return onnx_model(function, images, INPUT)
+        except NotImplementedError as error:
+            raise UserError(
+                f"this network cannot be written as .onnx ({error}); export a .jax file instead"
+            ) from None
     exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 
@@ -135,7 +141,8 @@ def _run(values: flags.FlagValues) -> None:
     config, network = load_model(values.checkpoint, values.weights)
     body = load_body_model(config.body_model or None) if values["with-body"].value else None
     function = crops_to_people(network, body, attention=values.attention)
-    content = export(function, config.image_size, "onnx" if output.suffix == ".onnx" else "jax")
+    kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
+    content = export(function, config.image_size, kind)
     write_together(output.parent, {output.name: content})
     side = config.image_size
     print(f"{output}: {len(content) / 1e6:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")

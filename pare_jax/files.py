@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pare_jax.errors import UserError
@@ -29,6 +29,23 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         raise UserError(f"{complaint}: {error.strerror or error}") from None
     _write({folder / name: content for name, content in files.items()}, complaint)
+
+
+def printable(text: str) -> str:
+    """Return a text in which bytes of a file's name that are not UTF-8 have become U+FFFD.
+
+    Python keeps such bytes as lone surrogates, which can be neither printed nor encoded.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove files; raises UserError naming the first that cannot be removed."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
 def _write(files: Mapping[Path, bytes], complaint: str) -> None:

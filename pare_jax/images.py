@@ -49,7 +49,7 @@ class Photograph:
         height, width = self.image.shape[:2]
         return np.array([width, height]) / self.size
 
-    def box_in_image(self, box: Sequence[float]) -> Float[np.ndarray, "4"]:
+    def box_in_image(self, box: Sequence[float] | np.ndarray) -> Float[np.ndarray, "4"]:
         """Move a box, x0, y0, x1, y1, from the file's pixels to those of `image`."""
         return np.asarray(box, np.float64) * np.tile(self.scale, 2)
 
@@ -212,7 +212,16 @@ def cut_crop(
 
 def encode_png(image: Picture) -> bytes:
     """Encode an RGB picture as PNG."""
-    encoded, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    encoded, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise ValueError(f"cannot encode a picture of shape {image.shape}")
+    return data.tobytes()
+
+
+def encode_jpeg(image: Picture, quality: int = 90) -> bytes:
+    """Encode an RGB picture as JPEG, in a fraction of the time and bytes that PNG takes."""
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    encoded, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), settings)
     if not encoded:
         raise ValueError(f"cannot encode a picture of shape {image.shape}")
     return data.tobytes()

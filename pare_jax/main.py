@@ -10,6 +10,7 @@ mend is told in one line on stderr, with exit status 2.
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from ml_collections import ConfigDict, config_flags
 from pare_jax.errors import UserError
 
 _MODES = ("train", "evaluate")
+# How ml_collections words its guess at a key that does not exist.
+_GUESS = re.compile(r"""^(\w+)' Did you mean "([\w.]+)" instead of""")
 
 
 def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
@@ -91,6 +94,13 @@ def parse(argv: Sequence[str]) -> Request:
 
 def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
+    from pare_jax import workdir as workdir_lib
+
+    with workdir_lib.left_as_found(request.workdir):
+        _run(request)
+
+
+def _run(request: Request) -> None:
     from data_pipelines import datasets
     from pare_jax import checkpoints, protocols, sharding, train
     from pare_jax import run as run_lib
@@ -148,9 +158,14 @@ def _show(metrics: dict, workdir: Path) -> None:
 
 def _one_line(error: Exception) -> str:
     # A KeyError's own text has quotes around it; its argument is what was meant.
-    text = " ".join(str(error.args[0] if error.args else error).split()).strip("\"'")
+    text = str(error.args[0] if error.args else error)
+    # ml_collections quotes one message within another, escapes and all.
+    text = text.replace("\\n", " ").replace("\\'", "'").replace('\\"', '"')
+    text = " ".join(text.split()).strip("\"'")
     if isinstance(error, KeyError | AttributeError):
-        return f"there is no such config key: {text}; configs/common.py documents them all"
+        text = _GUESS.sub(r"\1, did you mean \2?", text).partition("?")[0]
+        end = "?" if ", did you mean " in text else ";"
+        return f"there is no such config key: {text}{end} configs/common.py documents them all"
     return f"cannot use this flag or config key: {text or type(error).__name__}"
 
 

@@ -3,6 +3,7 @@
 https://onnx.ai/onnx/operators/ describes the operators.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,7 +45,8 @@ class Graph:
         """Return the name of a tensor; a constant is stored first."""
         if isinstance(value, Tensor):
             return value.name
-        key = (value.dtype.str, value.shape, value.tobytes())
+        # Equal constants are stored once; a digest stands for the bytes, which are the weights'.
+        key = (value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest())
         if key not in self._names:
             name = self._names[key] = f"constant_{len(self.constants)}"
             array = np.ascontiguousarray(value).reshape(value.shape)

@@ -41,17 +41,16 @@ def hits(
         threshold: in lengths of the head.
 
     Returns:
-        1 or 0; NaN for points that cannot be judged and for answers that are no numbers.
+        1 or 0, which is also for answers that are no numbers; NaN for points that cannot be judged.
 
     Raises:
         ValueError: the two sets differ in their number of points, or are not in 2D.
     """
     pred, true = point_sets(pred, true, size=2)
     head = jnp.asarray(head_size, jnp.float64)[..., None]
-    errors = norm(pred - true)
-    # A distance that is not a number must not pass for a large one.
-    judged = (jnp.asarray(known) > 0) & (head > 0) & ~jnp.isnan(errors)
-    return as_float32(jnp.where(judged, errors <= threshold * head, jnp.nan))
+    judged = (jnp.asarray(known) > 0) & (head > 0) & jnp.isfinite(true).all(-1)
+    # A prediction that is no number is within no distance, and so a miss, as in MPII's own code.
+    return as_float32(jnp.where(judged, norm(pred - true) <= threshold * head, jnp.nan))
 
 
 @in_float64("points")
@@ -74,15 +73,14 @@ def pckh(
         points: the points that count.
 
     Returns:
-        A share between 0 and 1 per sample; NaN where no point can be judged, or the answer for one
-        that can is no number. MPII's own number is that of all people's points together: `table`.
+        A share between 0 and 1 per sample; NaN where no point can be judged. MPII's own number is
+        that of all people's points together: `table`.
 
     Raises:
         ValueError: the two sets differ in their number of points, or are not in 2D.
     """
-    head = jnp.asarray(head_size, jnp.float64)[..., None]
-    judged = (select(jnp.asarray(known), points) > 0) & (head > 0)
     right = select(hits(pred, true, known, head_size, threshold), points)
+    judged = ~jnp.isnan(right)
     # Without any point this is 0 / 0, not a number.
     return as_float32(jnp.where(judged, right, 0.0).sum(-1) / judged.sum(-1))
 

@@ -9,6 +9,7 @@ import io
 import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.boxes import check_box as check_box
-from pare_jax.boxes import crop_of_box as crop_of_box
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture, crop_to_photo
@@ -203,7 +202,6 @@ _PERSON_FIELDS = tuple(field.name for field in dataclasses.fields(Person) if fie
 def people_npz(
     people: Sequence[Person],
     faces: Faces | None,
-    picture: Picture | None = None,
     photo_size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
     mesh: bool = True,
@@ -217,13 +215,10 @@ def people_npz(
     Args:
         people: any number.
         faces: of their meshes.
-        picture: the photograph, for its size.
-        photo_size: the same without the picture.
+        photo_size: width and height of the photograph or of the clip's frames, pixels, if known.
         frame_rate: of the clip, frames a second.
         mesh: whether vertices and faces are kept; long tracks are large with them.
     """
-    if picture is not None:
-        photo_size = (picture.shape[1], picture.shape[0])
     stacked = _stacked([person.arrays() for person in people])
     if faces is not None:
         stacked["faces"] = np.asarray(faces, np.int32)
@@ -290,18 +285,20 @@ def read_people(path: str | Path) -> SavedPeople:
 
 
 def people_json(
-    people: Sequence[Person], photo: str | None = None, picture: Picture | None = None
+    people: Sequence[Person],
+    photo: str | None = None,
+    photo_size: tuple[int, int] | None = None,
 ) -> str:
     """Describe the people of one photograph for a reader: rounded, each joint by its name.
 
     Args:
         people: any number.
         photo: what the photograph is called, if known.
-        picture: the photograph, for its size.
+        photo_size: its width and height, pixels, if known.
     """
     described: dict[str, Any] = {} if photo is None else {"photo": photo}
-    if picture is not None:
-        described["photo_size_px"] = list(picture.shape[1::-1])
+    if photo_size is not None:
+        described["photo_size_px"] = list(photo_size)
     described |= {
         "units": {
             "px": "pixels of the photograph from its top-left corner, x right, y down",
@@ -317,9 +314,16 @@ def people_json(
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Encode arrays as a compressed .npz file."""
+    """Encode arrays as an .npz file, compressed lightly: a little larger, three times as fast."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # pyright: ignore[reportArgumentType]
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, value in arrays.items():
+            # The time in an archive says nothing; without it equal arrays make equal files.
+            entry = zipfile.ZipInfo(f"{name}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            content = io.BytesIO()
+            np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
+            archive.writestr(entry, content.getbuffer(), compresslevel=1)
     return buffer.getvalue()
 
 

@@ -1,17 +1,21 @@
 """Which photographs, and which boxes in them, a command line names."""
 
 import functools
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pare_jax.detection.coco import match_photos, read_coco, read_json
 from pare_jax.errors import UserError
+from pare_jax.files import printable
 from pare_jax.images import IMAGE_SUFFIXES
 from pare_jax.sources import Photo, find_sources
 
-# x0, y0, x1, y1 in pixels; checked by `pare_jax.people.check_box` once the picture's size is known.
+# x0, y0, x1, y1 in pixels; checked by `pare_jax.boxes.check_box` once the picture's size is known.
 Box = Sequence[float]
+# What the files about a clip's person begin with: NAME_track_ID.
+_TRACK = re.compile(r"(.+)_track(?:_\d+)?")
 
 
 def find_photos(arguments: Sequence[str]) -> list[Path]:
@@ -114,13 +118,57 @@ def _for_single(
     return {photos[0]: boxes}
 
 
-def output_names(photos: Sequence[Path]) -> list[str]:
-    """Return a name for each photograph's files: its stem, made unique where stems meet."""
+def place_of(path: Path) -> str:
+    """Return what tells a file from all others, whatever folder it is named from."""
+    return str(path.parent.resolve() / path.name)
+
+
+def output_names(photos: Sequence[Path], held: Mapping[str, str] | None = None) -> list[str]:
+    """Return a name for each photograph's or clip's files: its stem, made unique where stems meet.
+
+    Args:
+        photos: their paths.
+        held: `place_of` the source of each name that is in use already. What has a name keeps it;
+            nothing else gets it.
+    """
+    held = held or {}
+    own = {place: name for name, place in held.items()}
+    taken = _Names(held)
+    given: set[str] = set()
+    numbers: dict[str, int] = {}
     names: list[str] = []
     for photo in photos:
-        name, number = photo.stem, 2
-        while name in names:
-            name = f"{photo.stem}_{number}"
-            number += 1
+        name = own.get(place_of(photo), "")
+        if not name or name in given:
+            # Not every library can write a file whose name is not UTF-8.
+            name = stem = printable(photo.stem)
+            while taken.meets(name):
+                numbers[stem] = numbers.get(stem, 1) + 1
+                name = f"{stem}_{numbers[stem]}"
+        taken.add(name)
+        given.add(name)
         names.append(name)
     return names
+
+
+class _Names:
+    """Names in use; CLIP and CLIP_track_1 meet, because a clip's people are called so."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names: set[str] = set()
+        self._of_tracks: set[str] = set()
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        self._names.add(name)
+        if track := _TRACK.fullmatch(name):
+            self._of_tracks.add(track[1])
+
+    def meets(self, name: str) -> bool:
+        track = _TRACK.fullmatch(name)
+        return (
+            name in self._names
+            or name in self._of_tracks
+            or (track is not None and track[1] in self._names)
+        )

@@ -68,6 +68,36 @@ class Progress:
         self._bar.close()
 
 
+class Countdown:
+    """Counts what is done of a known number; on a terminal a bar, in a log file nothing."""
+
+    def __init__(self, total: int, what: str):
+        """Start counting.
+
+        Args:
+            total: how many there are.
+            what: said before the bar.
+        """
+        self._bar = tqdm(
+            total=total,
+            desc=what,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """Count some more."""
+        self._bar.update(count)
+
+    def __enter__(self) -> "Countdown":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+
 def duration(seconds: float) -> str:
     """Write seconds as M:SS or H:MM:SS."""
     minutes, seconds = divmod(round(seconds), 60)

@@ -10,7 +10,7 @@ import numpy as np
 from pare_jax import pckh
 from pare_jax.errors import UserError
 from pare_jax.evaluate import Drawn, SampleErrors
-from pare_jax.files import write_atomically
+from pare_jax.files import remove_files, write_atomically
 from pare_jax.images import encode_png
 from pare_jax.occlusion import by_hidden_share, hidden_share
 from pare_jax.rendering import overlay, text
@@ -27,6 +27,8 @@ _COLUMNS = (
     ("pa_mpjae", "PA-MPJAE deg"),
     ("pckh", "PCKh@0.5"),
 )
+# The figures of a split, by the ends of their names.
+_FIGURES = ("per_joint", "occlusion", "median", "worst")
 # Samples on the sheets of median and worst ones.
 _SHEET_ROWS = 8
 
@@ -38,19 +40,19 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
         errors: of the samples.
         names: of the same samples, to sum up each sequence; None: not wanted.
     """
-    judged, answered = _judged(errors)
+    measured, lost = _measured(errors)
     summary: dict[str, Any] = {
         "protocol": errors.protocol.name,
         "truth_body": errors.truth_body,
         "gendered_truth": errors.gendered_truth,
-        "count": int((judged & answered).sum()),
+        "count": int(measured.sum()),
         # People who have labels, but got no answer that could be compared with them.
-        "non_finite": int((judged & ~answered).sum()),
+        "non_finite": int(lost.sum()),
     }
     for name, _ in _COLUMNS:
         summary[name] = mean(errors.values[name])
     # The constant's error over the same people and joints, so that the two compare.
-    summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][answered])
+    summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][measured])
     constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
     summary |= _pckh_entries(errors)
     for name, table in (
@@ -79,19 +81,24 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
     return summary
 
 
-def _judged(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
-    """Return which people can be judged, in 3D or else in 2D, and which got a finite answer."""
+def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
+    """Return which people were measured, in 3D or else in 2D, and who got no finite answer.
+
+    Such an answer has no distance to average in 3D and is left out; in 2D it counts as missed.
+    """
     if errors.labelled.any():
-        return errors.labelled, np.isfinite(errors.values["mpjpe"])
-    return errors.pckh_points > 0, np.isfinite(errors.values["pckh"])
+        finite = np.isfinite(errors.values["mpjpe"])
+        return errors.labelled & finite, errors.labelled & ~finite
+    judged = errors.pckh_points > 0
+    return judged, judged & ~errors.answered
 
 
 def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
     """Return the total, MPII's table and each point's share; None where no 2D label allows it."""
-    answered = np.isfinite(errors.values["pckh"])
-    if not answered.any():
+    judged = errors.pckh_points > 0
+    if not judged.any():
         return {"pckh": None, "pckh_groups": None, "per_joint_pckh": None}
-    by_point, groups = pckh.table(errors.pckh_hits[answered])
+    by_point, groups = pckh.table(errors.pckh_hits[judged])
     return {"pckh": groups[pckh.TOTAL], "pckh_groups": groups, "per_joint_pckh": by_point}
 
 
@@ -114,15 +121,20 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
             rows.append(
                 [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
             )
-    lost = [f"{s['non_finite']} of {name}" for name, s in splits.items() if s["non_finite"]]
     lines = _aligned(rows)
     if "pckh" in known:
         lines += _pckh_lines(splits)
     if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
         lines.append("constant: MPJPE of always answering with the training set's mean joints")
     lines.extend(_protocol_lines(splits))
-    if lost:
-        lines.append(f"left out, for the network's answer is not finite: {', '.join(lost)}")
+    for what, in_3d in (("left out", True), ("counted as missed", False)):
+        lost = [
+            f"{summary['non_finite']} of {name}"
+            for name, summary in splits.items()
+            if summary["non_finite"] and (summary["mpjpe"] is not None) == in_3d
+        ]
+        if lost:
+            lines.append(f"{what}, for the network's answer is not finite: {', '.join(lost)}")
     return "\n".join(lines)
 
 
@@ -181,7 +193,7 @@ def write_report(
     faces: np.ndarray,
     names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json and the figures of every split.
+    """Write metrics.json and the figures of every split; figures of earlier reports go.
 
     Args:
         folder: the workdir's `eval`.
@@ -207,10 +219,15 @@ def write_report(
             for name, split in errors.items()
         },
     }
+    written = set()
     for name, split in errors.items():
         prefix = name.replace("/", "_")
         for kind, picture in _figures(name, split, draw, faces):
-            _write_png(folder / f"{prefix}_{kind}.png", picture)
+            path = folder / f"{prefix}_{kind}.png"
+            _write_png(path, picture)
+            written.add(path)
+    earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
+    remove_files(sorted(earlier - written))
     write_atomically(folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 
@@ -263,7 +280,7 @@ def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
     mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
     if np.isfinite(mpjpe).any():
         return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
-    return -shares, [f"PCKh {value:.0f} %" for value in shares]
+    return np.where(errors.answered, -shares, np.nan), [f"PCKh {value:.0f} %" for value in shares]
 
 
 def _joint_means(per_joint: np.ndarray) -> np.ndarray:

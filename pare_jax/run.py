@@ -109,13 +109,16 @@ class Evaluation:
     def export(self, errors: Errors, workdir: Path) -> list[str]:
         """Write what `measure` predicted as the 3DPW challenge takes it, if the config says so.
 
+        What an earlier evaluation exported goes in any case.
+
         Returns:
             What the user should know, a line each.
         """
-        lines = []
+        lines, exported = [], workdir / "eval" / "res"
+        challenge.remove(exported)
         for name in self._exported:
-            folder = workdir / "eval" / "res" / name.rpartition("/")[2]
             answers = errors[name].answers
+            folder = exported / name.rpartition("/")[2]
             lines += challenge.write(folder, answers, self.data.eval_names[name]())
         return lines
 

@@ -7,6 +7,7 @@ chumpy's arrays) and refuses every other, before anything is called.
 
 import io
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,20 @@ from numpy._core import multiarray, numeric
 
 from pare_jax.errors import UserError
 
+# The first bytes of any container or object in the protocols there are; plain text has others.
+_START = re.compile(rb"\x80[\x01-\x05]|[(\])}]|c[\w.]+\n[\w.]+\n")
+
 
 class RefusedPickle(UserError):
-    """A pickle that asks for more than plain data; nothing of it was run."""
+    """A pickle that asks for more than plain data; nothing of it was run.
+
+    Attributes:
+        culprit: what it asks for, "os.system".
+    """
+
+    def __init__(self, message: str, culprit: str):
+        super().__init__(message)
+        self.culprit = culprit
 
 
 class _Refused(Exception):
@@ -158,10 +170,15 @@ def load_pickle(path: str | Path) -> Any:
     except _Refused as refused:
         raise RefusedPickle(
             f"{path} was refused: its pickle asks for {refused}, which plain data never needs; "
-            "nothing was run. Get the file again from its publisher."
+            "nothing was run. Get the file again from its publisher.",
+            str(refused),
         ) from None
     # Broken bytes can raise nearly anything, out of the unpickler or of numpy.
     except Exception as error:
+        if raw and not _START.match(raw):
+            raise UserError(
+                f"{path} is not a pickle, whatever its name says; get the file again"
+            ) from None
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"{path} is not a readable pickle ({reason}): it may be truncated; copy it again"

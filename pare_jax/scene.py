@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.meshes.animation import Motion
+from pare_jax.meshes.animation import BodyMotion
 from pare_jax.meshes.mesh import Mesh
 from pare_jax.people import Person
 from pare_jax.rendering.people import person_colour, person_number
@@ -70,7 +70,7 @@ def scene_meshes(
     ]
 
 
-def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> Motion:
+def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> BodyMotion:
     """Return one tracked person's motion in the frame of the clip's one camera.
 
     Args:
@@ -86,7 +86,7 @@ def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> Motio
     if not people or any(person.frame is None for person in people):
         raise ValueError("a motion needs people with frame numbers")
     people = sorted(people, key=lambda person: person.frame or 0)
-    return Motion(
+    return BodyMotion(
         betas=np.stack([person.betas for person in people]).mean(0),
         rotations=np.stack([person.rotations for person in people]),
         translations=np.stack([scene_translation(person, photo_size) for person in people]),

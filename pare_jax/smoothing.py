@@ -126,6 +126,7 @@ class CameraFilter:
         self._filter = VectorFilter(min_cutoff, beta)
         self._unit = 0.0
         self._time = -np.inf
+        self._seen: np.ndarray | None = None  # the last frame's, filtered
 
     def __call__(
         self,
@@ -136,22 +137,29 @@ class CameraFilter:
     ) -> Float[np.ndarray, "3"]:
         """Filter the next translation.
 
+        A network may answer with a body behind the camera, or with no number at all. That is no
+        observation: the body stays where the frames before saw it.
+
         Args:
             time: seconds, later than the last.
-            translation: camera frame, metres, in front of the camera.
+            translation: camera frame, metres.
             focal_length: this frame's, pixels.
             principal_point: this frame's, pixels.
 
         Returns:
-            The translation for the same focal length and principal point.
+            The translation for the same focal length and principal point; what came in, where no
+            frame has been observed yet.
         """
-        scale = focal_length / translation[2]  # pixels a metre
-        if _step(time, self._time) is None:
-            self._unit = scale
-        self._time = time
-        place = principal_point + translation[:2] * scale
-        seen = np.array([*(place / self._unit), np.log(scale)])
-        x, y, log_scale = self._filter(time, seen)
+        if np.isfinite(translation).all() and translation[2] > 0:
+            scale = focal_length / translation[2]  # pixels a metre
+            if _step(time, self._time) is None:
+                self._unit = scale
+            self._time = time
+            place = principal_point + translation[:2] * scale
+            self._seen = self._filter(time, np.array([*(place / self._unit), np.log(scale)]))
+        if self._seen is None:
+            return np.asarray(translation, np.float64)
+        x, y, log_scale = self._seen
         depth = focal_length / np.exp(log_scale)
         across = (np.array([x, y]) * self._unit - principal_point) * depth / focal_length
         return np.array([*across, depth])

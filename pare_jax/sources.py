@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -282,7 +283,9 @@ def _open_clip(path: Path) -> cv2.VideoCapture:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; expected a video")
     with _quiet_opencv():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        # As bytes: OpenCV crashes over a name that is not UTF-8.
+        name: Any = os.fsencode(path)
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise UserError(
             f"{path} cannot be read as a video: it is damaged, cut short, or in an unknown format"

@@ -1,8 +1,10 @@
 """The folder of a run: whose it is, its config, and which body it was trained with."""
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,24 @@ def check(workdir: Path, config: ConfigDict) -> None:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if goes_on:
         _check_goes_on(workdir, config)
+
+
+@contextlib.contextmanager
+def left_as_found(workdir: Path) -> Iterator[None]:
+    """Remove the folders that a command made for a run and left empty, where it comes to nothing.
+
+    Args:
+        workdir: of the run.
+    """
+    new = [path for path in (workdir, *workdir.parents) if not os.path.exists(path)]
+    try:
+        yield
+    except BaseException:
+        # The first that holds something ends it, and with it its parents stay.
+        with contextlib.suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
 
 
 def has_run(workdir: Path) -> bool:

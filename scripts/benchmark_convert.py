@@ -20,9 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
 
 def make_file(path: Path, backbone: str, format: str) -> None:
     """Write a file of random numbers with the names and shapes of a network."""

@@ -45,7 +45,7 @@ class Speed(NamedTuple):
     per_cpu_second: float
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
     # TensorFlow talks.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -65,7 +65,7 @@ def main() -> int:
         "--quality", type=int, default=95, help="of the JPEGs, where releases are made; 95"
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each row")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     if flags.photographs < 64:
         parser.error("--photographs: at least 64, for a batch of different people")
     given = {"pw3d": flags.raw_pw3d, "mpii": flags.raw_mpii}

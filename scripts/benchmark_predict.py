@@ -1,6 +1,6 @@
 """Time the network alone, in JAX as trained and for inference, in its exported files, and in torch.
 
-    python scripts/benchmark_predict.py [--config=configs/final.py] [--batches=1,8,32] [--threads=2]
+    python -m scripts.benchmark_predict [--config=configs/final.py] [--batches=1,8,32] [--threads=2]
 
 All ways are called in turn in one run, with as many threads each, on the same made-up crops. Prints
 medians of wall time and of the processor's time; the latter counts waiting threads of OpenMP, too,
@@ -13,7 +13,6 @@ import argparse
 import copy
 import os
 import runpy
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -62,7 +61,6 @@ def torch_ways(config) -> dict[str, Callable]:
     """Return what calls the same network in torch, from crops to rotations."""
     import torch
 
-    sys.path.insert(0, str(ROOT))
     from tests.models import torch_networks
 
     # The tests' own remembers its inputs.

@@ -9,8 +9,8 @@
 
 Every person is shown twice: the stored crop with the nominal network crop framed, and the same
 dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible or nothing is said of it, hollow ones are
-hidden, and those that are not known are not drawn. A yellow cross is the top of the head.
+side orange, the middle white; filled joints are visible or nothing is said of it, rings are hidden,
+and those that are not known are not drawn. A yellow cross is the top of the head.
 
 With --body three more squares follow: the true mesh, posed with the body of the person's gender,
 over the stored crop, and over two augmented network crops, the second of which is mirrored.
@@ -20,7 +20,7 @@ import argparse
 import colorsys
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ from data_pipelines.transforms import Placement
 from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
+from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.truth import draw_truth
-from pare_jax.skeleton import JOINT_NAMES, NUM_PART_LABELS, PARENTS
+from pare_jax.skeleton import NUM_PART_LABELS
 
 _COLUMNS = 8
-_LEFT, _RIGHT, _MIDDLE = (80, 150, 255), (255, 140, 40), (255, 255, 255)
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 _HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
 _NETWORK_SIDE = 224
@@ -60,11 +61,6 @@ def _palette() -> np.ndarray:
     return colours
 
 
-def _side_colour(joint: int) -> tuple[int, int, int]:
-    name = JOINT_NAMES[joint]
-    return _LEFT if name.startswith("left") else _RIGHT if name.startswith("right") else _MIDDLE
-
-
 def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
     """Draw one example as two squares beside each other, RGB."""
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)
@@ -81,16 +77,10 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
         x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
         return int(x), int(y)
 
-    joints, known = example["joints_2d"], example["joints_2d_weight"] > 0
-    for joint, parent in enumerate(PARENTS):
-        if parent >= 0 and known[joint] and known[parent]:
-            ends = fixed(joints[parent]), fixed(joints[joint])
-            cv2.line(marked, *ends, _side_colour(joint), 1, cv2.LINE_AA, _SHIFT)
+    known = example["joints_2d_weight"][:, None] > 0
     hidden = (example["visible"] == 0) & (example["visible_weight"] > 0)
-    for joint in np.flatnonzero(known):
-        radius, thickness = (44, 1) if hidden[joint] else (32, -1)
-        centre, colour = fixed(joints[joint]), _side_colour(joint)
-        cv2.circle(marked, centre, radius, colour, thickness, cv2.LINE_AA, _SHIFT)
+    joints = np.where(known, example["joints_2d"] * scale, np.nan)
+    marked = draw_skeleton(marked, joints, ~hidden, width=1.0)
     if example["head_top_weight"]:
         for way in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
             ends = fixed(example["head_top"] - way), fixed(example["head_top"] + way)
@@ -143,14 +133,32 @@ def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
     if flags.dataset == "synthetic":
         settings = read_settings(flags.config, flags.set)
         return (generate_example(settings, flags.split, number) for number in numbers)
-    split = storage.open_split(storage.find_dataset(flags.data, flags.dataset), flags.split)
+    try:
+        path = storage.find_dataset(flags.data, flags.dataset)
+    except storage.MissingDatasetError as error:
+        raise UserError(
+            f"no prepared dataset in {flags.data / flags.dataset}: name one by --dataset and its "
+            "place by --data, or draw people who need none with --dataset=synthetic"
+        ) from error
+    split = storage.open_split(path, flags.split)
     # Spread over the split: neighbours of a sequence look alike.
     count = min(flags.count, len(split) - flags.start)
     chosen = np.linspace(flags.start, len(split) - 1, max(count, 0)).astype(int)
     return (split[int(number)] for number in chosen)
 
 
-def main() -> int:
+def _check(flags: argparse.Namespace) -> None:
+    """Refuse what cannot be drawn or written before anything takes long."""
+    if flags.output.suffix.lower() not in _SUFFIXES:
+        raise UserError(
+            f"--output={flags.output}: name a file that ends in {' or '.join(_SUFFIXES)}"
+        )
+    for name, least in (("start", 0), ("count", 1), ("side", 16), ("columns", 1)):
+        if getattr(flags, name) < least:
+            raise UserError(f"--{name}={getattr(flags, name)}: give {least} or more")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -165,10 +173,11 @@ def main() -> int:
     parser.add_argument("--body", help="a body file, or a folder of gendered ones: draw meshes too")
     parser.add_argument("--config", help="take data.synthetic from this config file")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
+        _check(flags)
         bodies = load_bodies(flags.body) if flags.body else {}
         cells = []
         for example in examples(flags):
@@ -181,11 +190,12 @@ def main() -> int:
     except UserError as error:
         print(f"draw_contact_sheet: {error}", file=sys.stderr)
         return 2
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % flags.columns)
-    rows = [np.hstack(cells[i : i + flags.columns]) for i in range(0, len(cells), flags.columns)]
+    columns = min(flags.columns, len(cells))
+    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
+    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
     sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
-    quality = [] if flags.output.suffix == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
+    quality = [] if flags.output.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
     if not cv2.imwrite(str(flags.output), sheet, quality):
         print(f"draw_contact_sheet: cannot write {flags.output}", file=sys.stderr)
         return 2

@@ -1,13 +1,20 @@
 """Small releases in the layouts of 3DPW and MPII, to measure with where the real ones are not.
 
+    python scripts/made_up_releases.py --output=raw --photographs=16
+
+writes raw/3DPW, raw/MPII and raw/SMPL, where the free body stands for the male and female SMPL.
+
 Photographs of 1920x1080 pixels: drawn people before drawn backgrounds, with the grain of a sensor,
 saved as JPEG. What a picture shows decides how long it takes to decode, so each is another one
 and none is flat or mere noise. The people's joints project to where they are drawn.
 """
 
+import argparse
 import dataclasses
 import functools
 import pickle
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +29,7 @@ from data_pipelines import mpii, processes, pw3d
 from data_pipelines.synthetic.backgrounds import draw_background
 from data_pipelines.synthetic.scene import Scene, draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.body.io import FREE_BODY
 from pare_jax.skeleton import MPII_TO_SMPL, joint_index
 
 WIDTH, HEIGHT = 1920, 1080
@@ -41,6 +49,33 @@ class _Drawn:
     joints: Float[np.ndarray, "24 3"]
     rotations: Float[np.ndarray, "24 3 3"]
     betas: Float[np.ndarray, "10"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the releases."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="a folder; made if need be")
+    parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs; 95")
+    flags = parser.parse_args(arguments)
+    taken = [path for name in ("3DPW", "MPII") if (path := flags.output / name).exists()]
+    if taken:
+        print(f"made_up_releases: {taken[0]} is there already; remove it", file=sys.stderr)
+        return 2
+    workers = processes.count_cores()
+    write_pw3d(flags.output / "3DPW", flags.photographs, flags.quality, workers)
+    write_mpii(flags.output / "MPII", flags.photographs, flags.quality, workers)
+    write_bodies(flags.output / "SMPL")
+    return 0
+
+
+def write_bodies(folder: Path) -> None:
+    """Write the free body, whose people are drawn, in the place of the gendered ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("SMPL_MALE.npz", "SMPL_FEMALE.npz"):
+        shutil.copy(FREE_BODY, folder / name)
 
 
 def write_pw3d(folder: Path, photographs: int, quality: int, workers: int) -> None:
@@ -142,14 +177,30 @@ def _detail(rng: np.random.Generator) -> np.ndarray:
 
 
 def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _Drawn:
-    """Say where the photograph's camera would have to see the joints to picture them there."""
+    """Say where the photograph's camera would have to see the joints to picture them there.
+
+    The person is turned with the direction that camera sees the pelvis in, so that it sees the same
+    side of the body; what is left is that perspective is stronger from nearer.
+    """
     pixels = scene.joints_2d + corner
-    depths = scene.person.surface.joints[:, 2].astype(float)
+    rays = np.concatenate([pixels - [WIDTH / 2, HEIGHT / 2], np.zeros((len(pixels), 1))], axis=1)
+    rays = rays / _FOCAL_LENGTH + [0, 0, 1]
+    seen = scene.person.surface.joints.astype(float)
+    turn = _turn(seen[0], rays[0])
     nearer = _FOCAL_LENGTH / (scene.camera.focal_length * scene.crop.scale)
-    depths = depths + depths[0] * (nearer - 1)
-    rays = (pixels - [WIDTH / 2, HEIGHT / 2]) / _FOCAL_LENGTH
-    joints = np.concatenate([rays, np.ones((len(rays), 1))], axis=1) * depths[:, None]
-    return _Drawn(pixels, joints, scene.person.rotations, scene.person.betas)
+    depths = seen[0, 2] * nearer + ((seen - seen[0]) @ turn.T)[:, 2]
+    rotations = scene.person.rotations.copy()
+    rotations[0] = turn @ rotations[0]
+    return _Drawn(pixels, rays * depths[:, None], rotations, scene.person.betas)
+
+
+def _turn(one: Float[np.ndarray, "3"], other: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
+    """Return the smallest rotation that takes one direction to another."""
+    one, other = one / np.linalg.norm(one), other / np.linalg.norm(other)
+    axis = np.cross(one, other)
+    length = np.linalg.norm(axis)
+    angle = np.arctan2(length, one @ other)
+    return Rotation.from_rotvec(axis * (angle / max(length, 1e-12))).as_matrix()
 
 
 def _sequence(name: str, frames: Sequence[Sequence[_Drawn]]) -> dict[str, Any]:
@@ -218,3 +269,7 @@ def _structs(*rows: Mapping[str, Any]) -> np.ndarray:
     for place, row in enumerate(rows):
         array[0, place] = tuple(row.values())
     return array
+
+
+if __name__ == "__main__":
+    sys.exit(main())

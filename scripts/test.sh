@@ -3,7 +3,7 @@
 #   scripts/test.sh                              everything
 #   scripts/test.sh tests/test_metrics.py -k pa  a part of it
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch onnx
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch onnx demo
 
 # The tests need no accelerator and must not find one busy. A process per core (at most four)
 # suits them, for most of their time is compilation, which uses one thread.

@@ -91,6 +91,22 @@ class Browser:
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
 
+    def visit(self, address: str) -> None:
+        """Open a page that a server on this machine gives out."""
+        self.call("Page.navigate", url=address)
+        self.wait(f"location.href === {json.dumps(address)} && document.readyState === 'complete'")
+
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Give a file to an <input type=file>, as if it were chosen or dropped."""
+        found = self.call(
+            "Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})"
+        )
+        self.call(
+            "DOM.setFileInputFiles",
+            files=[str(path.resolve())],
+            objectId=found["result"]["objectId"],
+        )
+
     def evaluate(self, expression: str) -> Any:
         """Return the value of a JavaScript expression."""
         result = self.call(

@@ -4,7 +4,8 @@ import numpy as np
 
 from pare_jax.body.io import BodyData
 from pare_jax.body.numpy_body import vertices_and_joints
-from pare_jax.people import Person, crop_of_box
+from pare_jax.boxes import crop_of_box
+from pare_jax.people import Person
 from pare_jax.skeleton import NUM_JOINTS, PARENTS
 from tests.body.small_bodies import random_body_fields, rotations_of
 

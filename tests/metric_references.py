@@ -1,5 +1,7 @@
 """The metrics from their definitions in float64 NumPy, a sample at a time where that is clearer."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -71,6 +73,44 @@ def reference_pckh(pred, true, known, head_size):
         joints = [joint for joint in MPII_POINTS if k[joint] > 0 and head > 0]
         right = [
             np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
-        ]
+        ]  # a comparison with what is no number is false: a miss
         shares.append(np.mean(right) if joints else np.nan)
     return np.array(shares)
+
+
+class Bodies(NamedTuple):
+    """What metrics compare, of many people: joints, and if they are to be, rotations, vertices."""
+
+    joints: np.ndarray
+    rotations: np.ndarray | None = None
+    vertices: np.ndarray | None = None
+
+
+def reference_table(pred, true, root: int | None = 0, limbs=skeleton.PCK_JOINTS):
+    """Every metric in 3D by its heading, a number a person in the unit of `pare_jax.metrics`.
+
+    `pred` and `true` have what `Bodies` has. PA-MPJAE is NaN where more than one turn fits best.
+    """
+    errors = reference_errors(pred.joints, true.joints, root)
+    counted = errors[:, list(limbs)]
+    fits = [reference_alignment(p, t) for p, t in zip(pred.joints, true.joints, strict=True)]
+    aligned, turns = (np.stack(part) for part in zip(*fits, strict=True))
+    table = {
+        "MPJPE": errors.mean(-1),
+        "PA-MPJPE": reference_errors(aligned, true.joints, None).mean(-1),
+        "PCK@50": (counted <= 50).mean(-1),
+        "AUC": np.maximum(0, 1 - counted / 200).mean(-1),
+    }
+    if pred.vertices is not None:
+        ours, theirs = (
+            people.vertices.astype(np.float64) - people.joints[:, :1] for people in (pred, true)
+        )
+        table["PVE"] = reference_errors(ours, theirs, None).mean(-1)
+    if pred.rotations is not None:
+        parts = list(skeleton.ORIENTATION_PARTS)
+        ours, theirs = (reference_globals(people.rotations)[:, parts] for people in (pred, true))
+        table["MPJAE"] = reference_angles(ours, theirs).mean(-1)
+        turned = reference_angles(turns[:, None] @ ours, theirs).mean(-1)
+        one_best = has_one_best_turn(pred.joints, true.joints)
+        table["PA-MPJAE"] = np.where(one_best, turned, np.nan)
+    return table

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from pare_jax import geometry, predict
+from pare_jax import geometry
+from pare_jax.body.io import load_body_data
 from pare_jax.models.prediction import Prediction
+from pare_jax.predictor import Predictor
 
 SIZE = 64
 SPOT = (250, 40, 40)
@@ -37,13 +39,13 @@ class Finder(nnx.Module):
     pelvis = (0.0, 0.0)
 
 
-def make_predictor(body, *, attention: bool = True) -> predict.Predictor:
+def make_predictor(body, *, attention: bool = True) -> Predictor:
     """Return a predictor that finds the red spot on this body."""
     turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
     rotations = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(turn)
     joints = jax.jit(body.joints)(jnp.zeros(10), rotations)
     Finder.pelvis = tuple(np.asarray(joints)[0, :2].tolist())
-    return predict.Predictor(Finder(attention), body, SIZE)
+    return Predictor(Finder(attention), body, SIZE, load_body_data())
 
 
 def photo_with_spots(*centres: tuple[float, float], height: int = 300, width: int = 400):

@@ -3,6 +3,7 @@
 import json
 import pickle
 import pickletools
+import shutil
 
 import numpy as np
 import pytest
@@ -187,7 +188,7 @@ def test_another_scorer_agrees_with_metrics_json(workdir):
     assert report["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
 
 
-def test_evaluating_twice_writes_the_same_bytes(workdir, config, capsys):
+def test_evaluating_twice_writes_the_same_bytes(workdir, config, tmp_path, capsys):
     written = []
     for _ in range(2):
         main.run(main.Request(config, workdir, "evaluate", None))
@@ -195,6 +196,11 @@ def test_evaluating_twice_writes_the_same_bytes(workdir, config, capsys):
         written.append({path.name: path.read_bytes() for path in files})
     assert written[0] == written[1]
     assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= written[0].keys()
+    other = config.copy_and_resolve_references()
+    other.eval.export = False
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    main.run(main.Request(other, copy, "evaluate", None))
+    assert not (copy / "eval" / "res").exists()
     assert "sequences.json" not in capsys.readouterr().out
 
 
@@ -288,6 +294,21 @@ def test_files_are_for_any_python_and_numpy(tmp_path):
         "numpy dtype",
         "_codecs encode",
     }
+
+
+def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
+    exported = tmp_path / "res"
+    challenge.remove(exported)
+    for split in ("validation", "test"):
+        challenge.write(exported / split, answers_of(1), names_of(("a", 0, 0)))
+    (exported / "test" / "notes.txt").write_text("mine")
+    challenge.remove(exported)
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert list(map(str, left)) == ["res/test/notes.txt"]
+    assert not (exported / "validation").exists()
+    (exported / "test" / "notes.txt").unlink()
+    challenge.remove(exported)
+    assert not exported.exists()
 
 
 def test_a_sample_outside_its_sequence_is_one_line(tmp_path):

@@ -97,6 +97,26 @@ def test_errors_are_in_millimetres_and_the_constant_is_root_aligned(evaluator, b
     np.testing.assert_allclose(errors.constant_per_joint, lengths, rtol=1e-4, atol=0.05)
 
 
+def test_a_constant_that_is_not_known_is_told_as_none(body, tmp_path):
+    nothing = np.full((24, 3), np.nan, np.float32)
+    evaluator = Evaluator(nnx.graphdef(Constant()), body, nothing, sharding.make_mesh())
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batch = people(body)
+    errors = {"some/split": measure(evaluator, batch)}
+
+    def draw(name, rows):
+        return evaluator.draw(params, rest, [batch], rows)
+
+    found = report.write_report(tmp_path, 7, "last", errors, draw, np.asarray(body.faces))
+    summary = found["splits"]["some/split"]
+    assert summary["mpjpe"] < 1.0
+    assert summary["mean_pose_mpjpe"] is None
+    assert set(summary["mean_pose_per_joint_mpjpe"].values()) == {None}
+    assert all(part["mean_pose_mpjpe"] is None for part in summary["by_hidden_share"])
+    json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert "constant: MPJPE" not in report.table(found["splits"])
+
+
 def test_padding_is_left_out(evaluator, body):
     whole, part = people(body), people(body, 1)
     part["sample_weight"][3:] = 0
@@ -193,12 +213,17 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
         assert summary[name] is None
 
 
-def test_2d_answers_that_are_not_finite_are_counted(evaluator, body):
+def test_2d_answers_that_are_not_finite_are_misses(evaluator, body):
     batch = people_in_2d(body)
     batch["image"][:3] = 255
+    batch["head_size"][3] = 0
     summary = report.summarise(measure(evaluator, batch))
-    assert (summary["count"], summary["non_finite"]) == (BATCH - 3, 3)
-    assert summary["pckh"] == 100
+    assert (summary["count"], summary["non_finite"]) == (BATCH - 1, 3)
+    assert summary["pckh"] == pytest.approx(100 * (BATCH - 4) / (BATCH - 1))
+    assert summary["per_joint_pckh"]["head_top"] == pytest.approx(summary["pckh"])
+    told = report.table({"some/pictures": summary})
+    assert "counted as missed, for the network's answer is not finite: 3 of some/pictures" in told
+    assert "left out" not in told
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
         measure(evaluator, batch)
@@ -263,6 +288,25 @@ def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body,
     head = found["splits"]["some/split"]["per_joint_mpjpe"]["head"]
     expected = 1000 * np.sqrt(3) * 0.15
     np.testing.assert_allclose(head, expected, rtol=1e-3)
+
+
+def test_figures_of_earlier_reports_go_and_nothing_else_does(evaluator, body, tmp_path):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    batch = people_in_2d(body)
+    errors = measure(evaluator, batch)
+
+    def draw(name, rows):
+        return evaluator.draw(params, rest, [batch], rows)
+
+    mine = {"notes.txt", "my_plot.png", "worst.png"}
+    earlier = {"pw3d_test_worst.png", "old_split_per_joint.png", "a_b_occlusion.png"}
+    for name in mine | earlier:
+        (tmp_path / name).write_text("earlier")
+    for split in ("a/b", "c/d"):
+        report.write_report(tmp_path, 7, "last", {split: errors}, draw, np.asarray(body.faces))
+        prefix = split.replace("/", "_")
+        figures = {f"{prefix}_median.png", f"{prefix}_worst.png"}
+        assert {path.name for path in tmp_path.iterdir()} == mine | figures | {"metrics.json"}
 
 
 def test_drawn_samples_are_those_asked_for(evaluator, body):

@@ -14,6 +14,7 @@ from pare_jax import export
 from pare_jax.augment import normalise
 from pare_jax.body.model import load_body_model
 from pare_jax.checkpoints import CONFIG_FILE, Checkpoints
+from pare_jax.errors import UserError
 from pare_jax.geometry import camera_translation
 from pare_jax.models import build_model
 from pare_jax.train_step import create_state
@@ -192,9 +193,16 @@ def test_mistakes_are_one_line(arguments, message, workdir, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_without_onnx_the_extra_is_named(workdir, tmp_path, capsys, monkeypatch):
+def test_what_onnx_has_no_place_for_is_one_line():
+    pytest.importorskip("onnx")
+    with pytest.raises(UserError, match=r"no ONNX for the operation .*; export a \.jax file"):
+        export.export(lambda images: {"sorted": jax.numpy.sort(images)}, SIZE, "onnx")
+
+
+@pytest.mark.parametrize("ending", ["onnx", "ONNX"])
+def test_without_onnx_the_extra_is_named(ending, workdir, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    file = tmp_path / "network.onnx"
+    file = tmp_path / f"network.{ending}"
     assert run_command(f"--checkpoint={workdir}", f"--output={file}") == 2
     assert "pip install 'pare-jax[onnx]'" in capsys.readouterr().err
     assert not file.exists()

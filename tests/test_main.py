@@ -53,6 +53,16 @@ def test_mistakes_are_named_in_one_line(arguments, named):
     with pytest.raises(UserError, match=named) as caught:
         parse(*arguments)
     assert "\n" not in str(caught.value)
+    assert "\\" not in str(caught.value)
+
+
+def test_a_misspelt_key_is_told_with_the_likely_one():
+    with pytest.raises(UserError) as caught:
+        parse(QUICKSTART, "--workdir=x", "--config.batchsize=8")
+    assert str(caught.value) == (
+        "there is no such config key: batchsize, did you mean batch_size? "
+        "configs/common.py documents them all"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,6 +72,10 @@ def test_mistakes_are_named_in_one_line(arguments, named):
         (
             ["--config.data.root=here", "--config.data.train=(('pw3d',1.0),)"],
             "data_pipelines.prepare",
+        ),
+        (
+            ["--config.data.root=here", "--config.data.train=(('mpi',1.0),)"],
+            "'mpi' is unknown here: there are synthetic, mpii, pw3d",
         ),
         (["--mode=evaluate"], "is not a run"),
         (["--config.body_model=no.pkl", "--config.data.root=here"], "no.pkl"),
@@ -85,6 +99,7 @@ def test_the_process_says_one_line_and_exits_with_2(tmp_path, arguments, named):
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert named in lines[0]
+    assert not (tmp_path / "run").exists()
 
 
 def command(workdir, data, *arguments):

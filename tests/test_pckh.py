@@ -44,17 +44,23 @@ def test_pckh_is_the_same_in_any_crop(pictures):
     np.testing.assert_allclose(moved, pckh(*pictures), atol=1e-6)
 
 
-def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_not_at_all():
-    true = np.zeros((4, 25, 2))
-    pred = np.zeros((4, 25, 2))
+def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_as_missed():
+    true = np.zeros((5, 25, 2))
+    pred = np.zeros((5, 25, 2))
     pred[0, 7, 0] = 10.0
     pred[1, 7, 1] = 10.0001
     pred[2, 7] = np.nan
     pred[3, 0] = np.nan  # the pelvis, which does not count
-    found = pckh(pred, true, np.ones((4, 25)), np.full(4, 20.0))
-    np.testing.assert_allclose(found, [1, 13 / 14, np.nan, 1], rtol=1e-6)
-    wider = pckh(pred, true, np.ones((4, 25)), np.full(4, 20.0), threshold=0.6)
-    np.testing.assert_allclose(wider, [1, 1, np.nan, 1])
+    pred[4, 4:6] = np.inf
+    known, heads = np.ones((5, 25)), np.full(5, 20.0)
+    found = pckh(pred, true, known, heads)
+    np.testing.assert_allclose(found, [1, 13 / 14, 13 / 14, 1, 12 / 14], rtol=1e-6)
+    assert hits(pred, true, known, heads)[2, 7] == 0
+    wider = pckh(pred, true, known, heads, threshold=0.6)
+    np.testing.assert_allclose(wider, [1, 1, 13 / 14, 1, 12 / 14], rtol=1e-6)
+    true[1, 7] = np.nan  # an annotation that is no number judges nobody
+    assert np.isnan(hits(pred, true, known, heads)[1, 7])
+    np.testing.assert_allclose(pckh(pred, true, known, heads)[1], 1)
     with pytest.raises(ValueError, match="point sets"):
         pckh(np.zeros((4, 25, 3)), np.zeros((4, 25, 3)), np.ones((4, 25)), np.ones(4))
 

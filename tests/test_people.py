@@ -45,7 +45,7 @@ def test_what_is_saved_is_read_again(person, tmp_path):
 
 def test_one_person_is_saved_as_several_are(person, tmp_path):
     person.save(tmp_path / "one.npz")
-    (tmp_path / "several.npz").write_bytes(people_npz([person, person], BODY.faces, PICTURE))
+    (tmp_path / "several.npz").write_bytes(people_npz([person, person], BODY.faces, PHOTO_SIZE))
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "several.npz") as several:
         assert set(several) - set(one) == {"photo_size"}
         for name in set(one) - {"faces", "joint_names"}:
@@ -74,7 +74,7 @@ def test_numbers_only_some_have(tmp_path):
 
 
 def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
-    (tmp_path / "a.npz").write_bytes(people_npz([person], BODY.faces, PICTURE, mesh=False))
+    (tmp_path / "a.npz").write_bytes(people_npz([person], BODY.faces, PHOTO_SIZE, mesh=False))
     (again,) = read_people(tmp_path / "a.npz").people
     assert again.vertices.shape == (0, 3)
     assert again.faces is None
@@ -84,7 +84,7 @@ def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
 
 
 def test_a_file_about_nobody(tmp_path):
-    (tmp_path / "empty.npz").write_bytes(people_npz([], BODY.faces, PICTURE))
+    (tmp_path / "empty.npz").write_bytes(people_npz([], BODY.faces, PHOTO_SIZE))
     found = read_people(tmp_path / "empty.npz")
     assert found.people == []
     assert found.photo_size == PHOTO_SIZE
@@ -115,7 +115,7 @@ def test_json_names_what_is_known(person, tmp_path):
     np.testing.assert_allclose(
         described["joints"]["left_wrist"]["camera_m"], person.joints_3d[20], atol=1e-4
     )
-    plain = json.loads(people_json([make_person(BODY)], "a.jpg", PICTURE))
+    plain = json.loads(people_json([make_person(BODY)], "a.jpg", PHOTO_SIZE))
     assert "id" not in plain["people"][0]
     assert plain["photo_size_px"] == list(PHOTO_SIZE)
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pare_jax import geometry, predict
+from pare_jax import geometry
+from pare_jax import predictor as predictor_module
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.skeleton import JOINT_NAMES
@@ -79,7 +80,7 @@ def test_without_boxes_the_whole_picture_is_one_person(predictor):
 
 def test_people_do_not_depend_on_their_company(predictor, monkeypatch):
     """Seven boxes take two batches, one of them padded."""
-    monkeypatch.setattr(predict, "MAX_BATCH", 4)
+    monkeypatch.setattr(predictor_module, "MAX_BATCH", 4)
     spots = [(60.0 + 40 * i, 150.0) for i in range(7)]
     image = photo_with_spots(*spots)
     boxes = [box_about(*spot) for spot in spots]
@@ -140,7 +141,7 @@ def test_a_diverged_network_is_named(body):
     broken = Finder()
     broken.scale[...] = jnp.float32(np.nan)
     with pytest.raises(UserError, match="not finite"):
-        predict.Predictor(broken, body, SIZE)(photo_with_spots())
+        predictor_module.Predictor(broken, body, SIZE)(photo_with_spots())
 
 
 def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
@@ -154,3 +155,44 @@ def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
     with pytest.raises(UserError, match="cannot write"):
         person.save(tmp_path / "taken.npz")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["person.npz", "taken.npz"]
+
+
+def test_several_pictures_at_once_are_each_as_if_alone(predictor, monkeypatch):
+    """Batches run across pictures; the answers come back to where they belong."""
+    monkeypatch.setattr(predictor_module, "MAX_BATCH", 4)
+    pictures = [
+        photo_with_spots((100.0, 150.0), (300.0, 150.0)),
+        photo_with_spots(height=200, width=120),
+        photo_with_spots((60.0, 90.0), height=200, width=120),
+        photo_with_spots((200.0, 150.0), (90.0, 120.0), (310.0, 170.0)),
+    ]
+    boxes = [
+        [box_about(100, 150), box_about(300, 150)],
+        [],
+        None,
+        [box_about(200, 150), box_about(90, 120), box_about(310, 170)],
+    ]
+    together = predictor.batch(pictures, boxes)
+    assert [len(people) for people in together] == [2, 0, 1, 3]
+    for picture, own, people in zip(pictures, boxes, together, strict=True):
+        for alone, person in zip(predictor(picture, own), people, strict=True):
+            np.testing.assert_allclose(alone.vertices, person.vertices, atol=1e-4)
+            np.testing.assert_array_equal(alone.box, person.box)
+    assert [len(people) for people in predictor.batch(pictures)] == [1, 1, 1, 1]
+    with pytest.raises(ValueError, match="boxes for 1"):
+        predictor.batch(pictures, [None])
+
+
+def test_posing_again_what_was_predicted_changes_nothing(predictor):
+    image = photo_with_spots((100.0, 150.0), (300.0, 150.0), (200.0, 90.0))
+    people = predictor(image, [box_about(x, y) for x, y in ((100, 150), (300, 150), (200, 90))])
+    stacked = [
+        np.stack([getattr(person, name) for person in people])
+        for name in ("betas", "rotations", "translation", "box")
+    ]
+    for person, again in zip(people, predictor.pose(*stacked), strict=True):
+        for name in ("vertices", "joints_3d", "joints_2d", "pose", "camera_crop", "crop_centre"):
+            before, after = getattr(person, name), getattr(again, name)
+            np.testing.assert_allclose(after, before, atol=2e-4, err_msg=name)
+        assert again.focal_length == person.focal_length
+        assert again.attention is None

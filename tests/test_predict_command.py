@@ -22,6 +22,8 @@ from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import cut_crop, encode_png, read_image
 from pare_jax.models import build_model
+from pare_jax.photos import output_names
+from pare_jax.predicting import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.train_step import create_state
 from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots
@@ -40,20 +42,25 @@ def predictor(body):
 @pytest.fixture
 def command(predictor, monkeypatch, tmp_path, capsys):
     """Runs the command: exit status, what it printed, its lines on stderr, the output folder."""
-    monkeypatch.setattr(predict, "load_predictor", lambda path, weights: predictor)
+    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
-        argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
+        # The made-up people are no one that HOG would find.
+        argv = ["predict", "--checkpoint=run", f"--output={output}", "--detector=whole"]
+        argv += map(str, arguments)
         status = predict.main(argv)
         printed = capsys.readouterr()
-        return status, printed.out, printed.err.splitlines(), output
+        # How far a slow machine is, is said now and then.
+        errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
+        return status, printed.out, errors, output
 
     return run
 
 
 def written(output: Path) -> list[str]:
-    return sorted(p.name for p in output.iterdir()) if output.exists() else []
+    there = output.iterdir() if output.exists() else []
+    return sorted(path.name for path in there if path.name != ".predictions")
 
 
 def save(path: Path, picture: np.ndarray) -> Path:
@@ -66,10 +73,11 @@ def test_command_writes_everything_about_a_photo(command, tmp_path):
     status, _, errors, output = command(photo)
     assert (status, errors) == (0, [])
     assert written(output) == [
+        "index.html",
         "photo.json",
         "photo.npz",
-        "photo_attention.png",
-        "photo_overlay.png",
+        "photo_attention.jpg",
+        "photo_overlay.jpg",
     ]
     with np.load(output / "photo.npz") as found:
         assert found["vertices"].shape == (1, len(np.asarray(load_body_model().weights)), 3)
@@ -82,10 +90,11 @@ def test_command_writes_everything_about_a_photo(command, tmp_path):
     for joint, name in enumerate(JOINT_NAMES):
         np.testing.assert_allclose(person["joints"][name]["photo_px"], joints[joint], atol=0.06)
     # The overlay is the photo with the mesh where the joints are, and a side view beside it.
-    overlay = read_image(output / "photo_overlay.png")
+    overlay = read_image(output / "photo_overlay.jpg")
     assert overlay.shape[0] == 300
     assert overlay.shape[1] > 400
-    changed = (overlay[:, :400] != read_image(photo)).any(-1)
+    change = overlay[:, :400].astype(int) - read_image(photo)
+    changed = (np.abs(change) > 25).any(-1)  # more than JPEG changes
     for name in ("pelvis", "left_knee", "right_ankle", "head"):
         column, row = joints[JOINT_NAMES.index(name)].astype(int)
         assert changed[row, column], name
@@ -97,8 +106,8 @@ def test_several_people_and_repeated_boxes(command, tmp_path):
     status, _, _, output = command(photo, f"--boxes={boxes[0]}", f"--boxes={boxes[1]}")
     assert status == 0
     assert [n for n in written(output) if "attention" in n] == [
-        "two_attention_0.png",
-        "two_attention_1.png",
+        "two_attention_0.jpg",
+        "two_attention_1.jpg",
     ]
     with np.load(output / "two.npz") as found:
         np.testing.assert_allclose(found["joints_2d"][:, 0], [(100, 150), (300, 150)], atol=1.0)
@@ -119,7 +128,7 @@ def test_box_files(command, tmp_path):
     listed = tmp_path / "list.json"
     listed.write_text(json.dumps([box_about(200, 150), box_about(210, 150)]))
     assert command(folder / "a.png", f"--boxes={listed}")[0] == 0
-    assert "a_attention_1.png" in written(output)
+    assert "a_attention_1.jpg" in written(output)
 
 
 def test_bad_pictures_and_boxes_do_not_stop_the_others(command, tmp_path):
@@ -131,7 +140,7 @@ def test_bad_pictures_and_boxes_do_not_stop_the_others(command, tmp_path):
     assert status == 1
     assert [line.split(":")[0] for line in errors] == ["error"] * 3
     assert all(name in " ".join(errors) for name in ("text.jpg", "missing.jpg", "one.png"))
-    assert {name.split(".")[0].split("_")[0] for name in written(output)} == {"good"}
+    assert {name.split(".")[0].split("_")[0] for name in written(output)} == {"good", "index"}
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"good.png": [[500, 10, 600, 90], list(box_about(200, 150))]}))
     status, _, errors, output = command(good, f"--boxes={boxes}")
@@ -189,18 +198,18 @@ def test_help(command):
 
 def test_names_of_outputs_do_not_collide():
     photos = [Path("a/x.jpg"), Path("b/x.jpg"), Path("x_2.png"), Path("x.png")]
-    names = predict.output_names(photos)
+    names = output_names(photos)
     assert len(set(names)) == 4
     assert names[0] == "x"
 
 
-def test_a_network_without_attention_has_no_attention_sheet(body, tmp_path):
-    image = photo_with_spots((200.0, 150.0))
-    photo = save(tmp_path / "photo.png", image)
+def test_a_network_without_attention_has_no_attention_sheet(body, command, tmp_path, monkeypatch):
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
     plain = make_predictor(body, attention=False)
-    predict.predict_photo(plain, photo, None, tmp_path / "out", "photo")
-    assert written(tmp_path / "out") == ["photo.json", "photo.npz", "photo_overlay.png"]
-    with np.load(tmp_path / "out" / "photo.npz") as found:
+    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: plain)
+    output = command("--outputs=npz,json,overlay,attention", photo)[3]
+    assert written(output) == ["photo.json", "photo.npz", "photo_overlay.jpg"]
+    with np.load(output / "photo.npz") as found:
         assert "attention" not in found
 
 
@@ -211,13 +220,13 @@ def test_files_that_belong_together_are_all_there_or_none(tmp_path):
     assert written(tmp_path / "out") == []
 
 
-def test_overlay_of_a_large_photo_is_reduced(predictor, tmp_path):
+def test_overlay_of_a_large_photo_is_reduced(command, tmp_path):
     image = cv2.resize(photo_with_spots((200.0, 150.0)), (3200, 2400))
     photo = save(tmp_path / "large.png", image)
-    predict.predict_photo(predictor, photo, None, tmp_path, "large")
-    overlay = read_image(tmp_path / "large_overlay.png")
+    output = command(photo)[3]
+    overlay = read_image(output / "large_overlay.jpg")
     assert overlay.shape[0] == 1200
-    with np.load(tmp_path / "large.npz") as found:
+    with np.load(output / "large.npz") as found:
         np.testing.assert_allclose(found["joints_2d"][0, 0], (1600, 1200), atol=30)
 
 
@@ -267,10 +276,11 @@ def run_command(*arguments) -> subprocess.CompletedProcess:
 
 def test_command_on_a_checkpoint_needs_no_tensorflow(workdir, tmp_path):
     photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
-    done = run_command(f"--checkpoint={workdir}", f"--output={tmp_path / 'out'}", photo)
+    whole = "--detector=whole"
+    done = run_command(f"--checkpoint={workdir}", f"--output={tmp_path / 'out'}", whole, photo)
     assert done.returncode == 0, done.stderr
     assert "loaded: []" in done.stdout
-    assert len(written(tmp_path / "out")) == 4
+    assert len(written(tmp_path / "out")) == 5
 
 
 def test_loaded_predictor_answers_like_the_network(workdir):
@@ -310,7 +320,7 @@ def test_sheets_of_people_found_before_do_not_stay(command, tmp_path):
     photo = save(tmp_path / "photo.png", photo_with_spots(*spots))
     boxes = ["--boxes=" + ",".join(map(str, box_about(*spot))) for spot in spots]
     output = command(*boxes, photo)[3]
-    (output / "photo_attention_notes.png").write_bytes(b"the user's own")
+    (output / "photo_attention_notes.jpg").write_bytes(b"the user's own")
     command(boxes[0], photo)
     sheets = [name for name in written(output) if "attention" in name]
-    assert sheets == ["photo_attention.png", "photo_attention_notes.png"]
+    assert sheets == ["photo_attention.jpg", "photo_attention_notes.jpg"]

@@ -129,6 +129,24 @@ def test_camera_does_not_jump_with_the_crop():
         np.testing.assert_allclose(camera(number / 25, true, focal, middle), true, rtol=1e-9)
 
 
+@pytest.mark.parametrize("depth", [-4.0, 0.0, np.nan, np.inf])
+def test_a_body_behind_the_camera_is_no_observation(depth):
+    """It stays where it was seen, also for another crop's camera, and the next frame goes on."""
+    camera, unspoilt = CameraFilter(*CUTOFFS), CameraFilter(*CUTOFFS)
+    odd, middle = np.array([0.1, 0.2, depth]), np.array([200.0, 150.0])
+    np.testing.assert_array_equal(camera(0.0, odd, 1000.0, middle), odd)
+    for time, x in ((0.04, 0.0), (0.08, 0.3)):
+        seen = [one(time, np.array([x, 0.1, 5.0]), 1000.0, middle) for one in (camera, unspoilt)]
+        np.testing.assert_array_equal(*seen)
+    held = camera(0.12, odd, 2000.0, middle + 10)
+    np.testing.assert_allclose(2000.0 / held[2], 1000.0 / seen[0][2])
+    np.testing.assert_allclose(
+        middle + 10 + held[:2] * 2000.0 / held[2], middle + seen[0][:2] * 1000.0 / seen[0][2]
+    )
+    after = [one(0.16, np.array([0.3, 0.1, 5.1]), 1000.0, middle) for one in (camera, unspoilt)]
+    np.testing.assert_array_equal(*after)
+
+
 def test_shape_is_robust_and_weighted():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=10)

@@ -30,6 +30,26 @@ def changed(config, path):
     return other
 
 
+def test_work_that_comes_to_nothing_leaves_no_empty_folder(tmp_path):
+    def fail(workdir, content):
+        with workdir_lib.left_as_found(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            for name in content:
+                (workdir / name).write_text("{}")
+            raise UserError("no data")
+
+    workdir = tmp_path / "runs" / "new"
+    for content in ([], ["config.json"]):
+        with pytest.raises(UserError, match="no data"):
+            fail(workdir, content)
+        assert workdir.exists() == bool(content)
+        assert (tmp_path / "runs").exists() == bool(content)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError):
+        fail(tmp_path / "mine", [])
+    assert (tmp_path / "mine").is_dir()
+
+
 def test_a_body_that_was_moved_or_converted_is_the_same(run, tmp_path):
     workdir, config = run
     (tmp_path / "elsewhere").mkdir()

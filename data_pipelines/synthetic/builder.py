@@ -7,10 +7,15 @@ import tensorflow_datasets as tfds
 
 from data_pipelines import processes, tfds_writer
 from data_pipelines.progress import with_progress
-from data_pipelines.storage import VERSION, is_prepared, stored_features, synthetic_path
+from data_pipelines.storage import (
+    VERSION,
+    cannot_write,
+    is_prepared,
+    stored_features,
+    synthetic_path,
+)
 from data_pipelines.synthetic.generate import generate_examples
 from data_pipelines.synthetic.settings import SPLITS, SyntheticSettings
-from pare_jax.errors import UserError
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -88,8 +93,5 @@ def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | N
             )
             tfds_writer.write_dataset(builder, path.parent)
     except OSError as error:
-        raise UserError(
-            f"cannot write the dataset to {path}: {error.strerror or error}; free some space or "
-            "name another place"
-        ) from error
+        raise cannot_write(path, error, "another place") from error
     return path

@@ -17,6 +17,11 @@ _SUFFIXES = (".npz", ".pkl")  # the first is read faster
 
 
 def find_bodies(places: Iterable[str | Path]) -> dict[str, Path]:
+    """Find the body file of each gender, the first of what `find_body_files` finds."""
+    return {gender: files[0] for gender, files in find_body_files(places).items()}
+
+
+def find_body_files(places: Iterable[str | Path]) -> dict[str, list[Path]]:
     """Find body files by name.
 
     Args:
@@ -24,12 +29,13 @@ def find_bodies(places: Iterable[str | Path]) -> dict[str, Path]:
             SMPL_NEUTRAL, or basicModel_m, _f and _neutral with anything behind, .pkl or .npz.
 
     Returns:
-        The file of each gender that was found: "male", "female", "neutral".
+        The files of each gender that was found, "male", "female", "neutral": in the order of the
+        places, within one .npz first and then by name.
 
     Raises:
         UserError: a place does not exist or holds no body by such a name.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = {}
     for place in map(Path, places):
         if not place.exists():
             raise UserError(f"there is no body model at {place}")
@@ -42,5 +48,7 @@ def find_bodies(places: Iterable[str | Path]) -> dict[str, Path]:
                 "basicModel_f, .npz or .pkl; get them from smpl.is.tue.mpg.de"
             )
         for match, file in sorted(named, key=lambda n: _SUFFIXES.index(n[1].suffix.lower())):
-            found.setdefault(_GENDERS[match[1][0].lower()], file)
+            files = found.setdefault(_GENDERS[match[1][0].lower()], [])
+            if not any(file.samefile(one) for one in files):
+                files.append(file)
     return found

@@ -24,7 +24,7 @@ NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
 GENDERS = ("neutral", "male", "female")
 # How many files are kept once they are read: one for each gender, and the free body.
 _KEPT = 4
-_HINT = "give a SMPL .npz or .pkl file, or none to use the free body"
+_HINT = "give a .npz or .pkl file in SMPL's format"
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     """
     path = FREE_BODY if path is None else Path(path)
     if not path.is_file():
-        raise UserError(f"there is no body model at {path}; {_HINT}")
+        raise UserError(f"there is no body model at {path}; {_HINT}, or none to use the free body")
     state = path.stat()
     return _load(path, path.resolve(), state.st_size, state.st_mtime_ns)
 

@@ -46,12 +46,16 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
         entries = content["annotations"]
         for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
-            if "id" not in image or not isinstance(image.get("file_name"), str):
-                raise UserError(f'{path}: entry {number} of "images" lacks "id" or "file_name"')
+            if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+                raise UserError(
+                    f'{path}: entry {number} of "images" needs "id", a number or text, and '
+                    '"file_name", text'
+                )
             names[image["id"]] = image["file_name"]
         categories = _dicts(path, "categories", content.get("categories", []))
         if categories:
-            people = {entry.get("id") for entry in categories if entry.get("name") == "person"}
+            named = [entry.get("id") for entry in categories if entry.get("name") == "person"]
+            people = {number for number in named if _is_id(number)}
     elif isinstance(content, list) and content and isinstance(content[0], Mapping):
         entries = content
     else:
@@ -59,13 +63,12 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
     found: NamedDetections = {name: [] for name in names.values()}
     others = 0
     for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
-        if entry.get("category_id", PERSON_CATEGORY) not in people and "category_id" in entry:
+        category = entry.get("category_id")
+        if "category_id" in entry and not (_is_id(category) and category in people):
             others += 1
             continue
-        name = entry.get("file_name", names.get(entry.get("image_id"), entry.get("image_id")))
-        if name is None:
-            raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
-        found.setdefault(str(name), []).append(_detection(path, number, entry))
+        name = _image_of(path, number, entry, names)
+        found.setdefault(name, []).append(_detection(path, number, entry))
     if others and others == len(entries):
         raise UserError(
             f"{path} has {others} boxes but none of a person (category_id "
@@ -89,7 +92,7 @@ def match_photos(
     used: set[str] = set()
     for photo in photos:
         answers = [str(photo), photo.as_posix(), photo.name, photo.stem]
-        if photo.stem.isdigit():
+        if photo.stem.isdecimal():
             answers.append(str(int(photo.stem)))
         for answer in answers:
             if answer in named:
@@ -118,6 +121,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read boxes from {path}: {error}") from None
+
+
+def _is_id(value: Any) -> bool:
+    """Say whether this can name an image or a category."""
+    return isinstance(value, int | float | str)
+
+
+def _image_of(path: Path, number: int, entry: Mapping[str, Any], names: Mapping[Any, str]) -> str:
+    """Return the file name of an entry's image, or its number as text."""
+    for key in ("file_name", "image_id"):
+        value = entry.get(key)
+        if value is not None:
+            if not _is_id(value):
+                raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
+            return str(value if key == "file_name" else names.get(value, value))
+    raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
 
 
 def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:

@@ -55,9 +55,9 @@ class OnnxDetector:
         self.threshold = threshold
         self._session = _open_session(self.path)
         inputs = self._session.get_inputs()
-        shape = inputs[0].shape
-        if len(inputs) != 1 or len(shape) != 4 or shape[1] not in (3, None, *_names(shape)):
-            raise self._not_understood("takes " + _described(inputs))
+        shape = inputs[0].shape if len(inputs) == 1 else []
+        if len(shape) != 4 or shape[1] not in (3, None, *_names(shape)):
+            raise self._not_understood("takes " + (_described(inputs) or "nothing"))
         self._input = inputs[0].name
         height, width = (
             side if isinstance(side, int) and side > 0 else _DEFAULT_SIDE for side in shape[2:]

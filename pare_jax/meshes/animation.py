@@ -22,7 +22,7 @@ from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
 
 
 @dataclasses.dataclass(frozen=True)
-class Motion:
+class BodyMotion:
     """One person through time.
 
     Attributes:
@@ -75,7 +75,7 @@ def four_weights(
     return joints, strongest.astype(np.float32)
 
 
-def animated_glb(body: BodyData, motions: Sequence[Motion], frame_rate: float) -> bytes:
+def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: float) -> bytes:
     """Encode people who move as one GLB with one animation.
 
     Each person is a skinned mesh, its joints nodes named as in `JOINT_NAMES` that turn by

@@ -1,22 +1,10 @@
-"""What a network asks of its backbone."""
+"""The networks that turn normalised images into maps, which all others begin with.
 
-from typing import Protocol
+Each has `out_features`, the channels of its maps, and `stride`, how many times smaller than the
+picture these are.
+"""
 
-from jaxtyping import Array, Float
+from pare_jax.models.hrnet import HRNet
+from pare_jax.models.resnet import ResNet
 
-
-class Backbone(Protocol):
-    """A network from normalised images to maps.
-
-    Attributes:
-        out_features: channels of the maps.
-        stride: how many times smaller than the picture they are.
-    """
-
-    out_features: int
-    stride: int
-
-    def __call__(self, images: Float[Array, "b size size 3"], /) -> Float[Array, "b h w c"]: ...
-
-    def eval(self) -> None:
-        """Let batch normalisation use its running statistics, and leave them as they are."""
+Backbone = ResNet | HRNet

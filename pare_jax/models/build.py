@@ -5,6 +5,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
+from pare_jax.models.backbone import Backbone
 from pare_jax.models.baseline import Baseline
 from pare_jax.models.hrnet import WIDTHS, HRNet, finest_features
 from pare_jax.models.pare import Pare, map_stride
@@ -47,7 +48,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     )
 
 
-def _build_backbone(config: ConfigDict, dtype, rngs: nnx.Rngs) -> ResNet | HRNet:
+def _build_backbone(config: ConfigDict, dtype, rngs: nnx.Rngs) -> Backbone:
     name, width = config.backbone, config.backbone_width
     if name in DEPTHS:
         return ResNet(name, width, dtype=dtype, rngs=rngs)

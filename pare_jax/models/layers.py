@@ -150,7 +150,9 @@ class BatchNorm(nnx.Module):
     def _update(self, mean: Float[Array, "features"], variance: Float[Array, "features"]) -> None:
         for average, new in ((self.mean, mean), (self.var, variance)):
             old = average[...]
-            average[...] = old + (1 - self.momentum) * (jax.lax.stop_gradient(new) - old)
+            # Not `average[...] =`, which asks for shardings: while tracing, for each layer flax
+            # then searches all of the program so far, a minute in all for an HRNet.
+            average.set_value(old + (1 - self.momentum) * (jax.lax.stop_gradient(new) - old))
 
 
 def _moments(

@@ -5,15 +5,17 @@ person (the mesh), 50 kB a picture and as much a sheet of attention, and for tra
 besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets.
 """
 
+import dataclasses
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import Picture
-from pare_jax.page.entries import Entry, PhotoEntry, RunPage, VideoEntry
+from pare_jax.page.entries import Entry, Failure, PhotoEntry, RunPage, VideoEntry
 from pare_jax.page.packing import Data, embedded_file, first_frame, thumbnail
 from pare_jax.people import Person
 from pare_jax.rendering.people import person_colour, person_number
@@ -29,21 +31,29 @@ _POLICY = (
 )
 
 
-def write_page(run: RunPage, folder: str | Path) -> Path:
+def write_page(
+    run: RunPage, folder: str | Path, failed: Callable[[Failure], None] | None = None
+) -> Path:
     """Write a run's page, whole or not at all.
 
     Args:
-        run: what it shows.
+        run: what it shows. A picture that cannot be read is left out and listed as a failure.
         folder: the run's, where index.html is put; files are linked relative to it.
+        failed: told of each such picture.
 
     Returns:
         The page's path.
 
     Raises:
-        UserError: a picture cannot be read, or the page cannot be written.
+        UserError: the page cannot be written, or the entries cannot be read.
     """
     folder = Path(folder)
-    write_together(folder, {"index.html": page_html(run, folder).encode()})
+    text, failures = _page_html(run, folder)
+    # Names of files may hold bytes that are not UTF-8.
+    write_together(folder, {"index.html": text.encode(errors="replace")})
+    if failed is not None:
+        for failure in failures:
+            failed(failure)
     return folder / "index.html"
 
 
@@ -51,35 +61,48 @@ def page_html(run: RunPage, folder: str | Path) -> str:
     """Return a run's page.
 
     Args:
-        run: what it shows.
+        run: what it shows. A picture that cannot be read is left out and listed as a failure.
         folder: where the page will lie.
 
     Raises:
-        UserError: a picture cannot be read.
+        UserError: the entries cannot be read.
     """
-    folder, data = Path(folder), Data(run.body)
+    return _page_html(run, Path(folder))[0]
+
+
+@dataclasses.dataclass
+class _Page:
+    """A page that is being built."""
+
+    data: Data
+    folder: Path
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+
+
+def _page_html(run: RunPage, folder: Path) -> tuple[str, list[Failure]]:
+    page = _Page(Data(run.body), folder)
     cards, photos, videos, found = [], 0, 0, 0
     for number, entry in enumerate(run.entries):
         if isinstance(entry, PhotoEntry):
             photos, found = photos + 1, found + len(entry.people)
         else:
             videos, found = videos + 1, found + len(entry.tracks)
-        cards.append(_card(entry, number, data, folder))
+        cards.append(_card(entry, number, page))
     style, viewer, script = (
         (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js")
     )
     body = "\n".join(
         [
-            _summary(run, photos, videos, found),
+            _summary(run, [*run.failures, *page.failures], photos, videos, found),
             '<main id="cards">',
             *cards,
             "</main>",
             (_HERE / "dialog.html").read_text(),
-            data.html(),
+            page.data.html(),
             f"<script>\n{viewer}\n{script}</script>",
         ]
     )
-    return f"""<!doctype html>
+    text = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -95,9 +118,12 @@ def page_html(run: RunPage, folder: str | Path) -> str:
 </body>
 </html>
 """
+    return text, page.failures
 
 
-def _summary(run: RunPage, photos: int, videos: int, found: int) -> str:
+def _summary(
+    run: RunPage, failures: Sequence[Failure], photos: int, videos: int, found: int
+) -> str:
     done = [_counted(photos, "photograph")] if photos or not videos else []
     done += [_counted(videos, "video")] if videos else []
     people = "1 person" if found == 1 else f"{found} people"
@@ -109,13 +135,13 @@ def _summary(run: RunPage, photos: int, videos: int, found: int) -> str:
             for name, value in run.facts.items()
         )
         lines.append(f"<dl>{''.join(rows)}</dl>")
-    if run.failures:
+    if failures:
         rows = (
             f"<li><b>{html.escape(failure.name)}</b>: {html.escape(failure.reason)}</li>"
-            for failure in run.failures
+            for failure in failures
         )
         lines.append(
-            f'<section class="failed"><h2>{len(run.failures)} could not be done</h2>'
+            f'<section class="failed"><h2>{len(failures)} could not be done</h2>'
             f"<ul>{''.join(rows)}</ul></section>"
         )
     if photos + videos > 1:
@@ -127,20 +153,20 @@ def _summary(run: RunPage, photos: int, videos: int, found: int) -> str:
     return "\n".join([*lines, "</header>"])
 
 
-def _card(entry: Entry, number: int, data: Data, folder: Path) -> str:
+def _card(entry: Entry, number: int, page: _Page) -> str:
     parts = [f'<article class="card" aria-labelledby="e{number}">']
     parts.append(f'<h2 id="e{number}">{html.escape(entry.name)}</h2>')
     if isinstance(entry, PhotoEntry):
-        parts += _photo(entry, data, folder)
+        parts += _photo(entry, page)
     else:
-        parts += _video(entry, data, folder)
+        parts += _video(entry, page)
     return "\n".join([*parts, "</article>"])
 
 
-def _photo(entry: PhotoEntry, data: Data, folder: Path) -> list[str]:
+def _photo(entry: PhotoEntry, page: _Page) -> list[str]:
     parts = []
     if entry.picture is not None:
-        parts.append(_image(entry.picture, f"Bodies drawn over {entry.name}", folder))
+        parts.append(_image(entry, entry.picture, f"Bodies drawn over {entry.name}", page))
     count = len(entry.people)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.photo_size is not None:
@@ -148,8 +174,8 @@ def _photo(entry: PhotoEntry, data: Data, folder: Path) -> list[str]:
     parts.append(f'<p class="facts">{facts}</p>')
     if not count:
         return parts
-    scene = data.photo_scene(entry.name, entry.people, entry.photo_size)
-    if data.has_bodies(scene):
+    scene = page.data.photo_scene(entry.name, entry.people, entry.photo_size)
+    if page.data.has_bodies(scene):
         parts.append(_turn(scene, "Turn in 3D", entry.name))
     parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
     if entry.attention:
@@ -158,19 +184,20 @@ def _photo(entry: PhotoEntry, data: Data, folder: Path) -> list[str]:
             said = f"person {person}" if len(entry.attention) > 1 else "each joint"
             alt = f"Where in {entry.name} the network looked for each joint"
             caption = f"<figcaption>{said}</figcaption>" if len(entry.attention) > 1 else ""
-            parts.append(f"<figure>{_image(sheet, f'{alt}, {said}', folder)}{caption}</figure>")
+            image = _image(entry, sheet, f"{alt}, {said}", page)
+            parts.append(f"<figure>{image}{caption}</figure>" if image else "")
         parts.append("</details>")
     return parts
 
 
-def _video(entry: VideoEntry, data: Data, folder: Path) -> list[str]:
+def _video(entry: VideoEntry, page: _Page) -> list[str]:
     parts = []
     picture = entry.picture
     if entry.video is not None:
         picture = first_frame(entry.video) if picture is None else picture
-        parts.append(_player(entry.video, picture, f"Bodies drawn over {entry.name}", folder))
+        parts.append(_player(entry, entry.video, picture, page))
     elif picture is not None:
-        parts.append(_image(picture, f"Bodies drawn over {entry.name}", folder))
+        parts.append(_image(entry, picture, f"Bodies drawn over {entry.name}", page))
     count = len(entry.tracks)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.frame_rate > 0:
@@ -178,11 +205,11 @@ def _video(entry: VideoEntry, data: Data, folder: Path) -> list[str]:
     parts.append(f'<p class="facts">{facts}</p>')
     for number, track in enumerate(entry.tracks):
         if track:
-            parts.append(_track(entry, track, number, data))
+            parts.append(_track(entry, track, number, page))
     return parts
 
 
-def _track(entry: VideoEntry, people: Sequence[Person], number: int, data: Data) -> str:
+def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: _Page) -> str:
     """One person's row: a name, a bar of when the person was seen, a button."""
     label = f"person {person_number(people[0], number)}"
     red, green, blue = person_colour(people[0], number)
@@ -195,8 +222,8 @@ def _track(entry: VideoEntry, people: Sequence[Person], number: int, data: Data)
     )
     said = html.escape(f"{label}: frames {frames[0]} to {frames[-1]}, seen in {len(frames)}")
     rate = entry.frame_rate if entry.frame_rate > 0 else 25.0
-    scene = data.track_scene(f"{entry.name}, {label}", people, number, rate)
-    button = _turn(scene, "3D", label) if data.has_bodies(scene) else ""
+    scene = page.data.track_scene(f"{entry.name}, {label}", people, number, rate)
+    button = _turn(scene, "3D", label) if page.data.has_bodies(scene) else ""
     return (
         f'<div class="track"><span>{label}</span>'
         f'<span class="bar" role="img" aria-label="{said}" title="{said}">'
@@ -215,25 +242,47 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _image(picture: Picture | Path, alt: str, folder: Path) -> str:
-    url, width, height = thumbnail(picture)
+def _image(entry: Entry, picture: Picture | Path, alt: str, page: _Page) -> str:
+    """A picture that opens in full size; nothing where it cannot be read."""
+    small = _thumbnail(entry, picture, page)
+    if small is None:
+        return ""
+    url, width, height = small
     image = (
         f'<img src="{url}" width="{width}" height="{height}" alt="{html.escape(alt)}" '
         'loading="lazy" decoding="async">'
     )
-    link = _relative(picture, folder) if isinstance(picture, Path) else None
+    link = _relative(picture, page.folder) if isinstance(picture, Path) else None
     return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
 
 
-def _player(video: Path, picture: Picture | Path | None, said: str, folder: Path) -> str:
+def _player(entry: Entry, video: Path, picture: Picture | Path | None, page: _Page) -> str:
     kind = _KINDS.get(video.suffix.lower(), "video/mp4")
-    small = video.is_file() and video.stat().st_size <= EMBEDDED_VIDEO_LIMIT
-    url = embedded_file(video, kind) if small else _relative(video, folder)
-    poster = f'poster="{thumbnail(picture)[0]}" ' if picture is not None else ""
+    url = _relative(video, page.folder)
+    try:
+        if video.is_file() and video.stat().st_size <= EMBEDDED_VIDEO_LIMIT:
+            url = embedded_file(video, kind)
+    except (OSError, UserError) as error:
+        page.failures.append(Failure(entry.name, str(error)))
+    poster = _thumbnail(entry, picture, page) if picture is not None else None
+    poster = f'poster="{poster[0]}" ' if poster is not None else ""
+    said = html.escape(f"Bodies drawn over {entry.name}")
     return (
-        f'<video controls playsinline preload="none" {poster}src="{url or quote(video.name)}" '
-        f'aria-label="{html.escape(said)}"></video>'
+        f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
+        f'aria-label="{said}"></video>'
     )
+
+
+def _thumbnail(entry: Entry, picture: Picture | Path, page: _Page) -> tuple[str, int, int] | None:
+    try:
+        return thumbnail(picture)
+    except UserError as error:
+        page.failures.append(Failure(entry.name, str(error)))
+        return None
+
+
+def _quoted(path: str) -> str:
+    return quote(os.fsencode(path))
 
 
 def _relative(path: Path, folder: Path) -> str | None:
@@ -241,7 +290,7 @@ def _relative(path: Path, folder: Path) -> str | None:
     relative = os.path.relpath(path, folder)
     inside = not relative.startswith("..") and not os.path.isabs(relative)
     # "./" keeps a name with a colon from being read as a scheme.
-    return "./" + quote(relative) if inside else None
+    return "./" + _quoted(relative) if inside else None
 
 
 def _turn(scene: int, text: str, said: str) -> str:

@@ -10,6 +10,7 @@ import cv2
 
 from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError
+from pare_jax.files import printable
 from pare_jax.images import Picture
 from pare_jax.people import Person, read_people
 
@@ -136,11 +137,11 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
     video = _first(folder, f"{name}_overlay", VIDEO_SUFFIXES)
     tracks = _numbered(folder, f"{name}_track", (".npz",))
     if video is not None or tracks:
-        return _video_from_files(title or name, tracks, video, picture)
+        return _video_from_files(title or printable(name), tracks, video, picture)
     path = folder / f"{name}.npz"
     found = read_people(path)
     return PhotoEntry(
-        name=title or _photo_name(folder / f"{name}.json") or name,
+        name=title or _photo_name(folder / f"{name}.json") or printable(name),
         people=found.people,
         photo_size=found.photo_size,
         picture=picture,

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from pare_jax.body.io import BodyData
 from pare_jax.body.numpy_body import skin_transforms, vertices_and_joints
 from pare_jax.errors import UserError
-from pare_jax.images import Picture, read_image
+from pare_jax.images import Picture, read_photograph
 from pare_jax.meshes.animation import four_weights, rest_body
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.people import Person
@@ -164,7 +164,9 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
     Raises:
         UserError: the file cannot be read.
     """
-    picture = read_image(picture) if isinstance(picture, Path) else picture
+    if isinstance(picture, Path):
+        # A large JPEG is reduced while it is decoded, still larger than the thumbnail.
+        picture = read_photograph(picture, max_pixels=4 * THUMBNAIL_SIDE**2).image
     scale = min(1.0, THUMBNAIL_SIDE / max(picture.shape[:2]))
     width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
     small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)

@@ -71,8 +71,9 @@ def to_workdir(
         load_body_data(body)
     weights = read_weights(checkpoint)
     if _MEANS[means]:
-        # What the user says goes before what the file says.
-        metadata = {**_MEANS[means], **weights.metadata}
+        # What the user says goes before what the file says, wherever the file says it.
+        said = {n: v for n, v in weights.metadata.items() if str(n).upper() not in _MEANS[means]}
+        metadata = {**_MEANS[means], **said}
         weights = WeightFile(weights.path, weights.tensors, metadata)
     config = _config_of(weights)
     config.body_model = body
@@ -169,7 +170,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "means",
         "auto",
         list(_MEANS),
-        "Which predictions PARE added to its mean parameters, if the file does not say.",
+        "Which predictions are added to PARE's mean parameters, whatever the file says; "
+        "auto: those the file names.",
         flag_values=values,
     )
     flags.DEFINE_enum(

@@ -110,6 +110,46 @@ def occlusion_figure(
     return _rendered(figure)
 
 
+def table_figure(
+    values: Float[np.ndarray, "rows columns"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    row_label: str,
+    column_label: str,
+) -> Picture:
+    """Draw a table of millimetres as coloured cells with their numbers: red adds, blue takes away.
+
+    Args:
+        values: mm; a cell of NaN stays grey.
+        rows: their names.
+        columns: their names.
+        title: what the numbers are.
+        row_label: what the rows are.
+        column_label: what the columns are.
+
+    Returns:
+        RGB picture.
+    """
+    figure = _figure(0.36 * len(columns) + 2.6, 0.27 * len(rows) + 2.2)
+    axes = figure.subplots()
+    values = np.asarray(values, float)
+    largest = max(float(np.max(np.abs(values), initial=1.0, where=np.isfinite(values))), 1.0)
+    axes.set_facecolor("#d8d8d8")
+    colours = axes.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            ink = "white" if abs(value) > 0.6 * largest else "black"
+            axes.text(column, row, round(value), ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(columns)), [n.replace("_", " ") for n in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+    axes.set_xlabel(column_label)
+    axes.set_ylabel(row_label)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(colours, ax=axes, label="mm", shrink=0.7)
+    return _rendered(figure)
+
+
 def _with_mean(label: str, values: np.ndarray) -> str:
     known = values[np.isfinite(values)]
     return f"{label} (mean {known.mean():.1f} mm)" if known.size else label

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from pare_jax.rendering.attention import attention_cells, fit
 from pare_jax.rendering.camera import Camera, crop_camera
-from pare_jax.rendering.rasterizer import rasterize, vertex_normals
-from pare_jax.rendering.text import PAPER, Colour, Picture, caption, row
+from pare_jax.rendering.rasterizer import shade, vertex_normals
+from pare_jax.rendering.text import Colour, Picture, caption, paper, row
 
 # One colour a person, readable on skin, asphalt and grass; the first serves a lone person.
 BODY_COLOURS: tuple[Colour, ...] = (
@@ -30,8 +30,9 @@ _SIDE_VIEW_FILLS = 0.88
 # Turns about the vertical: x' = z, z' = -x by a quarter, x' = -x, z' = -z by a half.
 _FROM_THE_RIGHT = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 _FROM_BEHIND = np.diag([-1.0, 1.0, -1.0])
-# Pictures larger than this are drawn without supersampling.
-_MAX_SUPERSAMPLED = 4_000_000
+# Of more pixels than this, supersampled ones, bodies are drawn without supersampling: their edges
+# are fine enough.
+_MAX_SUPERSAMPLED = 1_500_000
 
 Vertices = Float[np.ndarray, "vertices 3"]
 Faces = Int[np.ndarray, "faces 3"]
@@ -71,7 +72,7 @@ def draw_mesh(
     finer = 2 if 4 * height * width <= _MAX_SUPERSAMPLED else 1
     depth = vertices[:, 2]
     pixels = camera.seen_in((left, top), finer).project(np.where(in_front[:, None], vertices, 1.0))
-    raster = rasterize(
+    colours, seen = shade(
         np.column_stack([pixels, depth]).astype(np.float32),
         np.asarray(faces),
         _shade(vertices, faces, colour),
@@ -80,13 +81,16 @@ def draw_mesh(
         near=max(1e-3, 0.9 * float(depth[in_front].min())),
         far=1.1 * float(depth.max()),
     )
-    mask = (raster.face >= 0).astype(np.float32)[..., None]
-    # Averaging colour times mask keeps the empty surroundings out of the edge's colour.
-    layers = np.concatenate([raster.colour * mask, mask], -1)
-    layers = cv2.resize(layers, (width, height), interpolation=cv2.INTER_AREA)
+    # Averaging colour where there is mesh, and how much there is, keeps the empty surroundings out
+    # of the edge's colour.
+    mask = seen.astype(np.float32)
+    if finer > 1:
+        colours = cv2.resize(colours, (width, height), interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
     below = picture[top:bottom, left:right]
-    mixed = below * (1.0 - opacity * layers[..., 3:]) + opacity * layers[..., :3]
-    picture[top:bottom, left:right] = np.clip(np.round(mixed), 0, 255).astype(np.uint8)
+    mixed = below * (np.float32(1.0) - np.float32(opacity) * mask)[..., None]
+    mixed += np.float32(opacity) * colours
+    picture[top:bottom, left:right] = np.clip(np.round(mixed, out=mixed), 0, 255)
     return picture
 
 
@@ -148,7 +152,7 @@ def _panels(
     colour: Colour,
 ) -> list[Picture]:
     """The mesh turned into each view, centred, at the largest scale that fits all of them."""
-    panels = [np.full((height, width, 3), PAPER, np.uint8) for _ in views]
+    panels = [paper(height, width) for _ in views]
     vertices = np.asarray(vertices, np.float64)
     if not len(vertices) or not np.isfinite(vertices).all():
         return panels

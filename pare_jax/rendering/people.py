@@ -12,14 +12,14 @@ from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_view
 from pare_jax.rendering.skeleton_lines import draw_skeleton
-from pare_jax.rendering.text import INK, PAPER, Colour, Picture, caption, draw_text, row
+from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
 
 if TYPE_CHECKING:
     from pare_jax.people import Person
 
 # The longer side of the photograph in an overlay is reduced to this.
 MAX_OVERLAY_SIDE = 1600
-_CELL = 224
+_CELL = 176
 _MAX_PANEL_WIDTH = 640
 
 Faces = Int[np.ndarray, "faces 3"]
@@ -125,7 +125,7 @@ def attention_pictures(
             ]
         )
         maps = attention_sheet(crop, person.attention, cell=_CELL)
-        sheet = np.full((top.shape[0] + 12 + maps.shape[0], maps.shape[1], 3), PAPER, np.uint8)
+        sheet = paper(top.shape[0] + 12 + maps.shape[0], maps.shape[1])
         sheet[: top.shape[0], : top.shape[1]] = top
         sheet[top.shape[0] + 12 :] = maps
         yield sheet
@@ -137,7 +137,7 @@ def _side_views(people: "Sequence[Person]", faces: Faces | None, height: int) ->
     panel_height = height // rows
     panel_width = min(panel_height, _MAX_PANEL_WIDTH)
     columns = -(-len(people) // rows)
-    sheet = np.full((height, columns * panel_width, 3), PAPER, np.uint8)
+    sheet = paper(height, columns * panel_width)
     for number, person in enumerate(people):
         colour = person_colour(person, number)
         triangles = person.triangles(faces)

@@ -14,6 +14,12 @@ PAPER: Colour = (246, 246, 244)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
+def paper(height: int, width: int) -> Picture:
+    """Return an empty picture of these sides; several times faster than numpy's `full`."""
+    corner = np.array([[PAPER]], np.uint8)
+    return cv2.copyMakeBorder(corner, 0, height - 1, 0, width - 1, cv2.BORDER_CONSTANT, value=PAPER)
+
+
 def draw_text(
     picture: Picture, text: str, corner: tuple[float, float], height: float, colour: Colour = PAPER
 ) -> None:
@@ -42,7 +48,7 @@ def text_width(text: str, height: float) -> int:
 def caption(picture: Picture, text: str) -> Picture:
     """Return the picture with `text` on a strip of paper below it, shrunk to fit its width."""
     width = picture.shape[1]
-    strip = np.full((max(14, round(min(picture.shape[:2]) * 0.11)), width, 3), PAPER, np.uint8)
+    strip = paper(max(14, round(min(picture.shape[:2]) * 0.11)), width)
     letters = strip.shape[0] * 0.5
     letters *= min(1.0, 0.96 * width / max(1, text_width(text, letters)))
     x = (width - text_width(text, letters)) / 2.0
@@ -56,8 +62,7 @@ def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
     width = max(p.shape[1] for p in pictures)
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
-    sheet = np.full(shape, PAPER, np.uint8)
+    sheet = paper(rows * (height + gap) - gap, columns * (width + gap) - gap)
     for number, picture in enumerate(pictures):
         y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
         sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
@@ -68,7 +73,7 @@ def row(pictures: Sequence[Picture], gap: int = 4) -> Picture:
     """Set pictures of any sizes side by side, aligned at the top."""
     height = max(p.shape[0] for p in pictures)
     width = sum(p.shape[1] + gap for p in pictures) - gap
-    sheet = np.full((height, width, 3), PAPER, np.uint8)
+    sheet = paper(height, width)
     x = 0
     for picture in pictures:
         sheet[: picture.shape[0], x : x + picture.shape[1]] = picture

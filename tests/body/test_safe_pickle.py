@@ -78,6 +78,20 @@ def test_sparse_indices_out_of_range_are_refused(tmp_path):
         load(tmp_path, legacy.legacy_pickle(legacy.sparse_columns(matrix)))
 
 
+@pytest.mark.parametrize("text", [b"not a pickle", b"hello\n", b"<html>", b'{"a": 1}', b"PK\x03"])
+def test_what_is_no_pickle_is_called_so(tmp_path, text):
+    with pytest.raises(UserError, match=r"file\.pkl is not a pickle"):
+        load(tmp_path, text)
+
+
+def test_a_pickle_that_is_cut_short_may_be_truncated(tmp_path):
+    for whole in (pickle.dumps({"a": np.ones(9)}, protocol=p) for p in range(6)):
+        with pytest.raises(UserError, match="may be truncated"):
+            load(tmp_path, whole[:-20])
+    with pytest.raises(UserError, match="may be truncated"):
+        load(tmp_path, b"")
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(UserError, match="cannot read"):
         load_pickle(tmp_path / "nothing.pkl")

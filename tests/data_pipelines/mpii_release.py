@@ -34,6 +34,13 @@ def point(joint, place=None, seen=1.0):
     return {"x": x, "y": y, "id": float(joint), "is_visible": seen}
 
 
+def cells(*values):
+    """Return a MATLAB cell array, a column."""
+    array = np.empty((len(values), 1), object)
+    array[:, 0] = [np.asarray(value, float).reshape(1, -1) for value in values]
+    return array
+
+
 def person(points=None, **changes):
     """Return a person's annotation, all joints seen if nothing else is said."""
     points = [point(joint) for joint in range(16)] if points is None else points
@@ -46,14 +53,14 @@ def person(points=None, **changes):
     }
 
 
-def image(name, *people, rect=None):
+def image(name, *people, rect=None, video=NOTHING):
     """Return an image's annotation."""
     people = structs(*people) if people else NOTHING
     return {
         "image": structs({"name": name}),
         "annorect": people if rect is None else rect,
         "frame_sec": NOTHING,
-        "vididx": NOTHING,
+        "vididx": video,
     }
 
 

@@ -72,6 +72,16 @@ def test_streams_lengths_and_the_mean_of_the_mixture(load, config, make_record, 
     assert load(config, first=first).mean_joints[0, 0] != 7.0
 
 
+def test_without_3d_joints_there_is_no_best_constant(load, config, make_record, tmp_path):
+    only_2d = Split(make_record(seed, joints_3d_weight=np.float32(0)) for seed in range(9))
+    for _ in range(2):  # measured, then read from the workdir
+        mean = load(config, only_2d=only_2d).mean_joints
+        assert mean.shape == (24, 3)
+        assert np.isnan(mean).all()
+        text = (tmp_path / "train_statistics.json").read_text()
+        json.loads(text, parse_constant=pytest.fail)  # what other readers of JSON take
+
+
 def test_a_part_loss_without_part_labels_is_refused(load, config, make_record):
     without = Split(make_record(seed, parts=False) for seed in range(8))
     load(config, first=without)

@@ -13,6 +13,7 @@ from data_pipelines import preparation, storage
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.input_pipeline import train_batches
 from data_pipelines.mpii import Mpii, held_out
+from data_pipelines.mpii_annotations import AnnotatedImage
 from data_pipelines.raw import STORED_SIDE, Skipped
 from data_pipelines.transforms import apply_affine
 from pare_jax.errors import UserError
@@ -21,6 +22,7 @@ from tests.data_pipelines.mpii_release import (
     FIGURE,
     NOTHING,
     SCALE,
+    cells,
     image,
     person,
     point,
@@ -216,6 +218,30 @@ def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
     ]
 
 
+def test_people_whom_mpiis_evaluation_does_not_count_have_no_heads_size(tmp_path):
+    images = [
+        image("some.jpg", person(), person([]), person(), person()),
+        image("none.jpg", person()),
+        image("test.jpg", person()),
+    ]
+    single = cells([2, 3], [], [1])
+    write_release(tmp_path, images, is_train=[1, 1, 0], single_person=single)
+    examples, _ = read(tmp_path)
+    found = {(e["sequence"], int(e["person"])): e for e in examples}
+    counted = {name for name, example in found.items() if example["head_size"] > 0}
+    assert found.keys() == {("some.jpg", 0), ("some.jpg", 2), ("some.jpg", 3), ("none.jpg", 0)}
+    assert counted == {("some.jpg", 2)}
+    for example in examples:  # the others are trained on all the same
+        assert example["joints_2d_weight"].sum() == 14
+        assert example["head_top_weight"] == 1
+
+
+@pytest.mark.parametrize("release", [{}, {"single_person": NOTHING}])
+def test_where_the_release_counts_nobody_apart_everybody_counts(release, tmp_path):
+    write_release(tmp_path, [image("one.jpg", person(), person())], **release)
+    assert all(example["head_size"] > 0 for example in read(tmp_path)[0])
+
+
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -236,6 +262,21 @@ def test_broken_annotations_are_counted_and_the_others_kept(broken, reason, tmp_
     (example,), skipped = read(tmp_path)
     assert example["person"] == 1
     assert skipped == [Skipped("one.jpg person 0", reason)]
+    told = Mpii(tmp_path).check()
+    # What is far outside is told only by the photograph.
+    assert bool(told) == ("outside" not in reason)
+    assert all(
+        line.endswith(f": {reason}: 1 of the people, the first one.jpg person 0") for line in told
+    )
+
+
+@pytest.mark.parametrize("seen", [np.nan, "perhaps", NOTHING])
+def test_a_visibility_that_is_no_number_is_not_known(seen, tmp_path):
+    write_release(tmp_path, [image("one.jpg", person([point(3), point(4, seen=seen)]))])
+    (example,), skipped = read(tmp_path)
+    assert skipped == []
+    assert example["visible_weight"][joint_index("left_hip")] == 1
+    assert example["visible_weight"][joint_index("left_knee")] == 0
 
 
 def test_a_joint_just_outside_the_photograph_is_known_but_not_seen(tmp_path):
@@ -276,7 +317,7 @@ def test_a_picture_copied_again_is_read_again(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
     (problem,) = Mpii(tmp_path / "raw").check()
-    assert "1 of 2 training images are broken or cut short" in problem
+    assert "1 of 2 training images is broken or cut short" in problem
     with pytest.raises(UserError, match="picture cut short"):
         preparation.prepare(Mpii(tmp_path / "raw"), tmp_path / "data", workers=1)
     path.write_bytes(whole)
@@ -300,7 +341,8 @@ def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
 
 def test_splits_share_no_image_and_do_not_change(tmp_path):
     names = [f"{number:09d}.jpg" for number in range(300)]
-    shares = [held_out(name) for name in names]
+    shares = [held_out(AnnotatedImage(name, None, (), ())) for name in names]
+    chosen = dict(zip(names, shares, strict=True))
     assert 0.05 < np.mean(shares) < 0.15
     one = person([point(3)])
     write_release(tmp_path, [image(name, one, one) for name in names[:70]])
@@ -309,17 +351,31 @@ def test_splits_share_no_image_and_do_not_change(tmp_path):
         split: [photo.name for unit in dataset.units(split) for photo in unit.photographs]
         for split in dataset.splits
     }
-    assert found["validation"] == [name for name in names[:70] if held_out(name)]
-    assert found["train"] == [name for name in names[:70] if not held_out(name)]
+    assert found["validation"] == [name for name in names[:70] if chosen[name]]
+    assert found["train"] == [name for name in names[:70] if not chosen[name]]
     assert found["validation"]
     # What a name decides must stay the same for ever.
-    assert [n for n, held in zip(names, shares, strict=True) if held][:3] == [
+    assert [name for name, held in chosen.items() if held][:3] == [
         "000000014.jpg",
         "000000039.jpg",
         "000000058.jpg",
     ]
     with pytest.raises(UserError, match=r"no split 'test'.*train, validation"):
         dataset.units("test")
+
+
+def test_splits_share_no_video(tmp_path):
+    one = person([point(3)])
+    images = [image(f"{n}.jpg", one, video=float(1 + n % 40)) for n in range(120)]
+    write_release(tmp_path, images)
+    dataset = Mpii(tmp_path)
+    found = {
+        split: [photo.video for unit in dataset.units(split) for photo in unit.photographs]
+        for split in dataset.splits
+    }
+    assert sorted(found["train"] + found["validation"]) == sorted(3 * list(range(1, 41)))
+    assert set(found["train"]).isdisjoint(found["validation"])
+    assert sorted(set(found["validation"])) == [8, 9]  # what a number decides stays so for ever
 
 
 def test_units_are_small_and_read_the_same_in_another_process(tmp_path):
@@ -387,6 +443,7 @@ def test_an_unreadable_mat_file_is_named(content, tmp_path):
         ({"img_train": np.ones((1, 2))}, "1 images, 2 marks"),
         ({"img_train": np.zeros((1, 1))}, "no training images"),
         ({"img_train": "?"}, "RELEASE"),
+        ({"single_person": cells([1], [1])}, "1 images, 2 lists of single people"),
     ],
 )
 def test_another_struct_is_refused(changes, words, tmp_path):

@@ -1,13 +1,106 @@
-"""Fingerprints of files, and labels of which nothing is known."""
+"""Fingerprints of files and code, and labels of which nothing is known."""
 
+import ast
+import dataclasses
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from data_pipelines import origin
 from data_pipelines.example import STORED_FIELDS, unknown_labels
 from data_pipelines.origin import fingerprint
 from tests.data_pipelines.conftest import make_record
+
+ROOT = Path(__file__).parents[2]
+# What datasets import that decides over no example's bytes: errors and their words, what tells
+# datasets apart, what runs the work, and reading or drawing other datasets.
+OTHER_CODE = {
+    "data_pipelines/origin.py",
+    "data_pipelines/processes.py",
+    "data_pipelines/progress.py",
+    "data_pipelines/storage.py",
+    "data_pipelines/stored_example.py",
+    "data_pipelines/synthetic/settings.py",
+    "pare_jax/errors.py",
+    "pare_jax/progress.py",
+    "pare_jax/sequences.py",
+}
+
+
+def imported(path):
+    """Yield the files of this project that a module imports, anywhere in it."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        found = ROOT / (name.replace(".", "/") + ".py")
+        if found.is_file():
+            yield found
+
+
+@pytest.mark.parametrize("dataset", ["pw3d", "mpii"])
+def test_the_code_a_dataset_is_made_by_is_all_named(dataset):
+    folder = ROOT / "data_pipelines"
+    todo, reached = [folder / f"{dataset}.py", folder / "preparation.py"], set()
+    while todo:
+        path = todo.pop()
+        if path not in reached:
+            reached.add(path)
+            todo += imported(path)
+    own = set(folder.glob(f"{dataset}*.py"))
+    code = {str(path.relative_to(ROOT)) for path in reached - own}
+    assert code - set(origin._CODE) - OTHER_CODE == set()
+    assert "data_pipelines/jpeg.py" in code
+    assert all((ROOT / name).is_file() for name in (*origin._CODE, *OTHER_CODE))
+
+
+@dataclasses.dataclass
+class Unit:
+    name: str
+    places: np.ndarray
+    stamps: tuple
+
+
+@dataclasses.dataclass
+class Renamed:
+    title: str
+    positions: list
+    stamps: list
+
+    @property
+    def name(self):
+        return self.title
+
+
+def parts_of(unit):
+    class Release:
+        name, splits = "made_up", ("train",)
+
+    return origin.origin_of(Release(), {"train": [unit]}).parts["train"]
+
+
+def test_a_part_is_told_by_what_it_holds_and_not_by_the_code_that_holds_it():
+    places = np.array([[1.5, np.nan], [0.1, 3.0]])
+    unit = Unit("a", places, ((3, 4), None))
+    assert parts_of(unit) == parts_of(Renamed("a", places.tolist(), [[3, 4], None]))
+    assert parts_of(unit) == parts_of(
+        Unit("a", np.asfortranarray(places), ((np.int64(3), 4), None))
+    )
+    # Known for ever: a part whose digest changes is read anew.
+    assert parts_of(unit) == {"a": "3f7a7a32029aaeb3"}
+    for other in (
+        Unit("a", places + 1e-12, ((3, 4), None)),
+        Unit("a", places, ((3, 5), None)),
+        Unit("a", places, ((3, 4),)),
+    ):
+        assert parts_of(unit) != parts_of(other)
+    with pytest.raises(TypeError, match="plain data, not by a PosixPath"):
+        parts_of([Path("somewhere")])
 
 
 @pytest.fixture(name="path")

@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from data_pipelines import preparation, storage, unit_files
+from data_pipelines import preparation, prepared_builder, processes, storage, unit_files
 from data_pipelines.raw import Skipped, UnitResult
 from pare_jax.errors import UserError
 from tests.data_pipelines.made_up_dataset import MadeUp, expected, read_units, same
@@ -85,6 +86,15 @@ def test_shards_hold_whole_pieces_in_order(tmp_path, log, monkeypatch):
     wanted = expected("train", {"train": 9})
     assert len(stored) == len(wanted)
     assert all(same(stored[i], example) for i, example in enumerate(wanted))
+    last = sorted(path.glob("made_up-train.array_record-*"))[-1]
+    last.write_bytes(last.read_bytes()[:1000])
+    stored = storage.open_split(path, "train")
+    assert same(stored[0], wanted[0])
+    with pytest.raises(
+        UserError, match=rf"cannot read example \d+ of train in {last} \("
+    ) as caught:
+        stored[len(stored) - 1]
+    assert "\n" not in str(caught.value)
 
 
 def test_beam_writes_the_same_bytes(tmp_path, log):
@@ -216,7 +226,7 @@ def test_other_settings_reuse_nothing(tmp_path, log):
             {"stamps": {("train", 1): 5, ("train", 2): 5}},
             r"train: 2 of 4 parts are from other files, the first \(changed\) is part 1",
         ),
-        ({"sizes": {"train": 5, "test": 2}}, r"train: 1 of 5 .* \(new\) is part 4"),
+        ({"sizes": {"train": 5, "test": 2}}, r"train: 1 of 5 parts is from .* \(new\) is part 4"),
         ({"sizes": {"train": 3, "test": 2}}, r"train: 1 of 4 .* \(missing now\) is part 3"),
         ({"sizes": {"train": 4}}, r"test: 2 of 2 .* \(missing now\) is part 0"),
     ],
@@ -245,6 +255,26 @@ def test_a_dataset_of_older_code_is_told_and_stays(tmp_path, log, capsys, note, 
     assert len(read_units(log)) == 6
 
 
+def test_other_code_is_told_before_other_files_where_both_may_be(tmp_path, log):
+    path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    note = path / "preparation.json"
+    made = json.loads(note.read_text())
+    other = {name: dict.fromkeys(parts, "other") for name, parts in made["parts"].items()}
+    note.write_text(json.dumps(made | {"code": "older", "parts": other}))
+    with pytest.raises(UserError, match=r"another version of the code.*remove it.*--output") as one:
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    assert "other files" not in str(one.value)
+    assert "\n" not in str(one.value)
+    # One part that is the same shows that the code sees files as it did, and so do other settings.
+    some = other | {"test": made["parts"]["test"]}
+    note.write_text(json.dumps(made | {"code": "older", "parts": some}))
+    with pytest.raises(UserError, match="train: 4 of 4 parts are from other files"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    note.write_text(json.dumps(made | {"code": "older", "parts": other, "settings": {}}))
+    with pytest.raises(UserError, match="--sizes was not given"):
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+
+
 def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
     written, savez = [], np.savez
 
@@ -261,6 +291,56 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
     monkeypatch.undo()
     preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     assert len(read_units(log)) == 7  # the one that did not fit is read again
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EDQUOT, "Disk quota exceeded; free some space, or name another --output"),
+        (errno.EROFS, "Read-only file system; name another --output"),
+        (errno.EACCES, "Permission denied; name another --output"),
+    ],
+)
+def test_what_cannot_be_written_is_told_with_what_helps(tmp_path, log, monkeypatch, number, told):
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "savez", refused)
+    with pytest.raises(UserError) as caught:
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    assert told in str(caught.value)
+    assert ("goes on from here" in str(caught.value)) == (number == errno.EDQUOT)
+
+
+def test_a_disk_that_is_full_of_shards_is_told_in_plain_words(tmp_path, log, monkeypatch):
+    def full(self, **_):
+        raise RuntimeError(
+            f"write() failed: No space left on device; writing {tmp_path}; at 602112"
+        )
+
+    builder = prepared_builder.make_builder("made_up", tmp_path, {}, {})
+    monkeypatch.setattr(type(builder).__mro__[1], "download_and_prepare", full, raising=False)
+    with pytest.raises(UserError) as caught:
+        preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
+    path = preparation.dataset_path(MadeUp(log, SIZES), tmp_path / "d")
+    assert str(caught.value) == (
+        f"cannot write the dataset to {path}: No space left on device; free some space, or name "
+        "another --output, and run the command again: it goes on from here"
+    )
+
+
+def test_who_waits_for_another_process_is_told(tmp_path, log, capsys):
+    with ThreadPoolExecutor(1) as pool:
+        with processes.one_at_a_time(tmp_path / "made_up"):
+            waiting = pool.submit(preparation.prepare, MadeUp(log, {"train": 1}), tmp_path, 1)
+            deadline = time.monotonic() + 60
+            told = ""
+            while not told and time.monotonic() < deadline:
+                time.sleep(0.02)
+                told = capsys.readouterr().err
+            assert f"another process is preparing a dataset in {tmp_path / 'made_up'}" in told
+            assert not waiting.done()
+        assert storage.is_prepared(waiting.result())
 
 
 def test_damaged_scratch_files_are_made_anew(tmp_path, log):

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_pipelines import input_pipeline, prepare, storage
+from data_pipelines import input_pipeline, preparation, prepare, storage
+from data_pipelines.progress import with_progress
 from pare_jax.body.io import FREE_BODY
 from tests.data_pipelines import small_pw3d
 
@@ -69,7 +70,7 @@ def test_another_release_over_a_finished_dataset_is_refused(raw, prepared, tmp_p
     picture.write_bytes(picture.read_bytes()[:-5000] + bytes(5000))
     assert prepare.main(flags_for(other, prepared)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "test: 1 of 1 parts are from other files, the first (changed) is test_walk_00" in line
+    assert "test: 1 of 1 parts is from other files, the first (changed) is test_walk_00" in line
     assert "remove it to prepare it anew, or name another --output" in line
     for name in ("SMPL_MALE.npz", "SMPL_FEMALE.npz"):
         shutil.copy(FREE_BODY, tmp_path / name)
@@ -131,6 +132,63 @@ def test_check_tells_without_preparing(raw, tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
+def test_check_looks_at_the_output_too(raw, prepared, tmp_path, capsys, monkeypatch):
+    other = shutil.copytree(raw, tmp_path / "raw")
+    picture = other / "imageFiles" / "test_walk_00" / "image_00001.jpg"
+    picture.write_bytes(picture.read_bytes()[:-9] + b"1234567" + picture.read_bytes()[-2:])
+    (tmp_path / "file").write_text("")
+
+    def checked(source, output):
+        status = prepare.main(flags_for(source, output, "--check"))
+        told = capsys.readouterr()
+        assert told.out.endswith("1 problem\n" if status else "nothing missing\n")
+        return status, told.err.splitlines()[-1]
+
+    assert checked(raw, prepared)[0] == 0
+    status, line = checked(other, prepared)
+    assert status == 2
+    assert "test: 1 of 1 parts is from other files, the first (changed) is test_walk_00" in line
+    status, line = checked(raw, tmp_path / "file" / "data")
+    assert status == 2
+    assert f"Not a directory ({tmp_path / 'file'}); name another --output" in line
+    access = preparation.os.access
+    monkeypatch.setattr(
+        preparation.os, "access", lambda path, mode: path != tmp_path and access(path, mode)
+    )
+    status, line = checked(raw, tmp_path / "new" / "data")
+    assert status == 2
+    assert f"Permission denied ({tmp_path}); name another --output" in line
+    assert "free some space" not in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "raw"]
+
+
+def test_several_bodies_of_a_gender_are_told(raw, tmp_path, capsys):
+    for name in ("SMPL_MALE.npz", "basicModel_m_lbs.npz", "SMPL_FEMALE.npz"):
+        shutil.copy(FREE_BODY, tmp_path / name)
+    flags = flags_for(raw, tmp_path / "out", "--check", f"--body={tmp_path}")
+    assert prepare.main([*flags, f"--body={tmp_path / 'SMPL_MALE.npz'}"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"pw3d: --body holds 2 male bodies: {tmp_path / 'SMPL_MALE.npz'} is used, "
+        f"{tmp_path / 'basicModel_m_lbs.npz'} is not"
+    )
+
+
+@pytest.mark.parametrize("flag", ["--output=", "--source=", "--body="])
+def test_an_empty_place_is_not_the_current_folder(raw, tmp_path, capsys, flag):
+    assert prepare.main([*flags_for(raw, tmp_path / "out"), flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"argument {flag[:-1]}: it is empty" in line
+
+
+def test_a_body_that_is_none_is_not_told_to_be_left_to_the_free_body(raw, tmp_path, capsys):
+    (tmp_path / "SMPL_MALE.npz").write_text("junk")
+    assert prepare.main(flags_for(raw, tmp_path / "out", f"--body={tmp_path}")) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "SMPL_MALE.npz is not an .npz file" in line
+    assert "free body" not in line
+
+
 def test_too_much_damage_names_the_flag(tmp_path, capsys):
     damaged = small_pw3d.make_folder(tmp_path / "raw")
     (damaged / "imageFiles" / "train_walk_00" / "image_00002.jpg").unlink()
@@ -167,3 +225,12 @@ def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("count", "unit", "told"),
+    [(1, "people", "1 person in"), (2, "people", "2 people in"), (1, "parts", "1 part in")],
+)
+def test_progress_names_what_it_counts(capsys, count, unit, told):
+    assert list(with_progress(range(count), count, "reading pw3d", unit)) == list(range(count))
+    assert capsys.readouterr().err.startswith(f"reading pw3d: {told}")

@@ -84,7 +84,7 @@ def test_broken_pictures_are_counted(tmp_path, damage, reason):
     assert [(item.what, item.reason, item.broken) for item in skipped] == [
         (f"walk_00 frame 1 person {person}", reason, True) for person in range(2)
     ]
-    assert any("1 of 4 pictures missing" in x or "1 pictures broken" in x for x in dataset.check())
+    assert any("1 of 4 pictures missing" in x or "1 picture broken" in x for x in dataset.check())
     assert dataset.units("train") != before  # so that a mended file is read again
 
 
@@ -143,6 +143,11 @@ _DISAGREE = "person's array lengths disagree"
             "sequence file has no cam_intrinsics",
             4,
         ),
+        (
+            _change("cam_intrinsics", None, None, lambda v: v * [1, 1, np.nan]),
+            "sequence file's cam_intrinsics is not finite",
+            4,
+        ),
         (_change("cam_poses", None, None, "none"), "sequence file has no cam_poses", 4),
         (lambda fields: fields.pop("cam_poses"), "sequence file lacks cam_poses", 4),
     ],
@@ -194,12 +199,12 @@ def test_unreadable_and_hostile_sequence_files(tmp_path):
     counts = [(item.what.split()[0], item.reason) for item in skipped]
     assert counts == [
         *[("cut_00", "sequence file unreadable")] * FRAMES,  # its pictures tell how much is lost
-        ("evil_00", "sequence file refused, it carries code"),
+        ("evil_00", "sequence file refused, it asks for os.system"),
         ("list_00", "sequence file is not 3DPW's"),
     ]
     lines = dataset.check()
     assert [line.partition(": ")[2] for line in lines] == [
         "sequence file unreadable",
-        "sequence file refused, it carries code",
+        "sequence file refused, it asks for os.system",
         "sequence file is not 3DPW's",
     ]

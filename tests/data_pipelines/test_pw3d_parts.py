@@ -12,6 +12,7 @@ from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import FREE_BODY, load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.errors import UserError
+from tests.body.small_bodies import random_body_fields
 from tests.data_pipelines import small_pw3d
 from tests.data_pipelines.small_pw3d import decode, make_fields, read_all, write_sequence
 
@@ -89,6 +90,33 @@ def test_people_in_front_hide_parts_and_the_edge_cuts_them(tmp_path, bodies):
     assert seen[1] < 0.5 * seen[2]  # arms look out beside the one in front
 
 
+@pytest.mark.parametrize(
+    ("spoil", "hides"),
+    [
+        (lambda fields: fields["poses2d"][0].fill(0), True),
+        (lambda fields: fields["poses2d"][0].fill(np.nan), True),
+        (lambda fields: fields["campose_valid"][0].fill(0), False),
+        (lambda fields: fields["poses"][0].fill(np.nan), False),
+        (lambda fields: fields["betas"][0].fill(np.inf), False),
+    ],
+)
+def test_who_gives_no_example_hides_others_where_the_annotation_holds(
+    tmp_path, bodies, spoil, hides
+):
+    fields = make_fields(people=2, frames=1)
+    standing(fields, load_body_data(FREE_BODY))
+    write_sequence(tmp_path / "both", "train", "walk_00", fields)
+    spoil(fields)
+    write_sequence(tmp_path / "spoilt", "train", "walk_00", fields)
+    _, behind = read_all(Pw3d(tmp_path / "both", find_bodies([bodies])))[0]
+    (left,), ((problem),) = read_all(Pw3d(tmp_path / "spoilt", find_bodies([bodies])))
+    assert problem.what == "walk_00 frame 0 person 0"
+    assert (left["part_labels"] == behind["part_labels"]) == hides
+    if not hides:
+        seen, hidden = ((decode(one, "part_labels") > 0).sum() for one in (left, behind))
+        assert seen > hidden
+
+
 def test_bodies_are_found_by_name(tmp_path, bodies):
     found = find_bodies([bodies])
     assert sorted(found) == ["female", "male"]
@@ -105,11 +133,24 @@ def test_bodies_are_found_by_name(tmp_path, bodies):
         find_bodies([tmp_path / "nowhere"])
 
 
+def test_bodies_of_different_meshes_are_refused_in_one_line(tmp_path, bodies):
+    small_pw3d.make_folder(tmp_path / "raw")
+    np.savez(bodies / "SMPL_MALE.npz", **random_body_fields())
+    with pytest.raises(UserError, match=r"SMPL_MALE.npz has \d+ vertices, but 3DPW's") as caught:
+        Pw3d(tmp_path / "raw", find_bodies([bodies]))
+    assert "\n" not in str(caught.value)
+
+
 def test_without_a_gender_its_people_have_no_parts(tmp_path, bodies):
     small_pw3d.make_folder(tmp_path / "raw")
     dataset = Pw3d(tmp_path / "raw", find_bodies([bodies / "SMPL_MALE.npz"]))
     (note,) = dataset.notes()
     assert "no female SMPL" in note
+    assert "they hide nobody in the part labels of the others" in note
+    assert "the 2D loss" in note
+    (note,) = Pw3d(tmp_path / "raw").notes()
+    assert "no male and no female SMPL" in note
+    assert "they hide nobody" not in note
     for example in read_all(dataset)[0]:
         assert example["parts_weight"] == (example["gender"] == "male")
         assert bool(example["part_labels"]) == (example["gender"] == "male")

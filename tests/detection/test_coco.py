@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pare_jax.detection.coco import match_photos
 from pare_jax.errors import UserError
 from pare_jax.photos import read_boxes
 
@@ -45,6 +46,11 @@ def test_dataset_with_its_own_categories(tmp_path):
     assert not said
 
 
+def test_a_name_of_odd_digits_is_no_number():
+    photo = Path("shots/\N{SUPERSCRIPT TWO}.jpg")
+    assert match_photos({"2": [1]}, [photo]) == ({}, ["2"])
+
+
 def test_names_without_a_photograph_are_reported(tmp_path):
     content = [{"file_name": name, "bbox": [0, 0, 5, 5]} for name in ("a.jpg", "c.jpg", "d.jpg")]
     _, (said,) = boxes_of(tmp_path, content)
@@ -66,6 +72,10 @@ def test_names_without_a_photograph_are_reported(tmp_path):
         ([{"file_name": "z.jpg", "bbox": [1, 2, 3, 4]}], "names none of the photographs"),
         ([{"file_name": "a.jpg", "bbox": [1, 2, 3, 4]}, 5], "list of objects"),
         ({"images": [{"id": 1}], "annotations": []}, "file_name"),
+        ({"images": [{"id": [1], "file_name": "a.jpg"}], "annotations": []}, "entry 0"),
+        ([{"image_id": [1], "bbox": [1, 2, 3, 4]}], "image_id"),
+        ([{"file_name": {}, "bbox": [1, 2, 3, 4]}], "file_name"),
+        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "category_id": [1]}], "none of a person"),
         ({"a.jpg": 5}, "must hold"),
         ({"a.jpg": []}, "no boxes for"),
     ],

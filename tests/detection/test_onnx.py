@@ -32,8 +32,10 @@ def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
             helper.make_node("ScatterND", ["value0", "where", "most"], ["out0"]),
             *nodes[1:],
         ]
-    picture = helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape)
-    graph = helper.make_graph(nodes, "tiny", [picture], infos, values)
+    inputs = []
+    if shape is not None:
+        inputs.append(helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape))
+    graph = helper.make_graph(nodes, "tiny", inputs, infos, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return str(path)
@@ -133,6 +135,7 @@ def test_what_is_no_detector_is_refused_with_its_shapes(tmp_path):
     assert "(1, 77, 85)" in refusal(odd)
     grey = save(tmp_path / "g.onnx", rtmdet(), shape=(1, 1, SIDE, SIDE))
     assert "(1, 1, 64, 64)" in refusal(grey)
+    assert "takes nothing" in refusal(save(tmp_path / "n.onnx", rtmdet(), shape=None))
 
 
 def test_what_is_no_onnx_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.errors import UserError
-from pare_jax.meshes.animation import Motion, animated_glb, four_weights
+from pare_jax.meshes.animation import BodyMotion, animated_glb, four_weights
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.skeleton import JOINT_NAMES, PARENTS
 from tests.body.small_bodies import random_pose, rotations_of
@@ -23,12 +23,12 @@ def body():
     return small_body()
 
 
-def motion(seed: int = 0, **changes) -> Motion:
+def motion(seed: int = 0, **changes) -> BodyMotion:
     rng = np.random.default_rng(seed)
     betas, _, rotations = random_pose(rng, len(FRAMES))
     places = rng.normal((0, 0, 5), 1, (len(FRAMES), 3))
     return dataclasses.replace(
-        Motion(betas[0], rotations, places, FRAMES, name=f"person {seed}"), **changes
+        BodyMotion(betas[0], rotations, places, FRAMES, name=f"person {seed}"), **changes
     )
 
 
@@ -40,7 +40,7 @@ def skinned_node(glb: Glb, name: str) -> int:
     )
 
 
-def wanted(body, moving: Motion, row: int) -> np.ndarray:
+def wanted(body, moving: BodyMotion, row: int) -> np.ndarray:
     vertices, _ = vertices_and_joints(body, moving.betas, moving.rotations[row])
     return to_viewer(vertices + moving.translations[row])
 
@@ -69,7 +69,7 @@ def test_between_keys_joints_turn_the_short_way(body):
     angles = np.deg2rad([150, 170, 190, 210])
     vectors = np.zeros((4, 24, 3))
     vectors[:, 16, 1] = angles
-    moving = Motion(np.zeros(10), rotations_of(vectors), np.zeros((4, 3)), np.arange(4))
+    moving = BodyMotion(np.zeros(10), rotations_of(vectors), np.zeros((4, 3)), np.arange(4))
     glb = Glb(animated_glb(body, [moving], RATE))
     vectors[0, 16, 1] = np.pi
     middle, _ = vertices_and_joints(body, np.zeros(10), rotations_of(vectors[0]))

@@ -61,11 +61,12 @@ NETWORKS = {
     "final": {},
     "corners": {"backbone": "resnet18", "align_corners": True, "num_blocks": 3},
     "baseline": {"name": "baseline", "backbone": "resnet18"},
+    "hrnet": {"backbone": "hrnet_w32", "align_corners": True},
 }
 
 
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
-def test_predictions_stay(changes):
+def test_predictions_stay(changes, shallow_hrnet):
     network = make_network(**changes)
     before = jax.tree.map(np.array, nnx.state(network))
     folded = fold(network)

@@ -1,5 +1,7 @@
 """High-resolution networks against a plain torch one with the weights of a file."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,9 @@ from tests.models.torch_networks import (  # noqa: E402
     to_torch,
 )
 
+# These networks are so small that threads cost more than they save.
+torch.set_num_threads(1)
+
 # Divisible by 32; the coarsest maps are 3x3.
 SIZE = 96
 
@@ -33,7 +38,7 @@ def images(seed):
 def make_pair(seed=0):
     """Make a torch network of width 4 and a shallow one of ours with its weights."""
     original = TorchHRNet(4, 8, modules=(1, 1, 1), blocks=1, layer1=1)
-    draw_weights(original, seed, [to_torch(images(10 + i)) for i in range(8)])
+    draw_weights(original, seed, [to_torch(images(10 + i)) for i in range(4)])
     network = HRNet("hrnet_w32", 8, align_corners=True, rngs=nnx.Rngs(0))
     state = {n: v.numpy() for n, v in original.state_dict().items() if v.ndim}
     entries = files.table(place="", complete=True)
@@ -70,7 +75,8 @@ def test_gradients_and_running_statistics_agree(shallow_hrnet):
     (original(to_torch(x)) * torch.from_numpy(weight).movedim(-1, 1)).sum().backward()
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
 
-    @jax.jit
+    # It runs once, so that optimising it costs more than it saves.
+    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def gradient(params):
         def loss(params):
             network = nnx.merge(graphdef, params, rest, copy=True)

@@ -211,20 +211,19 @@ def test_the_size_is_what_the_documentation_says():
 def write_run(folder) -> None:
     """The files of a run about three photographs and a clip."""
     people = [make_person(BODY, i, 100.0 + 120 * i) for i in range(2)]
-    large = np.zeros((PHOTO_SIZE[1], PHOTO_SIZE[0], 3), np.uint8)
     files = {
-        "b.npz": people_npz(people, BODY.faces, large),
-        "b.json": people_json(people, "holiday/b <1>.jpg", large).encode(),
+        "b.npz": people_npz(people, BODY.faces, PHOTO_SIZE),
+        "b.json": people_json(people, "holiday/b <1>.jpg", PHOTO_SIZE).encode(),
         "b_overlay.png": encode_png(picture()),
         "b_attention_0.png": encode_png(picture(1)),
         "b_attention_1.png": encode_png(picture(2)),
-        "a.npz": people_npz([], BODY.faces, large),
-        "b_2.npz": people_npz(people[:1], BODY.faces, large),
+        "a.npz": people_npz([], BODY.faces, PHOTO_SIZE),
+        "b_2.npz": people_npz(people[:1], BODY.faces, PHOTO_SIZE),
     }
     for number in (2, 10):
         track = make_track(BODY, [0, 1, 4], number)
         files[f"clip_track_{number}.npz"] = people_npz(
-            track, BODY.faces, large, frame_rate=12.5, mesh=False
+            track, BODY.faces, PHOTO_SIZE, frame_rate=12.5, mesh=False
         )
     write_together(folder, files)
 
@@ -263,8 +262,17 @@ def test_what_cannot_be_rebuilt_is_named(tmp_path):
     with pytest.raises(UserError, match=r"b\.json is not what"):
         entry_from_files(tmp_path, "b")
     assert entry_from_files(tmp_path, "b", title="mine").name == "mine"
+
+
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path):
+    write_run(tmp_path)
     (tmp_path / "b_overlay.png").write_bytes(b"")
     entry = entry_from_files(tmp_path, "b", title="mine")
-    with pytest.raises(UserError, match=r"b_overlay\.png is empty"):
-        write_page(RunPage("a", [entry]), tmp_path)
-    assert not (tmp_path / "index.html").exists()
+    failures = []
+    path = write_page(RunPage("a", [entry]), tmp_path, failures.append)
+    (failure,) = failures
+    assert failure.name == "mine"
+    assert "b_overlay.png is empty" in failure.reason
+    page = path.read_text()
+    assert "b_overlay.png is empty" in page
+    assert "Bodies drawn over" not in page

@@ -10,8 +10,10 @@ import pytest
 from flax import nnx
 
 from pare_jax import checkpoints, flat_state
+from pare_jax.augment import normalise
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
+from pare_jax.predictor import load_predictor
 from pare_jax.pretrained import convert, load, pare, table
 from pare_jax.pretrained.read import read_weights
 from pare_jax.run import Run
@@ -23,6 +25,9 @@ torch = pytest.importorskip("torch")
 
 from tests.models.torch_hrnet import TorchHRNet, TorchPare, draw_weights  # noqa: E402
 from tests.models.torch_networks import TorchResNet, make_images, to_torch  # noqa: E402
+
+# These networks are so small that threads cost more than they save.
+torch.set_num_threads(1)
 
 PUBLISHED = {"PARE": {"USE_MEAN_POSE": False, "USE_MEAN_CAMSHAPE": False}}
 BOTH_MEANS = {"PARE": {"USE_MEAN_POSE": True, "USE_MEAN_CAMSHAPE": True}}
@@ -73,6 +78,12 @@ def assert_agree(network, original, images):
     return prediction
 
 
+def shrink_pictures(workdir, side):
+    """Change a workdir's side of the crops: the published 224 pixels would make tests slow."""
+    path = workdir / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"image_size": side}))
+
+
 def assert_same_state(tensors, original, means=False):
     """Compare tensors that have a place in our network; the buffers only where they are used."""
     expected = {n: v.numpy() for n, v in original.state_dict().items() if v.ndim}
@@ -120,6 +131,18 @@ def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow_hrnet
     assert prediction.attention.shape == (2, 24, 24, 24)
     convert.to_torch(tmp_path / "run", tmp_path / "back.safetensors")
     assert_same_state(read_weights(tmp_path / "back.safetensors").tensors, original)
+    # And it is a run that people are predicted with, its batch normalisations folded.
+    shrink_pictures(tmp_path / "run", 96)
+    predictor = load_predictor(tmp_path / "run")
+    picture = np.random.default_rng(0).integers(0, 256, (120, 90, 3), dtype=np.uint8)
+    box = np.array([20.0, 10.0, 60.0, 100.0])
+    (person,) = predictor(picture, [box])
+    with torch.no_grad():
+        crop = np.asarray(normalise(predictor.crop(picture, box).pixels[None]))
+        expected = original(to_torch(crop))
+    for name, value in (("rotations", person.rotations), ("camera", person.camera_crop)):
+        np.testing.assert_allclose(value, expected[name][0].numpy(), atol=1e-3, err_msg=name)
+    assert person.vertices.shape == (predictor.body.num_vertices, 3)
 
 
 @pytest.mark.parametrize("ending", ["ckpt", "safetensors"])
@@ -154,6 +177,15 @@ def test_what_the_file_does_not_say_is_told_and_can_be_chosen(tmp_path):
     }
     assert not means["auto"].any()
     np.testing.assert_array_equal(means["pose"], original.head.init_pose.numpy().reshape(6, 24).T)
+
+
+@pytest.mark.parametrize("options", [BOTH_MEANS, BOTH_MEANS["PARE"]], ids=["nested", "plain"])
+def test_what_the_user_says_of_the_means_wins(options, tmp_path):
+    """Over hyperparameters, and over options that stand beside the state dict."""
+    content = lightning(resnet_pare(), options) | options
+    path = saved(content, tmp_path / "pare.ckpt")
+    report = str(convert.to_workdir(path, tmp_path / "run", means="none"))
+    assert "USE_MEAN_POSE is off\nUSE_MEAN_CAMSHAPE is off" in report
 
 
 def test_a_network_trained_here_predicts_the_same_in_the_original(tmp_path):
@@ -223,9 +255,7 @@ class TestFineTuning:
     def test_in_the_converted_workdir(self, checkpoint, tmp_path):
         """With the backbone frozen at first, though the config names no file."""
         convert.to_workdir(checkpoint, tmp_path / "run")
-        # The published side of 224 pixels would make this slow.
-        path = tmp_path / "run" / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"image_size": IMAGE_SIZE}))
+        shrink_pictures(tmp_path / "run", IMAGE_SIZE)
         config, writer = self.config(), Recorder()
         config.pretrained.freeze_epochs = 1.0
         state = train(config, tmp_path / "run", FakeData(), writer)
@@ -236,7 +266,9 @@ class TestFineTuning:
         assert not backbone.any()
         # Adam moves a number by about its rate a step.
         assert 0 < head.max() < 1e-3
-        # Now it is an experiment that has begun.
+        # Now it is an experiment that has begun, and goes on from its own checkpoint.
+        store = checkpoints.Checkpoints(tmp_path / "run", read_only=True)
+        assert store.latest_step() == 2
         config.pretrained.freeze_epochs = 0.0
         with pytest.raises(UserError, match=r"pretrained\.freeze_epochs: 1\.0 -> 0\.0"):
             train(config, tmp_path / "run", FakeData(), Recorder())

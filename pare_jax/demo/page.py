@@ -1,0 +1,204 @@
+"""The page itself: what stands where, and what happens when. The only module that knows gradio."""
+
+from typing import Any
+
+from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, PersonView, Session, View
+from pare_jax.demo.showing import spoken
+from pare_jax.errors import UserError
+from pare_jax.images import encode_png
+from pare_jax.skeleton import JOINT_NAMES
+
+TITLE = "People in 3D from one picture"
+_FIRST_JOINT = "left_wrist"
+_INVITATION = "<p class=invitation>Drop a picture or choose an example.</p>"
+# Where the viewer stands: on the z axis at the body's height, degrees, and metres away, from where
+# a person is seen whole on a narrow screen too.
+_BEFORE_THE_BODY = (90, 90, 2.6)
+# One at a time, whoever asks.
+_ALONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+
+STYLE = """
+.gradio-container { max-width: 90rem !important; margin-inline: auto; }
+#shown img, #attention img { display: block; max-width: 100%; width: auto; height: auto;
+  margin-inline: auto; border-radius: .375rem; }
+#shown img { max-height: 34rem; }
+#attention img { max-height: 26rem; }
+/* gradio 6.31 leaves a 3D view empty that is made visible and filled at once: hidden here. */
+.gradio-container:not(:has(#shown img.found)) #one { display: none; }
+.invitation { padding: 4rem 1rem; text-align: center; opacity: .7; }
+.problem { border-left: .25rem solid #b3261e; padding: .25rem .75rem; overflow-wrap: anywhere; }
+.note { padding: .25rem 0; overflow-wrap: anywhere; }
+.downloads a { display: inline-block; padding: .4rem .6rem; text-decoration: underline; }
+.scroll { overflow-x: auto; max-width: calc(100vw - 7.5rem); }
+table.joints { border-collapse: collapse; width: 100%; font-size: .875rem; }
+table.joints th, table.joints td { padding: .15rem .4rem; text-align: right; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+table.joints th[scope=row] { text-align: left; font-weight: normal; }
+"""
+
+
+def import_gradio() -> Any:
+    """Return gradio, kept from reporting what it is used for.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        import gradio  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        if (error.name or "").split(".")[0] != "gradio":
+            raise UserError(
+                f"gradio cannot be loaded ({error}): pip install 'pare-jax[demo]'"
+            ) from None
+        raise UserError("the page needs gradio: pip install 'pare-jax[demo]'") from None
+    return gradio
+
+
+def build_page(session: Session, detector_name: str) -> Any:
+    """Lay out the page and say what happens when something on it is done.
+
+    Args:
+        session: answers it.
+        detector_name: what the detector is called on the page.
+
+    Returns:
+        gradio's Blocks.
+
+    Raises:
+        UserError: gradio is missing.
+    """
+    gr = import_gradio()
+    with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
+        gr.Markdown(f"# {TITLE}")
+        key = gr.State(None, delete_callback=session.memory.forget)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=320):
+                picture = gr.Image(
+                    label="Picture (at most 20 MB; it is not kept)",
+                    sources=["upload", "webcam", "clipboard"],
+                    height=260,
+                    elem_id="picture",
+                )
+                how = gr.Radio(
+                    [
+                        (f"find people ({detector_name})", DETECTOR),
+                        ("the whole picture is one person", WHOLE),
+                        ("boxes that I type in", BOXES),
+                    ],
+                    value=DETECTOR,
+                    label="Where are the people?",
+                    elem_id="how",
+                )
+                boxes = gr.Textbox(
+                    label="Boxes: x0,y0,x1,y1 in pixels, one person a line",
+                    lines=2,
+                    visible=False,
+                    elem_id="boxes",
+                )
+                again = gr.Button("Look again", elem_id="again")
+                examples = _examples(gr, session)
+            with gr.Column(scale=2, min_width=320):
+                message = gr.HTML("", elem_id="message")
+                shown = gr.HTML(_INVITATION, elem_id="shown")
+                downloads = gr.HTML("", elem_id="downloads")
+                who = gr.Radio([], type="index", label="Person", visible=False, elem_id="who")
+        with gr.Row(elem_id="one"):
+            with gr.Column(scale=1, min_width=320):
+                joint = gr.Dropdown(
+                    [(spoken(name), name) for name in JOINT_NAMES],
+                    value=_FIRST_JOINT,
+                    label="Attention of the joint",
+                    elem_id="joint",
+                )
+                attention = gr.HTML("", elem_id="attention")
+            with gr.Column(scale=1, min_width=320):
+                body = gr.Model3D(
+                    label="The body (drag to turn)",
+                    height=460,
+                    clear_color=(0.93, 0.93, 0.95, 1.0),
+                    camera_position=_BEFORE_THE_BODY,
+                    interactive=False,
+                    elem_id="body",
+                )
+        with gr.Accordion("Joints", open=False, visible=False, elem_id="joints") as joints:
+            table = gr.HTML("")
+
+        looks = [key, message, shown, downloads, who, joints, attention, table, body]
+
+        def look(view: View, joint_name: str) -> list[Any]:
+            found = bool(view.people)
+            first = session.person(view.key, 0, joint_name) if found else PersonView()
+            several = {
+                "choices": list(view.people),
+                "value": view.people[0] if found else None,
+                "visible": len(view.people) > 1,
+            }
+            return [
+                view.key,
+                view.message,
+                view.overlay or _INVITATION,
+                view.downloads,
+                gr.update(**several),
+                gr.update(visible=found),
+                *_of_person(first),
+            ]
+
+        def received(upload: Any, how: str, boxes: str, key: str, joint: str) -> list[Any]:
+            if upload is None:  # the page has emptied the place itself, or the user has
+                return [None, *[gr.skip()] * len(looks)]
+            return [None, *look(session.receive(upload, how, boxes, key), joint)]
+
+        def looked_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
+            return look(session.find(key, how, boxes), joint)
+
+        def example_chosen(number: int, key: str, joint: str) -> list[Any]:
+            view, typed = session.example(number, key)
+            return [BOXES, gr.update(value=typed, visible=True), *look(view, joint)]
+
+        def person_chosen(key: str, number: int, joint: str) -> tuple[Any, ...]:
+            return _of_person(session.person(key, number or 0, joint))
+
+        def joint_chosen(key: str, number: int | None, joint: str) -> str:
+            return session.attention(key, number or 0, joint)
+
+        private: dict[str, Any] = {"api_visibility": "private"}
+        # Not read by gradio, which would say in its own way what is wrong with a file.
+        picture.input(
+            received,
+            [picture, how, boxes, key, joint],
+            [picture, *looks],
+            preprocess=False,
+            **private,
+            **_ALONE,
+        )
+        again.click(looked_again, [key, how, boxes, joint], looks, **private, **_ALONE)
+        how.input(lambda how: gr.update(visible=how == BOXES), how, boxes, **private)
+        if examples is not None:
+            examples.click(
+                example_chosen, [examples, key, joint], [how, boxes, *looks], **private, **_ALONE
+            )
+        who.input(person_chosen, [key, who, joint], [attention, table, body], **private)
+        joint.input(joint_chosen, [key, who, joint], attention, **private)
+    return page
+
+
+def _of_person(view: PersonView) -> tuple[Any, ...]:
+    return view.attention, view.joints, None if view.body is None else str(view.body)
+
+
+def _examples(gr: Any, session: Session) -> Any:
+    """Small pictures to choose from; None where there are none."""
+    if not session.examples:
+        return None
+    samples = []
+    for number, example in enumerate(session.examples):
+        samples.append(
+            [str(session.write_file(f"example_{number}.png", encode_png(example.image)))]
+        )
+    return gr.Dataset(
+        label="Examples: synthetic people, with their boxes",
+        components=[gr.Image(visible=False)],
+        samples=samples,
+        type="index",
+        elem_id="examples",
+    )

@@ -1,0 +1,167 @@
+"""Serving the page: to this machine alone unless asked, and without anybody else's help."""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
+
+from pare_jax.demo.page import STYLE, build_page, import_gradio
+from pare_jax.demo.session import Session
+from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
+from pare_jax.errors import UserError
+
+# The page may use what it brings and nothing else: no fonts, no scripts, no pictures of others.
+# gradio runs templates that it makes in the browser, and the viewer's code in WebAssembly.
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; frame-ancestors 'self'"
+)
+# Besides the picture, an upload has a few lines that say what it is.
+_ENVELOPE_BYTES = 10_000
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+def be_discreet() -> None:
+    """Keep gradio and what it brings from calling home; before they are imported."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port before anything slow is done; 0 takes a free one.
+
+    Raises:
+        UserError: it is in use or not allowed, or there is no such host.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port} of {host} is in use; choose another with --port, 0 takes a free one"
+            ) from None
+        raise UserError(f"cannot listen on --host={host} --port={port}: {error.strerror}") from None
+    return listener
+
+
+def is_local(host: str) -> bool:
+    """Whether nobody but this machine can reach the host."""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[None]]:
+    """Return the page as an ASGI application.
+
+    Raises:
+        UserError: gradio is missing.
+    """
+    gr = import_gradio()
+    import fastapi  # pyright: ignore[reportMissingImports]
+
+    fonts = ["system-ui", "sans-serif"]
+    theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    app = gr.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
+        build_page(session, detector_name),
+        path="/",
+        footer_links=[],
+        run_history=False,
+        max_file_size=MAX_UPLOAD_BYTES,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        theme=theme,
+        css=STYLE,
+    )
+    return guarded(app)
+
+
+def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Refuse uploads that are too large before they are read, and the page what is not its own."""
+    from starlette.requests import ClientDisconnect  # pyright: ignore[reportMissingImports]
+
+    largest = MAX_UPLOAD_BYTES + _ENVELOPE_BYTES
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+
+        async def send_with_policy(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                own = [
+                    (b"content-security-policy", _POLICY.encode()),
+                    (b"referrer-policy", b"no-referrer"),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+                message = {**message, "headers": [*message.get("headers", ()), *own]}
+            await send(message)
+
+        size = dict(scope["headers"]).get(b"content-length", b"0")
+        if not size.isdigit() or int(size) > largest:
+            await _too_large(send_with_policy)
+            return
+        # Neither who leaves in the middle of an upload is a failure, nor that a picture is gone
+        # when the browser, which has it, asks for it again.
+        with contextlib.suppress(ClientDisconnect, FileNotFoundError):
+            await app(scope, receive, send_with_policy)
+
+    return answer
+
+
+async def _too_large(send: Send) -> None:
+    text = f"The picture is larger than {MAX_UPLOAD_BYTES // 2**20} MB.".encode()
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", str(len(text)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": text})
+
+
+@contextlib.contextmanager
+def ending_tidily() -> Iterator[None]:
+    """Let signals that end the process do so by an exception, which leaves no files behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda *_: sys.exit(0)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def serve(app: Callable[..., Awaitable[None]], listener: socket.socket) -> None:
+    """Answer until the process is told to end, by ctrl-C or a signal."""
+    import uvicorn  # pyright: ignore[reportMissingImports]
+
+    settings = uvicorn.Config(
+        app, log_level="error", access_log=False, timeout_graceful_shutdown=1, server_header=False
+    )
+    uvicorn.Server(settings).run(sockets=[listener])

@@ -1,0 +1,284 @@
+"""The command line: flags in, files and a summary out, and the exit status."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from pare_jax.detection import Detector, make_detector
+from pare_jax.errors import UserError
+from pare_jax.files import write_together
+from pare_jax.page.build import write_page
+from pare_jax.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
+from pare_jax.photos import Box, output_names, read_boxes
+from pare_jax.predicting.clips import ClipJob, predict_clip, video_suffix
+from pare_jax.predicting.live import predict_webcam
+from pare_jax.predicting.photos import PhotoJob, predict_photos
+from pare_jax.predicting.records import Records, checkpoint_identity, key_of
+from pare_jax.predicting.reporting import Reporter
+from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
+from pare_jax.predicting.threads import said_plainly
+from pare_jax.predictor import load_predictor
+from pare_jax.smoothing import Smoothing
+from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
+from pare_jax.tracking import TrackSettings
+
+# The files are written in another way than before: what was done then is done again.
+_FORMAT = 1
+
+_HOG_HINT = (
+    " (the detector hog misses most people: give --boxes, name an ONNX detector, or say "
+    "--detector=whole where a picture shows one person)"
+)
+
+Boxes = dict[Path, list[Box] | None]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the command's flags."""
+    text, switch = flags.DEFINE_string, flags.DEFINE_bool
+    text("checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values)
+    text("output", None, "Folder for what is found.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "boxes", [], "x0,y0,x1,y1 (once a person) or a JSON file.", flag_values=values
+    )
+    text("detector", "hog", "hog, whole, or an .onnx file.", flag_values=values)
+    flags.DEFINE_float("threshold", None, "Least score of a detection, 0 to 1.", flag_values=values)
+    flags.DEFINE_list(
+        "outputs", list(DEFAULT_OUTPUTS), f"Of {','.join(OUTPUTS)}.", flag_values=values
+    )
+    for name, what in (
+        ("rotations", "the rotations of joints"),
+        ("shape", "one shape for each person of a clip"),
+        ("camera", "where each person stands"),
+    ):
+        switch(f"smooth_{name}", True, f"In clips, steady {what}.", flag_values=values)
+    flags.DEFINE_enum(
+        "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
+    )
+    switch("help", False, "Show this help.", short_name="h", flag_values=values)
+
+
+def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """Do what the command line says; returns the exit status.
+
+    Raises:
+        UserError: the command line is wrong, or nothing can be done.
+    """
+    if not values.checkpoint or not values.output:
+        raise UserError("--checkpoint=RUN and --output=FOLDER are needed; see --help")
+    outputs = _outputs(values.outputs)
+    output = Path(values.output)
+    reporter = Reporter()
+    if values.detector == "hog" and not values.boxes:
+        reporter.hint = _HOG_HINT
+    records = Records(output)
+    sources = _sources(arguments, records)
+    boxes = _boxes(values, sources, reporter)
+    detector, clip_detector = _detectors(values, sources, boxes)
+    was_there = output.exists()
+    write_together(output, {})  # a folder that cannot be made is said before the network is loaded
+    try:
+        predictor = load_predictor(values.checkpoint, values.weights)
+    except UserError:
+        if not was_there:
+            output.rmdir()
+        raise
+    smoothing = Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera)
+    tracking = TrackSettings()
+    if values.threshold is not None:
+        low = min(values.threshold, tracking.low_score)
+        tracking = TrackSettings(high_score=values.threshold, low_score=low)
+    run = Run(
+        predictor=predictor,
+        output=output,
+        outputs=outputs,
+        detector=detector,
+        clip_detector=clip_detector,
+        tracking=tracking,
+        smoothing=smoothing,
+        identity=_identity(values, outputs),
+        records=records,
+        reporter=reporter,
+    )
+    return _do(run, sources, boxes, _facts(values))
+
+
+def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
+    _predict(run, sources, boxes)
+    if run.wants("page") and len(run.records):
+        _write_page(run, facts)
+    for line in run.reporter.summary():
+        run.reporter.say(line)
+    return run.reporter.status
+
+
+def _write_page(run: Run, facts: Mapping[str, str]) -> None:
+    page = RunPage(
+        title="Predictions",
+        entries=_entries(run),
+        failures=run.reporter.failures,
+        facts=facts,
+        body=run.predictor.body_data,
+    )
+    try:
+        with said_plainly():
+            path = write_page(page, run.output, lambda f: run.reporter.failed(f.name, f.reason))
+    except UserError as error:
+        run.reporter.failed(str(run.output / "index.html"), str(error))
+    else:
+        run.reporter.say(f"page: {path}")
+
+
+def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
+    """Do every source that an earlier run has not done: photographs, clips, cameras."""
+    photos: list[PhotoJob] = []
+    clips: list[ClipJob] = []
+    webcams: list[tuple[Webcam, str]] = []
+    # What a camera saw is gone: every recording has a name of its own.
+    now = time.strftime("%Y%m%d_%H%M%S")
+    paths = [Path(f"{s.name}_{now}") if isinstance(s, Webcam) else s.path for s in sources]
+    for source, name in zip(sources, output_names(paths, run.records.held()), strict=True):
+        if isinstance(source, Webcam):
+            webcams.append((source, name))
+            continue
+        own = boxes[source.path]
+        key = key_of(source.path, own, run.identity)
+        record = run.records.done(name, key) if key else None
+        if record is not None:
+            run.reporter.done(record, earlier=True)
+        elif isinstance(source, Photo):
+            photos.append(PhotoJob(source, name, key, own))
+        else:
+            clips.append(ClipJob(source, name, key, own))  # pyright: ignore[reportArgumentType]
+    if photos:
+        before = sum(not record.is_clip for record in run.reporter.records)
+        with run.reporter.bar("photographs", len(photos) + before, before) as bar:
+            predict_photos(run, photos, bar)
+    for job in clips:
+        try:
+            with said_plainly():
+                run.reporter.done(predict_clip(run, job))
+        except UserError as error:
+            run.records.forget(job.name)
+            run.reporter.failed(str(job.clip), str(error))
+    for webcam, name in webcams:
+        try:
+            with said_plainly():
+                run.reporter.done(predict_webcam(run, webcam, name))
+        except UserError as error:
+            run.records.forget(name)
+            run.reporter.failed(str(webcam), str(error))
+
+
+def _outputs(names: Sequence[str]) -> frozenset[str]:
+    outputs = frozenset(name.strip() for name in names if name.strip())
+    unknown = sorted(outputs - set(OUTPUTS))
+    if unknown:
+        raise UserError(f"--outputs={unknown[0]} is none of {','.join(OUTPUTS)}")
+    if not outputs:
+        raise UserError(f"--outputs names nothing to write; choose of {','.join(OUTPUTS)}")
+    for needy in ("page", "vertices"):
+        if needy in outputs and "npz" not in outputs:
+            raise UserError(f"--outputs={needy} needs npz, too")
+    return outputs
+
+
+def _sources(arguments: Sequence[str], records: Records) -> list[Source]:
+    """What is named, but for what a run wrote there: the output may lie among the photographs."""
+    found = find_sources(arguments)
+    sources = [s for s in found if isinstance(s, Webcam) or not records.written_here(s.path)]
+    if not sources:
+        raise UserError(f"{arguments[0]} holds nothing but what a run wrote there")
+    return sources
+
+
+def _boxes(values: flags.FlagValues, sources: Sequence[Source], reporter: Reporter) -> Boxes:
+    paths = [source.path for source in sources if not isinstance(source, Webcam)]
+    if values.boxes and len(paths) < len(sources):
+        raise UserError("--boxes cannot say where people are before a camera; use --detector")
+    boxes = read_boxes(values.boxes, paths, values.threshold or 0.0, reporter.warn)
+    for source in sources:
+        if not isinstance(source, Clip) or boxes[source.path] is None:
+            continue
+        # Each frame's own list: [[[x0, y0, x1, y1], ...], ...].
+        frames = boxes[source.path]
+        if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames or []):
+            raise UserError(
+                f"the boxes of {source} must be a list of boxes for each of its frames, "
+                '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
+            )
+    return boxes
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _detectors(
+    values: flags.FlagValues, sources: Sequence[Source], boxes: Boxes
+) -> tuple[Detector | None, Detector | None]:
+    """The detectors of photographs and of clips; None where boxes are given."""
+    needed = [s for s in sources if isinstance(s, Webcam) or boxes[s.path] is None]
+    # A name or file that is wrong is said even where it is not needed.
+    detector = make_detector(values.detector, values.threshold)
+    photos = any(isinstance(source, Photo) for source in needed)
+    clips = any(not isinstance(source, Photo) for source in needed)
+    # The tracker decides what to make of unsure detections.
+    low = TrackSettings.low_score
+    if values.threshold is not None:
+        low = min(low, values.threshold)
+    return (
+        detector if photos else None,
+        make_detector(values.detector, low) if clips else None,
+    )
+
+
+def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, object]:
+    """Everything but files and boxes that decides what is written."""
+    detector: list[object] = [values.detector, values.threshold]
+    path = Path(values.detector)
+    if path.is_file():
+        detector += [str(path.absolute()), path.stat().st_mtime_ns]
+    return {
+        "format": _FORMAT,
+        "checkpoint": checkpoint_identity(values.checkpoint, values.weights),
+        # The page is of the whole folder, not of one photograph.
+        "outputs": sorted(outputs - {"page"}),
+        "detector": detector,
+        "smoothing": [values.smooth_rotations, values.smooth_shape, values.smooth_camera],
+        "video": video_suffix(),
+    }
+
+
+def _facts(values: flags.FlagValues) -> dict[str, str]:
+    found = "boxes that were given" if values.boxes else values.detector
+    smoothed = [n for n in ("rotations", "shape", "camera") if values[f"smooth_{n}"].value]
+    return {
+        "Network": values.checkpoint,
+        "People found by": found,
+        "Smoothed in clips": ", ".join(smoothed) or "nothing",
+    }
+
+
+def _entries(run: Run) -> Iterator[Entry]:
+    """The page's entries: all that is done in the folder, by this run or before."""
+    for record in run.records:
+        title = Path(record.source).name
+        if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
+            yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
+            continue
+        try:
+            yield _with_own_pictures(entry_from_files(run.output, record.name, title), record.files)
+        except UserError as error:
+            run.reporter.failures.append(Failure(record.source, str(error)))
+
+
+def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:
+    """Leave out pictures of other origin that happen to be called alike."""
+    if entry.picture is None or Path(str(entry.picture)).name in files:
+        return entry
+    return dataclasses.replace(entry, picture=None)

@@ -1,0 +1,146 @@
+"""A camera through the network, as it comes: nothing looks ahead, Ctrl-C ends it."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from pare_jax.boxes import check_box
+from pare_jax.errors import UserError
+from pare_jax.files import write_together
+from pare_jax.images import Picture
+from pare_jax.people import Person
+from pare_jax.predicting.chunks import Rows
+from pare_jax.predicting.clips import video_suffix
+from pare_jax.predicting.records import Record
+from pare_jax.predicting.settings import Run
+from pare_jax.predicting.tracks import people_of_rows, row_of, rows_by_track, stack_rows
+from pare_jax.predicting.writing import in_size, track_files
+from pare_jax.predictor import check_picture
+from pare_jax.rendering.people import draw_people
+from pare_jax.smoothing import MotionSmoother, robust_shape
+from pare_jax.sources import FrameReader, Webcam
+from pare_jax.tracking import TrackedBox, Tracker
+from pare_jax.video import VideoWriter
+
+# The overlay video's; a picture stays until the next is there.
+FRAME_RATE = 15.0
+
+
+def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
+    """Follow the people before a camera until Ctrl-C, then write what was seen of them.
+
+    Args:
+        run: what was asked for.
+        webcam: the camera.
+        name: of this recording, which no other has.
+
+    Frame numbers in the files are those of the overlay video, whose clock is the wall's.
+
+    Raises:
+        UserError: there is no such camera, or the files cannot be written.
+    """
+    path = run.output / f"{name}_overlay{video_suffix()}"
+    live = _Live(run)
+    run.records.intend(name, name, str(webcam), [path.name])
+    with FrameReader(webcam) as reader, VideoWriter(path, FRAME_RATE) as writer:
+        size = reader.size
+        run.reporter.say(f"{webcam}: looking; Ctrl-C ends it")
+        began = time.monotonic()
+        try:
+            for frame in reader:
+                number = round((time.monotonic() - began) * FRAME_RATE)
+                picture = in_size(live.see(frame.image, number), size)
+                while run.wants("overlay") and writer.num_frames <= number:
+                    writer.write(picture)
+        except KeyboardInterrupt:
+            run.reporter.say(f"{webcam}: stopped")
+    files = [path.name] if path.is_file() else []
+    rows = live.tracks()
+    for number, which in rows_by_track(rows):
+        people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
+        written = track_files(run, f"{name}_track_{number}", name, people, size, FRAME_RATE)
+        files += written
+        run.records.intend(name, name, str(webcam), files)
+        write_together(run.output, written)
+    count = len(np.unique(rows["id"]))
+    # What a camera saw is gone: an empty key is never found again, and the next run is another.
+    record = Record(name, name, "", tuple(files), count, is_clip=True, place=str(webcam))
+    run.records.add(record)
+    return record
+
+
+class _Live:
+    def __init__(self, run: Run):
+        self._run = run
+        self._tracker = Tracker(run.tracking)
+        self._smoothers: dict[int, MotionSmoother] = {}
+        self._last = -1
+        self._rows: list[dict] = []
+
+    def see(self, image: Picture, number: int) -> Picture:
+        """Take the next frame; returns it with the bodies over it."""
+        run = self._run
+        check_picture(image)
+        assert run.clip_detector is not None
+        tracked = [t for t in self._tracker.update(run.clip_detector(image)) if t.seen]
+        tracked = [t for t in tracked if _is_good(t.box, image)]
+        people: list[Person] = []
+        if tracked:
+            answers = run.predictor.start([run.predictor.crop(image, t.box) for t in tracked])
+            seen = answers.people()
+            people = self._smoothed(seen, tracked, number)
+            if number > self._last:  # a video's frame tells of one moment
+                for one, raw, person in zip(tracked, seen, people, strict=True):
+                    # The shape is settled at the end, from what the network said of each frame.
+                    person = dataclasses.replace(person, betas=raw.betas)
+                    self._rows.append(row_of(number, one, person))
+        self._last = number
+        return draw_people(image, people, run.predictor.faces)
+
+    def tracks(self) -> Rows:
+        """Return the rows of all who were seen long enough, with one shape for each person."""
+        rows = stack_rows(self._rows)
+        ids, of_row, lengths = np.unique(rows["id"], return_inverse=True, return_counts=True)
+        long = lengths >= self._run.tracking.min_length
+        rows = {name: values[long[of_row]] for name, values in rows.items()}
+        if self._run.smoothing.shape:
+            for number in ids[long]:
+                own = rows["id"] == number
+                rows["betas"][own] = robust_shape(rows["betas"][own], rows["score"][own])
+        return rows
+
+    def _smoothed(
+        self, people: Sequence[Person], tracked: Sequence[TrackedBox], number: int
+    ) -> list[Person]:
+        now = time.monotonic()
+        steady = []
+        for person, one in zip(people, tracked, strict=True):
+            smoother = self._smoothers.setdefault(one.id, MotionSmoother(self._run.smoothing))
+            steady.append(
+                smoother(
+                    now,
+                    person.rotations,
+                    person.betas,
+                    person.translation,
+                    person.focal_length,
+                    person.principal_point,
+                    one.score,
+                )
+            )
+        rotations, betas, translations = (np.stack(part) for part in zip(*steady, strict=True))
+        boxes = np.stack([person.box for person in people])
+        posed = self._run.predictor.pose(betas, rotations, translations, boxes)
+        return [
+            dataclasses.replace(person, id=one.id, frame=number, score=one.score)
+            for person, one in zip(posed, tracked, strict=True)
+        ]
+
+
+def _is_good(box: np.ndarray, image: Picture) -> bool:
+    try:
+        check_box(box, *image.shape[:2])
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,183 @@
+"""Which photographs and clips of a folder are done, so that a run that was stopped goes on.
+
+Each has a small file of its own in `.predictions/`. Before its files appear it names those that are
+intended, so that they are never taken for photographs; after them it says that they are done. A
+kill at any moment therefore loses what was not finished and nothing else.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
+from pare_jax.files import write_together
+from pare_jax.photos import place_of
+
+FOLDER = ".predictions"
+# Letters of a key in the name of a clip's folder of unfinished things.
+_KEY_LENGTH = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One photograph or clip that is done, or whose files are about to be written.
+
+    Attributes:
+        name: what its files are called after.
+        source: what the user knows it by.
+        key: of the file, the network and the settings; see `key_of`.
+        files: names of what was written.
+        people: how many were found.
+        is_clip: or else a photograph.
+        complaints: what could not be done of it, one line each.
+        place: where the source is, see `pare_jax.photos.place_of`; "" where nobody noted it.
+        finished: or else the files are only intended.
+    """
+
+    name: str
+    source: str
+    key: str
+    files: tuple[str, ...]
+    people: int
+    is_clip: bool = False
+    complaints: tuple[str, ...] = ()
+    place: str = ""
+    finished: bool = True
+
+
+class Records:
+    """What is done in one folder of predictions."""
+
+    def __init__(self, output: Path):
+        """Read the records; one that cannot be read counts as not done."""
+        self._output = output
+        self._folder = output / FOLDER
+        self._place = output.resolve()
+        self._records: dict[str, Record] = {}
+        self._written: set[str] = set()
+        for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []:
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                fields = json.loads(path.read_text(encoding="utf-8"))
+                record = Record(
+                    **fields
+                    | {"files": tuple(fields["files"]), "complaints": tuple(fields["complaints"])}
+                )
+                self._records[record.name] = record
+                self._written.update(record.files)
+
+    def __iter__(self):
+        """Go through the records of what is done, sorted by name."""
+        finished = [record for record in self._records.values() if record.finished]
+        return iter(sorted(finished, key=lambda record: record.name))
+
+    def __len__(self) -> int:
+        return sum(record.finished for record in self._records.values())
+
+    def done(self, name: str, key: str) -> Record | None:
+        """Return the record of what was done with this very key and is still there."""
+        record = self._records.get(name)
+        if record is None or not record.finished or record.key != key:
+            return None
+        there = all((self._output / file).is_file() for file in record.files)
+        return record if there else None
+
+    def written_here(self, path: Path) -> bool:
+        """Return whether a file is one that a run wrote into the folder, or was about to write."""
+        return path.name in self._written and path.parent.resolve() == self._place
+
+    def held(self) -> dict[str, str]:
+        """Return the place of the source of every name in use, where it is known."""
+        return {name: record.place for name, record in self._records.items() if record.place}
+
+    def intend(self, name: str, source: str, place: str, files: Iterable[str]) -> None:
+        """Note which files are about to be written; the record of before is done no longer.
+
+        Safe in a thread, as long as no other is about the same name.
+
+        Raises:
+            UserError: the record cannot be written.
+        """
+        before = self._records.get(name)
+        kept = before.files if before is not None else ()
+        files = tuple(dict.fromkeys([*files, *kept]))
+        self._save(Record(name, source, "", files, 0, place=place, finished=False))
+
+    def add(self, record: Record) -> None:
+        """Remember that something is done, and remove files of before that it no longer has.
+
+        Raises:
+            UserError: the record cannot be written.
+        """
+        # Files that go are gone before the record that names them is.
+        before = self._records.get(record.name)
+        if before is not None:
+            self._remove(set(before.files) - set(record.files))
+        self._save(record)
+
+    def _save(self, record: Record) -> None:
+        text = json.dumps(dataclasses.asdict(record), indent=1)
+        write_together(self._folder, {f"{record.name}.json": text.encode()})
+        self._records[record.name] = record
+        self._written.update(record.files)
+
+    def forget(self, name: str) -> None:
+        """Remove the record of something and the files it names."""
+        record = self._records.pop(name, None)
+        if record is None:
+            return
+        self._remove(record.files)
+        with contextlib.suppress(OSError):
+            (self._folder / f"{name}.json").unlink(missing_ok=True)
+
+    def _remove(self, files: Iterable[str]) -> None:
+        for file in files:
+            with contextlib.suppress(OSError):
+                (self._output / file).unlink(missing_ok=True)
+
+    def scratch_folder(self, name: str, key: str) -> Path:
+        """Return a folder for what a clip has so far; it is made when it is written to."""
+        return self._folder / f"{name}-{key[:_KEY_LENGTH]}"
+
+    def drop_scratch(self, name: str, keep: Path) -> None:
+        """Remove what a clip had when it, the network or the settings were other than now."""
+        pattern = re.compile(re.escape(name) + rf"-([0-9a-f]{{{_KEY_LENGTH}}})?")
+        for folder in self._folder.iterdir() if self._folder.is_dir() else []:
+            if folder != keep and folder.is_dir() and pattern.fullmatch(folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def key_of(path: Path, boxes: Any, identity: Mapping[str, Any]) -> str:
+    """Return a key that changes with the file, its boxes, the network or the settings.
+
+    Args:
+        path: of the photograph or clip.
+        boxes: that were given, or None.
+        identity: of the network and the settings.
+    """
+    with contextlib.suppress(OSError):
+        state = path.stat()
+        return _digest([place_of(path), state.st_size, state.st_mtime_ns, boxes, identity])
+    return ""
+
+
+def checkpoint_identity(checkpoint: str | Path, weights: str) -> list[Any]:
+    """Return what tells a checkpoint from all others: its place, step, age and kind of weights."""
+    workdir, step = split_checkpoint(checkpoint)
+    folder = workdir / CHECKPOINT_FOLDER
+    with contextlib.suppress(OSError, ValueError):
+        if step is None:
+            step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        changed = (folder / str(step)).stat().st_mtime_ns
+        return [str(folder.resolve()), step, changed, weights]
+    return [str(folder.absolute()), step, weights]
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=lambda array: array.tolist())
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,59 @@
+"""What a run of predictions was asked for."""
+
+import dataclasses
+from pathlib import Path
+
+from pare_jax.detection import Detector
+from pare_jax.predicting.records import Records
+from pare_jax.predicting.reporting import Reporter
+from pare_jax.predictor import Predictor
+from pare_jax.smoothing import Smoothing
+from pare_jax.tracking import TrackSettings
+
+# Everything that can be written; see docs/predict.md.
+OUTPUTS = (
+    "npz",
+    "json",
+    "overlay",
+    "attention",
+    "side",
+    "obj",
+    "ply",
+    "glb",
+    "vertices",
+    "page",
+)
+DEFAULT_OUTPUTS = ("npz", "json", "overlay", "attention", "page")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run of the command, as its parts need it.
+
+    Attributes:
+        predictor: the network.
+        output: the folder.
+        outputs: of `OUTPUTS`, those that were asked for.
+        detector: finds people in a photograph; None where boxes are given.
+        clip_detector: finds people in a clip's frame, the unsure ones as well.
+        tracking: what becomes of those.
+        smoothing: of tracks.
+        identity: of network and settings: what was done with another is done again.
+        records: of what is done.
+        reporter: told what happens.
+    """
+
+    predictor: Predictor
+    output: Path
+    outputs: frozenset[str]
+    detector: Detector | None
+    clip_detector: Detector | None
+    tracking: TrackSettings
+    smoothing: Smoothing
+    identity: dict[str, object]
+    records: Records
+    reporter: Reporter
+
+    def wants(self, *outputs: str) -> bool:
+        """Return whether one of these outputs was asked for."""
+        return bool(self.outputs & set(outputs))

@@ -1,0 +1,49 @@
+"""A predictor that answers at once, and the page served with it: `python -m tests.demo.fakes`."""
+
+import sys
+
+import numpy as np
+
+from pare_jax.body.io import load_body_data
+from pare_jax.skeleton import NUM_JOINTS
+from tests.made_up_people import make_person
+
+
+def attention_maps() -> np.ndarray:
+    """Maps that differ between joints: all of joint j's is in cell j of a grid of 5 x 5."""
+    maps = np.zeros((25, NUM_JOINTS), np.float32)
+    maps[np.arange(NUM_JOINTS), np.arange(NUM_JOINTS)] = 1.0
+    return maps.reshape(5, 5, NUM_JOINTS)
+
+
+class FakePredictor:
+    """Stands somebody about the middle of every box, as in a picture of 400 x 300 pixels.
+
+    Attributes:
+        calls: the boxes it was asked for.
+    """
+
+    def __init__(self, body=None):
+        self._body = body or load_body_data()
+        self.calls = []
+
+    def __call__(self, image, boxes=None):
+        boxes = [(0, 0, *image.shape[1::-1])] if boxes is None else list(boxes)
+        self.calls.append(boxes)
+        return [
+            make_person(
+                self._body,
+                seed=number,
+                x=float(box[0] + box[2]) / 2,
+                turned=0.2,
+                attention=attention_maps(),
+            )
+            for number, box in enumerate(boxes)
+        ]
+
+
+if __name__ == "__main__":
+    from pare_jax.demo import __main__ as command
+
+    command.load_predictor = lambda path, weights: FakePredictor()
+    sys.exit(command.main(sys.argv))

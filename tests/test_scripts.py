@@ -1,0 +1,121 @@
+"""The scripts that measure and draw: their flags, and what they print of small things."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.body.io import load_body_data
+from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.rendering.skeleton_lines import LEFT, RIGHT
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(name="script")
+def script_fixture(monkeypatch):
+    """Return a function that imports a script as Python does that runs it by its file."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module
+
+
+def test_compare_metrics_prints_every_metric_close_to_its_definition(capsys):
+    compare_metrics = importlib.import_module("scripts.compare_metrics")
+    compare_metrics.main(["--poses=2", "--seed=3"])
+    head, rule, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("| metric | unit | random | all zero |")
+    assert head.count("|") == rule.count("|")
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == list(compare_metrics.UNITS)
+    for row in cells:
+        assert all(float(cell) < 1e-3 for cell in row[2:] if cell != "-"), row
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--photographs=63"], "at least 64"),
+        (["--photo=64"], "unrecognized arguments"),
+        (["--seconds=long"], "invalid float value"),
+    ],
+)
+def test_benchmark_input_refuses_flags(script, capsys, flags, told):
+    with pytest.raises(SystemExit) as ended:
+        script("benchmark_input").main(flags)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_benchmark_input_names_a_folder_that_is_no_release(script, tmp_path, capsys):
+    assert script("benchmark_input").main([f"--raw-pw3d={tmp_path}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"benchmark_input: {tmp_path} is not 3DPW")
+
+
+def test_benchmark_input_prints_what_was_measured(script, capsys):
+    module = script("benchmark_input")
+    part = module.Prepared(
+        *("pw3d", Path("raw"), Path("data"), 100, 150),
+        photograph_bytes=590e3,
+        crop_bytes=49e3,
+        read_seconds=2.0,
+        write_seconds=0.1,
+    )
+    module._print_preparing([part, dataclasses.replace(part, name="mpii")])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines if line.startswith(("pw3d", "mpii"))] == [
+        [name, "100", "150", "590", "49", "50", "1500"] for name in ("pw3d", "mpii")
+    ]
+    # 51,000 photographs at 50 a second, and 74,600 people at 1,500.
+    assert "17.0 min of one core to read, 0.8 min to write" in "".join(lines)
+    module._print_row("ours", module.Speed(450.0, 900.0), module.Speed(50.0, 60.0))
+    module._print_row("theirs", module.Speed(50.0, 60.0), None)
+    ours, theirs = capsys.readouterr().out.splitlines()
+    assert ours.split() == ["ours", "450", "900", "9.0x", "15.0x"]
+    assert theirs.split() == ["theirs", "50", "60"]
+    assert theirs.index("50") == ours.index("450") + 1
+
+
+def test_people_of_made_up_releases_stand_where_their_labels_say(script):
+    """Joints project to where they are drawn, and the posed body stands by them."""
+    releases, data = script("made_up_releases"), load_body_data()
+    settings = SyntheticSettings(image_size=256, truncation=0.0)
+    corner = np.array([1500.0, 60.0])  # far from the optical axis
+    for index in range(4):
+        scene = draw_scene(settings, "train", index)
+        person = releases._place(scene, corner)
+        intrinsics = np.array([[1960.0, 0, 960], [0, 1960, 540], [0, 0, 1]])
+        pixels = person.joints @ intrinsics.T
+        np.testing.assert_allclose(pixels[:, :2] / pixels[:, 2:], person.pixels, atol=1e-6)
+        np.testing.assert_allclose(person.pixels, scene.joints_2d + corner)
+        _, joints = vertices_and_joints(data, person.betas, person.rotations)
+        posed = (joints - joints[0] + person.joints[0]) @ intrinsics.T
+        off = np.linalg.norm(posed[:, :2] / posed[:, 2:] - person.pixels, axis=1)
+        assert off.max() < 0.08 * np.ptp(person.pixels, axis=0).max()
+
+
+def test_made_up_releases_overwrite_nothing(script, tmp_path, capsys):
+    (tmp_path / "MPII").mkdir()
+    assert script("made_up_releases").main([f"--output={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith(f"made_up_releases: {tmp_path / 'MPII'} is there")
+    assert [path.name for path in tmp_path.iterdir()] == ["MPII"]
+
+
+def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
+    sheet = script("draw_contact_sheet")
+    path = tmp_path / "sheet.png"
+    flags = [f"--output={path}", "--side=64", "--columns=2", "--set=image_size=64"]
+    assert sheet.main([*flags, "--count=3"]) == 0
+    picture = cv2.imread(str(path))[..., ::-1]
+    assert picture.shape == (128, 256, 3)
+    assert not picture[64:, 128:].any()  # three people in two rows of two
+    marked = picture[:64, 64:128].reshape(-1, 3).astype(int)
+    for colour in (LEFT, RIGHT):
+        assert np.abs(marked - colour).sum(1).min() < 40
+    assert sheet.main([*flags, "--count=0"]) == 2
+    assert "give 1 or more" in capsys.readouterr().err
