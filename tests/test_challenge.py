@@ -99,6 +99,8 @@ def config(prepared, tmp_path_factory):
         np.savez(bodies / f"SMPL_{name}.npz", **random_body_fields(seed))
     config = tiny_config()
     config.num_steps = 1
+    config.model.name, config.loss.parts = "baseline", 0.0
+    config.swa.start_epoch = -1.0
     config.data.root = str(prepared)
     config.data.train = (("made_up", 1.0),)
     config.data.eval = ("made_up/test",)

@@ -62,10 +62,9 @@ def crops_of(batch):
     return np.random.default_rng(batch).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
 
 
-def run_elsewhere(file, tmp_path):
-    """Return what the file answers to one crop and to three."""
-    batches = (crops_of(1), crops_of(3))
-    np.savez(tmp_path / "crops.npz", *batches)
+def run_elsewhere(file, crops, tmp_path):
+    """Return what the file answers to the first crop, and to all of them."""
+    np.savez(tmp_path / "crops.npz", crops[:1], crops)
     arguments = [file, tmp_path / "crops.npz", tmp_path / "answers.npz"]
     subprocess.run([sys.executable, "-I", "-c", RUN, *map(str, arguments)], check=True)
     answers = [{}, {}]
@@ -73,7 +72,7 @@ def run_elsewhere(file, tmp_path):
         for key in loaded.files:
             number, _, name = key.partition("_")
             answers[int(number)][name] = loaded[key]
-    return zip(batches, answers, strict=True)
+    return answers
 
 
 def expected_answer(network, body, crops):
@@ -101,23 +100,30 @@ def body():
     return load_body_model()
 
 
+@pytest.fixture(scope="module", params=["pare", "baseline"])
+def case(request, body):
+    """A network, crops, and what it says of them: pictures do not depend on each other."""
+    network, crops = make_network(request.param, "resnet18"), crops_of(3)
+    return network, crops, *expected_answer(network, body, crops)
+
+
 @pytest.mark.parametrize("kind", ["jax", "onnx"])
-@pytest.mark.parametrize("name", ["pare", "baseline"])
-def test_a_file_needs_nothing_of_this_package(name, kind, body, tmp_path):
+def test_a_file_needs_nothing_of_this_package(case, kind, body, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
-    network = make_network(name, "resnet18")
+    network, crops, expected, points = case
     function = export.crops_to_people(network, body, attention=True)
     file = tmp_path / f"network.{kind}"
     file.write_bytes(export.export(function, SIZE, kind))
-    for crops, answer in run_elsewhere(file, tmp_path):
-        expected, points = expected_answer(network, body, crops)
+    for count, answer in zip((1, 3), run_elsewhere(file, crops, tmp_path), strict=True):
         assert answer.keys() == expected.keys() | points.keys() | {"faces"}
         for key, value in expected.items():
-            np.testing.assert_allclose(answer[key], value, rtol=1e-4, atol=1e-4, err_msg=key)
+            np.testing.assert_allclose(
+                answer[key], value[:count], rtol=1e-4, atol=1e-4, err_msg=key
+            )
         for key, value in points.items():
-            np.testing.assert_allclose(answer[key], value, atol=2e-4, err_msg=key)
+            np.testing.assert_allclose(answer[key], value[:count], atol=2e-4, err_msg=key)
         np.testing.assert_array_equal(answer["faces"], body.faces)
 
 

@@ -10,11 +10,12 @@ from ml_collections import ConfigDict
 from pare_jax import losses
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import load_body_model
-from pare_jax.models import build_model
+from pare_jax.models import build_model, resnet
 from pare_jax.models.resnet import ResNet
 
 torch = pytest.importorskip("torch")
 
+from tests.models import torch_networks  # noqa: E402
 from tests.models.torch_networks import (  # noqa: E402
     BATCH,
     TorchNetwork,
@@ -167,13 +168,18 @@ def make_batch(side):
     return batch | {"part_labels": rng.integers(0, 25, (BATCH, side, side)).astype(np.uint8)}
 
 
-def test_train_mode_agrees():
-    """Forward, running statistics and every parameter's gradient of the full loss."""
+def test_train_mode_agrees(monkeypatch):
+    """Forward, running statistics and every parameter's gradient of the full loss.
+
+    Of fewer blocks than a ResNet-50 has: to compile the gradients of all takes long.
+    """
+    depths = (2, 1, 1, 1)
+    monkeypatch.setitem(torch_networks.DEPTHS, "resnet50", (depths, True))
+    monkeypatch.setitem(resnet.DEPTHS, "resnet50", (resnet.Bottleneck, depths))
     module, model = make_pair(backbone_width=8, branch_features=16)
     module.train()
     model.train()
-    # 76 is the first seed that holds; torch may one day draw other numbers.
-    candidates = (make_images(seed=seed) for seed in range(76, 200))
+    candidates = (make_images(seed=seed) for seed in range(200))
     images = next(images for images in candidates if far_from_kinks(module, images))
     batch = make_batch(16)
     data = load_body_data()

@@ -14,6 +14,8 @@ from pare_jax.skeleton import PARENTS
 
 BATCH, SIZE = 4, 64
 RELU_INPUTS = []
+# Blocks of each stage, and whether they are bottlenecks.
+DEPTHS = {"resnet18": ((2, 2, 2, 2), False), "resnet50": ((3, 4, 6, 3), True)}
 
 
 def relu(x):
@@ -110,10 +112,7 @@ def torch_rotations(sixd):
 class TorchNetwork(torch.nn.Module):
     def __init__(self, config):
         super().__init__()
-        depths, bottleneck = {
-            "resnet18": ((2, 2, 2, 2), False),
-            "resnet50": ((3, 4, 6, 3), True),
-        }[config.backbone]
+        depths, bottleneck = DEPTHS[config.backbone]
         self.backbone = TorchResNet(config.backbone_width, depths, bottleneck)
         features = self.backbone.out_features
         self.pare = config.name == "pare"

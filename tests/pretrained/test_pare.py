@@ -16,6 +16,7 @@ from pare_jax.models import build_model
 from pare_jax.predictor import load_predictor
 from pare_jax.pretrained import convert, load, pare, table
 from pare_jax.pretrained.read import read_weights
+from pare_jax.run import Run
 from pare_jax.train import train
 from pare_jax.train_step import create_state
 from tests.fakes import IMAGE_SIZE, FakeData, Recorder, tiny_config
@@ -233,31 +234,44 @@ class TestFineTuning:
     def config(self):
         config = tiny_config()
         config.model.update({"backbone_width": 8, "align_corners": True})
-        config.num_steps = 3
+        config.num_steps = 2
         config.optimizer.learning_rate = 1e-4
         config.swa.start_epoch = -1.0
         config.eval.pictures = 0
         return config
 
-    def check(self, workdir, state, writer):
-        assert int(state.step) == 3
-        losses = [s["train/loss"] for s in writer.scalars.values() if "train/loss" in s]
-        assert len(losses) == 2
-        assert np.isfinite(losses).all()
-        assert int(state.skipped) == 0
-        # It began where the checkpoint ended: Adam moves a number by about its rate a step.
-        start = resnet_pare().state_dict()["backbone.conv1.weight"].numpy().transpose(2, 3, 1, 0)
-        moved = np.abs(np.asarray(state.params["backbone"]["conv1"]["kernel"].get_value()) - start)
-        assert 0 < moved.max() < 1e-3
+    def distances(self, state):
+        """Return how far a state's numbers are from the checkpoint's."""
+        start = resnet_pare().state_dict()
+        backbone = start["backbone.conv1.weight"].numpy().transpose(2, 3, 1, 0)
+        head = start["head.cam_mlp.bias"].numpy()
+        return (
+            np.abs(np.asarray(state.params["backbone"]["conv1"]["kernel"].get_value()) - backbone),
+            np.abs(
+                np.asarray(state.params["heads"]["camera"]["layers"][0]["bias"].get_value()) - head
+            ),
+        )
 
     def test_in_the_converted_workdir(self, checkpoint, tmp_path):
+        """With the backbone frozen at first, though the config names no file."""
         convert.to_workdir(checkpoint, tmp_path / "run")
         shrink_pictures(tmp_path / "run", IMAGE_SIZE)
-        writer = Recorder()
-        state = train(self.config(), tmp_path / "run", FakeData(), writer)
-        self.check(tmp_path / "run", state, writer)
-        # What is left is a run whose next step would be the fourth.
-        assert checkpoints.Checkpoints(tmp_path / "run", read_only=True).latest_step() == 3
+        config, writer = self.config(), Recorder()
+        config.pretrained.freeze_epochs = 1.0
+        state = train(config, tmp_path / "run", FakeData(), writer)
+        assert int(state.step) == 2
+        assert int(state.skipped) == 0
+        assert np.isfinite(writer.scalars[2]["train/loss"])
+        backbone, head = self.distances(state)
+        assert not backbone.any()
+        # Adam moves a number by about its rate a step.
+        assert 0 < head.max() < 1e-3
+        # Now it is an experiment that has begun, and goes on from its own checkpoint.
+        store = checkpoints.Checkpoints(tmp_path / "run", read_only=True)
+        assert store.latest_step() == 2
+        config.pretrained.freeze_epochs = 0.0
+        with pytest.raises(UserError, match=r"pretrained\.freeze_epochs: 1\.0 -> 0\.0"):
+            train(config, tmp_path / "run", FakeData(), Recorder())
 
     def test_averaging_starts_from_the_converted_weights(self, checkpoint, tmp_path):
         convert.to_workdir(checkpoint, tmp_path / "run")
@@ -271,12 +285,13 @@ class TestFineTuning:
                 resnet_pare().state_dict()["backbone.bn1.running_mean"].numpy(),
             )
 
-    def test_in_a_fresh_one(self, checkpoint, tmp_path):
+    def test_in_a_fresh_one(self, checkpoint):
         config = self.config()
         config.pretrained.path = str(checkpoint)
-        writer = Recorder()
-        state = train(config, tmp_path, FakeData(), writer)
-        self.check(tmp_path, state, writer)
+        run = Run(config, FakeData())
+        assert "head" in run.load_pretrained()[0]
+        state = run.initial_state()
+        assert not any(difference.any() for difference in self.distances(state))
         assert not np.asarray(state.batch_stats["heads"]["mean_camera"].get_value()).any()
 
     def test_other_settings_are_named_with_the_flags_that_mend_them(self, checkpoint):
