@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -80,8 +81,9 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     """Open the evaluation splits alone.
 
     The best constant is the one of the mixture the run was trained on, whatever `config` says now.
-    The run has kept it in its workdir; only where that file is missing are the training sets
-    opened, to measure it again.
+    The run has kept it in its workdir; only where that file is missing (as in a run converted from
+    other people's weights) are the training sets opened, to measure it. Where these are not there
+    either, it stays unknown, and a line on stderr says so.
 
     Args:
         config: a validated config.
@@ -92,7 +94,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
         The evaluation's data.
 
     Raises:
-        UserError: a dataset or split is missing or damaged.
+        UserError: an evaluation's dataset or split is missing or damaged.
     """
     evals, names = _held_out(config, _open_all(config, config.data.eval))
     path = workdir / _STATISTICS_FILE
@@ -103,12 +105,15 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
         try:
             sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
         except UserError as error:
-            raise UserError(
-                f"{path}, which training keeps, is missing or damaged, and so the training sets "
-                f"are needed: {error}"
-            ) from error
-        mean = _measure_mean(sources)
-        _keep_mean(path, _mixture_key(sources, config.data.root), mean)
+            print(
+                f"the best constant's error is left out: {path}, which training keeps, is not "
+                f"there, and the training sets cannot be read ({error})",
+                file=sys.stderr,
+            )
+            mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
+        else:
+            mean = _measure_mean(sources)
+            _keep_mean(path, _mixture_key(sources, config.data.root), mean)
     return HeldOut(evals, names, mean)
 
 

@@ -109,8 +109,10 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
 
     Raises:
         UserError: the run cannot be read, its network is not what the format holds, or the file
-            cannot be written.
+            is there already or cannot be written.
     """
+    if Path(path).exists():
+        raise UserError(f"{path} is there already: give --to-torch another name, or remove it")
     config, network = load_model(run)
     tensors, notes = export(network, config.model, path, format)
     count = sum(value.size for value in tensors.values())

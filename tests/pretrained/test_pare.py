@@ -105,6 +105,8 @@ def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
     prediction = assert_agree(network, original, make_images(64, seed=3))
     assert prediction.attention.shape == (4, 16, 16, 24)
     convert.to_torch(tmp_path / "run", tmp_path / "back.ckpt")
+    with pytest.raises(UserError, match=r"back\.ckpt is there already"):
+        convert.to_torch(tmp_path / "run", tmp_path / "back.ckpt")
     back = torch.load(tmp_path / "back.ckpt", weights_only=True)
     state = {name.removeprefix("model."): v for name, v in back["state_dict"].items()}
     assert_same_state(state, original)
@@ -323,6 +325,7 @@ class Runs:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda c: without(c, "model.head.pose_mlp.weight"), "lacks model.head.pose_mlp.weight"),
         (lambda c: without(c, "model.head.shape_mlp.bias"), "lacks model.head.shape_mlp.bias"),
         (
             lambda c: changed(c, model__head__cam_mlp__bias=torch.zeros(4)),
