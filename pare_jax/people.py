@@ -314,15 +314,21 @@ def people_json(
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Encode arrays as an .npz file, compressed lightly: a little larger, three times as fast."""
+    """Encode arrays as an .npz file; equal arrays make equal files.
+
+    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
+    them would take most of the time. All else is compressed lightly.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, value in arrays.items():
+            value = np.asanyarray(value)
             # The time in an archive says nothing; without it equal arrays make equal files.
             entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED
+            is_noise = np.issubdtype(value.dtype, np.inexact)
+            entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
             content = io.BytesIO()
-            np.lib.format.write_array(content, np.asanyarray(value), allow_pickle=False)
+            np.lib.format.write_array(content, value, allow_pickle=False)
             archive.writestr(entry, content.getbuffer(), compresslevel=1)
     return buffer.getvalue()
 

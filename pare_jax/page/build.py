@@ -19,6 +19,7 @@ from pare_jax.page.entries import Entry, Failure, PhotoEntry, RunPage, VideoEntr
 from pare_jax.page.packing import Data, embedded_file, first_frame, thumbnail
 from pare_jax.people import Person
 from pare_jax.rendering.people import person_colour, person_number
+from pare_jax.threads import ordered_map
 
 # A video of more bytes is linked, not embedded.
 EMBEDDED_VIDEO_LIMIT = 1_500_000
@@ -70,6 +71,20 @@ def page_html(run: RunPage, folder: str | Path) -> str:
     return _page_html(run, Path(folder))[0]
 
 
+@dataclasses.dataclass(frozen=True)
+class _Thumbnail:
+    """A small picture, and what opens when it is clicked; no link where there is no such file."""
+
+    url: str
+    width: int
+    height: int
+    link: Path | None
+
+
+# The pictures of an entry: its own, then the sheets of attention. None where there is none.
+_Pictures = Sequence[_Thumbnail | Failure | None]
+
+
 @dataclasses.dataclass
 class _Page:
     """A page that is being built."""
@@ -82,12 +97,14 @@ class _Page:
 def _page_html(run: RunPage, folder: Path) -> tuple[str, list[Failure]]:
     page = _Page(Data(run.body), folder)
     cards, photos, videos, found = [], 0, 0, 0
-    for number, entry in enumerate(run.entries):
+    # Pictures are made small in threads, a few entries ahead.
+    for number, (entry, pictures) in enumerate(ordered_map(_with_pictures, run.entries)):
         if isinstance(entry, PhotoEntry):
             photos, found = photos + 1, found + len(entry.people)
         else:
             videos, found = videos + 1, found + len(entry.tracks)
-        cards.append(_card(entry, number, page))
+        page.failures += [picture for picture in pictures if isinstance(picture, Failure)]
+        cards.append(_card(entry, pictures, number, page))
     style, viewer, script = (
         (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js")
     )
@@ -153,20 +170,39 @@ def _summary(
     return "\n".join([*lines, "</header>"])
 
 
-def _card(entry: Entry, number: int, page: _Page) -> str:
+def _with_pictures(entry: Entry) -> tuple[Entry, _Pictures]:
+    """Make an entry's pictures small."""
+    own: Picture | Path | None = entry.picture
+    if isinstance(entry, PhotoEntry):
+        sheets = entry.attention
+    else:
+        sheets = ()
+        if own is None and entry.video is not None:
+            own = first_frame(entry.video)
+    return entry, [_small(entry, picture) for picture in (own, *sheets)]
+
+
+def _small(entry: Entry, picture: Picture | Path | None) -> _Thumbnail | Failure | None:
+    if picture is None:
+        return None
+    try:
+        return _Thumbnail(*thumbnail(picture), picture if isinstance(picture, Path) else None)
+    except UserError as error:
+        return Failure(entry.name, str(error))
+
+
+def _card(entry: Entry, pictures: _Pictures, number: int, page: _Page) -> str:
     parts = [f'<article class="card" aria-labelledby="e{number}">']
     parts.append(f'<h2 id="e{number}">{html.escape(entry.name)}</h2>')
     if isinstance(entry, PhotoEntry):
-        parts += _photo(entry, page)
+        parts += _photo(entry, pictures, page)
     else:
-        parts += _video(entry, page)
-    return "\n".join([*parts, "</article>"])
+        parts += _video(entry, pictures[0], page)
+    return "\n".join([*filter(None, parts), "</article>"])
 
 
-def _photo(entry: PhotoEntry, page: _Page) -> list[str]:
-    parts = []
-    if entry.picture is not None:
-        parts.append(_image(entry, entry.picture, f"Bodies drawn over {entry.name}", page))
+def _photo(entry: PhotoEntry, pictures: _Pictures, page: _Page) -> list[str]:
+    parts = [_image(pictures[0], f"Bodies drawn over {entry.name}", page)]
     count = len(entry.people)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.photo_size is not None:
@@ -180,24 +216,22 @@ def _photo(entry: PhotoEntry, page: _Page) -> list[str]:
     parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
     if entry.attention:
         parts.append("<details><summary>Attention</summary>")
-        for person, sheet in enumerate(entry.attention):
+        for person, sheet in enumerate(pictures[1:]):
             said = f"person {person}" if len(entry.attention) > 1 else "each joint"
             alt = f"Where in {entry.name} the network looked for each joint"
             caption = f"<figcaption>{said}</figcaption>" if len(entry.attention) > 1 else ""
-            image = _image(entry, sheet, f"{alt}, {said}", page)
+            image = _image(sheet, f"{alt}, {said}", page)
             parts.append(f"<figure>{image}{caption}</figure>" if image else "")
         parts.append("</details>")
     return parts
 
 
-def _video(entry: VideoEntry, page: _Page) -> list[str]:
+def _video(entry: VideoEntry, picture: _Thumbnail | Failure | None, page: _Page) -> list[str]:
     parts = []
-    picture = entry.picture
     if entry.video is not None:
-        picture = first_frame(entry.video) if picture is None else picture
         parts.append(_player(entry, entry.video, picture, page))
-    elif picture is not None:
-        parts.append(_image(entry, picture, f"Bodies drawn over {entry.name}", page))
+    else:
+        parts.append(_image(picture, f"Bodies drawn over {entry.name}", page))
     count = len(entry.tracks)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.frame_rate > 0:
@@ -242,21 +276,19 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _image(entry: Entry, picture: Picture | Path, alt: str, page: _Page) -> str:
-    """A picture that opens in full size; nothing where it cannot be read."""
-    small = _thumbnail(entry, picture, page)
-    if small is None:
+def _image(picture: _Thumbnail | Failure | None, alt: str, page: _Page) -> str:
+    """A picture that opens in full size; nothing where there is none that can be read."""
+    if not isinstance(picture, _Thumbnail):
         return ""
-    url, width, height = small
     image = (
-        f'<img src="{url}" width="{width}" height="{height}" alt="{html.escape(alt)}" '
-        'loading="lazy" decoding="async">'
+        f'<img src="{picture.url}" width="{picture.width}" height="{picture.height}" '
+        f'alt="{html.escape(alt)}" loading="lazy" decoding="async">'
     )
-    link = _relative(picture, page.folder) if isinstance(picture, Path) else None
+    link = _relative(picture.link, page.folder) if picture.link is not None else None
     return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
 
 
-def _player(entry: Entry, video: Path, picture: Picture | Path | None, page: _Page) -> str:
+def _player(entry: Entry, video: Path, picture: _Thumbnail | Failure | None, page: _Page) -> str:
     kind = _KINDS.get(video.suffix.lower(), "video/mp4")
     url = _relative(video, page.folder)
     try:
@@ -264,21 +296,12 @@ def _player(entry: Entry, video: Path, picture: Picture | Path | None, page: _Pa
             url = embedded_file(video, kind)
     except (OSError, UserError) as error:
         page.failures.append(Failure(entry.name, str(error)))
-    poster = _thumbnail(entry, picture, page) if picture is not None else None
-    poster = f'poster="{poster[0]}" ' if poster is not None else ""
+    poster = f'poster="{picture.url}" ' if isinstance(picture, _Thumbnail) else ""
     said = html.escape(f"Bodies drawn over {entry.name}")
     return (
         f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
         f'aria-label="{said}"></video>'
     )
-
-
-def _thumbnail(entry: Entry, picture: Picture | Path, page: _Page) -> tuple[str, int, int] | None:
-    try:
-        return thumbnail(picture)
-    except UserError as error:
-        page.failures.append(Failure(entry.name, str(error)))
-        return None
 
 
 def _quoted(path: str) -> str:

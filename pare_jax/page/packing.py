@@ -136,7 +136,8 @@ class Data:
     def _mesh(
         self, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
     ) -> dict[str, Any]:
-        low, high = vertices.min(0), vertices.max(0)
+        columns = np.ascontiguousarray(vertices.T)  # numpy is slow over short rows
+        low, high = columns.min(1), columns.max(1)
         size = np.maximum(high - low, 1e-6)
         steps = np.round((vertices - low) / size * _STEPS).astype("<u2")
         wide = len(vertices) > _STEPS
@@ -165,11 +166,13 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
         UserError: the file cannot be read.
     """
     if isinstance(picture, Path):
-        # A large JPEG is reduced while it is decoded, still larger than the thumbnail.
-        picture = read_photograph(picture, max_pixels=4 * THUMBNAIL_SIDE**2).image
+        # A JPEG is reduced while it is decoded, still no smaller than the thumbnail.
+        picture = read_photograph(picture, least_side=THUMBNAIL_SIDE).image
     scale = min(1.0, THUMBNAIL_SIDE / max(picture.shape[:2]))
     width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    # Down to a half every pixel still counts; averaging areas would take several times as long.
+    kind = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
+    small = cv2.resize(picture, (width, height), interpolation=kind)
     bgr = np.ascontiguousarray(small[..., ::-1])
     _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     return data_url("image/jpeg", content.tobytes()), width, height

@@ -24,7 +24,6 @@ from pare_jax.predicting.photos import BATCH
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import counted
 from pare_jax.predicting.settings import Run
-from pare_jax.predicting.threads import ordered_map
 from pare_jax.predicting.tracks import (
     people_of_rows,
     row_of,
@@ -36,6 +35,7 @@ from pare_jax.predicting.writing import in_size, track_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.sources import Clip, Frame, FrameReader
+from pare_jax.threads import ordered_map
 from pare_jax.tracking import TrackedBox, track_clip
 from pare_jax.video import VideoWriter
 

@@ -20,10 +20,10 @@ from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
-from pare_jax.predicting.threads import said_plainly
 from pare_jax.predictor import load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
+from pare_jax.threads import said_plainly
 from pare_jax.tracking import TrackSettings
 
 # The files are written in another way than before: what was done then is done again.

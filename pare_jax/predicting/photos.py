@@ -22,10 +22,10 @@ from pare_jax.photos import Box, place_of
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import Bar
 from pare_jax.predicting.settings import Run
-from pare_jax.predicting.threads import said_plainly
 from pare_jax.predicting.writing import photo_files
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.sources import Photo
+from pare_jax.threads import said_plainly
 
 # People computed at once, fewer than `pare_jax.predictor.MAX_BATCH` because larger batches are no
 # faster on a CPU, and a photograph waits for its batch.

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from pare_jax.images import cut_crop
 from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_view
+from pare_jax.rendering.rasterizer import vertex_normals
 from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
 
@@ -23,6 +24,7 @@ _CELL = 176
 _MAX_PANEL_WIDTH = 640
 
 Faces = Int[np.ndarray, "faces 3"]
+Normals = Float[np.ndarray, "vertices 3"]
 
 
 def draw_people(
@@ -31,6 +33,7 @@ def draw_people(
     faces: Faces | None = None,
     boxes: bool = True,
     max_side: int = MAX_OVERLAY_SIDE,
+    normals: Sequence[Normals] | None = None,
 ) -> Picture:
     """Draw everybody over the photograph.
 
@@ -40,6 +43,7 @@ def draw_people(
         faces: of their meshes; None: their own.
         boxes: whether boxes are drawn, and numbers where there are several people or ids.
         max_side: a photograph whose longer side has more pixels is reduced to them.
+        normals: of each person's vertices; None: they are computed.
 
     Returns:
         The picture.
@@ -56,7 +60,8 @@ def draw_people(
         triangles = person.triangles(faces)
         camera = person.camera.seen_in((0.0, 0.0), scale)
         colour = person_colour(person, number)
-        picture = draw_mesh(picture, person.vertices, triangles, camera, colour)
+        own = normals[number] if normals else None
+        picture = draw_mesh(picture, person.vertices, triangles, camera, colour, normals=own)
     if boxes:
         numbered = len(people) > 1 or any(person.id is not None for person in people)
         for number, person in enumerate(people):
@@ -78,10 +83,11 @@ def overlay_picture(
     Returns:
         The picture, the photograph's part at most `MAX_OVERLAY_SIDE` pixels a side.
     """
-    picture = draw_people(image, people, faces)
+    normals = [_normals(person, person.triangles(faces)) for person in people]
+    picture = draw_people(image, people, faces, normals=normals)
     if not people:
         return picture
-    return row([picture, _side_views(people, faces, picture.shape[0])])
+    return row([picture, _side_views(people, faces, picture.shape[0], normals)])
 
 
 def person_number(person: "Person", number: int) -> int:
@@ -111,11 +117,14 @@ def attention_pictures(
         if person.attention is None:
             continue
         triangles, colour = person.triangles(faces), person_colour(person, number)
+        normals = _normals(person, triangles)
         crop = cut_crop(image, person.crop_centre, person.crop_side, _CELL)
-        mesh = draw_mesh(crop, person.vertices, triangles, crop_camera(_CELL), colour)
+        mesh = draw_mesh(
+            crop, person.vertices, triangles, crop_camera(_CELL), colour, normals=normals
+        )
         to_crop = _CELL / person.crop_side
         joints = (person.joints_2d - person.crop_centre) * to_crop + _CELL / 2.0
-        side = side_view(person.vertices, triangles, _CELL, _CELL, colour)
+        side = side_view(person.vertices, triangles, _CELL, _CELL, colour, normals)
         top = row(
             [
                 caption(crop, "what the network sees"),
@@ -131,7 +140,13 @@ def attention_pictures(
         yield sheet
 
 
-def _side_views(people: "Sequence[Person]", faces: Faces | None, height: int) -> Picture:
+def _normals(person: "Person", triangles: Faces) -> Normals:
+    return vertex_normals(np.asarray(person.vertices, np.float64), triangles)
+
+
+def _side_views(
+    people: "Sequence[Person]", faces: Faces | None, height: int, normals: Sequence[Normals]
+) -> Picture:
     """Panels in columns as high as the photograph."""
     rows = max(1, min(len(people), height // 200))
     panel_height = height // rows
@@ -141,7 +156,9 @@ def _side_views(people: "Sequence[Person]", faces: Faces | None, height: int) ->
     for number, person in enumerate(people):
         colour = person_colour(person, number)
         triangles = person.triangles(faces)
-        panel = side_view(person.vertices, triangles, panel_height, panel_width, colour)
+        panel = side_view(
+            person.vertices, triangles, panel_height, panel_width, colour, normals[number]
+        )
         alone = len(people) == 1 and person.id is None
         text = "from the side" if alone else f"{person_number(person, number)}"
         margin = panel_width * 0.04

@@ -258,6 +258,7 @@ def shade(
     width: int,
     near: float = 0.1,
     far: float = 100.0,
+    cull: Literal["none", "back"] = "none",
 ) -> tuple[Float[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
     """Draw one mesh with colours interpolated between its vertices, and nothing else of it.
 
@@ -271,6 +272,7 @@ def shade(
         width: columns of pixels.
         near: see `new_buffer`.
         far: see `new_buffer`.
+        cull: "back" leaves out faces seen from behind; half the time for closed meshes.
 
     Returns:
         Colours, 0 where the mesh is not seen, and where it is.
@@ -278,7 +280,7 @@ def shade(
     picture = np.zeros((height, width, 3), np.float32)
     inverse_depth = np.ones((height, width), np.float32)
     x, y, depth = np.ascontiguousarray(points.T, dtype=np.float32)
-    kept = _could_be_seen(x, y, depth > near, faces, (height, width), "none")
+    kept = _could_be_seen(x, y, depth > near, faces, (height, width), cull)
     if len(kept):
         cv2.triangleRasterize(
             _to_camera(x, y, depth, height, width),

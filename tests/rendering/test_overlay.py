@@ -75,16 +75,19 @@ def test_mesh_moves_with_the_camera_to_a_fraction_of_a_pixel(figure):
 def test_nearer_faces_hide_farther_ones_in_any_order():
     square = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], float)
     vertices = np.concatenate([moved(square, 5.2), moved(square * 0.5, 4.8)])
-    # The far plate turns its face to the camera, the near one its back, which is lit less.
-    faces = np.array([[0, 3, 2], [0, 2, 1], [4, 6, 7], [4, 5, 6]], np.int32)
+    faces = np.array([[0, 3, 2], [0, 2, 1], [4, 7, 6], [4, 6, 5]], np.int32)
+    colours = np.repeat([[200.0, 0.0, 0.0], [0.0, 0.0, 200.0]], 4, axis=0)
     view = camera.Camera(150.0, (100.0, 100.0))
     ground = np.zeros((200, 200, 3), np.uint8)
-    far = overlay.draw_mesh(ground, vertices, faces[:2], view)
-    both = overlay.draw_mesh(ground, vertices, faces, view)
-    swapped = overlay.draw_mesh(ground, vertices, faces[[2, 3, 0, 1]], view)
+    far = overlay.draw_mesh(ground, vertices, faces[:2], view, colours)
+    both = overlay.draw_mesh(ground, vertices, faces, view, colours)
+    swapped = overlay.draw_mesh(ground, vertices, faces[[2, 3, 0, 1]], view, colours)
     np.testing.assert_array_equal(both, swapped)
     assert painted(ground, far).sum() == pytest.approx((2 * 150 / 5.2) ** 2, rel=0.05)
     assert painted(far, both).sum() == pytest.approx((150 / 4.8) ** 2, rel=0.15)
+    # A near plate that turns its back hides nothing: bodies are closed.
+    turned = np.concatenate([faces[:2], faces[2:, ::-1]])
+    np.testing.assert_array_equal(overlay.draw_mesh(ground, vertices, turned, view, colours), far)
 
 
 def test_mesh_off_the_picture_or_behind_the_camera_draws_nothing(figure):
