@@ -59,7 +59,6 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
     )
-    switch("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
