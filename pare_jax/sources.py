@@ -33,33 +33,26 @@ _CLOCK_STEP = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class _File:
+    """A file that is named."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What files about it are named after."""
+        return self.path.stem
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Photo(_File):
     """An image file."""
 
-    path: Path
 
-    @property
-    def name(self) -> str:
-        """What files about it are named after."""
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
+class Clip(_File):
     """A video file."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """What files about it are named after."""
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return str(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
