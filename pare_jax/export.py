@@ -5,7 +5,7 @@
 
 Any name but one that ends in .onnx gets a program for JAX (StableHLO, for CPU, CUDA and TPU). Both
 take crops, (batch, side, side, 3) uint8 RGB, of any number of people, and return arrays by name;
-see docs/export.md.
+see docs/export.md. Folders of --output that are missing are made.
 """
 
 import sys
@@ -100,7 +100,9 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values
     )
-    flags.DEFINE_string("output", None, "The file; NAME.onnx for ONNX.", flag_values=values)
+    flags.DEFINE_string(
+        "output", None, "The file to write; NAME.onnx for ONNX.", flag_values=values
+    )
     flags.DEFINE_enum(
         "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
     )

@@ -14,7 +14,8 @@ person, x0,y0,x1,y1 in pixels; give --boxes once a person, or a JSON file with
 Each photograph NAME becomes NAME.npz, NAME.json, NAME_overlay.jpg and NAME_attention.jpg (one for
 each person, NAME_attention_0.jpg and so on, when there are several); each clip NAME_overlay.mp4 or
 .webm and NAME_track_ID.npz and .json; index.html shows everything. --outputs chooses. What is done
-is on disk; run the same command again after an interruption and it goes on from there.
+is on disk; run the same command again after an interruption and it goes on from there. Files
+that no run wrote are never overwritten.
 
 Exit status: 0 when everything was done (people found or not), 1 when something could not be, 2
 when nothing could or the command was wrong, 130 when it was interrupted by Ctrl-C.

@@ -20,8 +20,10 @@ def command(predictor, monkeypatch, tmp_path, capsys):
     output = tmp_path / "out"
 
     def run(*arguments):
-        argv = ["predict", "--checkpoint=run", f"--output={output}", "--detector=whole"]
-        status = predict.main([*argv, *map(str, arguments)])
+        argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
+        if not any(argument.startswith("--boxes") for argument in argv):
+            argv.insert(1, "--detector=whole")
+        status = predict.main(argv)
         printed = capsys.readouterr()
         # How far a slow machine is, is said now and then.
         errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
