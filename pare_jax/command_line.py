@@ -35,7 +35,16 @@ def run(
     # Flags of this command alone: importing its module must not add to the caller's.
     values = flags.FlagValues()
     define_flags(values)
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    # Help lists flags by module: --help belongs to the command's own.
+    owner = next(iter(values.flags_by_module_dict()), __name__)
+    flags.DEFINE_bool(
+        "help",
+        False,
+        "Show this help.",
+        short_name="h",
+        flag_values=values,
+        module_name=owner,
+    )
     quieten_libraries()
 
     def parse_and_do() -> int:

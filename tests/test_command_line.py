@@ -56,6 +56,7 @@ def test_help_is_printed_and_nothing_done(run, flag):
     assert printed.startswith("What it does.\n")
     assert "--count" in printed
     assert "--[no]help" in printed
+    assert "command_line" not in printed.replace(__name__, "")
 
 
 def test_what_the_user_can_mend_is_one_line(run):

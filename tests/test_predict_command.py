@@ -14,7 +14,6 @@ from flax import nnx
 
 import pare_jax
 from configs import common
-from pare_jax import predict
 from pare_jax.augment import normalise
 from pare_jax.body.model import load_body_model
 from pare_jax.checkpoints import CONFIG_FILE, Checkpoints, load_model
@@ -26,7 +25,7 @@ from pare_jax.photos import output_names
 from pare_jax.predicting import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.train_step import create_state
-from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots
+from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots, run_predict
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +45,7 @@ def command(predictor, monkeypatch, tmp_path, capsys):
     output = tmp_path / "out"
 
     def run(*arguments):
-        argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
-        if not any(argument.startswith("--boxes") for argument in argv):
-            argv.insert(1, "--detector=whole")  # the made-up people are no one HOG would find
-        status = predict.main(argv)
-        printed = capsys.readouterr()
-        # How far a slow machine is, is said now and then.
-        errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
-        return status, printed.out, errors, output
+        return *run_predict(output, arguments, capsys), output
 
     return run
 
