@@ -26,6 +26,7 @@ from typing import Any
 from data_pipelines import preparation, storage
 from data_pipelines.raw import RELEASED, RawDataset, SaysMore, be, counted
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
+from pare_jax import command_line
 from pare_jax.body.gendered import find_bodies, find_body_files
 from pare_jax.errors import UserError
 
@@ -210,19 +211,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # TensorFlow talks; it is imported when shards are written.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        flags = _parser().parse_args(arguments)
-        if flags.workers is not None and flags.workers < 1:
-            raise UserError(f"--workers={flags.workers}: give 1 or more")
-        if flags.dataset in RELEASED:
-            return _prepare_released(flags)
-        print(_prepare_synthetic(flags))
-    except UserError as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare: interrupted; run the command again, it goes on from here", file=sys.stderr)
-        return 130
+    again = "prepare: interrupted; run the command again, it goes on from here"
+    return command_line.guarded(lambda: _prepare(arguments), again, speaker="prepare")
+
+
+def _prepare(arguments: Sequence[str] | None) -> int:
+    flags = _parser().parse_args(arguments)
+    if flags.workers is not None and flags.workers < 1:
+        raise UserError(f"--workers={flags.workers}: give 1 or more")
+    if flags.dataset in RELEASED:
+        return _prepare_released(flags)
+    print(_prepare_synthetic(flags))
     return 0
 
 

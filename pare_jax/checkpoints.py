@@ -246,7 +246,13 @@ def load_config(workdir: str | Path) -> ConfigDict:
         raise UserError(
             f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a training"
         ) from None
-    except (OSError, ValueError) as error:
+    except NotADirectoryError:
+        raise UserError(
+            f"{workdir} is a file, not a run: give the folder that was a training's --workdir"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 

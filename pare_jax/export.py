@@ -5,10 +5,9 @@
 
 Any name but one that ends in .onnx gets a program for JAX (StableHLO, for CPU, CUDA and TPU). Both
 take crops, (batch, side, side, 3) uint8 RGB, of any number of people, and return arrays by name;
-see docs/export.md.
+see docs/export.md. Folders of --output that are missing are made.
 """
 
-import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from absl import flags
 from flax import nnx
 from jaxtyping import Array, UInt8
 
-from pare_jax import geometry
+from pare_jax import command_line, geometry
 from pare_jax.augment import normalise
 from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.checkpoints import load_model
@@ -101,38 +100,25 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values
     )
-    flags.DEFINE_string("output", None, "The file; NAME.onnx for ONNX.", flag_values=values)
+    flags.DEFINE_string(
+        "output", None, "The file to write; NAME.onnx for ONNX.", flag_values=values
+    )
     flags.DEFINE_enum(
         "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
     )
     flags.DEFINE_bool("attention", False, "Also return each joint's map.", flag_values=values)
     flags.DEFINE_bool("with-body", False, "Also return joints and mesh.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    values = flags.FlagValues()
-    define_flags(values)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
-        arguments = values(list(argv))[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        if arguments:
-            raise UserError(f"{arguments[0]} is not an option; see --help")
-        _run(values)
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}; see --help", file=sys.stderr)
-        return 2
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    stopped = "interrupted: nothing is written"
+    return command_line.run(__doc__, define_flags, _run, argv, stopped)
 
 
-def _run(values: flags.FlagValues) -> None:
+def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    if arguments:
+        raise UserError(f"{arguments[0]} is not an option; see --help")
     if not values.checkpoint or not values.output:
         raise UserError("--checkpoint=RUN and --output=FILE are needed; see --help")
     output = Path(values.output)
@@ -146,6 +132,7 @@ def _run(values: flags.FlagValues) -> None:
     write_together(output.parent, {output.name: content})
     side = config.image_size
     print(f"{output}: {len(content) / 1e6:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    return 0
 
 
 if __name__ == "__main__":

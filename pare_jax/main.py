@@ -8,17 +8,17 @@ Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. 
 mend is told in one line on stderr, with exit status 2.
 """
 
-import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from pare_jax import command_line
 from pare_jax.errors import UserError
 
 _MODES = ("train", "evaluate")
@@ -169,33 +169,27 @@ def _one_line(error: Exception) -> str:
     return f"cannot use this flag or config key: {text or type(error).__name__}"
 
 
-def guarded(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a command line, turning UserError into one line on stderr and exit status 2."""
-    try:
-        main(sys.argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; returns the exit status."""
+    again = "interrupted; run the same command again to go on"
+    return command_line.guarded(lambda: _main(argv), again)
 
 
-def main(argv: Sequence[str]) -> None:
+def _main(argv: Sequence[str]) -> int:
     """Parse, check, run."""
     request = parse(argv)
     from pare_jax import config as config_lib
     from pare_jax import sharding
 
-    # Only failures of the libraries concern the user; their progress does not.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    command_line.quieten_libraries()
     config_lib.validate(request.config)
     sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
     run(request)
+    return 0
 
 
 if __name__ == "__main__":
     # TensorFlow only reads data and writes events; its start-up remarks are noise here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    guarded(main)
+    sys.exit(main(sys.argv))

@@ -137,7 +137,9 @@ class Person:
         return Mesh(self.vertices, triangles, colour, f"person {person_number(self, 0)}")
 
     def to_glb(self, faces: Faces | None = None) -> bytes:
-        """Return the body as a GLB file, in the viewer's frame (`pare_jax.meshes.mesh`).
+        """Return the body as a GLB file's content, in the viewer's frame (`pare_jax.meshes.mesh`).
+
+        Nothing is written; `save` writes files.
 
         Args:
             faces: None: the person's own.
@@ -166,6 +168,10 @@ class Person:
             height: of the two panels, pixels.
             faces: None: the person's own.
 
+        Returns:
+            The panels side by side, each three quarters as wide as high, and below them a strip
+            with their captions: of `height` 480, (520, 724, 3).
+
         Raises:
             UserError: there are no faces.
         """
@@ -174,6 +180,8 @@ class Person:
 
     def save(self, path: str | Path) -> None:
         """Write one file about the person; it is there whole or not at all.
+
+        A file of that name is overwritten, and folders of the path that are missing are made.
 
         Args:
             path: its suffix says what: `.npz` as `people_npz` and `.json` as `people_json` write
@@ -254,15 +262,7 @@ def read_people(path: str | Path) -> SavedPeople:
     Raises:
         UserError: it is missing, damaged or something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            fields = dict(archive)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
+    fields = _read_arrays(path)
     if "joint_names" not in fields:
         raise UserError(f"{path} holds no people: it has no joint_names")
     size, rate = fields.get("photo_size"), fields.get("frame_rate")
@@ -282,6 +282,30 @@ def read_people(path: str | Path) -> SavedPeople:
         None if size is None else (int(size[0]), int(size[1])),
         None if rate is None else float(rate),
     )
+
+
+def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+    try:
+        with open(path, "rb") as file:
+            is_archive = file.read(2) == b"PK"
+        if not is_archive:
+            raise UserError(
+                f"{path} is not a readable .npz file; give one that pare_jax.predict wrote"
+            )
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except UserError:
+        raise
+    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    except Exception as error:
+        # NumPy would have the user unpickle what an array of objects holds.
+        is_pickle = "allow_pickle" in str(error)
+        reason = "it holds Python objects" if is_pickle else " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
 
 
 def people_json(

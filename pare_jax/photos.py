@@ -3,7 +3,7 @@
 import functools
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pare_jax.detection.coco import match_photos, read_coco, read_json
@@ -37,8 +37,9 @@ def find_photos(arguments: Sequence[str]) -> list[Path]:
 def read_boxes(
     values: Sequence[str],
     photos: Sequence[Path],
-    threshold: float = 0.0,
+    threshold: float | None = None,
     say: Callable[[str], None] | None = None,
+    away: Sequence[Path] = (),
 ) -> dict[Path, list[Box] | None]:
     """Say which boxes belong to which photograph.
 
@@ -46,8 +47,10 @@ def read_boxes(
         values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file in one of the forms of
             `pare_jax.detection.coco`.
         photos: all photographs.
-        threshold: COCO detections with a lower score are left out.
-        say: told, in one line, of names in the file that no photograph has; None: stderr.
+        threshold: COCO detections with a lower score are left out; None: all count.
+        say: told, in one line, of names in the file that no photograph has, and of a threshold
+            where boxes have no scores; None: stderr.
+        away: photographs that are named and not there: boxes may be theirs.
 
     Returns:
         Boxes of every photograph; None: the whole picture. Their numbers are not checked here.
@@ -59,36 +62,51 @@ def read_boxes(
     """
     if not values:
         return dict.fromkeys(photos)
+    say = say or functools.partial(print, file=sys.stderr)
     if len(values) == 1 and ("," not in values[0] or Path(values[0]).is_file()):
-        say = say or functools.partial(print, file=sys.stderr)
-        return _boxes_of_file(Path(values[0]), photos, threshold, say)
+        return _boxes_of_file(Path(values[0]), photos, threshold, say, away)
     boxes = []
     for value in values:
         try:
             boxes.append([float(number) for number in value.split(",")])
         except ValueError:
             raise UserError(f"--boxes={value} is neither x0,y0,x1,y1 nor a JSON file") from None
-    return _for_single(boxes, photos, "--boxes=x0,y0,x1,y1")
+    _say_unused(threshold, say)
+    return _for_single(boxes, [*photos, *away], "--boxes=x0,y0,x1,y1")
+
+
+def _say_unused(threshold: float | None, say: Callable[[str], None]) -> None:
+    if threshold is not None:
+        say(f"note: boxes without scores all count, whatever --threshold={threshold:g} says")
 
 
 def _boxes_of_file(
-    path: Path, photos: Sequence[Path], threshold: float, say: Callable[[str], None]
+    path: Path,
+    photos: Sequence[Path],
+    threshold: float | None,
+    say: Callable[[str], None],
+    away: Sequence[Path],
 ) -> dict[Path, list[Box] | None]:
     content = read_json(path)
     boxes: dict[Path, list[Box] | None]
     named = read_coco(path, content)
     if named is not None:
-        matched, unmatched = match_photos(named, photos)
+        matched, unmatched = match_photos(named, [*photos, *away])
+        least = threshold or 0.0
         boxes = {
-            photo: [found.box for found in matched.get(photo, []) if found.score >= threshold]
+            photo: [found.box for found in matched.get(photo, []) if found.score >= least]
             for photo in photos
         }
         if not matched:
             raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
     elif isinstance(content, list):
-        return _for_single(content, photos, f"a plain list of boxes ({path})")
+        _say_unused(threshold, say)
+        what = f"a plain list of boxes ({path})"
+        return _for_single(_list_of_boxes(path, content), [*photos, *away], what)
     elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
-        boxes, unmatched = match_photos(content, photos)
+        _say_unused(threshold, say)
+        matched, unmatched = match_photos(content, [*photos, *away])
+        boxes = {photo: _list_of_boxes(path, own) for photo, own in matched.items()}
         for photo in photos:
             if photo not in boxes:
                 raise UserError(f"{path} has no boxes for {photo}; use [] where there is nobody")
@@ -100,6 +118,20 @@ def _boxes_of_file(
     if unmatched:
         say(f"note: {path} has boxes for {_listed(unmatched)}, which no photograph is called")
     return boxes
+
+
+def _list_of_boxes(path: Path, content: list) -> list[Box]:
+    """Take four numbers alone, [x0, y0, x1, y1], for the one box that they plainly are."""
+    if not content or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in content
+    ):
+        return content
+    if len(content) != 4:
+        raise UserError(
+            f"{path} has {len(content)} numbers in a row where boxes are expected: a box is the "
+            "four of [x0,y0,x1,y1]"
+        )
+    return [content]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -123,13 +155,18 @@ def place_of(path: Path) -> str:
     return str(path.parent.resolve() / path.name)
 
 
-def output_names(photos: Sequence[Path], held: Mapping[str, str] | None = None) -> list[str]:
+def output_names(
+    photos: Sequence[Path],
+    held: Mapping[str, str] | None = None,
+    others: Container[str] = (),
+) -> list[str]:
     """Return a name for each photograph's or clip's files: its stem, made unique where stems meet.
 
     Args:
         photos: their paths.
         held: `place_of` the source of each name that is in use already. What has a name keeps it;
             nothing else gets it.
+        others: names that nothing gets anew, because files of other origin are called after them.
     """
     held = held or {}
     own = {place: name for name, place in held.items()}
@@ -142,7 +179,7 @@ def output_names(photos: Sequence[Path], held: Mapping[str, str] | None = None) 
         if not name or name in given:
             # Not every library can write a file whose name is not UTF-8.
             name = stem = printable(photo.stem)
-            while taken.meets(name):
+            while taken.meets(name) or name in others:
                 numbers[stem] = numbers.get(stem, 1) + 1
                 name = f"{stem}_{numbers[stem]}"
         taken.add(name)

@@ -145,12 +145,15 @@ class Predictor:
             For each picture one person a box, in order.
 
         Raises:
-            UserError: as `__call__`; nothing is computed then.
-            ValueError: not as many lists of boxes as pictures.
+            UserError: as `__call__`, or not as many lists of boxes as pictures; nothing is
+                computed then.
         """
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
-            raise ValueError(f"{len(images)} pictures, boxes for {len(boxes)}")
+            raise UserError(
+                f"pictures: {len(images)}, lists of boxes: {len(boxes)}; give one list for each "
+                "picture, [] where there is nobody"
+            )
         checked = [
             _checked(np.asarray(image), own) for image, own in zip(images, boxes, strict=True)
         ]

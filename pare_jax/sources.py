@@ -5,7 +5,8 @@ import dataclasses
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _WEBCAM = re.compile(r"webcam:(\d+)")
+_LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
+# Where the system lists no cameras, these numbers are tried.
+_LIKELY_CAMERAS = range(8)
 # Cameras that do not say how fast they are.
 _WEBCAM_RATE = 30.0
 # Containers without a frame rate answer with their clock's, 1000 a second and more.
@@ -33,33 +37,26 @@ _CLOCK_STEP = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class _File:
+    """A file that is named."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What files about it are named after."""
+        return self.path.stem
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Photo(_File):
     """An image file."""
 
-    path: Path
 
-    @property
-    def name(self) -> str:
-        """What files about it are named after."""
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clip:
+class Clip(_File):
     """A video file."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        """What files about it are named after."""
-        return self.path.stem
-
-    def __str__(self) -> str:
-        return str(self.path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,32 +77,47 @@ class Webcam:
 Source = Photo | Clip | Webcam
 
 
-def find_sources(arguments: Sequence[str]) -> list[Source]:
+def find_sources(
+    arguments: Sequence[str], missed: Callable[[str, str], None] | None = None
+) -> list[Source]:
     """Return what the arguments of a command line name, each once, in order.
 
     Args:
         arguments: image files, video files, folders (of which the images and videos directly in
             them are taken), patterns such as "shots/*.jpg" or "shots/**/*.mp4" that the shell left
             alone, and "webcam:0".
+        missed: told each argument that stands for nothing, and why; the others are found all the
+            same. None: the first such argument raises.
 
     Raises:
-        UserError: nothing is named, a pattern matches nothing, or a folder holds neither image nor
-            video or cannot be read. Whether a file is there and good is found out on reading it.
+        UserError: nothing is named; or, unless there is `missed`, a pattern matches nothing, a
+            folder holds neither image nor video or cannot be read, or a camera has no number.
+            Whether a file is there and good is found out on reading it.
     """
+    if not arguments:
+        raise UserError("name at least one photograph, video or folder of them; see --help")
     sources: list[Source] = []
     for argument in arguments:
-        webcam = _WEBCAM.fullmatch(argument)
-        if webcam:
-            sources.append(Webcam(int(webcam[1])))
-        elif Path(argument).is_dir():
-            sources += _in_folder(Path(argument))
-        elif glob.has_magic(argument) and not Path(argument).exists():
-            sources += _matching(argument)
-        else:
-            sources.append(_source_of_file(Path(argument)))
-    if not sources:
-        raise UserError("name at least one photograph, video or folder of them; see --help")
+        try:
+            sources += _of_argument(argument)
+        except UserError as error:
+            if missed is None:
+                raise
+            missed(argument, str(error))
     return list(dict.fromkeys(sources))
+
+
+def _of_argument(argument: str) -> Sequence[Source]:
+    webcam = _WEBCAM.fullmatch(argument)
+    if webcam:
+        return [Webcam(int(webcam[1]))]
+    if Path(argument).is_dir():
+        return _in_folder(Path(argument))
+    if glob.has_magic(argument) and not Path(argument).exists():
+        return _matching(argument)
+    if _LIKE_A_WEBCAM.fullmatch(argument) and not Path(argument).exists():
+        raise UserError(f"{argument} names no camera: write webcam: and its number, as in webcam:0")
+    return [_source_of_file(Path(argument))]
 
 
 def _source_of_file(path: Path) -> Photo | Clip:
@@ -296,9 +308,21 @@ def _open_clip(path: Path) -> cv2.VideoCapture:
 def _open_webcam(source: Webcam) -> cv2.VideoCapture:
     with _quiet_opencv():
         capture = cv2.VideoCapture(source.index)
-    if not capture.isOpened():
-        raise UserError(f"there is no camera {source.index} on this machine; try webcam:0")
-    return capture
+        if capture.isOpened():
+            return capture
+        numbers = _camera_numbers()
+        # Opening each takes a moment, but a camera may have several numbers that are no pictures'.
+        others = [str(Webcam(n)) for n in numbers if cv2.VideoCapture(n).isOpened()]
+    found = ", ".join(others) or ("no camera that can be opened" if numbers else "no camera")
+    raise UserError(f"{source} cannot be opened: this machine has {found}")
+
+
+def _camera_numbers() -> Sequence[int]:
+    """Numbers under which the system may have a camera."""
+    if sys.platform != "linux":
+        return _LIKELY_CAMERAS
+    names = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")]
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 @contextlib.contextmanager

@@ -1,11 +1,15 @@
 """A stand-in for a trained network that finds red spots, and pictures that have some."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
-from pare_jax import geometry
+from pare_jax import geometry, predict
 from pare_jax.body.io import load_body_data
 from pare_jax.models.prediction import Prediction
 from pare_jax.predictor import Predictor
@@ -59,3 +63,15 @@ def photo_with_spots(*centres: tuple[float, float], height: int = 300, width: in
 
 def box_about(x: float, y: float, width: float = 100, height: float = 180):
     return (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def run_predict(output: Path, arguments: Sequence[object], capsys: pytest.CaptureFixture):
+    """Run the command; returns its exit status, what it printed and its lines on stderr."""
+    argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
+    if not any(argument.startswith("--boxes") for argument in argv):
+        argv.insert(1, "--detector=whole")  # the made-up people are no one HOG would find
+    status = predict.main(argv)
+    printed = capsys.readouterr()
+    # How far a slow machine is, is said now and then.
+    errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
+    return status, printed.out, errors

@@ -72,6 +72,15 @@ def test_a_folder_that_is_no_run_says_so(tmp_path):
     one_line(caught)
 
 
+def test_a_file_is_no_run(tmp_path):
+    (tmp_path / "README.md").write_text("hello")
+    with pytest.raises(
+        UserError, match=r"README\.md is a file, not a run: give the folder"
+    ) as caught:
+        load_model(tmp_path / "README.md")
+    assert "Errno" not in one_line(caught)
+
+
 def test_another_architecture_is_told_by_the_first_parameter_that_differs(saved):
     workdir, _ = saved
     store = Checkpoints(workdir, read_only=True)

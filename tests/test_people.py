@@ -96,6 +96,18 @@ def test_what_is_no_such_file_is_named(tmp_path, person):
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(UserError, match=r"text\.npz is not a readable"):
         read_people(tmp_path / "text.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"one\.npy is not a readable"):
+        read_people(tmp_path / "one.npy")
+    # NumPy would advise to unpickle both.
+    np.savez(tmp_path / "objects.npz", a=np.array([{}]))
+    for name in ("text.npz", "objects.npz"):
+        with pytest.raises(UserError, match="is not a readable") as refusal:
+            read_people(tmp_path / name)
+        assert "pickle" not in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
+        read_people(tmp_path)
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(UserError, match=r"other\.npz holds no people"):
         read_people(tmp_path / "other.npz")

@@ -179,7 +179,7 @@ def test_several_pictures_at_once_are_each_as_if_alone(predictor, monkeypatch):
             np.testing.assert_allclose(alone.vertices, person.vertices, atol=1e-4)
             np.testing.assert_array_equal(alone.box, person.box)
     assert [len(people) for people in predictor.batch(pictures)] == [1, 1, 1, 1]
-    with pytest.raises(ValueError, match="boxes for 1"):
+    with pytest.raises(UserError, match="pictures: 4, lists of boxes: 1; give one list"):
         predictor.batch(pictures, [None])
 
 

@@ -14,7 +14,6 @@ from flax import nnx
 
 import pare_jax
 from configs import common
-from pare_jax import predict
 from pare_jax.augment import normalise
 from pare_jax.body.model import load_body_model
 from pare_jax.checkpoints import CONFIG_FILE, Checkpoints, load_model
@@ -26,7 +25,7 @@ from pare_jax.photos import output_names
 from pare_jax.predicting import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.train_step import create_state
-from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots
+from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots, run_predict
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +45,7 @@ def command(predictor, monkeypatch, tmp_path, capsys):
     output = tmp_path / "out"
 
     def run(*arguments):
-        # The made-up people are no one that HOG would find.
-        argv = ["predict", "--checkpoint=run", f"--output={output}", "--detector=whole"]
-        argv += map(str, arguments)
-        status = predict.main(argv)
-        printed = capsys.readouterr()
-        # How far a slow machine is, is said now and then.
-        errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
-        return status, printed.out, errors, output
+        return *run_predict(output, arguments, capsys), output
 
     return run
 
@@ -173,7 +165,7 @@ def test_nothing_done_is_status_2_and_nothing_written(command, tmp_path):
         (["--boxes={other}", "{photo}"], "has no boxes for"),
         (["--boxes=1,2,30,40", "{photo}", "{photo}2"], "fits one photograph"),
         (["{empty}"], "no image in the folder"),
-        (["--output={photo}", "{photo}"], "cannot write into"),
+        (["--output={photo}", "{photo}"], "photo.png is a file; name a folder"),
     ],
 )
 def test_usage_errors_are_one_line(command, tmp_path, arguments, reason):
@@ -181,6 +173,7 @@ def test_usage_errors_are_one_line(command, tmp_path, arguments, reason):
     for name, text in (("broken", "{"), ("wrong", '{"a": 3}'), ("other", '{"b.png": []}')):
         names[name] = tmp_path / f"{name}.json"
         names[name].write_text(text)
+    (tmp_path / "photo.png2").write_bytes(names["photo"].read_bytes())
     names["empty"] = tmp_path / "empty"
     names["empty"].mkdir()
     status, _, errors, _ = command(*(a.format(**names) for a in arguments))
@@ -301,7 +294,8 @@ def test_loaded_predictor_answers_like_the_network(workdir):
 
 
 def test_a_run_that_is_none_is_one_line(tmp_path):
-    done = run_command(f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}", "photo.png")
+    photo = save(tmp_path / "photo.png", photo_with_spots())
+    done = run_command(f"--checkpoint={tmp_path}", f"--output={tmp_path / 'out'}", photo)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert str(tmp_path) in done.stderr

@@ -158,6 +158,6 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path, capfd):
             FrameReader(Clip(tmp_path / name))
         assert str(tmp_path / name) in str(refusal.value)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match="no camera 97"):
+    with pytest.raises(UserError, match="webcam:97 cannot be opened"):
         FrameReader(Webcam(97))
     assert capfd.readouterr().err == ""

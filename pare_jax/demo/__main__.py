@@ -6,7 +6,6 @@ Pictures are dropped on the page or taken with the webcam. They are not kept, an
 machine can reach the page unless --host says so. Ctrl-C ends it.
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from pare_jax import load_predictor
+from pare_jax import command_line, load_predictor
 from pare_jax.demo.examples import draw_examples
 from pare_jax.demo.page import import_gradio
 from pare_jax.demo.server import be_discreet, ending_tidily, is_local, listen, make_app, serve
@@ -49,27 +48,19 @@ def define_flags(values: flags.FlagValues) -> None:
         upper_bound=65535,
         flag_values=values,
     )
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    values = flags.FlagValues()
-    define_flags(values)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    return command_line.run(__doc__, define_flags, _serve, argv)
+
+
+def _serve(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    if arguments:
+        raise UserError(f"{arguments[0]} is not a flag; pictures are dropped on the page")
     try:
-        arguments = values(list(argv))[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        if arguments:
-            raise UserError(f"{arguments[0]} is not a flag; pictures are dropped on the page")
         _run(values)
-    except flags.Error as error:
-        return _complain(f"{' '.join(str(error).split())}; see --help")
-    except UserError as error:
-        return _complain(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # how it is meant to end
         print()
     return 0
 
@@ -97,11 +88,6 @@ def _run(values: flags.FlagValues) -> None:
         if not is_local(values.host):
             print("note: whoever reaches this machine can use it; there is no password", flush=True)
         serve(app, listener)
-
-
-def _complain(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 2
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from pare_jax.detection import Detector, make_detector
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
 from pare_jax.page.build import write_page
 from pare_jax.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
-from pare_jax.photos import Box, output_names, read_boxes
+from pare_jax.photos import output_names
 from pare_jax.predicting.clips import ClipJob, predict_clip, video_suffix
+from pare_jax.predicting.folder import claimed
+from pare_jax.predicting.inputs import Boxes, boxes_of, named_sources
 from pare_jax.predicting.live import predict_webcam
 from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
@@ -22,10 +22,11 @@ from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
 from pare_jax.predictor import load_predictor
 from pare_jax.smoothing import Smoothing
-from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
+from pare_jax.sources import Photo, Source, Webcam
 from pare_jax.threads import said_plainly
 from pare_jax.tracking import TrackSettings
 
+_TITLE = "Predictions"
 # The files are written in another way than before: what was done then is done again.
 _FORMAT = 1
 
@@ -33,8 +34,6 @@ _HOG_HINT = (
     " (the detector hog misses most people: give --boxes, name an ONNX detector, or say "
     "--detector=whole where a picture shows one person)"
 )
-
-Boxes = dict[Path, list[Box] | None]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -59,7 +58,6 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
     )
-    switch("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
@@ -75,36 +73,42 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     reporter = Reporter()
     if values.detector == "hog" and not values.boxes:
         reporter.hint = _HOG_HINT
-    records = Records(output)
-    sources = _sources(arguments, records)
-    boxes = _boxes(values, sources, reporter)
-    detector, clip_detector = _detectors(values, sources, boxes)
-    was_there = output.exists()
-    write_together(output, {})  # a folder that cannot be made is said before the network is loaded
-    try:
-        predictor = load_predictor(values.checkpoint, values.weights)
-    except UserError:
-        if not was_there:
-            output.rmdir()
-        raise
-    smoothing = Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera)
+    # A folder that cannot be used is said before the network is loaded.
+    with claimed(output):
+        records = Records(output)
+        sources, away = named_sources(arguments, records, reporter)
+        if not sources:  # and why not is said
+            return reporter.status
+        boxes = boxes_of(values, sources, away, reporter)
+        run = _run(values, outputs, records, reporter, _detectors(values, sources, boxes))
+        return _do(run, sources, boxes, _facts(values))
+
+
+def _run(
+    values: flags.FlagValues,
+    outputs: frozenset[str],
+    records: Records,
+    reporter: Reporter,
+    detectors: tuple[Detector | None, Detector | None],
+) -> Run:
+    """Load the network and put together what the parts of the run need."""
     tracking = TrackSettings()
     if values.threshold is not None:
         low = min(values.threshold, tracking.low_score)
         tracking = TrackSettings(high_score=values.threshold, low_score=low)
-    run = Run(
-        predictor=predictor,
-        output=output,
+    detector, clip_detector = detectors
+    return Run(
+        predictor=load_predictor(values.checkpoint, values.weights),
+        output=Path(values.output),
         outputs=outputs,
         detector=detector,
         clip_detector=clip_detector,
         tracking=tracking,
-        smoothing=smoothing,
+        smoothing=Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera),
         identity=_identity(values, outputs),
         records=records,
         reporter=reporter,
     )
-    return _do(run, sources, boxes, _facts(values))
 
 
 def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
@@ -117,8 +121,13 @@ def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, s
 
 
 def _write_page(run: Run, facts: Mapping[str, str]) -> None:
+    path = run.output / "index.html"
+    if _is_of_others(path):
+        reason = f"{path} is there and no run wrote it: move it away, or there is no page"
+        run.reporter.failed(str(path), reason)
+        return
     page = RunPage(
-        title="Predictions",
+        title=_TITLE,
         entries=_entries(run),
         failures=run.reporter.failures,
         facts=facts,
@@ -126,11 +135,20 @@ def _write_page(run: Run, facts: Mapping[str, str]) -> None:
     )
     try:
         with said_plainly():
-            path = write_page(page, run.output, lambda f: run.reporter.failed(f.name, f.reason))
+            write_page(page, run.output, lambda f: run.reporter.failed(f.name, f.reason))
     except UserError as error:
-        run.reporter.failed(str(run.output / "index.html"), str(error))
+        run.reporter.failed(str(path), str(error))
     else:
         run.reporter.say(f"page: {path}")
+
+
+def _is_of_others(page: Path) -> bool:
+    """Whether a page is there that no run wrote; one that cannot be read is left to the writer."""
+    try:
+        with page.open("rb") as file:
+            return f"<title>{_TITLE}</title>".encode() not in file.read(4096)
+    except OSError:
+        return False
 
 
 def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
@@ -141,7 +159,8 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
     # What a camera saw is gone: every recording has a name of its own.
     now = time.strftime("%Y%m%d_%H%M%S")
     paths = [Path(f"{s.name}_{now}") if isinstance(s, Webcam) else s.path for s in sources]
-    for source, name in zip(sources, output_names(paths, run.records.held()), strict=True):
+    names = output_names(paths, run.records.held(), run.records.names_of_others())
+    for source, name in zip(sources, names, strict=True):
         if isinstance(source, Webcam):
             webcams.append((source, name))
             continue
@@ -185,37 +204,6 @@ def _outputs(names: Sequence[str]) -> frozenset[str]:
         if needy in outputs and "npz" not in outputs:
             raise UserError(f"--outputs={needy} needs npz, too")
     return outputs
-
-
-def _sources(arguments: Sequence[str], records: Records) -> list[Source]:
-    """What is named, but for what a run wrote there: the output may lie among the photographs."""
-    found = find_sources(arguments)
-    sources = [s for s in found if isinstance(s, Webcam) or not records.written_here(s.path)]
-    if not sources:
-        raise UserError(f"{arguments[0]} holds nothing but what a run wrote there")
-    return sources
-
-
-def _boxes(values: flags.FlagValues, sources: Sequence[Source], reporter: Reporter) -> Boxes:
-    paths = [source.path for source in sources if not isinstance(source, Webcam)]
-    if values.boxes and len(paths) < len(sources):
-        raise UserError("--boxes cannot say where people are before a camera; use --detector")
-    boxes = read_boxes(values.boxes, paths, values.threshold or 0.0, reporter.warn)
-    for source in sources:
-        if not isinstance(source, Clip) or boxes[source.path] is None:
-            continue
-        # Each frame's own list: [[[x0, y0, x1, y1], ...], ...].
-        frames = boxes[source.path]
-        if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames or []):
-            raise UserError(
-                f"the boxes of {source} must be a list of boxes for each of its frames, "
-                '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
-            )
-    return boxes
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
 
 
 def _detectors(

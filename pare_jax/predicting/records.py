@@ -2,13 +2,15 @@
 
 Each has a small file of its own in `.predictions/`. Before its files appear it names those that are
 intended, so that they are never taken for photographs; after them it says that they are done. A
-kill at any moment therefore loses what was not finished and nothing else.
+kill at any moment therefore loses what was not finished and nothing else. A file that no record
+names is the user's own, and is never overwritten.
 """
 
 import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -16,12 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
+from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.photos import place_of
 
 FOLDER = ".predictions"
 # Letters of a key in the name of a clip's folder of unfinished things.
 _KEY_LENGTH = 12
+# What files about NAME are called, see docs/predict.md; a photograph's may look like a clip's.
+_FILES_OF = tuple(
+    re.compile(r"(.+)" + ending)
+    for ending in (
+        r"\.(?:npz|json|obj|ply|glb)",
+        r"_(?:overlay\.(?:jpg|mp4|webm)|side\.jpg|attention(?:_\d+)?\.jpg)",
+        r"_track_\d+\.(?:npz|json|glb)",
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,15 +73,20 @@ class Records:
         self._place = output.resolve()
         self._records: dict[str, Record] = {}
         self._written: set[str] = set()
+        # Whose record is there and cannot be read: what is called after them may be a run's.
+        self._unreadable: set[str] = set()
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []:
-            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+            try:
                 fields = json.loads(path.read_text(encoding="utf-8"))
                 record = Record(
                     **fields
                     | {"files": tuple(fields["files"]), "complaints": tuple(fields["complaints"])}
                 )
-                self._records[record.name] = record
-                self._written.update(record.files)
+            except (OSError, ValueError, TypeError, KeyError):
+                self._unreadable.add(path.stem)
+                continue
+            self._records[record.name] = record
+            self._written.update(record.files)
 
     def __iter__(self):
         """Go through the records of what is done, sorted by name."""
@@ -95,18 +112,39 @@ class Records:
         """Return the place of the source of every name in use, where it is known."""
         return {name: record.place for name, record in self._records.items() if record.place}
 
+    def names_of_others(self) -> set[str]:
+        """Return the names whose files could meet files in the folder that no run wrote."""
+        names: set[str] = set()
+        with contextlib.suppress(OSError):
+            for path in self._output.iterdir():
+                if path.name not in self._written:
+                    found = (pattern.fullmatch(path.name) for pattern in _FILES_OF)
+                    names.update(match[1] for match in found if match)
+        return names - self._unreadable
+
     def intend(self, name: str, source: str, place: str, files: Iterable[str]) -> None:
         """Note which files are about to be written; the record of before is done no longer.
 
         Safe in a thread, as long as no other is about the same name.
 
         Raises:
-            UserError: the record cannot be written.
+            UserError: the record cannot be written, or a file is there that no run wrote.
         """
+        files = tuple(files)
+        for file in files:
+            if self._is_of_others(name, file):
+                raise UserError(
+                    f"{self._output / file} is there and no run wrote it: move it away, or give "
+                    "another --output"
+                )
         before = self._records.get(name)
         kept = before.files if before is not None else ()
         files = tuple(dict.fromkeys([*files, *kept]))
         self._save(Record(name, source, "", files, 0, place=place, finished=False))
+
+    def _is_of_others(self, name: str, file: str) -> bool:
+        known = file in self._written or name in self._unreadable
+        return not known and os.path.lexists(self._output / file)
 
     def add(self, record: Record) -> None:
         """Remember that something is done, and remove files of before that it no longer has.

@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from tqdm import tqdm
@@ -131,7 +131,7 @@ class Reporter:
             lines[0] += f" ({self.earlier} of them before)"
         empty = [record.source for record in self.records if not record.people]
         if empty:
-            lines.append(f"no person found in {len(empty)}: {_listed(empty)}{self.hint}")
+            lines.append(f"no person found in {len(empty)}: {listed(empty)}{self.hint}")
         if self.failures:
             lines.append(f"could not be done: {len(self.failures)}")
             lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]
@@ -153,6 +153,7 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun if count == 1 else plural}"
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more

@@ -10,7 +10,6 @@ original code. docs/weights.md says where the files come from and what both dire
 """
 
 import contextlib
-import logging
 import os
 import shutil
 import sys
@@ -22,6 +21,7 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
+from pare_jax import command_line
 from pare_jax.body.io import load_body_data
 from pare_jax.checkpoints import Checkpoints, load_model
 from pare_jax.config import validate
@@ -183,36 +183,27 @@ def define_flags(values: flags.FlagValues) -> None:
         "What --to-torch writes: the whole network, or its backbone alone.",
         flag_values=values,
     )
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    values = flags.FlagValues()
-    define_flags(values)
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    try:
-        rest = values(list(argv))[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        if rest:
-            raise UserError(f"unexpected argument {rest[0]!r}: flags start with --")
-        names = ("from", "to", "to-torch", "body", "means", "format")
-        source, workdir, file, body, means, format = (str(values[name].value) for name in names)
-        if not source or bool(workdir) == bool(file):
-            raise UserError("give --from and one of --to=WORKDIR and --to-torch=FILE; see --help")
-        if workdir:
-            print(to_workdir(source, workdir, body=body, means=means))
-            print(f"written: {workdir}")
-        else:
-            print("\n".join(to_torch(source, file, format)))
-        return 0
-    except flags.Error as error:
-        print(f"error: {' '.join(str(error).split())}; see --help", file=sys.stderr)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-    return 2
+    stopped = "interrupted: nothing is written"
+    return command_line.run(__doc__, define_flags, _run, argv, stopped)
+
+
+def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --")
+    names = ("from", "to", "to-torch", "body", "means", "format")
+    source, workdir, file, body, means, format = (str(values[name].value) for name in names)
+    if not source or bool(workdir) == bool(file):
+        raise UserError("give --from and one of --to=WORKDIR and --to-torch=FILE; see --help")
+    if workdir:
+        print(to_workdir(source, workdir, body=body, means=means))
+        print(f"written: {workdir}")
+    else:
+        print("\n".join(to_torch(source, file, format)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -18,9 +18,7 @@ and .png; and the three files of heat maps, this time of errors, for the first -
 Exit status: 0 when everything was done, 1 when some photographs or boxes were not, 2 when none was.
 """
 
-import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
+from pare_jax import command_line
 from pare_jax.boxes import check_box
+from pare_jax.command_line import complain
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import encode_png, read_photograph
@@ -74,33 +74,19 @@ def define_flags(values: flags.FlagValues) -> None:
     string("dataset", None, "Labelled people: DATASET/SPLIT, synthetic/test.", flag_values=values)
     number("count", None, "How many of them, evenly over the split; all.", flag_values=values)
     number("maps", 1, "Of how many of them heat maps are drawn too.", flag_values=values)
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    values = flags.FlagValues()
-    define_flags(values)
-    # Only failures of the libraries concern the user; their progress does not.
-    logging.getLogger("absl").setLevel(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        arguments = values(list(argv))[1:]
-        if values.help:
-            print(f"{__doc__}\n{values.get_help()}")
-            return 0
-        _check(values, arguments)
-        if values.dataset:
-            return _run_split(values)
-        return _run_photos(values, arguments)
-    except flags.Error as error:
-        return _complain(UserError(f"{' '.join(str(error).split())}; see --help"))
-    except UserError as error:
-        return _complain(error)
-    except KeyboardInterrupt:
-        print("interrupted; what is done is written", file=sys.stderr)
-        return 130
+    stopped = "interrupted; what is done is written"
+    return command_line.run(__doc__, define_flags, _run, argv, stopped)
+
+
+def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    _check(values, arguments)
+    return _run_split(values) if values.dataset else _run_photos(values, arguments)
 
 
 def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -129,7 +115,7 @@ def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
             failed += _probe_photo(predictor, photo, boxes[photo], grid, output, name)
             done += 1
         except UserError as error:
-            _complain(error if str(photo) in str(error) else UserError(f"{photo}: {error}"))
+            complain(error if str(photo) in str(error) else f"{photo}: {error}")
             failed += 1
     if not done:
         return 2
@@ -155,7 +141,7 @@ def _probe_photo(
                 box = photograph.box_in_image(check_box(box, height, width)).tolist()
         except UserError as error:
             bad += 1
-            _complain(UserError(f"{photo}: {error}"))
+            complain(f"{photo}: {error}")
             continue
         ending = f"_{number}" if len(given) > 1 else ""
         with Countdown(grid.count**2 + 1, str(photo.name)) as progress:
@@ -271,8 +257,3 @@ def _labelled(source: _Chosen, wanted: int, image_size: int) -> Iterator[Mapping
             found += 1
             if found == wanted:
                 return
-
-
-def _complain(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2

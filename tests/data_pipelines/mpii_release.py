@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from scipy.io import savemat
 
+from data_pipelines.mpii import Mpii
+
 NOTHING = np.zeros((0, 0))
 WIDTH, HEIGHT = 320, 240
 SCALE = 0.5
@@ -91,3 +93,10 @@ def write_release(folder, images, is_train=None, **release):
         name = one["image"][0, 0]["name"]
         (folder / "images" / name).write_bytes(encoded)
     return mat
+
+
+def read(folder):
+    """Read a release; returns the examples and who was skipped."""
+    dataset = Mpii(folder)
+    results = [dataset.read(unit) for split in dataset.splits for unit in dataset.units(split)]
+    return [e for r in results for e in r.examples], [s for r in results for s in r.skipped]

@@ -2,10 +2,9 @@
 
 import pytest
 
-from pare_jax import predict
 from pare_jax.body.model import load_body_model
 from pare_jax.predicting import command as command_module
-from tests.predict_fakes import make_predictor
+from tests.predict_fakes import make_predictor, run_predict
 
 
 @pytest.fixture(scope="package")
@@ -20,11 +19,7 @@ def command(predictor, monkeypatch, tmp_path, capsys):
     output = tmp_path / "out"
 
     def run(*arguments):
-        argv = ["predict", "--checkpoint=run", f"--output={output}", "--detector=whole"]
-        status = predict.main([*argv, *map(str, arguments)])
-        printed = capsys.readouterr()
-        # How far a slow machine is, is said now and then.
-        errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
-        return status, printed.out.splitlines(), errors, output
+        status, printed, errors = run_predict(output, arguments, capsys)
+        return status, printed.splitlines(), errors, output
 
     return run

@@ -1,0 +1,125 @@
+"""What a command line names: photographs, clips and cameras that are there, and whose boxes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from pare_jax.errors import UserError
+from pare_jax.photos import Box, read_boxes
+from pare_jax.predicting.records import FOLDER, Records
+from pare_jax.predicting.reporting import Reporter, counted, listed
+from pare_jax.sources import Clip, Source, Webcam, find_sources
+
+Boxes = dict[Path, list[Box] | None]
+
+
+def named_sources(
+    arguments: Sequence[str], records: Records, reporter: Reporter
+) -> tuple[list[Source], list[Path]]:
+    """Find what the command line names.
+
+    Args:
+        arguments: see `pare_jax.sources.find_sources`.
+        records: of the output folder.
+        reporter: told what is not there, which is a failure, and which pictures of other runs
+            are left out.
+
+    Returns:
+        What is there, without pictures that a run wrote; and files that are named and are not.
+
+    Raises:
+        UserError: nothing is named, or nothing but what a run wrote.
+    """
+    found = _without_written(find_sources(arguments, reporter.failed), records, reporter)
+    sources: list[Source] = []
+    away: list[Path] = []
+    for source in found:
+        if isinstance(source, Webcam) or _is_there(source.path):
+            sources.append(source)
+            continue
+        away.append(source.path)
+        kind = "video" if isinstance(source, Clip) else "image"
+        reporter.failed(str(source), f"there is no {kind} at {source}")
+    if not sources and not reporter.failures:
+        raise UserError(
+            f"{arguments[0]} holds nothing but what a run wrote there: name the photographs, or "
+            "copy what it wrote to another folder"
+        )
+    return sources, away
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; one of which nobody can tell is left to its reader."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _without_written(found: Sequence[Source], records: Records, reporter: Reporter) -> list[Source]:
+    """Leave out what a run wrote: its output may lie among the photographs."""
+    runs = {}
+    kept: list[Source] = []
+    elsewhere: list[str] = []
+    for source in found:
+        if isinstance(source, Webcam):
+            kept.append(source)
+            continue
+        folder = source.path.parent
+        if folder not in runs:
+            runs[folder] = Records(folder) if (folder / FOLDER).is_dir() else None
+        if records.written_here(source.path):
+            continue
+        if runs[folder] is not None and runs[folder].written_here(source.path):
+            elsewhere.append(str(source))
+            continue
+        kept.append(source)
+    if elsewhere and kept:
+        what = counted(len(elsewhere), "file")
+        reporter.warn(f"note: {what} that a run wrote left out: {listed(elsewhere)}")
+    return kept
+
+
+def boxes_of(
+    values: flags.FlagValues, sources: Sequence[Source], away: Sequence[Path], reporter: Reporter
+) -> Boxes:
+    """Read --boxes.
+
+    Args:
+        values: the command's flags.
+        sources: that are there.
+        away: files that are named and are not.
+        reporter: told of boxes and flags that are not used.
+
+    Returns:
+        The boxes of every photograph and clip; None where a detector finds them.
+
+    Raises:
+        UserError: they cannot be read, or do not fit.
+    """
+    paths = [source.path for source in sources if not isinstance(source, Webcam)]
+    if values.boxes and len(paths) < len(sources):
+        raise UserError("--boxes cannot say where people are before a camera; use --detector")
+    boxes = read_boxes(values.boxes, paths, values.threshold, reporter.warn, away)
+    if values.boxes and values["detector"].present:
+        reporter.warn(f"note: --boxes says where people are; --detector={values.detector} is idle")
+    for source in sources:
+        if not isinstance(source, Clip) or boxes[source.path] is None:
+            continue
+        # Each frame's own list: [[[x0, y0, x1, y1], ...], ...].
+        frames = boxes[source.path]
+        if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames or []):
+            raise UserError(
+                f"the boxes of {source} must be a list of boxes for each of its frames, "
+                '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
+            )
+    return boxes
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
