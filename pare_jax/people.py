@@ -219,18 +219,29 @@ def people_npz(
         frame_rate: of the clip, frames a second.
         mesh: whether vertices and faces are kept; long tracks are large with them.
     """
+    arrays = people_arrays(people, faces, photo_size, frame_rate)
+    if not mesh:
+        arrays.pop("vertices", None)
+        arrays.pop("faces", None)
+    return npz_bytes(arrays)
+
+
+def people_arrays(
+    people: Sequence[Person],
+    faces: Faces | None,
+    photo_size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the arrays that `people_npz` writes, meshes included."""
     stacked = _stacked([person.arrays() for person in people])
     if faces is not None:
         stacked["faces"] = np.asarray(faces, np.int32)
-    if not mesh:
-        stacked.pop("vertices", None)
-        stacked.pop("faces", None)
     stacked["joint_names"] = np.array(JOINT_NAMES)
     if photo_size is not None:
         stacked["photo_size"] = np.array(photo_size, np.int32)
     if frame_rate is not None:
         stacked["frame_rate"] = np.array(frame_rate, np.float64)
-    return npz_bytes(stacked)
+    return stacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,8 +366,11 @@ def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _described(person: Person) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
     given = {"id": person.id, "frame": person.frame, "score": person.score}
+    known = {name: value for name, value in given.items() if value is not None}
+    if person.frame is not None:
+        known["score"] = person.score  # null: the box was given; 0: there is none in this frame
     return {
-        **{name: value for name, value in given.items() if value is not None},
+        **known,
         "box_px": _rounded(person.box, 1),
         "crop": {
             "centre_px": _rounded(person.crop_centre, 1),

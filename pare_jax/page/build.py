@@ -195,7 +195,8 @@ def _video(entry: VideoEntry, page: _Page) -> list[str]:
     picture = entry.picture
     if entry.video is not None:
         picture = first_frame(entry.video) if picture is None else picture
-        parts.append(_player(entry, entry.video, picture, page))
+        said = f"Bodies drawn over {entry.name}"
+        parts.append(_player(entry, entry.video, picture, said, page))
     elif picture is not None:
         parts.append(_image(entry, picture, f"Bodies drawn over {entry.name}", page))
     count = len(entry.tracks)
@@ -206,7 +207,29 @@ def _video(entry: VideoEntry, page: _Page) -> list[str]:
     for number, track in enumerate(entry.tracks):
         if track:
             parts.append(_track(entry, track, number, page))
+            parts += _views_of_track(entry, track, number, page)
     return parts
+
+
+def _views_of_track(
+    entry: VideoEntry, people: Sequence[Person], number: int, page: _Page
+) -> list[str]:
+    """One person's video from the side and sheet of attention, where they exist."""
+    label = f"person {person_number(people[0], number)}"
+    side = entry.sides[number] if number < len(entry.sides) else None
+    sheet = entry.attention[number] if number < len(entry.attention) else None
+    shown = []
+    if side is not None:
+        said = f"The body of {label} in {entry.name} from the side and from behind"
+        shown.append(("From the side", _player(entry, side, None, said, page)))
+    if sheet is not None:
+        said = f"Where in {entry.name} the network looked for each joint of {label}"
+        shown.append(("Attention", _image(entry, sheet, said, page)))
+    return [
+        f"<details><summary>{title}, {label}</summary><figure>{content}</figure></details>"
+        for title, content in shown
+        if content
+    ]
 
 
 def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: _Page) -> str:
@@ -256,7 +279,9 @@ def _image(entry: Entry, picture: Picture | Path, alt: str, page: _Page) -> str:
     return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
 
 
-def _player(entry: Entry, video: Path, picture: Picture | Path | None, page: _Page) -> str:
+def _player(
+    entry: Entry, video: Path, picture: Picture | Path | None, said: str, page: _Page
+) -> str:
     kind = _KINDS.get(video.suffix.lower(), "video/mp4")
     url = _relative(video, page.folder)
     try:
@@ -266,10 +291,9 @@ def _player(entry: Entry, video: Path, picture: Picture | Path | None, page: _Pa
         page.failures.append(Failure(entry.name, str(error)))
     poster = _thumbnail(entry, picture, page) if picture is not None else None
     poster = f'poster="{poster[0]}" ' if poster is not None else ""
-    said = html.escape(f"Bodies drawn over {entry.name}")
     return (
         f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
-        f'aria-label="{said}"></video>'
+        f'aria-label="{html.escape(said)}"></video>'
     )
 
 

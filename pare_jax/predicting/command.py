@@ -4,37 +4,39 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from pare_jax.detection import Detector, make_detector
+from pare_jax.detection.frames import FrameDetections
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.page.build import write_page
 from pare_jax.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
-from pare_jax.photos import Box, output_names, read_boxes
-from pare_jax.predicting.clips import ClipJob, predict_clip, video_suffix
+from pare_jax.photos import Box, output_names, read_all_boxes
+from pare_jax.predicting.clips import ClipJob, predict_clip
 from pare_jax.predicting.live import predict_webcam
+from pare_jax.predicting.moving import video_suffix
 from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
 from pare_jax.predicting.threads import said_plainly
-from pare_jax.predictor import load_predictor
+from pare_jax.predictor import DivergedError, load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
 from pare_jax.tracking import TrackSettings
 
 # The files are written in another way than before: what was done then is done again.
-_FORMAT = 1
+_FORMAT = 2
 
 _HOG_HINT = (
     " (the detector hog misses most people: give --boxes, name an ONNX detector, or say "
     "--detector=whole where a picture shows one person)"
 )
 
-Boxes = dict[Path, list[Box] | None]
+# Of photographs, and of clips by frame; None: the detector finds people.
+Boxes = Mapping[Path, list[Box] | FrameDetections | None]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -108,11 +110,22 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
 
 def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
-    _predict(run, sources, boxes)
+    interruption: KeyboardInterrupt | None = None
+    try:
+        _predict(run, sources, boxes)
+    except KeyboardInterrupt as error:
+        # Finishing what was being written may have been interrupted, too: then nothing follows.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        interruption = error
+        facts = {**facts, "Interrupted": "by Ctrl-C; the same command goes on"}
+        run.reporter.say("interrupted: telling of what is done (Ctrl-C again leaves at once)")
     if run.wants("page") and len(run.records):
         _write_page(run, facts)
     for line in run.reporter.summary():
         run.reporter.say(line)
+    if interruption is not None:
+        raise interruption
     return run.reporter.status
 
 
@@ -151,7 +164,7 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         if record is not None:
             run.reporter.done(record, earlier=True)
         elif isinstance(source, Photo):
-            photos.append(PhotoJob(source, name, key, own))
+            photos.append(PhotoJob(source, name, key, own))  # pyright: ignore[reportArgumentType]
         else:
             clips.append(ClipJob(source, name, key, own))  # pyright: ignore[reportArgumentType]
     if photos:
@@ -162,6 +175,8 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         try:
             with said_plainly():
                 run.reporter.done(predict_clip(run, job))
+        except DivergedError:
+            raise  # the next clip would fare no better
         except UserError as error:
             run.records.drop_unfinished(job.name)
             run.reporter.failed(str(job.clip), str(error))
@@ -169,6 +184,8 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         try:
             with said_plainly():
                 run.reporter.done(predict_webcam(run, webcam, name))
+        except DivergedError:
+            raise
         except UserError as error:
             run.records.drop_unfinished(name)
             run.reporter.failed(str(webcam), str(error))
@@ -197,25 +214,14 @@ def _sources(arguments: Sequence[str], records: Records) -> list[Source]:
 
 
 def _boxes(values: flags.FlagValues, sources: Sequence[Source], reporter: Reporter) -> Boxes:
-    paths = [source.path for source in sources if not isinstance(source, Webcam)]
-    if values.boxes and len(paths) < len(sources):
+    if values.boxes and any(isinstance(source, Webcam) for source in sources):
         raise UserError("--boxes cannot say where people are before a camera; use --detector")
-    boxes = read_boxes(values.boxes, paths, values.threshold or 0.0, reporter.warn)
-    for source in sources:
-        if not isinstance(source, Clip) or boxes[source.path] is None:
-            continue
-        # Each frame's own list: [[[x0, y0, x1, y1], ...], ...].
-        frames = boxes[source.path]
-        if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames or []):
-            raise UserError(
-                f"the boxes of {source} must be a list of boxes for each of its frames, "
-                '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
-            )
-    return boxes
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+    photos = [source.path for source in sources if isinstance(source, Photo)]
+    clips = [source.path for source in sources if isinstance(source, Clip)]
+    of_photos, of_clips = read_all_boxes(
+        values.boxes, photos, clips, values.threshold or 0.0, reporter.warn
+    )
+    return {**of_photos, **of_clips}
 
 
 def _detectors(
@@ -279,6 +285,11 @@ def _entries(run: Run) -> Iterator[Entry]:
 
 def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:
     """Leave out pictures of other origin that happen to be called alike."""
-    if entry.picture is None or Path(str(entry.picture)).name in files:
-        return entry
-    return dataclasses.replace(entry, picture=None)
+
+    def own(picture):
+        return picture if Path(str(picture)).name in files else None
+
+    if isinstance(entry, VideoEntry):
+        sides, sheets = [[*map(own, each)] for each in (entry.sides, entry.attention)]
+        entry = dataclasses.replace(entry, sides=sides, attention=sheets)
+    return dataclasses.replace(entry, picture=own(entry.picture))

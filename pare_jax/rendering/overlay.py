@@ -122,6 +122,7 @@ def side_and_back_view(
     height: int = 480,
     width: int | None = None,
     colour: Colour = BODY_COLOURS[0],
+    bounds: Float[np.ndarray, "2 3"] | None = None,
 ) -> Picture:
     """Draw a mesh from the side, as `side_view` does, and from behind, at one scale.
 
@@ -134,12 +135,15 @@ def side_and_back_view(
         height: of each panel, pixels.
         width: of each panel, pixels; None: three quarters of the height.
         colour: RGB of the lit surface.
+        bounds: lowest and highest corner of what fills the panels, camera frame, metres: the same
+            for all pictures of a body that moves. None: the mesh itself.
 
     Returns:
         Two panels side by side, each with a caption below.
     """
     width = max(1, round(height * 0.75)) if width is None else width
-    side, back = _panels(vertices, faces, (_FROM_THE_RIGHT, _FROM_BEHIND), height, width, colour)
+    views = (_FROM_THE_RIGHT, _FROM_BEHIND)
+    side, back = _panels(vertices, faces, views, height, width, colour, bounds)
     return row([caption(side, "from the side"), caption(back, "from behind")])
 
 
@@ -150,21 +154,25 @@ def _panels(
     height: int,
     width: int,
     colour: Colour,
+    bounds: np.ndarray | None = None,
 ) -> list[Picture]:
-    """The mesh turned into each view, centred, at the largest scale that fits all of them."""
+    """The bounds turned into each view, centred, at the largest scale that fits all of them."""
     panels = [paper(height, width) for _ in views]
     vertices = np.asarray(vertices, np.float64)
     if not len(vertices) or not np.isfinite(vertices).all():
         return panels
-    turned = [vertices @ view.T for view in views]
-    low = np.stack([points.min(0) for points in turned])
-    high = np.stack([points.max(0) for points in turned])
+    if bounds is None:
+        bounds = np.stack([vertices.min(0), vertices.max(0)])
+    # The views are turned by quarters, so that the corners of the bounds turn into corners.
+    corners = [bounds @ view.T for view in views]
+    low = np.stack([pair.min(0) for pair in corners])
+    high = np.stack([pair.max(0) for pair in corners])
     size = np.maximum(high - low, 1e-6)
     distance = 10.0 * float(size.max())
     fit_all = np.minimum(width / size[:, 0], height / size[:, 1]) * (distance - size[:, 2] / 2.0)
     camera = Camera(_SIDE_VIEW_FILLS * float(fit_all.min()), (width / 2.0, height / 2.0))
-    for number, points in enumerate(turned):
-        points = points - (low[number] + high[number]) / 2.0
+    for number, view in enumerate(views):
+        points = vertices @ view.T - (low[number] + high[number]) / 2.0
         points[:, 2] += distance
         panels[number] = draw_mesh(panels[number], points, faces, camera, colour, opacity=1.0)
     return panels
