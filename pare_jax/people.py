@@ -234,6 +234,8 @@ def people_arrays(
 ) -> dict[str, np.ndarray]:
     """Return the arrays that `people_npz` writes, meshes included."""
     stacked = _stacked([person.arrays() for person in people])
+    if "frame" in stacked:  # NaN says that the box was given; 0, that there is none in this frame
+        stacked.setdefault("score", np.full(len(people), np.nan, np.float32))
     if faces is not None:
         stacked["faces"] = np.asarray(faces, np.int32)
     stacked["joint_names"] = np.array(JOINT_NAMES)

@@ -221,7 +221,7 @@ def _views_of_track(
     shown = []
     if side is not None:
         said = f"The body of {label} in {entry.name} from the side and from behind"
-        shown.append(("From the side", _player(entry, side, None, said, page)))
+        shown.append(("From the side", _player(entry, side, first_frame(side), said, page)))
     if sheet is not None:
         said = f"Where in {entry.name} the network looked for each joint of {label}"
         shown.append(("Attention", _image(entry, sheet, said, page)))
