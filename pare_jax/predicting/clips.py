@@ -22,7 +22,7 @@ from pare_jax.people import Person
 from pare_jax.photos import place_of
 from pare_jax.predicting.chunks import CHUNK, Chunks, Rows
 from pare_jax.predicting.largest import LargestViews, View
-from pare_jax.predicting.moving import ClipFiles, video_suffix
+from pare_jax.predicting.moving import ClipFiles, left_out, video_suffix
 from pare_jax.predicting.photos import BATCH
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import counted
@@ -80,10 +80,6 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
     run.records.drop_scratch(job.name, keep=scratch)
     found = _find_people(run, job, scratch)
     rows, lost = _predict_people(run, job, found, scratch)
-    complaints = found.complaints
-    if lost:
-        reason = "the network's answer is not finite"
-        complaints += (f"people are left out of {counted(lost, 'frame')}: {reason}",)
     rows = smooth_rows(rows, found.times, run.smoothing)
     source, place = printable(str(job.clip)), place_of(job.clip.path)
     written = ClipFiles(run, job.name, source, place, _size(job.clip), found.frame_rate)
@@ -101,7 +97,7 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
         files=tuple(written.files),
         people=len(np.unique(rows["id"])),
         is_clip=True,
-        complaints=complaints,
+        complaints=found.complaints + left_out(lost),
         place=place,
         meshes=written.meshes,
     )

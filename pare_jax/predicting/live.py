@@ -12,7 +12,7 @@ from pare_jax.images import Picture
 from pare_jax.people import Person
 from pare_jax.predicting.chunks import Rows
 from pare_jax.predicting.largest import LargestViews
-from pare_jax.predicting.moving import ClipFiles, video_suffix
+from pare_jax.predicting.moving import ClipFiles, left_out, video_suffix
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.tracks import row_of, rows_by_track, stack_rows
@@ -68,6 +68,7 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
         files=tuple(written.files),
         people=len(np.unique(rows["id"])),
         is_clip=True,
+        complaints=left_out(live.lost),
         place=str(webcam),
         meshes=written.meshes,
     )
@@ -83,6 +84,7 @@ class _Live:
         self._last = -1
         self._rows: list[dict] = []
         self.views = LargestViews()
+        self.lost = 0  # frames
 
     def see(self, image: Picture, number: int) -> Picture:
         """Take the next frame; returns it with the bodies over it.
@@ -99,6 +101,7 @@ class _Live:
             crops = [run.predictor.crop(image, t.box) for t in tracked]
             answers = zip(run.predictor.start(crops).people_or_none(), tracked, crops, strict=True)
             known = [(person, one, crop) for person, one, crop in answers if person is not None]
+            self.lost += len(known) < len(tracked)
             seen, tracked = [person for person, _, _ in known], [one for _, one, _ in known]
             people = self._smoothed(seen, tracked, number)
             if number > self._last:  # a video's frame tells of one moment

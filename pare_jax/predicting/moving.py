@@ -17,6 +17,7 @@ from pare_jax.people import Person, people_arrays
 from pare_jax.predicting.chunks import Rows
 from pare_jax.predicting.largest import View
 from pare_jax.predicting.records import remove_meshes
+from pare_jax.predicting.reporting import counted
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.threads import ordered_map
 from pare_jax.predicting.tracks import people_of_rows
@@ -40,6 +41,15 @@ def video_suffix() -> str:
     except ImportError:
         return ".webm"
     return ".mp4"
+
+
+def left_out(frames: int) -> tuple[str, ...]:
+    """Return what is to be said about frames in which an answer of the network was not finite."""
+    if not frames:
+        return ()
+    return (
+        f"people are left out of {counted(frames, 'frame')}: the network's answer is not finite",
+    )
 
 
 class ClipFiles:
