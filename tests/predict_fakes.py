@@ -18,10 +18,11 @@ BLUE = (40, 40, 250)
 class Finder(nnx.Module):
     """Answers with an upright person whose pelvis is at the middle of the crop's red pixels.
 
-    A crop with blue pixels is too much for it: one number of the answer is NaN.
+    Where it fails on blue, one number of the answer to a crop with blue pixels is NaN.
     """
 
-    def __init__(self, attention: bool = True, scale: float = 0.6):
+    def __init__(self, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False):
+        self.fails_on_blue = fails_on_blue
         self.scale = nnx.Param(jnp.float32(scale))
         self.attention = attention
 
@@ -39,20 +40,23 @@ class Finder(nnx.Module):
         if self.attention:
             attention = jnp.full((len(images), 16, 16, 24), 1 / 256)
         betas = jnp.zeros((len(images), 10))
-        blue = (images[..., 2] - images[..., 0] > 2.0).any((1, 2))
-        betas = betas.at[:, 3].set(jnp.where(blue, jnp.nan, 0.0))
+        if self.fails_on_blue:
+            blue = (images[..., 2] - images[..., 0] > 2.0).any((1, 2))
+            betas = betas.at[:, 3].set(jnp.where(blue, jnp.nan, 0.0))
         return Prediction(rotations, betas, camera, None, attention)
 
     pelvis = (0.0, 0.0)
 
 
-def make_predictor(body, *, attention: bool = True, scale: float = 0.6) -> Predictor:
+def make_predictor(
+    body, *, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False
+) -> Predictor:
     """Return a predictor that finds the red spot on this body; a scale of NaN answers nobody."""
     turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
     rotations = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(turn)
     joints = jax.jit(body.joints)(jnp.zeros(10), rotations)
     Finder.pelvis = tuple(np.asarray(joints)[0, :2].tolist())
-    return Predictor(Finder(attention, scale), body, SIZE, load_body_data())
+    return Predictor(Finder(attention, scale, fails_on_blue), body, SIZE, load_body_data())
 
 
 def photo_with_spots(

@@ -10,7 +10,7 @@ from tests.predict_fakes import make_predictor
 
 @pytest.fixture(scope="package")
 def predictor():
-    return make_predictor(load_body_model())
+    return make_predictor(load_body_model(), fails_on_blue=True)
 
 
 @pytest.fixture
