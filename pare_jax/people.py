@@ -227,18 +227,31 @@ def people_npz(
         frame_rate: of the clip, frames a second.
         mesh: whether vertices and faces are kept; long tracks are large with them.
     """
+    arrays = people_arrays(people, faces, photo_size, frame_rate)
+    if not mesh:
+        arrays.pop("vertices", None)
+        arrays.pop("faces", None)
+    return npz_bytes(arrays)
+
+
+def people_arrays(
+    people: Sequence[Person],
+    faces: Faces | None,
+    photo_size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the arrays that `people_npz` writes, meshes included."""
     stacked = _stacked([person.arrays() for person in people])
+    if "frame" in stacked:  # NaN says that the box was given; 0, that there is none in this frame
+        stacked.setdefault("score", np.full(len(people), np.nan, np.float32))
     if faces is not None:
         stacked["faces"] = np.asarray(faces, np.int32)
-    if not mesh:
-        stacked.pop("vertices", None)
-        stacked.pop("faces", None)
     stacked["joint_names"] = np.array(JOINT_NAMES)
     if photo_size is not None:
         stacked["photo_size"] = np.array(photo_size, np.int32)
     if frame_rate is not None:
         stacked["frame_rate"] = np.array(frame_rate, np.float64)
-    return npz_bytes(stacked)
+    return stacked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,23 +351,28 @@ def people_json(
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Encode arrays as an .npz file; equal arrays make equal files.
-
-    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
-    them would take most of the time. All else is compressed lightly.
-    """
+    """Encode arrays as an .npz file; equal arrays make equal files."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(buffer, "w", compresslevel=1) as archive:
         for name, value in arrays.items():
             value = np.asanyarray(value)
-            # The time in an archive says nothing; without it equal arrays make equal files.
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            is_noise = np.issubdtype(value.dtype, np.inexact)
-            entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
             content = io.BytesIO()
             np.lib.format.write_array(content, value, allow_pickle=False)
-            archive.writestr(entry, content.getbuffer(), compresslevel=1)
+            archive.writestr(npz_entry(name, value.dtype), content.getbuffer(), compresslevel=1)
     return buffer.getvalue()
+
+
+def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
+    """Return what an array of some kind is in an .npz file, for a `zipfile.ZipFile`.
+
+    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
+    them would take most of the time. All else is compressed.
+    """
+    # The time in an archive says nothing; without it equal arrays make equal files.
+    entry = zipfile.ZipInfo(f"{name}.npy")
+    is_noise = np.issubdtype(kind, np.inexact)
+    entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
+    return entry
 
 
 def _stacked(each: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -385,8 +403,11 @@ def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _described(person: Person) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
     given = {"id": person.id, "frame": person.frame, "score": person.score}
+    known = {name: value for name, value in given.items() if value is not None}
+    if person.frame is not None:
+        known["score"] = person.score  # null: the box was given; 0: there is none in this frame
     return {
-        **{name: value for name, value in given.items() if value is not None},
+        **known,
         "box_px": _rounded(person.box, 1),
         "crop": {
             "centre_px": _rounded(person.crop_centre, 1),

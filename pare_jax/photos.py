@@ -1,12 +1,22 @@
 """Which photographs, and which boxes in them, a command line names."""
 
 import functools
+import math
 import re
 import sys
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from pare_jax.detection import Detection
 from pare_jax.detection.coco import match_photos, read_coco, read_json
+from pare_jax.detection.frames import (
+    MOT_SUFFIXES,
+    FrameDetections,
+    check_ids,
+    match_frames,
+    read_mot,
+)
 from pare_jax.errors import UserError
 from pare_jax.files import printable
 from pare_jax.images import IMAGE_SUFFIXES
@@ -60,19 +70,79 @@ def read_boxes(
             of the plain form that leaves a photograph out. (COCO's detections list people, so
             a photograph that they do not name has none.)
     """
+    return read_all_boxes(values, photos, (), threshold, say, away)[0]
+
+
+def read_all_boxes(
+    values: Sequence[str],
+    photos: Sequence[Path],
+    clips: Sequence[Path],
+    threshold: float | None = None,
+    say: Callable[[str], None] | None = None,
+    away: Sequence[Path] = (),
+) -> tuple[dict[Path, list[Box] | None], dict[Path, FrameDetections | None]]:
+    """Say which boxes belong to which photograph, and to which frame of which clip.
+
+    Args:
+        values: as `read_boxes` takes them; for a single clip also a file of MOT Challenge's lines.
+        photos: all photographs.
+        clips: all clips.
+        threshold: COCO detections in photographs with a lower score are left out; what becomes of
+            those in clips the tracker decides.
+        say: as `read_boxes` takes it.
+        away: photographs and clips that are named and not there: boxes may be theirs.
+
+    Returns:
+        Boxes of every photograph, and of every clip by frame. Their numbers are not checked here.
+
+    Raises:
+        UserError: as `read_boxes`; also boxes of a clip that are not a list for each frame.
+    """
     if not values:
-        return dict.fromkeys(photos)
+        return dict.fromkeys(photos), dict.fromkeys(clips)
     say = say or functools.partial(print, file=sys.stderr)
+    boxes: dict[Path, list[Box] | FrameDetections]
     if len(values) == 1 and ("," not in values[0] or Path(values[0]).is_file()):
-        return _boxes_of_file(Path(values[0]), photos, threshold, say, away)
-    boxes = []
+        path = Path(values[0])
+        if path.suffix.lower() in MOT_SUFFIXES:
+            if photos or away or len(clips) != 1:
+                raise UserError(f"{path} does not say which clip it is about; name that one alone")
+            boxes = {clips[0]: read_mot(path)}
+        else:
+            boxes = _boxes_of_file(path, photos, clips, threshold, say, away)
+    else:
+        path = Path("--boxes")
+        _say_unused(threshold, say)
+        boxes = _for_single(_corners(values), [*photos, *clips, *away], "--boxes=x0,y0,x1,y1")
+    of_clips: dict[Path, FrameDetections | None] = {}
+    for clip in clips:
+        own = boxes.pop(clip)
+        of_clips[clip] = check_ids(path, own if isinstance(own, dict) else _by_frame(clip, own))
+    return boxes, of_clips  # pyright: ignore[reportReturnType]
+
+
+def _by_frame(clip: Path, frames: list[Any]) -> FrameDetections:
+    """Return a clip's boxes from the plain form: for each frame a list of boxes."""
+    if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames):
+        raise UserError(
+            f"the boxes of {clip} must be a list of boxes for each of its frames, "
+            '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
+        )
+    return {number: [Detection(box, math.nan) for box in own] for number, own in enumerate(frames)}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _corners(values: Sequence[str]) -> list[Box]:
+    boxes: list[Box] = []
     for value in values:
         try:
             boxes.append([float(number) for number in value.split(",")])
         except ValueError:
             raise UserError(f"--boxes={value} is neither x0,y0,x1,y1 nor a JSON file") from None
-    _say_unused(threshold, say)
-    return _for_single(boxes, [*photos, *away], "--boxes=x0,y0,x1,y1")
+    return boxes
 
 
 def _say_unused(threshold: float | None, say: Callable[[str], None]) -> None:
@@ -83,31 +153,37 @@ def _say_unused(threshold: float | None, say: Callable[[str], None]) -> None:
 def _boxes_of_file(
     path: Path,
     photos: Sequence[Path],
+    clips: Sequence[Path],
     threshold: float | None,
     say: Callable[[str], None],
     away: Sequence[Path],
-) -> dict[Path, list[Box] | None]:
+) -> dict[Path, Any]:
     content = read_json(path)
-    boxes: dict[Path, list[Box] | None]
+    boxes: dict[Path, Any]
     named = read_coco(path, content)
     if named is not None:
         matched, unmatched = match_photos(named, [*photos, *away])
         least = threshold or 0.0
+        # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
-            photo: [found.box for found in matched.get(photo, []) if found.score >= least]
+            photo: [found.box for found in matched.get(photo, []) if not found.score < least]
             for photo in photos
         }
-        if not matched:
+        alone = len(clips) == 1 and not photos
+        of_clips, used = match_frames(named, content, clips, alone)
+        boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
+        unmatched = [name for name in unmatched if name not in used]
+        if not matched and not of_clips:
             raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
     elif isinstance(content, list):
         _say_unused(threshold, say)
         what = f"a plain list of boxes ({path})"
-        return _for_single(_list_of_boxes(path, content), [*photos, *away], what)
+        return _for_single(_list_of_boxes(path, content), [*photos, *clips, *away], what)
     elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
         _say_unused(threshold, say)
-        matched, unmatched = match_photos(content, [*photos, *away])
-        boxes = {photo: _list_of_boxes(path, own) for photo, own in matched.items()}
-        for photo in photos:
+        matched, unmatched = match_photos(content, [*photos, *clips, *away])
+        boxes = {source: _list_of_boxes(path, own) for source, own in matched.items()}
+        for photo in [*photos, *clips]:
             if photo not in boxes:
                 raise UserError(f"{path} has no boxes for {photo}; use [] where there is nobody")
     else:
@@ -139,9 +215,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _for_single(
-    boxes: list[Box], photos: Sequence[Path], what: str
-) -> dict[Path, list[Box] | None]:
+def _for_single(boxes: list[Box], photos: Sequence[Path], what: str) -> dict[Path, Any]:
     if len(photos) != 1:
         raise UserError(
             f"{what} fits one photograph, but there are {len(photos)}: give a JSON file that names "

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,30 @@ class Crop:
     side: float
 
 
+class DivergedError(UserError):
+    """The network answers no picture with finite numbers: its weights are of no use."""
+
+
 class Answers:
     """People whom the network is still computing; asking for them waits."""
 
-    def __init__(self, answers: Mapping[str, Any], crops: Sequence[Crop], faces: np.ndarray):
-        """Take the arrays that were dispatched for these crops."""
+    def __init__(
+        self,
+        answers: Mapping[str, Any],
+        crops: Sequence[Crop],
+        faces: np.ndarray,
+        check: Callable[[], None] | None = None,
+    ):
+        """Take the arrays that were dispatched for these crops.
+
+        Args:
+            answers: by name, a row for each crop or more.
+            crops: what the network was shown.
+            faces: of the people's meshes.
+            check: raises DivergedError for a network that answers nobody.
+        """
         self._answers, self._crops, self._faces = answers, crops, faces
+        self._check = check
 
     def wait(self) -> None:
         """Wait until everything is computed."""
@@ -69,13 +87,29 @@ class Answers:
         Raises:
             UserError: the network's answers are not finite.
         """
+        return [_person(answer, crop, self._faces) for answer, crop in self._each()]
+
+    def people_or_none(self) -> list[Person | None]:
+        """Return one person a crop, in order; None where the answer is not finite.
+
+        Raises:
+            DivergedError: the network has no finite answer to any picture, so that it is not this
+                one's fault.
+        """
+        people: list[Person | None] = []
+        for answer, crop in self._each():
+            finite = _not_finite(answer) is None
+            if not finite and self._check is not None:
+                self._check()
+            people.append(_person(answer, crop, self._faces) if finite else None)
+        return people
+
+    def _each(self) -> Iterator[tuple[dict[str, np.ndarray], Crop]]:
         answers = {
             name: np.asarray(value) for name, value in self._answers.items() if value is not None
         }
-        return [
-            _person({name: value[row] for name, value in answers.items()}, crop, self._faces)
-            for row, crop in enumerate(self._crops)
-        ]
+        for row, crop in enumerate(self._crops):
+            yield {name: value[row] for name, value in answers.items()}, crop
 
 
 class Predictor:
@@ -108,6 +142,7 @@ class Predictor:
         self.image_size = image_size
         self.network = fold(module)
         self._graphdef, self._params, self._batch_stats = nnx.split(self.network, nnx.Param, ...)
+        self._is_sound: bool | None = None  # whether it answers a blank picture, once it is asked
 
     @functools.cached_property
     def faces(self) -> np.ndarray:
@@ -202,7 +237,21 @@ class Predictor:
         answers = _answer(
             self._params, self._batch_stats, self.body, inputs, graphdef=self._graphdef
         )
-        return Answers(answers, crops, self.faces)
+        return Answers(answers, crops, self.faces, lambda: self._check_sound(padded))
+
+    def _check_sound(self, batch: int) -> None:
+        """Raise DivergedError if not even a blank picture has a finite answer."""
+        if self._is_sound is None:
+            size = self.image_size
+            grey = np.full((size, size, 3), 128, np.uint8)
+            blank = self.crop(grey, (0.0, 0.0, size, size))
+            answer, _ = next(self.start([blank], pad_to=batch)._each())
+            self._is_sound = _not_finite(answer) is None
+        if not self._is_sound:
+            raise DivergedError(
+                "the network has no finite answer to any picture: the checkpoint is of a run that "
+                "diverged; choose an earlier one, WORKDIR/checkpoints/STEP"
+            )
 
     def pose(
         self,
@@ -332,13 +381,18 @@ def _posed_fields(
     }
 
 
+def _not_finite(answer: Mapping[str, Any]) -> str | None:
+    """Return the name of the first of an answer's arrays that is not finite."""
+    return next((name for name, value in answer.items() if not np.isfinite(value).all()), None)
+
+
 def _person(answer: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Person:
-    for name, value in answer.items():
-        if not np.isfinite(value).all():
-            raise UserError(
-                f"the network's {name} are not finite: the checkpoint is of a run that diverged; "
-                "choose an earlier one, WORKDIR/checkpoints/STEP"
-            )
+    name = _not_finite(answer)
+    if name is not None:
+        raise UserError(
+            f"the network's {name} are not finite: the checkpoint is of a run that diverged; "
+            "choose an earlier one, WORKDIR/checkpoints/STEP"
+        )
     # The crop's camera, in the photograph's pixels: nothing moves but the unit of length.
     focal_length = float(geometry.full_frame_focal_length(crop.side))
     joints = answer["joints_3d"].astype(np.float64)

@@ -175,10 +175,11 @@ def robust_shape(
 
     Args:
         betas: one shape a frame.
-        scores: of the frames' detections; None or all zero: all alike.
+        scores: of the frames' detections, NaN for boxes that were given, which are sure; None or
+            all zero: all alike.
     """
     betas = np.asarray(betas, np.float64)
-    weights = np.ones(len(betas)) if scores is None else np.asarray(scores, np.float64)
+    weights = np.ones(len(betas)) if scores is None else np.nan_to_num(scores, nan=1.0)
     if not weights.any():
         weights = np.ones(len(betas))
     shape = np.median(betas[weights > 0], axis=0)
@@ -201,7 +202,7 @@ class Motion:
         translations: of the body in the camera frame, metres.
         focal_lengths: pixels.
         principal_points: pixels.
-        scores: of the detections.
+        scores: of the detections, NaN for boxes that were given.
     """
 
     times: Float[np.ndarray, " frames"]

@@ -9,6 +9,7 @@ moving as predicted and is found again by that; ids are never given twice.
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -61,7 +62,7 @@ class TrackedBox:
     Attributes:
         id: the person's, from 1; the same in every frame and never another's.
         box: x0, y0, x1, y1 in pixels: as detected, or where the person is thought to be.
-        score: the detection's; 0 where there is none.
+        score: the detection's, NaN for a box that was given; 0 where there is none.
         seen: whether there is a detection in this frame.
     """
 
@@ -144,7 +145,8 @@ class Tracker:
         for track in self._tracks:
             track.predict()
         settings = self.settings
-        high = [found for found in detections if found.score >= settings.high_score]
+        # Boxes that were given, whose score is NaN, are sure.
+        high = [found for found in detections if not found.score < settings.high_score]
         low = [
             found for found in detections if settings.low_score <= found.score < settings.high_score
         ]
@@ -215,11 +217,40 @@ def track_clip(
     return frames
 
 
+def given_tracks(
+    detections: Iterable[Sequence[Detection]], settings: TrackSettings | None = None
+) -> list[list[TrackedBox]]:
+    """Follow people whose ids are given with their boxes; nobody is renumbered or left out.
+
+    Args:
+        detections: of every frame in order, each with its id, none of them twice in a frame.
+        settings: people hidden for no more than `max_gap` frames have boxes interpolated there.
+
+    Returns:
+        The people of every frame by id.
+    """
+    settings = settings or TrackSettings()
+    frames: list[list[TrackedBox]] = []
+    sightings: dict[int, list[tuple[int, TrackedBox]]] = {}
+    for number, found in enumerate(detections):
+        frames.append([])
+        for one in found:
+            assert one.id is not None
+            tracked = TrackedBox(one.id, one.box, one.score, seen=True)
+            sightings.setdefault(one.id, []).append((number, tracked))
+    for _, seen in sorted(sightings.items()):
+        for frame, tracked in _with_gaps_filled(seen, settings.max_gap):
+            frames[frame].append(tracked)
+    return frames
+
+
 def _with_gaps_filled(
-    seen: list[tuple[int, TrackedBox]],
+    seen: list[tuple[int, TrackedBox]], max_gap: float = math.inf
 ) -> Iterator[tuple[int, TrackedBox]]:
     for (start, before), (end, after) in itertools.pairwise(seen):
         yield start, before
+        if end - start - 1 > max_gap:
+            continue
         for frame in range(start + 1, end):
             share = (frame - start) / (end - start)
             box = (1 - share) * before.box + share * after.box

@@ -16,13 +16,18 @@ from pare_jax.predictor import Predictor
 
 SIZE = 64
 SPOT = (250, 40, 40)
+BLUE = (40, 40, 250)
 
 
 class Finder(nnx.Module):
-    """Answers with an upright person whose pelvis is at the middle of the crop's red pixels."""
+    """Answers with an upright person whose pelvis is at the middle of the crop's red pixels.
 
-    def __init__(self, attention: bool = True):
-        self.scale = nnx.Param(jnp.float32(0.6))
+    Where it fails on blue, one number of the answer to a crop with blue pixels is NaN.
+    """
+
+    def __init__(self, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False):
+        self.fails_on_blue = fails_on_blue
+        self.scale = nnx.Param(jnp.float32(scale))
         self.attention = attention
 
     def __call__(self, images):
@@ -38,26 +43,37 @@ class Finder(nnx.Module):
         attention = None
         if self.attention:
             attention = jnp.full((len(images), 16, 16, 24), 1 / 256)
-        return Prediction(rotations, jnp.zeros((len(images), 10)), camera, None, attention)
+        betas = jnp.zeros((len(images), 10))
+        if self.fails_on_blue:
+            blue = (images[..., 2] - images[..., 0] > 2.0).any((1, 2))
+            betas = betas.at[:, 3].set(jnp.where(blue, jnp.nan, 0.0))
+        return Prediction(rotations, betas, camera, None, attention)
 
     pelvis = (0.0, 0.0)
 
 
-def make_predictor(body, *, attention: bool = True) -> Predictor:
-    """Return a predictor that finds the red spot on this body."""
+def make_predictor(
+    body, *, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False
+) -> Predictor:
+    """Return a predictor that finds the red spot on this body; a scale of NaN answers nobody."""
     turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
     rotations = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(turn)
     joints = jax.jit(body.joints)(jnp.zeros(10), rotations)
     Finder.pelvis = tuple(np.asarray(joints)[0, :2].tolist())
-    return Predictor(Finder(attention), body, SIZE, load_body_data())
+    return Predictor(Finder(attention, scale, fails_on_blue), body, SIZE, load_body_data())
 
 
-def photo_with_spots(*centres: tuple[float, float], height: int = 300, width: int = 400):
-    """Grey ground with red discs of radius 12 pixels about the given (x, y)."""
+def photo_with_spots(
+    *centres: tuple[float, float],
+    height: int = 300,
+    width: int = 400,
+    colour: tuple[int, int, int] = SPOT,
+):
+    """Grey ground with discs, red ones if not told, of radius 12 pixels about the given (x, y)."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     picture = np.full((height, width, 3), 120, np.uint8)
     for x, y in centres:
-        picture[(columns - x) ** 2 + (rows - y) ** 2 < 144] = SPOT
+        picture[(columns - x) ** 2 + (rows - y) ** 2 < 144] = colour
     return picture
 
 

@@ -158,6 +158,8 @@ def test_shape_is_robust_and_weighted():
     scores[7] = 1.0
     np.testing.assert_allclose(robust_shape(betas, scores), betas[7])
     np.testing.assert_allclose(robust_shape(betas[:1]), betas[0])
+    given = np.full(60, np.nan)  # boxes that were given are sure
+    np.testing.assert_array_equal(robust_shape(betas, given), robust_shape(betas))
     np.testing.assert_allclose(robust_shape(np.tile(truth, (5, 1))), truth)
 
 

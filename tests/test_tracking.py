@@ -7,7 +7,7 @@ import pytest
 from data_pipelines.synthetic.clip import ClipSettings, draw_clip
 from pare_jax.detection import Detection
 from pare_jax.detection.detector import box_iou
-from pare_jax.tracking import Tracker, TrackSettings, track_clip
+from pare_jax.tracking import Tracker, TrackSettings, given_tracks, track_clip
 
 
 def person(x, *, y=100.0, height=200.0, width=70.0):
@@ -158,3 +158,32 @@ def test_bad_settings():
     for values in ({"low_score": 0.6}, {"min_iou": 0.0}, {"max_gap": -1}, {"min_length": 0}):
         with pytest.raises(ValueError, match="expected"):
             TrackSettings(**values)
+
+
+def test_given_ids_are_kept_and_short_gaps_filled():
+    def seen(number, x):
+        return Detection(np.array([x, 0.0, x + 10, 20.0]), np.nan, number)
+
+    # Person 7 is away for two frames, person 0 for more than are bridged, person 3 seen once.
+    frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
+    frames.append([seen(0, 80.0)])
+    found = given_tracks(frames, TrackSettings(max_gap=4))
+    people = [[(one.id, one.box[0], one.seen) for one in frame] for frame in found]
+    assert people == [
+        [(0, 50.0, True), (7, 0.0, True)],
+        [(7, 10.0, False)],
+        [(3, 90.0, True), (7, 20.0, False)],
+        [(7, 30.0, True)],
+        [],
+        [],
+        [(0, 80.0, True)],
+    ]
+    assert [one.score for one in found[1]] == [0.0]
+
+
+def test_boxes_that_were_given_are_sure():
+    """Their score is NaN; it stays so, and between two sightings it is 0."""
+    box = np.array([0.0, 0.0, 10.0, 20.0])
+    frames = [[Detection(box, np.nan)], [Detection(box, np.nan)], [], [Detection(box, np.nan)]]
+    scores = [one.score for frame in track_clip(frames) for one in frame]
+    np.testing.assert_array_equal(scores, [np.nan, np.nan, 0.0, np.nan])

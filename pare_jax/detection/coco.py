@@ -4,13 +4,14 @@ Three forms are understood:
 
 * {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners, every photograph named;
 * a list of COCO detections, [{"file_name" or "image_id", "bbox": [x, y, width, height],
-  "category_id", "score"}, ...];
+  "category_id", "score", "track_id"}, ...];
 * a COCO dataset, {"images": [{"id", "file_name"}], "annotations": [...], "categories": [...]}.
 
 See "Data format" and "Results format" at https://cocodataset.org.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from pare_jax.errors import UserError
 
 # COCO's number for "person", for files that do not list their categories.
 PERSON_CATEGORY = 1
+# Ids and frame numbers are kept in 32 bits.
+_LARGEST_ID = 2**31 - 1
 
 NamedDetections = dict[str, list[Detection]]
 
@@ -123,6 +126,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read boxes from {path}: {error}") from None
 
 
+def id_of(value: Any) -> int | None:
+    """Return a whole number from 0 on, such as a track's or a frame's; None for anything else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= _LARGEST_ID else None
+
+
 def _is_id(value: Any) -> bool:
     """Say whether this can name an image or a category."""
     return isinstance(value, int | float | str)
@@ -148,10 +157,12 @@ def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
 def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
     try:
         x, y, width, height = (float(value) for value in entry["bbox"])
-        score = float(entry.get("score", 1.0))
+        # Annotations have no score: they are sure.
+        score = float(entry.get("score", math.nan))
     except (KeyError, TypeError, ValueError):
         raise UserError(
             f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '
             "number"
         ) from None
-    return Detection(np.array([x, y, x + width, y + height]), score)
+    person = id_of(entry.get("track_id", entry.get("instance_id")))
+    return Detection(np.array([x, y, x + width, y + height]), score, person)

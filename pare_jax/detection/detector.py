@@ -15,11 +15,13 @@ class Detection:
 
     Attributes:
         box: x0, y0, x1, y1, the tight box of what is seen, pixels of the picture.
-        score: how sure the detector is, 0 to 1.
+        score: how sure the detector is, 0 to 1; NaN for a box that was given and is sure.
+        id: the person's number through a clip, where somebody has told it.
     """
 
     box: Float[np.ndarray, "4"]
     score: float
+    id: int | None = None
 
 
 class Detector(Protocol):

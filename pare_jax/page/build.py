@@ -81,8 +81,20 @@ class _Thumbnail:
     link: Path | None
 
 
-# The pictures of an entry: its own, then the sheets of attention. None where there is none.
-_Pictures = Sequence[_Thumbnail | Failure | None]
+_Small = _Thumbnail | Failure | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pictures:
+    """An entry's pictures, made small; those of people in their order, None where there is none."""
+
+    own: _Small
+    attention: Sequence[_Small]
+    sides: Sequence[_Small] = ()
+
+    def failures(self) -> list[Failure]:
+        every = [self.own, *self.attention, *self.sides]
+        return [picture for picture in every if isinstance(picture, Failure)]
 
 
 @dataclasses.dataclass
@@ -103,7 +115,7 @@ def _page_html(run: RunPage, folder: Path) -> tuple[str, list[Failure]]:
             photos, found = photos + 1, found + len(entry.people)
         else:
             videos, found = videos + 1, found + len(entry.tracks)
-        page.failures += [picture for picture in pictures if isinstance(picture, Failure)]
+        page.failures += pictures.failures()
         cards.append(_card(entry, pictures, number, page))
     style, viewer, script = (
         (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js")
@@ -172,17 +184,17 @@ def _summary(
 
 def _with_pictures(entry: Entry) -> tuple[Entry, _Pictures]:
     """Make an entry's pictures small."""
-    own: Picture | Path | None = entry.picture
+    attention = [_small(entry, sheet) for sheet in entry.attention]
     if isinstance(entry, PhotoEntry):
-        sheets = entry.attention
-    else:
-        sheets = ()
-        if own is None and entry.video is not None:
-            own = first_frame(entry.video)
-    return entry, [_small(entry, picture) for picture in (own, *sheets)]
+        return entry, _Pictures(_small(entry, entry.picture), attention)
+    own = entry.picture
+    if own is None and entry.video is not None:
+        own = first_frame(entry.video)
+    sides = [_small(entry, None if side is None else first_frame(side)) for side in entry.sides]
+    return entry, _Pictures(_small(entry, own), attention, sides)
 
 
-def _small(entry: Entry, picture: Picture | Path | None) -> _Thumbnail | Failure | None:
+def _small(entry: Entry, picture: Picture | Path | None) -> _Small:
     if picture is None:
         return None
     try:
@@ -197,12 +209,12 @@ def _card(entry: Entry, pictures: _Pictures, number: int, page: _Page) -> str:
     if isinstance(entry, PhotoEntry):
         parts += _photo(entry, pictures, page)
     else:
-        parts += _video(entry, pictures[0], page)
+        parts += _video(entry, pictures, page)
     return "\n".join([*filter(None, parts), "</article>"])
 
 
 def _photo(entry: PhotoEntry, pictures: _Pictures, page: _Page) -> list[str]:
-    parts = [_image(pictures[0], f"Bodies drawn over {entry.name}", page)]
+    parts = [_image(pictures.own, f"Bodies drawn over {entry.name}", page)]
     count = len(entry.people)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.photo_size is not None:
@@ -216,7 +228,7 @@ def _photo(entry: PhotoEntry, pictures: _Pictures, page: _Page) -> list[str]:
     parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
     if entry.attention:
         parts.append("<details><summary>Attention</summary>")
-        for person, sheet in enumerate(pictures[1:]):
+        for person, sheet in enumerate(pictures.attention):
             said = f"person {person}" if len(entry.attention) > 1 else "each joint"
             alt = f"Where in {entry.name} the network looked for each joint"
             caption = f"<figcaption>{said}</figcaption>" if len(entry.attention) > 1 else ""
@@ -226,12 +238,13 @@ def _photo(entry: PhotoEntry, pictures: _Pictures, page: _Page) -> list[str]:
     return parts
 
 
-def _video(entry: VideoEntry, picture: _Thumbnail | Failure | None, page: _Page) -> list[str]:
+def _video(entry: VideoEntry, pictures: _Pictures, page: _Page) -> list[str]:
     parts = []
     if entry.video is not None:
-        parts.append(_player(entry, entry.video, picture, page))
+        said = f"Bodies drawn over {entry.name}"
+        parts.append(_player(entry, entry.video, pictures.own, said, page))
     else:
-        parts.append(_image(picture, f"Bodies drawn over {entry.name}", page))
+        parts.append(_image(pictures.own, f"Bodies drawn over {entry.name}", page))
     count = len(entry.tracks)
     facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
     if entry.frame_rate > 0:
@@ -240,7 +253,29 @@ def _video(entry: VideoEntry, picture: _Thumbnail | Failure | None, page: _Page)
     for number, track in enumerate(entry.tracks):
         if track:
             parts.append(_track(entry, track, number, page))
+            parts += _views_of_track(entry, pictures, track, number, page)
     return parts
+
+
+def _views_of_track(
+    entry: VideoEntry, pictures: _Pictures, people: Sequence[Person], number: int, page: _Page
+) -> list[str]:
+    """One person's video from the side and sheet of attention, where they exist."""
+    label = f"person {person_number(people[0], number)}"
+    side = entry.sides[number] if number < len(entry.sides) else None
+    sheet = pictures.attention[number] if number < len(pictures.attention) else None
+    shown = []
+    if side is not None:
+        said = f"The body of {label} in {entry.name} from the side and from behind"
+        shown.append(("From the side", _player(entry, side, pictures.sides[number], said, page)))
+    if sheet is not None:
+        said = f"Where in {entry.name} the network looked for each joint of {label}"
+        shown.append(("Attention", _image(sheet, said, page)))
+    return [
+        f"<details><summary>{title}, {label}</summary><figure>{content}</figure></details>"
+        for title, content in shown
+        if content
+    ]
 
 
 def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: _Page) -> str:
@@ -276,7 +311,7 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _image(picture: _Thumbnail | Failure | None, alt: str, page: _Page) -> str:
+def _image(picture: _Small, alt: str, page: _Page) -> str:
     """A picture that opens in full size; nothing where there is none that can be read."""
     if not isinstance(picture, _Thumbnail):
         return ""
@@ -288,7 +323,7 @@ def _image(picture: _Thumbnail | Failure | None, alt: str, page: _Page) -> str:
     return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
 
 
-def _player(entry: Entry, video: Path, picture: _Thumbnail | Failure | None, page: _Page) -> str:
+def _player(entry: Entry, video: Path, picture: _Small, said: str, page: _Page) -> str:
     kind = _KINDS.get(video.suffix.lower(), "video/mp4")
     url = _relative(video, page.folder)
     try:
@@ -297,10 +332,9 @@ def _player(entry: Entry, video: Path, picture: _Thumbnail | Failure | None, pag
     except (OSError, UserError) as error:
         page.failures.append(Failure(entry.name, str(error)))
     poster = f'poster="{picture.url}" ' if isinstance(picture, _Thumbnail) else ""
-    said = html.escape(f"Bodies drawn over {entry.name}")
     return (
         f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
-        f'aria-label="{said}"></video>'
+        f'aria-label="{html.escape(said)}"></video>'
     )
 
 

@@ -50,6 +50,8 @@ class VideoEntry:
         frame_rate: frames a second.
         video: the overlay video's file; embedded where it is small, else linked.
         picture: what is seen before it plays, or its file; None: its first frame.
+        sides: each track's video from the side, as far as there is one.
+        attention: each track's sheet of attention, or its file, as far as there is one.
     """
 
     name: str
@@ -58,6 +60,8 @@ class VideoEntry:
     frame_rate: float
     video: Path | None = None
     picture: Picture | Path | None = None
+    sides: Sequence[Path | None] = ()
+    attention: Sequence[Picture | Path | None] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,8 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
     A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
     NAME_attention.jpg or .png (NAME_attention_0.jpg and so on) and NAME.json, which says what it is
     called. JPEG is read in half the time.
-    A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person.
+    A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person, beside which
+    NAME_track_ID_side.mp4 or .webm and NAME_track_ID_attention.jpg or .png may lie.
 
     Args:
         folder: where they are.
@@ -168,6 +173,10 @@ def _video_from_files(
         frame_rate=rates[0] if rates else frame_rate,
         video=video,
         picture=picture,
+        sides=[_first(path.parent, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
+        attention=[
+            _first(path.parent, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks
+        ],
     )
 
 

@@ -15,11 +15,14 @@ import numpy as np
 
 from pare_jax.boxes import check_box
 from pare_jax.detection import Detection
+from pare_jax.detection.frames import FrameDetections
 from pare_jax.errors import UserError
-from pare_jax.files import printable, write_together
+from pare_jax.files import printable
 from pare_jax.people import Person
-from pare_jax.photos import Box, place_of
+from pare_jax.photos import place_of
 from pare_jax.predicting.chunks import CHUNK, Chunks, Rows
+from pare_jax.predicting.largest import LargestViews, View
+from pare_jax.predicting.moving import ClipFiles, left_out, video_suffix
 from pare_jax.predicting.photos import BATCH
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import counted
@@ -31,12 +34,12 @@ from pare_jax.predicting.tracks import (
     smooth_rows,
     stack_rows,
 )
-from pare_jax.predicting.writing import in_size, track_files
+from pare_jax.predicting.writing import in_size
 from pare_jax.predictor import Answers, Crop, check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.sources import Clip, Frame, FrameReader
 from pare_jax.threads import ordered_map
-from pare_jax.tracking import TrackedBox, track_clip
+from pare_jax.tracking import TrackedBox, given_tracks, track_clip
 from pare_jax.video import VideoWriter
 
 
@@ -45,13 +48,13 @@ class ClipJob:
     """One clip to do; see `pare_jax.predicting.photos.PhotoJob`.
 
     Attributes:
-        boxes: for each frame those in it; None: the detector finds them.
+        boxes: by frame; None: the detector finds them.
     """
 
     clip: Clip
     name: str
     key: str
-    boxes: Sequence[Sequence[Box]] | None
+    boxes: FrameDetections | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,44 +79,31 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
     scratch = run.records.scratch_folder(job.name, job.key)
     run.records.drop_scratch(job.name, keep=scratch)
     found = _find_people(run, job, scratch)
-    rows = smooth_rows(_predict_people(run, job, found, scratch), found.times, run.smoothing)
+    rows, lost = _predict_people(run, job, found, scratch)
+    rows = smooth_rows(rows, found.times, run.smoothing)
     source, place = printable(str(job.clip)), place_of(job.clip.path)
-    files: list[str] = []
-    size = _size(job.clip)
+    written = ClipFiles(run, job.name, source, place, _size(job.clip), found.frame_rate)
+    views = LargestViews(scratch)
     for number, which in rows_by_track(rows):
-        people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
-        name = f"{job.name}_track_{number}"
-        written = track_files(run, name, source, people, size, found.frame_rate)
-        files += written
-        run.records.intend(job.name, source, place, files)
-        write_together(run.output, written)
+        written.write_track(number, rows, which, views.get(number))
     if run.wants("overlay"):
         path = run.output / f"{job.name}_overlay{video_suffix()}"
-        files.append(path.name)
-        run.records.intend(job.name, source, place, files)
+        written.intend(path.name)
         _draw(run, job, rows, path, found)
     record = Record(
         name=job.name,
         source=source,
         key=job.key,
-        files=tuple(files),
+        files=tuple(written.files),
         people=len(np.unique(rows["id"])),
         is_clip=True,
-        complaints=found.complaints,
+        complaints=found.complaints + left_out(lost),
         place=place,
+        meshes=written.meshes,
     )
     run.records.add(record)
     shutil.rmtree(scratch, ignore_errors=True)
     return record
-
-
-def video_suffix() -> str:
-    """Return the ending of videos: H.264 where PyAV is installed, else VP8."""
-    try:
-        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return ".webm"
-    return ".mp4"
 
 
 def _size(clip: Clip) -> tuple[int, int]:
@@ -133,15 +123,25 @@ def _find_people(run: Run, job: ClipJob, scratch: Path) -> _Found:
     end = 0
     for count in rows["count"]:
         start, end = end, end + int(count)
-        pairs = zip(rows["box"][start:end], rows["score"][start:end], strict=True)
-        per_frame.append([Detection(box, float(score)) for box, score in pairs])
+        per_frame.append([_detection(rows, row) for row in range(start, end)])
     if str(facts["shortfall"]):
         complaints.append(str(facts["shortfall"]))
     refused = int(rows["refused"].sum())
     if refused:
         complaints.append(f"{counted(refused, 'box')} cannot be used: no area, or not in the frame")
-    tracked = track_clip(per_frame, run.tracking)
+    beyond = sum(len(own) for number, own in (job.boxes or {}).items() if number >= len(times))
+    if beyond:
+        complaints.append(
+            f"{counted(beyond, 'box')} cannot be used: the clip ends with frame {len(times) - 1}"
+        )
+    told = bool(len(rows["id"])) and (rows["id"] >= 0).all()
+    tracked = (given_tracks if told else track_clip)(per_frame, run.tracking)
     return _Found(times, tracked, float(facts["frame_rate"]), tuple(complaints))
+
+
+def _detection(rows: Rows, row: int) -> Detection:
+    number = int(rows["id"][row])
+    return Detection(rows["box"][row], float(rows["score"][row]), number if number >= 0 else None)
 
 
 def _detect(run: Run, job: ClipJob, chunks: Chunks) -> None:
@@ -152,9 +152,13 @@ def _detect(run: Run, job: ClipJob, chunks: Chunks) -> None:
         if job.boxes is None:
             assert run.clip_detector is not None
             return frame, run.clip_detector(frame.image), 0
-        own = job.boxes[frame.number] if frame.number < len(job.boxes) else []
-        good = list(_good_boxes(own, frame.image.shape))
-        return frame, [Detection(box, 1.0) for box in good], len(own) - len(good)
+        own = job.boxes.get(frame.number, [])
+        good = [
+            dataclasses.replace(one, box=box)
+            for one in own
+            for box in _good_boxes([one.box], frame.image.shape)
+        ]
+        return frame, good, len(own) - len(good)
 
     with (
         FrameReader(job.clip, start=chunks.frames) as reader,
@@ -177,9 +181,7 @@ def _detect(run: Run, job: ClipJob, chunks: Chunks) -> None:
         )
 
 
-def _good_boxes(
-    boxes: Sequence[Box] | Sequence[np.ndarray], shape: tuple[int, ...]
-) -> Iterator[np.ndarray]:
+def _good_boxes(boxes: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     for box in boxes:
         try:
             yield check_box(box, *shape[:2])
@@ -195,11 +197,16 @@ def _stacked(rows: Sequence[tuple[float, list[Detection], int]]) -> Rows:
         "refused": np.array([refused for _, _, refused in rows], np.int32),
         "box": np.array([detection.box for detection in found]).reshape(-1, 4),
         "score": np.array([detection.score for detection in found]),
+        "id": np.array([-1 if one.id is None else one.id for one in found], np.int32),
     }
 
 
-def _predict_people(run: Run, job: ClipJob, found: _Found, scratch: Path) -> Rows:
-    """Let the network look at everybody who was followed, in every frame."""
+def _predict_people(run: Run, job: ClipJob, found: _Found, scratch: Path) -> tuple[Rows, int]:
+    """Let the network look at everybody who was followed, in every frame.
+
+    Returns:
+        What it says, and the number of frames in which an answer was not finite.
+    """
     chunks = Chunks(scratch, "people")
     total = len(found.tracked)
     if not chunks.is_complete:
@@ -209,57 +216,81 @@ def _predict_people(run: Run, job: ClipJob, found: _Found, scratch: Path) -> Row
                 f"{job.clip.path.name}: predicting", total, min(chunks.frames, total)
             ) as bar,
         ):
-            network = _Network(run)
+            network = _Network(run, LargestViews(scratch))
             for frame in reader:
                 if frame.number >= total:
                     break
                 network.look(frame, found.tracked[frame.number])
                 bar.advance()
                 if (frame.number + 1) % CHUNK == 0:
-                    chunks.append(stack_rows(network.take()))
-            chunks.append(stack_rows(network.take()))
+                    chunks.append(network.take())
+            chunks.append(network.take())
             chunks.complete()
-    return chunks.rows()
+    rows = chunks.rows()
+    lost = int(rows.pop("lost").sum())
+    return rows, lost
+
+
+@dataclasses.dataclass(frozen=True)
+class _Look:
+    """What the network is to say of one person in one frame; the view if it is the largest yet."""
+
+    frame: int
+    tracked: TrackedBox
+    crop: Crop
+    view: View | None
 
 
 class _Network:
     """Batches across frames and people; one batch is computed while the next is cut out."""
 
-    def __init__(self, run: Run):
-        self._run = run
-        self._queue: list[tuple[int, TrackedBox, Crop]] = []
-        self._computing: collections.deque[tuple[list, Answers]] = collections.deque()
+    def __init__(self, run: Run, views: LargestViews):
+        self._run, self._views = run, views
+        self._queue: list[_Look] = []
+        self._computing: collections.deque[tuple[list[_Look], Answers]] = collections.deque()
         self._rows: list[dict] = []
+        self._lost: set[int] = set()
 
     def look(self, frame: Frame, tracked: Sequence[TrackedBox]) -> None:
         for one in tracked:
             # Between two sightings at the picture's edge there may be nothing of it left.
             for box in _good_boxes([one.box], frame.image.shape):
-                self._queue.append((frame.number, one, self._run.predictor.crop(frame.image, box)))
+                crop, view = self._run.predictor.crop(frame.image, box), None
+                if self._run.wants("attention"):
+                    view = self._views.candidate(frame.number, one, crop, frame.image)
+                self._queue.append(_Look(frame.number, one, crop, view))
         while len(self._queue) >= BATCH:
             self._start(self._queue[:BATCH])
             self._queue = self._queue[BATCH:]
 
-    def take(self) -> list[dict]:
-        """Wait for everything and return its rows."""
+    def take(self) -> Rows:
+        """Wait for everything and return its rows, and how many frames `lost` somebody."""
         if self._queue:
             self._start(self._queue)
             self._queue = []
         while self._computing:
             self._finish()
-        rows, self._rows = self._rows, []
+        # A frame is looked at again when its rows are not kept yet, and so are views.
+        self._views.save()
+        rows = stack_rows(self._rows) | {"lost": np.array([len(self._lost)])}
+        self._rows, self._lost = [], set()
         return rows
 
-    def _start(self, batch: list[tuple[int, TrackedBox, Crop]]) -> None:
-        answers = self._run.predictor.start([crop for _, _, crop in batch], pad_to=BATCH)
+    def _start(self, batch: list[_Look]) -> None:
+        answers = self._run.predictor.start([look.crop for look in batch], pad_to=BATCH)
         self._computing.append((batch, answers))
         if len(self._computing) > 1:
             self._finish()
 
     def _finish(self) -> None:
         batch, answers = self._computing.popleft()
-        for (number, tracked, _), person in zip(batch, answers.people(), strict=True):
-            self._rows.append(row_of(number, tracked, person))
+        for look, person in zip(batch, answers.people_or_none(), strict=True):
+            if person is None:
+                self._lost.add(look.frame)
+                continue
+            self._rows.append(row_of(look.frame, look.tracked, person))
+            if look.view is not None and person.attention is not None:
+                self._views.keep(look.tracked.id, look.view, person.attention)
 
 
 def _draw(run: Run, job: ClipJob, rows: Rows, path: Path, found: _Found) -> None:

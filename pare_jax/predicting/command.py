@@ -12,15 +12,16 @@ from pare_jax.errors import UserError
 from pare_jax.page.build import write_page
 from pare_jax.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
 from pare_jax.photos import output_names
-from pare_jax.predicting.clips import ClipJob, predict_clip, video_suffix
+from pare_jax.predicting.clips import ClipJob, predict_clip
 from pare_jax.predicting.folder import claimed
 from pare_jax.predicting.inputs import Boxes, boxes_of, named_sources
 from pare_jax.predicting.live import predict_webcam
+from pare_jax.predicting.moving import video_suffix
 from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
-from pare_jax.predictor import load_predictor
+from pare_jax.predictor import DivergedError, load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Photo, Source, Webcam
 from pare_jax.threads import said_plainly
@@ -28,7 +29,7 @@ from pare_jax.tracking import TrackSettings
 
 _TITLE = "Predictions"
 # The files are written in another way than before: what was done then is done again.
-_FORMAT = 1
+_FORMAT = 2
 
 _HOG_HINT = (
     " (the detector hog misses most people: give --boxes, name an ONNX detector, or say "
@@ -112,11 +113,22 @@ def _run(
 
 
 def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
-    _predict(run, sources, boxes)
+    interruption: KeyboardInterrupt | None = None
+    try:
+        _predict(run, sources, boxes)
+    except KeyboardInterrupt as error:
+        # Finishing what was being written may have been interrupted, too: then nothing follows.
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        interruption = error
+        facts = {**facts, "Interrupted": "by Ctrl-C; the same command goes on"}
+        run.reporter.say("interrupted: telling of what is done (Ctrl-C again leaves at once)")
     if run.wants("page") and len(run.records):
         _write_page(run, facts)
     for line in run.reporter.summary():
         run.reporter.say(line)
+    if interruption is not None:
+        raise interruption
     return run.reporter.status
 
 
@@ -170,7 +182,7 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         if record is not None:
             run.reporter.done(record, earlier=True)
         elif isinstance(source, Photo):
-            photos.append(PhotoJob(source, name, key, own))
+            photos.append(PhotoJob(source, name, key, own))  # pyright: ignore[reportArgumentType]
         else:
             clips.append(ClipJob(source, name, key, own))  # pyright: ignore[reportArgumentType]
     if photos:
@@ -181,6 +193,8 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         try:
             with said_plainly():
                 run.reporter.done(predict_clip(run, job))
+        except DivergedError:
+            raise  # the next clip would fare no better
         except UserError as error:
             run.records.drop_unfinished(job.name)
             run.reporter.failed(str(job.clip), str(error))
@@ -188,6 +202,8 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
         try:
             with said_plainly():
                 run.reporter.done(predict_webcam(run, webcam, name))
+        except DivergedError:
+            raise
         except UserError as error:
             run.records.drop_unfinished(name)
             run.reporter.failed(str(webcam), str(error))
@@ -267,6 +283,11 @@ def _entries(run: Run) -> Iterator[Entry]:
 
 def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:
     """Leave out pictures of other origin that happen to be called alike."""
-    if entry.picture is None or Path(str(entry.picture)).name in files:
-        return entry
-    return dataclasses.replace(entry, picture=None)
+
+    def own(picture):
+        return picture if Path(str(picture)).name in files else None
+
+    if isinstance(entry, VideoEntry):
+        sides, sheets = [[*map(own, each)] for each in (entry.sides, entry.attention)]
+        entry = dataclasses.replace(entry, sides=sides, attention=sheets)
+    return dataclasses.replace(entry, picture=own(entry.picture))

@@ -1,18 +1,19 @@
 """What a command line names: photographs, clips and cameras that are there, and whose boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
+from pare_jax.detection.frames import FrameDetections
 from pare_jax.errors import UserError
-from pare_jax.photos import Box, read_boxes
+from pare_jax.photos import Box, read_all_boxes
 from pare_jax.predicting.records import FOLDER, Records
 from pare_jax.predicting.reporting import Reporter, counted, listed
-from pare_jax.sources import Clip, Source, Webcam, find_sources
+from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
 
-Boxes = dict[Path, list[Box] | None]
+# Of photographs, and of clips by frame; None: the detector finds people.
+Boxes = Mapping[Path, list[Box] | FrameDetections | None]
 
 
 def named_sources(
@@ -102,24 +103,13 @@ def boxes_of(
     Raises:
         UserError: they cannot be read, or do not fit.
     """
-    paths = [source.path for source in sources if not isinstance(source, Webcam)]
-    if values.boxes and len(paths) < len(sources):
+    if values.boxes and any(isinstance(source, Webcam) for source in sources):
         raise UserError("--boxes cannot say where people are before a camera; use --detector")
-    boxes = read_boxes(values.boxes, paths, values.threshold, reporter.warn, away)
+    photos = [source.path for source in sources if isinstance(source, Photo)]
+    clips = [source.path for source in sources if isinstance(source, Clip)]
+    of_photos, of_clips = read_all_boxes(
+        values.boxes, photos, clips, values.threshold, reporter.warn, away
+    )
     if values.boxes and values["detector"].present:
         reporter.warn(f"note: --boxes says where people are; --detector={values.detector} is idle")
-    for source in sources:
-        if not isinstance(source, Clip) or boxes[source.path] is None:
-            continue
-        # Each frame's own list: [[[x0, y0, x1, y1], ...], ...].
-        frames = boxes[source.path]
-        if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames or []):
-            raise UserError(
-                f"the boxes of {source} must be a list of boxes for each of its frames, "
-                '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
-            )
-    return boxes
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+    return {**of_photos, **of_clips}

@@ -8,15 +8,15 @@ import numpy as np
 
 from pare_jax.boxes import check_box
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
 from pare_jax.images import Picture
 from pare_jax.people import Person
 from pare_jax.predicting.chunks import Rows
-from pare_jax.predicting.clips import video_suffix
+from pare_jax.predicting.largest import LargestViews
+from pare_jax.predicting.moving import ClipFiles, left_out, video_suffix
 from pare_jax.predicting.records import Record
 from pare_jax.predicting.settings import Run
-from pare_jax.predicting.tracks import people_of_rows, row_of, rows_by_track, stack_rows
-from pare_jax.predicting.writing import in_size, track_files
+from pare_jax.predicting.tracks import row_of, rows_by_track, stack_rows
+from pare_jax.predicting.writing import in_size
 from pare_jax.predictor import check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.smoothing import MotionSmoother, robust_shape
@@ -56,17 +56,22 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
                     writer.write(picture)
         except KeyboardInterrupt:
             run.reporter.say(f"{webcam}: stopped")
-    files = [path.name] if path.is_file() else []
+    written = ClipFiles(run, name, name, str(webcam), size, FRAME_RATE)
+    written.intend(*[path.name] * path.is_file())
     rows = live.tracks()
     for number, which in rows_by_track(rows):
-        people = people_of_rows(run.predictor, rows, which, vertices=run.wants("vertices"))
-        written = track_files(run, f"{name}_track_{number}", name, people, size, FRAME_RATE)
-        files += written
-        run.records.intend(name, name, str(webcam), files)
-        write_together(run.output, written)
-    count = len(np.unique(rows["id"]))
-    # What a camera saw is gone: an empty key is never found again, and the next run is another.
-    record = Record(name, name, "", tuple(files), count, is_clip=True, place=str(webcam))
+        written.write_track(number, rows, which, live.views.get(number))
+    record = Record(
+        name=name,
+        source=name,
+        key="",  # never found again: what a camera saw is gone, and the next run is another
+        files=tuple(written.files),
+        people=len(np.unique(rows["id"])),
+        is_clip=True,
+        complaints=left_out(live.lost),
+        place=str(webcam),
+        meshes=written.meshes,
+    )
     run.records.add(record)
     return record
 
@@ -78,9 +83,14 @@ class _Live:
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
         self._rows: list[dict] = []
+        self.views = LargestViews()
+        self.lost = 0  # frames
 
     def see(self, image: Picture, number: int) -> Picture:
-        """Take the next frame; returns it with the bodies over it."""
+        """Take the next frame; returns it with the bodies over it.
+
+        Somebody about whom the network's answer is not finite is not in this frame.
+        """
         run = self._run
         check_picture(image)
         assert run.clip_detector is not None
@@ -88,11 +98,18 @@ class _Live:
         tracked = [t for t in tracked if _is_good(t.box, image)]
         people: list[Person] = []
         if tracked:
-            answers = run.predictor.start([run.predictor.crop(image, t.box) for t in tracked])
-            seen = answers.people()
+            crops = [run.predictor.crop(image, t.box) for t in tracked]
+            answers = zip(run.predictor.start(crops).people_or_none(), tracked, crops, strict=True)
+            known = [(person, one, crop) for person, one, crop in answers if person is not None]
+            self.lost += len(known) < len(tracked)
+            seen, tracked = [person for person, _, _ in known], [one for _, one, _ in known]
             people = self._smoothed(seen, tracked, number)
             if number > self._last:  # a video's frame tells of one moment
-                for one, raw, person in zip(tracked, seen, people, strict=True):
+                for (raw, one, crop), person in zip(known, people, strict=True):
+                    if run.wants("attention") and raw.attention is not None:
+                        view = self.views.candidate(number, one, crop, image)
+                        if view is not None:
+                            self.views.keep(one.id, view, raw.attention)
                     # The shape is settled at the end, from what the network said of each frame.
                     person = dataclasses.replace(person, betas=raw.betas)
                     self._rows.append(row_of(number, one, person))
@@ -114,6 +131,8 @@ class _Live:
     def _smoothed(
         self, people: Sequence[Person], tracked: Sequence[TrackedBox], number: int
     ) -> list[Person]:
+        if not people:
+            return []
         now = time.monotonic()
         steady = []
         for person, one in zip(people, tracked, strict=True):

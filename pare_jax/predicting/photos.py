@@ -20,7 +20,7 @@ from pare_jax.images import Photograph, read_photograph
 from pare_jax.people import Person
 from pare_jax.photos import Box, place_of
 from pare_jax.predicting.records import Record
-from pare_jax.predicting.reporting import Bar
+from pare_jax.predicting.reporting import Bar, counted
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.writing import photo_files
 from pare_jax.predictor import Answers, Crop, check_picture
@@ -63,7 +63,8 @@ class _UnderWay:
     crops: list[Crop]
     scores: list[float | None]
     complaints: list[str]
-    people: list[Person] = dataclasses.field(default_factory=list)
+    # None for whom the network's answer was not finite.
+    people: list[Person | None] = dataclasses.field(default_factory=list)
 
     @property
     def pixels(self) -> int:
@@ -162,9 +163,9 @@ class _Pipeline:
 
     def _finish_batch(self) -> None:
         photos, answers = self._computing.popleft()
-        for photo, person in zip(photos, answers.people(), strict=True):
+        for photo, person in zip(photos, answers.people_or_none(), strict=True):
             score = photo.scores[len(photo.people)]
-            photo.people.append(dataclasses.replace(person, score=score))
+            photo.people.append(person and dataclasses.replace(person, score=score))
             if len(photo.people) == len(photo.crops):
                 self._write(photo)
 
@@ -228,8 +229,16 @@ def _find(
 def _write(run: Run, photo: _UnderWay) -> Record:
     """Draw, encode and write everything about one photograph."""
     job = photo.job
+    people = [person for person in photo.people if person is not None]
+    lost = len(photo.people) - len(people)
+    complaints = tuple(photo.complaints)
+    if lost:
+        reason = "the network's answer is not finite"
+        if not people:
+            raise UserError(f"nobody in it could be predicted: {reason}; nothing written")
+        complaints += (f"{counted(lost, 'person')} of {len(photo.people)} left out: {reason}",)
     source, place = printable(str(job.photo)), place_of(job.photo.path)
-    files = photo_files(run, job.name, source, photo.photograph, photo.people)
+    files = photo_files(run, job.name, source, photo.photograph, people)
     run.records.intend(job.name, source, place, files)
     write_together(run.output, files)
     return Record(
@@ -237,7 +246,7 @@ def _write(run: Run, photo: _UnderWay) -> Record:
         source=source,
         key=job.key,
         files=tuple(files),
-        people=len(photo.people),
-        complaints=tuple(photo.complaints),
+        people=len(people),
+        complaints=complaints,
         place=place,
     )

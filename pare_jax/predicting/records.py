@@ -25,13 +25,15 @@ from pare_jax.photos import place_of
 FOLDER = ".predictions"
 # Letters of a key in the name of a clip's folder of unfinished things.
 _KEY_LENGTH = 12
+# What a frame's mesh is called.
+_MESH = re.compile(r"\d{6,}\.(obj|ply)")
 # What files about NAME are called, see docs/predict.md; a photograph's may look like a clip's.
 _FILES_OF = tuple(
     re.compile(r"(.+)" + ending)
     for ending in (
         r"\.(?:npz|json|obj|ply|glb)",
         r"_(?:overlay\.(?:jpg|mp4|webm)|side\.jpg|attention(?:_\d+)?\.jpg)",
-        r"_track_\d+\.(?:npz|json|glb)",
+        r"_track_\d+(?:\.(?:npz|json|glb)|_side\.(?:mp4|webm)|_attention\.jpg|_obj|_ply)",
     )
 )
 
@@ -50,6 +52,7 @@ class Record:
         complaints: what could not be done of it, one line each.
         place: where the source is, see `pare_jax.photos.place_of`; "" where nobody noted it.
         finished: or else the files are only intended.
+        meshes: folders of numbered meshes, one for each frame, and how many each holds.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Record:
     complaints: tuple[str, ...] = ()
     place: str = ""
     finished: bool = True
+    meshes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 class Records:
@@ -86,7 +90,7 @@ class Records:
                 self._unreadable.add(path.stem)
                 continue
             self._records[record.name] = record
-            self._written.update(record.files)
+            self._written.update(record.files, record.meshes)
 
     def __iter__(self):
         """Go through the records of what is done, sorted by name."""
@@ -102,6 +106,8 @@ class Records:
         if record is None or not record.finished or record.key != key:
             return None
         there = all((self._output / file).is_file() for file in record.files)
+        for folder, count in record.meshes.items():
+            there = there and len(_meshes_in(self._output / folder)) >= count
         return record if there else None
 
     def written_here(self, path: Path) -> bool:
@@ -122,7 +128,14 @@ class Records:
                     names.update(match[1] for match in found if match)
         return names - self._unreadable
 
-    def intend(self, name: str, source: str, place: str, files: Iterable[str]) -> None:
+    def intend(
+        self,
+        name: str,
+        source: str,
+        place: str,
+        files: Iterable[str],
+        meshes: Mapping[str, int] | None = None,
+    ) -> None:
         """Note which files are about to be written; the record of before is done no longer.
 
         Safe in a thread, as long as no other is about the same name.
@@ -131,7 +144,7 @@ class Records:
             UserError: the record cannot be written, or a file is there that no run wrote.
         """
         files = tuple(files)
-        for file in files:
+        for file in [*files, *(meshes or ())]:
             if self._is_of_others(name, file):
                 raise UserError(
                     f"{self._output / file} is there and no run wrote it: move it away, or give "
@@ -140,7 +153,8 @@ class Records:
         before = self._records.get(name)
         kept = before.files if before is not None else ()
         files = tuple(dict.fromkeys([*files, *kept]))
-        self._save(Record(name, source, "", files, 0, place=place, finished=False))
+        meshes = {**(before.meshes if before is not None else {}), **(meshes or {})}
+        self._save(Record(name, source, "", files, 0, place=place, finished=False, meshes=meshes))
 
     def _is_of_others(self, name: str, file: str) -> bool:
         known = file in self._written or name in self._unreadable
@@ -155,14 +169,15 @@ class Records:
         # Files that go are gone before the record that names them is.
         before = self._records.get(record.name)
         if before is not None:
-            self._remove(set(before.files) - set(record.files))
+            gone = before.meshes.keys() - record.meshes.keys()
+            self._remove(set(before.files) - set(record.files), gone)
         self._save(record)
 
     def _save(self, record: Record) -> None:
         text = json.dumps(dataclasses.asdict(record), indent=1)
         write_together(self._folder, {f"{record.name}.json": text.encode()})
         self._records[record.name] = record
-        self._written.update(record.files)
+        self._written.update(record.files, record.meshes)
 
     def drop_unfinished(self, name: str) -> None:
         """Remove the record and the files of something that was begun and failed.
@@ -174,14 +189,16 @@ class Records:
         if record is None or record.finished:
             return
         del self._records[name]
-        self._remove(record.files)
+        self._remove(record.files, record.meshes)
         with contextlib.suppress(OSError):
             (self._folder / f"{name}.json").unlink(missing_ok=True)
 
-    def _remove(self, files: Iterable[str]) -> None:
+    def _remove(self, files: Iterable[str], meshes: Iterable[str]) -> None:
         for file in files:
             with contextlib.suppress(OSError):
                 (self._output / file).unlink(missing_ok=True)
+        for folder in meshes:
+            remove_meshes(self._output / folder)
 
     def scratch_folder(self, name: str, key: str) -> Path:
         """Return a folder for what a clip has so far; it is made when it is written to."""
@@ -193,6 +210,19 @@ class Records:
         for folder in self._folder.iterdir() if self._folder.is_dir() else []:
             if folder != keep and folder.is_dir() and pattern.fullmatch(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_meshes(folder: Path) -> None:
+    """Remove a folder's numbered meshes, and the folder if nothing else is in it."""
+    with contextlib.suppress(OSError):
+        for path in _meshes_in(folder):
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _meshes_in(folder: Path) -> list[Path]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return [path for path in found if _MESH.fullmatch(path.name)]
 
 
 def key_of(path: Path, boxes: Any, identity: Mapping[str, Any]) -> str:
@@ -221,6 +251,10 @@ def checkpoint_identity(checkpoint: str | Path, weights: str) -> list[Any]:
     return [str(folder.absolute()), step, weights]
 
 
+def _plain(value: Any) -> Any:
+    return vars(value) if dataclasses.is_dataclass(value) else value.tolist()
+
+
 def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, default=lambda array: array.tolist())
+    text = json.dumps(value, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -100,7 +100,8 @@ class Reporter:
             self.failed(record.source, complaint)
         if not earlier:
             found = counted(record.people, "person") if record.people else "no person found"
-            self.say(f"{record.source}: {found} -> {', '.join(record.files)}")
+            files = [*record.files, *(f"{folder}/" for folder in record.meshes)]
+            self.say(f"{record.source}: {found} -> {', '.join(files)}")
 
     @contextmanager
     def bar(self, what: str, total: int | None, start: int = 0) -> Iterator[Bar]:

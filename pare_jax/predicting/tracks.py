@@ -21,7 +21,7 @@ def row_of(frame: int, tracked: TrackedBox, person: Person) -> dict[str, Any]:
     return {
         "frame": np.int32(frame),
         "id": np.int32(tracked.id),
-        "score": np.float32(tracked.score),
+        "score": np.float32(tracked.score),  # NaN for a box that was given
         "box": np.asarray(person.box, np.float32),
         "crop_centre": np.asarray(person.crop_centre, np.float32),
         "crop_side": np.float32(person.crop_side),
@@ -101,7 +101,7 @@ def people_of_rows(
                     vertices=kept,
                     id=int(rows["id"][row]),
                     frame=int(rows["frame"][row]),
-                    score=float(rows["score"][row]),
+                    score=None if np.isnan(score := rows["score"][row]) else float(score),
                 )
             )
     return people

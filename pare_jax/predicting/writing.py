@@ -80,7 +80,7 @@ def track_files(
     frame_size: tuple[int, int],
     frame_rate: float,
 ) -> dict[str, bytes]:
-    """Return the files about one person of a clip.
+    """Return the small files about one person of a clip; `moving.py` writes the large ones.
 
     Args:
         run: says which are wanted.
@@ -94,13 +94,9 @@ def track_files(
         Contents by file name.
     """
     files: dict[str, bytes] = {}
-    if run.wants("npz"):
+    if run.wants("npz") and not run.wants("vertices"):
         files[f"{name}.npz"] = people_npz(
-            people,
-            run.predictor.faces,
-            photo_size=frame_size,
-            frame_rate=frame_rate,
-            mesh=run.wants("vertices"),
+            people, None, photo_size=frame_size, frame_rate=frame_rate, mesh=False
         )
     if run.wants("json"):
         files[f"{name}.json"] = people_json(people, source, photo_size=frame_size).encode()

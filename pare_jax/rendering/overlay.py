@@ -136,6 +136,7 @@ def side_and_back_view(
     height: int = 480,
     width: int | None = None,
     colour: Colour = BODY_COLOURS[0],
+    bounds: Float[np.ndarray, "2 3"] | None = None,
 ) -> Picture:
     """Draw a mesh from the side, as `side_view` does, and from behind, at one scale.
 
@@ -148,13 +149,15 @@ def side_and_back_view(
         height: of each panel, pixels.
         width: of each panel, pixels; None: three quarters of the height.
         colour: RGB of the lit surface.
+        bounds: lowest and highest corner of what fills the panels, camera frame, metres: the same
+            for all pictures of a body that moves. None: the mesh itself.
 
     Returns:
         Two panels side by side, each with a caption below.
     """
     width = max(1, round(height * 0.75)) if width is None else width
     views = (_FROM_THE_RIGHT, _FROM_BEHIND)
-    side, back = _panels(vertices, faces, views, height, width, colour)
+    side, back = _panels(vertices, faces, views, height, width, colour, bounds=bounds)
     return row([caption(side, "from the side"), caption(back, "from behind")])
 
 
@@ -166,21 +169,25 @@ def _panels(
     width: int,
     colour: Colour,
     normals: np.ndarray | None = None,
+    bounds: np.ndarray | None = None,
 ) -> list[Picture]:
-    """The mesh turned into each view, centred, at the largest scale that fits all of them."""
+    """The bounds turned into each view, centred, at the largest scale that fits all of them."""
     panels = [paper(height, width) for _ in views]
     vertices = np.asarray(vertices, np.float64)
     if not len(vertices) or not np.isfinite(vertices).all():
         return panels
-    turned = [vertices @ view.T for view in views]
     normals = vertex_normals(vertices, faces) if normals is None else normals
-    low, high = map(np.stack, zip(*map(_bounds, turned), strict=True))
+    bounds = np.stack(_bounds(vertices)) if bounds is None else bounds
+    # The views are turned by quarters, so that the corners of the bounds turn into corners.
+    corners = [bounds @ view.T for view in views]
+    low = np.stack([pair.min(0) for pair in corners])
+    high = np.stack([pair.max(0) for pair in corners])
     size = np.maximum(high - low, 1e-6)
     distance = 10.0 * float(size.max())
     fit_all = np.minimum(width / size[:, 0], height / size[:, 1]) * (distance - size[:, 2] / 2.0)
     camera = Camera(_SIDE_VIEW_FILLS * float(fit_all.min()), (width / 2.0, height / 2.0))
-    for number, points in enumerate(turned):
-        points = points - (low[number] + high[number]) / 2.0
+    for number, view in enumerate(views):
+        points = vertices @ view.T - (low[number] + high[number]) / 2.0
         points[:, 2] += distance
         panels[number] = draw_mesh(
             panels[number], points, faces, camera, colour, 1.0, normals @ views[number].T

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 # The longer side of the photograph in an overlay is reduced to this.
 MAX_OVERLAY_SIDE = 1600
-_CELL = 176
+# Side in pixels of each picture of a sheet of attention.
+SHEET_CELL = 176
 _MAX_PANEL_WIDTH = 640
 
 Faces = Int[np.ndarray, "faces 3"]
@@ -116,28 +117,50 @@ def attention_pictures(
     for number, person in enumerate(people):
         if person.attention is None:
             continue
-        triangles, colour = person.triangles(faces), person_colour(person, number)
-        normals = _normals(person, triangles)
-        crop = cut_crop(image, person.crop_centre, person.crop_side, _CELL)
-        mesh = draw_mesh(
-            crop, person.vertices, triangles, crop_camera(_CELL), colour, normals=normals
-        )
-        to_crop = _CELL / person.crop_side
-        joints = (person.joints_2d - person.crop_centre) * to_crop + _CELL / 2.0
-        side = side_view(person.vertices, triangles, _CELL, _CELL, colour, normals)
-        top = row(
-            [
-                caption(crop, "what the network sees"),
-                caption(mesh, "mesh"),
-                caption(draw_skeleton(crop, joints), "blue left, orange right"),
-                caption(side, "from the side"),
-            ]
-        )
-        maps = attention_sheet(crop, person.attention, cell=_CELL)
-        sheet = paper(top.shape[0] + 12 + maps.shape[0], maps.shape[1])
-        sheet[: top.shape[0], : top.shape[1]] = top
-        sheet[top.shape[0] + 12 :] = maps
-        yield sheet
+        crop = cut_crop(image, person.crop_centre, person.crop_side, SHEET_CELL)
+        yield attention_picture(crop, person, person.attention, faces, number)
+
+
+def attention_picture(
+    crop: Picture,
+    person: "Person",
+    attention: Float[np.ndarray, "h w 24"],
+    faces: Faces | None = None,
+    number: int = 0,
+) -> Picture:
+    """Draw one person's sheet of attention.
+
+    Args:
+        crop: what the network saw of the person, `SHEET_CELL` pixels a side.
+        person: with vertices; the frame of somebody in a clip is said.
+        attention: the person's maps.
+        faces: of the mesh; None: the person's own.
+        number: of the person among others, for the colour.
+
+    Returns:
+        As `attention_pictures` draws it.
+    """
+    cell = SHEET_CELL
+    triangles, colour = person.triangles(faces), person_colour(person, number)
+    normals = _normals(person, triangles)
+    mesh = draw_mesh(crop, person.vertices, triangles, crop_camera(cell), colour, normals=normals)
+    to_crop = cell / person.crop_side
+    joints = (person.joints_2d - person.crop_centre) * to_crop + cell / 2.0
+    side = side_view(person.vertices, triangles, cell, cell, colour, normals)
+    seen = "what the network sees" if person.frame is None else f"seen in frame {person.frame}"
+    top = row(
+        [
+            caption(crop, seen),
+            caption(mesh, "mesh"),
+            caption(draw_skeleton(crop, joints), "blue left, orange right"),
+            caption(side, "from the side"),
+        ]
+    )
+    maps = attention_sheet(crop, attention, cell=cell)
+    sheet = paper(top.shape[0] + 12 + maps.shape[0], maps.shape[1])
+    sheet[: top.shape[0], : top.shape[1]] = top
+    sheet[top.shape[0] + 12 :] = maps
+    return sheet
 
 
 def _normals(person: "Person", triangles: Faces) -> Normals:

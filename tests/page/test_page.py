@@ -10,7 +10,7 @@ import pytest
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.errors import UserError
 from pare_jax.files import write_together
-from pare_jax.images import encode_png
+from pare_jax.images import encode_jpeg, encode_png
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.page import build
 from pare_jax.page.build import page_html, write_page
@@ -24,6 +24,7 @@ from pare_jax.page.entries import (
 )
 from pare_jax.people import people_json, people_npz
 from pare_jax.scene import scene_meshes
+from pare_jax.video import VideoWriter
 from tests.made_up_people import PHOTO_SIZE, make_person, make_track, small_body
 from tests.page.page_reader import Page
 
@@ -197,6 +198,25 @@ def test_a_video_is_embedded_where_small_and_linked_where_not(tmp_path, monkeypa
     assert player["src"] == "./a%20clip%231_overlay.mp4"
     assert player["poster"].startswith("data:image/jpeg")
     assert player["aria-label"]
+
+
+def test_a_track_shows_its_own_side_and_attention(tmp_path):
+    """The second person has a video from the side, the first a sheet; nothing else is there."""
+    write_run(tmp_path)
+    side, sheet = tmp_path / "clip_track_10_side.webm", tmp_path / "clip_track_2_attention.jpg"
+    with VideoWriter(side, 10) as writer:
+        writer.write(picture())
+    sheet.write_bytes(encode_jpeg(picture(3)))
+    moving = next(e for e in entries_from_folder(tmp_path) if isinstance(e, VideoEntry))
+    assert moving.sides == [None, side]
+    assert moving.attention == [sheet, None]
+    page = Page(page_html(RunPage("x", [moving], body=BODY), tmp_path))
+    assert "From the side, person 10" in page.text
+    assert "Attention, person 2" in page.text
+    assert page.text.count("From the side") == page.text.count("Attention") == 1
+    assert [link["href"] for link in page.all("a")] == ["./clip_track_2_attention.jpg"]
+    labels = [video["aria-label"] for video in page.all("video")]
+    assert labels[-1] == "The body of person 10 in clip from the side and from behind"
 
 
 def test_the_size_is_what_the_documentation_says():

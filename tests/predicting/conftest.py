@@ -9,7 +9,7 @@ from tests.predict_fakes import make_predictor, run_predict
 
 @pytest.fixture(scope="package")
 def predictor():
-    return make_predictor(load_body_model())
+    return make_predictor(load_body_model(), fails_on_blue=True)
 
 
 @pytest.fixture

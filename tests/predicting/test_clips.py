@@ -12,7 +12,7 @@ import pytest
 
 from pare_jax.errors import UserError
 from pare_jax.people import read_people
-from pare_jax.predicting import chunks, clips, live, tracks
+from pare_jax.predicting import chunks, clips, live, moving, tracks
 from pare_jax.predicting import command as command_module
 from pare_jax.predicting.records import Records
 from pare_jax.sources import Frame, FrameReader
@@ -243,6 +243,12 @@ def test_a_camera_is_followed_until_ctrl_c(command, tmp_path, monkeypatch):
     assert (np.diff([person.frame for person in people]) > 0).all()
     assert np.ptp([person.betas for person in people], axis=0).max() == 0
     assert len(list(output.glob(f"{recording}_overlay.*"))) == 1
+    # A camera's people have what a clip's have.
+    monkeypatch.setattr(command_module.time, "strftime", lambda _: "20290101_000000")
+    arguments = "--outputs=attention,side,obj", f"--output={tmp_path / 'more'}", "webcam:0"
+    assert command(*arguments)[0] == 0
+    endings = {path.name.split("_track_1_")[1] for path in (tmp_path / "more").glob("webcam0*_1_*")}
+    assert endings == {"attention.jpg", f"side{moving.video_suffix()}", "obj"}
     # A later recording is another; who was hardly seen is left out of it.
     monkeypatch.setattr(command_module, "TrackSettings", _ten_frames)
     monkeypatch.setattr(command_module.time, "strftime", lambda _: "20300101_000000")

@@ -200,6 +200,22 @@ def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
     assert mask[1].any(0).sum() > 1.5 * mask[0].any(0).sum()
 
 
+def test_bounds_hold_the_scale_of_a_body_that_moves(figure):
+    size, view = 300, overlay.side_and_back_view
+    body = np.asarray(figure.vertices)
+    around = np.stack([body.min(0), body.max(0)])
+    alone = view(body, figure.faces, size, size)
+    np.testing.assert_array_equal(view(body, figure.faces, size, size, bounds=around), alone)
+    # Bounds twice as high above the head: half as large, in the lower half of both panels.
+    around[0, 1] -= np.ptp(around[:, 1])
+    small = view(body, figure.faces, size, size, bounds=around)
+    for column in (0, size + 4):
+        panels = [sheet[:size, column : column + size] for sheet in (alone, small)]
+        rows = [np.nonzero(painted(p, np.full_like(p, p[0, 0])).any(1))[0] for p in panels]
+        assert np.ptp(rows[1]) == pytest.approx(np.ptp(rows[0]) / 2, abs=3)
+        assert rows[1].min() == pytest.approx(size / 2, abs=5)
+
+
 def test_views_of_nothing_are_empty(figure):
     for vertices in (np.zeros((0, 3)), np.full((4, 3), np.nan)):
         panel = overlay.side_view(vertices, figure.faces[:0], 40, 30)

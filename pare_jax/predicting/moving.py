@@ -1,0 +1,216 @@
+"""The files about those who move through a clip, written frame by frame where they grow with it.
+
+So the length of a clip costs no memory: of meshes and pictures only a few frames are there at once.
+"""
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.files import write_atomically, write_together
+from pare_jax.images import Picture, encode_jpeg
+from pare_jax.meshes.files import mesh_bytes
+from pare_jax.people import Person, npz_entry, people_arrays
+from pare_jax.predicting.chunks import Rows
+from pare_jax.predicting.largest import View
+from pare_jax.predicting.records import remove_meshes
+from pare_jax.predicting.reporting import counted
+from pare_jax.predicting.settings import Run
+from pare_jax.predicting.tracks import people_of_rows
+from pare_jax.predicting.writing import track_files
+from pare_jax.predictor import MAX_BATCH
+from pare_jax.rendering.overlay import side_and_back_view
+from pare_jax.rendering.people import attention_picture, person_colour
+from pare_jax.rendering.text import INK, draw_text
+from pare_jax.scene import scene_meshes
+from pare_jax.threads import ordered_map
+from pare_jax.video import VideoWriter
+
+MESH_KINDS = ("obj", "ply")
+# Of each of the two panels of a video from the side, pixels.
+_SIDE_HEIGHT = 480
+
+
+def video_suffix() -> str:
+    """Return the ending of videos: H.264 where PyAV is installed, else VP8."""
+    try:
+        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return ".webm"
+    return ".mp4"
+
+
+def left_out(frames: int) -> tuple[str, ...]:
+    """Return what is to be said about frames in which an answer of the network was not finite."""
+    if not frames:
+        return ()
+    return (
+        f"people are left out of {counted(frames, 'frame')}: the network's answer is not finite",
+    )
+
+
+class ClipFiles:
+    """Writes the files about a clip and notes, before each appears, that it is intended.
+
+    Attributes:
+        files: names of those written so far.
+        meshes: folders of meshes, and how many each holds.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        name: str,
+        source: str,
+        place: str,
+        frame_size: tuple[int, int],
+        frame_rate: float,
+    ):
+        """Begin with none.
+
+        Args:
+            run: says which are wanted.
+            name: what they are called after.
+            source: what the user knows the clip by.
+            place: see `pare_jax.photos.place_of`.
+            frame_size: width and height, pixels.
+            frame_rate: frames a second.
+        """
+        self._run, self._name, self._source, self._place = run, name, source, place
+        self._size, self._rate = frame_size, frame_rate
+        self.files: list[str] = []
+        self.meshes: dict[str, int] = {}
+
+    def intend(self, *files: str) -> None:
+        """Note that files are about to be written."""
+        self.files += files
+        run = self._run
+        run.records.intend(self._name, self._source, self._place, self.files, self.meshes)
+
+    def write_track(self, number: int, rows: Rows, which: np.ndarray, view: View | None) -> None:
+        """Write what is wanted about one person.
+
+        Args:
+            number: the person's id.
+            rows: of all people in all frames.
+            which: numbers of the person's rows, by frame.
+            view: for the sheet of attention; None: there is none.
+
+        Raises:
+            UserError: something cannot be written.
+        """
+        run, name = self._run, f"{self._name}_track_{number}"
+        track = _Track(run, name, rows, which)
+        people = people_of_rows(run.predictor, rows, which, vertices=False)
+        files = track_files(run, name, self._source, people, self._size, self._rate)
+        if view is not None:
+            files[f"{name}_attention.jpg"] = encode_jpeg(track.attention_sheet(view))
+        side, arrays = f"{name}_side{video_suffix()}", f"{name}.npz"
+        with_meshes = run.wants("vertices")  # which needs npz
+        kinds = [kind for kind in MESH_KINDS if run.wants(kind)]
+        self.meshes |= {f"{name}_{kind}": len(which) for kind in kinds}
+        self.intend(*files, *[side] * run.wants("side"), *[arrays] * with_meshes)
+        write_together(run.output, files)
+        if with_meshes:
+            track.write_arrays(people, run.output / arrays, self._size, self._rate)
+        if run.wants("side"):
+            track.draw_side(run.output / side, self._rate)
+        for kind in kinds:
+            track.write_meshes(run.output / f"{name}_{kind}", kind, self._size)
+
+
+class _Track:
+    """One person's rows, posed a few frames at a time."""
+
+    def __init__(self, run: Run, name: str, rows: Rows, which: np.ndarray):
+        self._run, self._name, self._rows, self._which = run, name, rows, which
+
+    def posed(self) -> Iterator[Person]:
+        for start in range(0, len(self._which), MAX_BATCH):
+            part = self._which[start : start + MAX_BATCH]
+            yield from people_of_rows(self._run.predictor, self._rows, part, vertices=True)
+
+    def attention_sheet(self, view: View) -> Picture:
+        assert view.attention is not None
+        frames = self._rows["frame"][self._which]
+        row = self._which[frames == view.frame]
+        (person,) = people_of_rows(self._run.predictor, self._rows, row, vertices=True)
+        return attention_picture(view.crop, person, view.attention, self._run.predictor.faces)
+
+    def draw_side(self, path: Path, frame_rate: float) -> None:
+        """Draw the body from the side and from behind, its pelvis kept in place, at one scale."""
+        low, high = np.full(3, np.inf), np.full(3, -np.inf)
+        for person in self.posed():
+            about_pelvis = person.vertices - person.joints_3d[0]
+            low = np.minimum(low, about_pelvis.min(0))
+            high = np.maximum(high, about_pelvis.max(0))
+        bounds, faces = np.stack([low, high]), self._run.predictor.faces
+
+        def draw(person: Person) -> tuple[int, Picture]:
+            picture = side_and_back_view(
+                person.vertices - person.joints_3d[0],
+                faces,
+                _SIDE_HEIGHT,
+                colour=person_colour(person, 0),
+                bounds=bounds,
+            )
+            frame = person.frame or 0
+            draw_text(picture, f"frame {frame}", (10, 10), 11, INK)
+            return frame, picture
+
+        first = int(self._rows["frame"][self._which[0]])
+        with (
+            VideoWriter(path, frame_rate) as writer,
+            self._run.reporter.bar(f"{self._name}: from the side", len(self._which)) as bar,
+        ):
+            shown: Picture | None = None
+            for frame, picture in ordered_map(draw, self.posed()):
+                # The clock is the clip's: who is away for some frames stands still.
+                while shown is not None and writer.num_frames < frame - first:
+                    writer.write(shown)
+                writer.write(picture)
+                shown = picture
+                bar.advance()
+
+    def write_meshes(self, folder: Path, kind: str, frame_size: tuple[int, int]) -> None:
+        """Write a mesh for each frame, in the frame of the clip's one camera."""
+        remove_meshes(folder)
+        write_together(folder, {})
+        faces = self._run.predictor.faces
+
+        def write(person: Person) -> None:
+            content = mesh_bytes(scene_meshes([person], frame_size, faces), f".{kind}")
+            write_atomically(folder / f"{person.frame:06}.{kind}", content)
+
+        with self._run.reporter.bar(f"{folder.name}: meshes", len(self._which)) as bar:
+            for _ in ordered_map(write, self.posed()):
+                bar.advance()
+
+    def write_arrays(
+        self, people: list[Person], path: Path, frame_size: tuple[int, int], frame_rate: float
+    ) -> None:
+        """Write the track's .npz with the meshes of all frames, as `people_npz` would."""
+        faces = self._run.predictor.faces
+        arrays = people_arrays(people, faces, frame_size, frame_rate)
+        shape = (len(people), self._run.predictor.body.num_vertices, 3)
+        scratch = path.with_name(f".{path.name}.partial")
+        try:
+            with zipfile.ZipFile(scratch, "w", compresslevel=1) as archive:
+                for name, value in arrays.items():
+                    if name != "vertices":
+                        with archive.open(npz_entry(name, value.dtype), "w") as file:
+                            np.lib.format.write_array(file, value, allow_pickle=False)
+                vertices = npz_entry("vertices", np.float32)
+                with archive.open(vertices, "w", force_zip64=True) as file:
+                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(file, header)
+                    for person in self.posed():
+                        file.write(np.ascontiguousarray(person.vertices, "<f4").tobytes())
+            scratch.replace(path)
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+        finally:
+            scratch.unlink(missing_ok=True)
