@@ -239,7 +239,7 @@ def _prepared(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     try:
         predictor = load_predictor(values.checkpoint, values.weights)
         return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         if not was_there:
             output.rmdir()
         raise

@@ -146,6 +146,17 @@ def test_each_bad_name_is_told_when_all_are_bad(run, tmp_path):
     assert all(sum(path.name in line for line in errors) == 1 for path in names)
 
 
+def test_interrupted_while_the_network_is_loaded_no_folder_is_left(run, monkeypatch, tmp_path):
+    def interrupted(path, weights):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load_predictor", interrupted)
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
+    status, _, errors, output = run(photo)
+    assert (status, len(errors)) == (130, 1)
+    assert not output.exists()
+
+
 def test_labelled_people_become_a_table(run, split, tmp_path):
     split([make_record(seed) for seed in range(7)])
     status, out, errors, output = run(
