@@ -4,7 +4,7 @@
     python -m pare_jax.predict --checkpoint=runs/final --output=out clip.mp4
     python -m pare_jax.predict --checkpoint=runs/final --output=out webcam:0
     python -m pare_jax.predict --checkpoint=runs/final --output=out \\
-        --boxes=430,682,875,1406 photo.jpg
+        --boxes=370,683,870,1394 photo.jpg
 
 Where people are says --boxes, else --detector: hog (OpenCV's, which misses most people), the path
 of an ONNX file, or whole, which takes every picture for one person. A box is the tight box of one

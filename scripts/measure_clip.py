@@ -114,6 +114,10 @@ def main() -> int:
             boxes = [[[float(x) for x in d.box] for d in found] for found in clip]
             content = json.dumps({arguments.truth.stem: boxes}).encode()
             write_atomically(arguments.boxes, content)
+            found = sum(map(len, boxes))
+            print(f"{found} boxes in {len(boxes)} frames -> {arguments.boxes}")
+        elif not arguments.runs:
+            raise UserError("name folders the clip was predicted into, or --boxes=FILE to write")
         if arguments.runs:
             print("| run | id switches | tracks | frames | MPJPE, mm | jitter | in the camera |")
             print("| --- | --- | --- | --- | --- | --- | --- |")

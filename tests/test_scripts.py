@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -119,3 +121,24 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
         assert np.abs(marked - colour).sum(1).min() < 40
     assert sheet.main([*flags, "--count=0"]) == 2
     assert "give 1 or more" in capsys.readouterr().err
+
+
+def test_boxes_of_a_made_up_detector_are_written_and_counted(script, monkeypatch, tmp_path, capsys):
+    measure_clip = script("measure_clip")
+    boxes = np.tile(np.array([10.0, 20.0, 50.0, 140.0]), (5, 2, 1))
+    seen = np.tile([1.0, 0.0], (5, 1))  # of the second person nothing is seen
+    truth, output = tmp_path / "clip.npz", tmp_path / "boxes.json"
+    np.savez(truth, boxes=boxes, seen=seen)
+    monkeypatch.setattr(sys, "argv", ["measure_clip", f"--truth={truth}", f"--boxes={output}"])
+    assert measure_clip.main() == 0
+    written = json.loads(output.read_text())
+    # `pare_jax.predict` finds a clip's boxes under its name without ending.
+    assert list(written) == ["clip"]
+    count = sum(len(frame) for frame in written["clip"])
+    assert len(written["clip"]) == 5
+    assert 1 <= count <= 5
+    assert f"{count} boxes in 5 frames -> {output}" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", ["measure_clip", f"--truth={truth}"])
+    assert measure_clip.main() == 2
+    assert "--boxes=FILE" in capsys.readouterr().err

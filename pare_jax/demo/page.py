@@ -1,5 +1,11 @@
 """The page itself: what stands where, and what happens when. The only module that knows gradio."""
 
+import atexit
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, PersonView, Session, View
@@ -18,7 +24,8 @@ _BEFORE_THE_BODY = (90, 90, 2.6)
 _ALONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 
 STYLE = """
-.gradio-container { max-width: 90rem !important; margin-inline: auto; }
+/* All of the width: the columns stay where they are when what they show changes. */
+.gradio-container { width: 100% !important; max-width: 90rem !important; margin-inline: auto; }
 #shown img, #attention img { display: block; max-width: 100%; width: auto; height: auto;
   margin-inline: auto; border-radius: .375rem; }
 #shown img { max-height: 34rem; }
@@ -34,7 +41,42 @@ table.joints { border-collapse: collapse; width: 100%; font-size: .875rem; }
 table.joints th, table.joints td { padding: .15rem .4rem; text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 table.joints th[scope=row] { text-align: left; font-weight: normal; }
+@media (max-width: 40rem) {
+  table.joints { font-size: .6875rem; letter-spacing: -.01em; }
+  table.joints th, table.joints td { padding: .15rem .1rem; }
+  table.joints thead th { white-space: normal; }
+}
 """
+# gradio 6.31 says nothing where there is no camera, or another program has it.
+HEAD = """
+<script>
+addEventListener("unhandledrejection", event => {
+  const reasons = {
+    NotFoundError: "No camera was found; drop a picture instead.",
+    NotReadableError: "The camera cannot be used; another program may have it.",
+    OverconstrainedError: "No camera was found that can be used; drop a picture instead.",
+  };
+  const picture = document.querySelector("#picture");
+  const reason = event.reason instanceof DOMException && reasons[event.reason.name];
+  if (!picture || !reason) return;
+  event.preventDefault();
+  document.querySelector("#no-camera")?.remove();
+  const said = document.createElement("p");
+  Object.assign(said, {id: "no-camera", className: "problem", textContent: reason});
+  said.setAttribute("role", "alert");
+  picture.after(said);
+  picture.addEventListener("click", () => said.remove(), {once: true});
+  picture.addEventListener("change", () => said.remove(), {once: true});
+});
+</script>
+"""
+# On a narrow screen the answer is below everything that is asked.
+_SHOW_ANSWER = """() => {
+  const message = document.querySelector("#message");
+  if (innerWidth < 700 && message?.textContent.trim()) message.scrollIntoView({block: "start"});
+}"""
+# What the detector that comes along is called on the page.
+_NAMES = {"hog": "OpenCV's HOG, which misses many"}
 
 
 def import_gradio() -> Any:
@@ -44,7 +86,8 @@ def import_gradio() -> Any:
         UserError: it is not installed.
     """
     try:
-        import gradio  # pyright: ignore[reportMissingImports]
+        with _import_folder():
+            import gradio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         if (error.name or "").split(".")[0] != "gradio":
             raise UserError(
@@ -52,6 +95,21 @@ def import_gradio() -> Any:
             ) from None
         raise UserError("the page needs gradio: pip install 'pare-jax[demo]'") from None
     return gradio
+
+
+@contextlib.contextmanager
+def _import_folder() -> Iterator[None]:
+    """Give gradio a folder for what it makes when it is loaded, now and later; it goes at exit."""
+    if "gradio" in sys.modules or "GRADIO_TEMP_DIR" in os.environ:
+        yield
+        return
+    folder = tempfile.TemporaryDirectory(prefix="pare-jax-demo-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    os.environ["GRADIO_TEMP_DIR"] = folder.name
+    try:
+        yield
+    finally:
+        del os.environ["GRADIO_TEMP_DIR"]
 
 
 def build_page(session: Session, detector_name: str) -> Any:
@@ -81,7 +139,7 @@ def build_page(session: Session, detector_name: str) -> Any:
                 )
                 how = gr.Radio(
                     [
-                        (f"find people ({detector_name})", DETECTOR),
+                        (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
                         ("the whole picture is one person", WHOLE),
                         ("boxes that I type in", BOXES),
                     ],
@@ -163,7 +221,7 @@ def build_page(session: Session, detector_name: str) -> Any:
 
         private: dict[str, Any] = {"api_visibility": "private"}
         # Not read by gradio, which would say in its own way what is wrong with a file.
-        picture.input(
+        answered = picture.input(
             received,
             [picture, how, boxes, key, joint],
             [picture, *looks],
@@ -171,12 +229,15 @@ def build_page(session: Session, detector_name: str) -> Any:
             **private,
             **_ALONE,
         )
-        again.click(looked_again, [key, how, boxes, joint], looks, **private, **_ALONE)
+        answered.then(None, js=_SHOW_ANSWER, **private)
+        answered = again.click(looked_again, [key, how, boxes, joint], looks, **private, **_ALONE)
+        answered.then(None, js=_SHOW_ANSWER, **private)
         how.input(lambda how: gr.update(visible=how == BOXES), how, boxes, **private)
         if examples is not None:
-            examples.click(
+            answered = examples.click(
                 example_chosen, [examples, key, joint], [how, boxes, *looks], **private, **_ALONE
             )
+            answered.then(None, js=_SHOW_ANSWER, **private)
         who.input(person_chosen, [key, who, joint], [attention, table, body], **private)
         joint.input(joint_chosen, [key, who, joint], attention, **private)
     return page

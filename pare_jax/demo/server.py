@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
-from pare_jax.demo.page import STYLE, build_page, import_gradio
+from pare_jax.demo.page import HEAD, STYLE, build_page, import_gradio
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
 from pare_jax.errors import UserError
@@ -94,6 +94,7 @@ def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[No
         pwa=False,
         theme=theme,
         css=STYLE,
+        head=HEAD,
     )
     return guarded(app)
 
@@ -109,6 +110,8 @@ def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
             await app(scope, receive, send)
             return
 
+        waiting: list[MutableMapping[str, Any]] = []
+
         async def send_with_policy(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 own = [
@@ -116,30 +119,39 @@ def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
                     (b"referrer-policy", b"no-referrer"),
                     (b"x-content-type-options", b"nosniff"),
                 ]
-                message = {**message, "headers": [*message.get("headers", ()), *own]}
+                # Not before there is something to answer with: a file may be gone by then.
+                waiting.append({**message, "headers": [*message.get("headers", ()), *own]})
+                return
+            while waiting:
+                await send(waiting.pop())
             await send(message)
 
         size = dict(scope["headers"]).get(b"content-length", b"0")
         if not size.isdigit() or int(size) > largest:
-            await _too_large(send_with_policy)
+            text = f"The picture is larger than {MAX_UPLOAD_BYTES // 2**20} MB."
+            await _answer(send_with_policy, 413, text)
             return
         # Neither who leaves in the middle of an upload is a failure, nor that a picture is gone
         # when the browser, which has it, asks for it again.
-        with contextlib.suppress(ClientDisconnect, FileNotFoundError):
-            await app(scope, receive, send_with_policy)
+        with contextlib.suppress(ClientDisconnect):
+            try:
+                await app(scope, receive, send_with_policy)
+            except FileNotFoundError:
+                waiting.clear()
+                await _answer(send_with_policy, 404, "The file is gone.")
 
     return answer
 
 
-async def _too_large(send: Send) -> None:
-    text = f"The picture is larger than {MAX_UPLOAD_BYTES // 2**20} MB.".encode()
+async def _answer(send: Send, status: int, text: str) -> None:
+    content = text.encode()
     headers = [
         (b"content-type", b"text/plain"),
-        (b"content-length", str(len(text)).encode()),
+        (b"content-length", str(len(content)).encode()),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": text})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 @contextlib.contextmanager

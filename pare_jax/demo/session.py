@@ -214,7 +214,10 @@ def _said(looked: Looked) -> str:
     count = len(looked.people)
     text = f"{'One person' if count == 1 else f'{count} people'} found in {looked.name!r}"
     if looked.scale < 1:
-        return f"{text}, read at {width} x {height} pixels; the coordinates are in these."
+        return (
+            f"{text}, read at {width} x {height} pixels: coordinates shown and in the files are in "
+            "these, boxes typed in are in the picture's own."
+        )
     return f"{text} ({width} x {height} pixels)."
 
 

@@ -80,7 +80,7 @@ def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) ->
             caption(patch, f"patch {found.patch} of {size} px"),
             caption(draw_mesh(crop, vertices, faces, crop_camera(_CELL)), "without patch"),
             caption(overall, "mean of all joints"),
-            scale_bar(_CELL, scale),
+            scale_bar(_CELL, scale, increase.mean(-1).max()),
             _notes(found),
         ]
     )
@@ -89,7 +89,7 @@ def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) ->
     for joint, name in enumerate(JOINT_NAMES):
         cell, _ = _heated(crop, found, increase[..., joint], end)
         cells.append(caption(cell, _joint_caption(found, joint, name)))
-    maps = row([grid(cells, _COLUMNS), scale_bar(2 * _CELL, end)])
+    maps = row([grid(cells, _COLUMNS), scale_bar(2 * _CELL, end, increase.max())])
     gap = 12
     sheet = np.full(
         (top.shape[0] + gap + maps.shape[0], max(top.shape[1], maps.shape[1]), 3), PAPER, np.uint8
@@ -125,8 +125,14 @@ def scale_end(values: np.ndarray) -> float:
     return power * next(n for n in _ROUND_NUMBERS if n * power >= high * (1 - 1e-9))
 
 
-def scale_bar(height: int, end: float) -> Picture:
-    """Draw the colours of a heat map from 0 at the bottom to `end` mm, and more, at the top."""
+def scale_bar(height: int, end: float, largest: float) -> Picture:
+    """Draw the colours of a heat map from 0 at the bottom to `end` mm at the top.
+
+    Args:
+        height: of the picture, pixels.
+        end: what the brightest colour stands for, mm.
+        largest: of the values shown, mm; where it lies beyond the end, the scale says so.
+    """
     bar = np.full((height, _BAR_WIDTH, 3), PAPER, np.uint8)
     margin, width = 12, 18
     ground = np.full((height - 2 * margin, width, 3), 128, np.uint8)
@@ -135,8 +141,10 @@ def scale_bar(height: int, end: float) -> Picture:
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         y = margin + (1.0 - share) * (len(ground) - 1)
         cv2.line(bar, (6 + width, round(y)), (10 + width, round(y)), INK, 1)
-        text = f"{share * end:.4g}" + ("+ mm" if share == 1.0 else "")
+        text = f"{share * end:.4g}" + (" mm" if share == 1.0 else "")
         draw_text(bar, text, (14 + width, y - 4.5), 9, INK)
+    if largest > end:
+        draw_text(bar, "and more", (14 + width, margin + 8.5), 9, INK)
     return bar
 
 
@@ -150,8 +158,9 @@ class ClipScene:
         """Prepare to draw `found`."""
         self._found = found
         self._crop = fit(found.crop, _FRAME)
-        self._map, end = _heated(self._crop, found, found.increase.mean(-1))
-        self._bar = scale_bar(_FRAME, end)
+        overall = found.increase.mean(-1)
+        self._map, end = _heated(self._crop, found, overall)
+        self._bar = scale_bar(_FRAME, end, overall.max())
         self._to_frame = _FRAME / found.grid.image_size
 
     def frame(self, place: tuple[int, int], vertices: Vertices, faces: Faces) -> Picture:

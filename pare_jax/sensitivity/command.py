@@ -2,7 +2,7 @@
 
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out photo.jpg folder/
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out \\
-        --boxes=430,682,875,1406 --patch=40 --stride=8 photo.jpg
+        --boxes=370,683,870,1394 --patch=40 --stride=8 photo.jpg
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out \\
         --data=data --dataset=synthetic/test --count=200
 
@@ -15,6 +15,7 @@ Of a labelled split, DATASET/SPLIT in the folder of prepared datasets --data, it
 over each joint adds to the error of each joint and writes it as occlusion_table.txt, .csv, .json
 and .png; and the three files of heat maps, this time of errors, for the first --maps people.
 
+What cannot be done is said when it is met, and once more at the end; the others are done.
 Exit status: 0 when everything was done, 1 when some photographs or boxes were not, 2 when none was.
 """
 
@@ -106,20 +107,45 @@ def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
 
 
 def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    photos = find_photos(arguments)
+    photos, problems = _photos_named(arguments)
     boxes = read_boxes(values.boxes, photos)
     predictor, grid, output = _prepared(values)
-    done, failed = 0, 0
+    done = 0
     for photo, name in zip(photos, output_names(photos), strict=True):
         try:
-            failed += _probe_photo(predictor, photo, boxes[photo], grid, output, name)
+            problems += _probe_photo(predictor, photo, boxes[photo], grid, output, name)
             done += 1
         except UserError as error:
-            complain(error if str(photo) in str(error) else f"{photo}: {error}")
-            failed += 1
+            problems.append(str(error) if str(photo) in str(error) else f"{photo}: {error}")
+            complain(problems[-1])
+    if len(problems) > 1:  # a single one has just been said
+        print(f"{done} of {len(photos)} photographs done; what was not:", file=sys.stderr)
+        print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
     if not done:
         return 2
-    return 1 if failed else 0
+    return 1 if problems else 0
+
+
+def _photos_named(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the photographs that are named, each once, and what is wrong with other names.
+
+    Raises:
+        UserError: there is not one photograph.
+    """
+    photos: list[Path] = []
+    problems: list[str] = []
+    for argument in arguments:
+        try:
+            photos += find_photos([argument])
+        except UserError as error:
+            problems.append(str(error))
+    if not photos:
+        for problem in problems[:-1]:
+            complain(problem)
+        raise UserError(problems[-1] if problems else "name at least one photograph; see --help")
+    for problem in problems:
+        complain(problem)
+    return list(dict.fromkeys(photos)), problems
 
 
 def _probe_photo(
@@ -129,19 +155,19 @@ def _probe_photo(
     grid: PatchGrid,
     output: Path,
     name: str,
-) -> int:
-    """Write the files about the people of one photograph; returns how many boxes were bad."""
+) -> list[str]:
+    """Write the files about the people of one photograph; returns what was wrong with boxes."""
     photograph = read_photograph(photo)
     width, height = photograph.size
     given: Sequence[Box | None] = [None] if boxes is None else boxes
-    bad = 0
+    bad: list[str] = []
     for number, box in enumerate(given):
         try:
             if box is not None:
                 box = photograph.box_in_image(check_box(box, height, width)).tolist()
         except UserError as error:
-            bad += 1
-            complain(f"{photo}: {error}")
+            bad.append(f"{photo}: {error}")
+            complain(bad[-1])
             continue
         ending = f"_{number}" if len(given) > 1 else ""
         with Countdown(grid.count**2 + 1, str(photo.name)) as progress:
@@ -154,7 +180,7 @@ def _probe_photo(
                 advance=progress.advance,
             )
         _save(found, output, f"{name}_sensitivity{ending}", str(photo))
-    if bad and bad == len(given):
+    if bad and len(bad) == len(given):
         raise UserError(f"{photo}: none of its boxes can be used; nothing written")
     if not given:
         print(f"{photo}: no boxes, nothing to do")
@@ -199,7 +225,7 @@ def _prepared(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     try:
         predictor = load_predictor(values.checkpoint, values.weights)
         return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
-    except UserError:
+    except (UserError, KeyboardInterrupt):
         if not was_there:
             output.rmdir()
         raise

@@ -109,6 +109,30 @@ def test_a_large_upload_is_refused_before_it_is_read():
         assert (status, calls) == (200, 1)
 
 
+def test_a_file_that_is_gone_is_not_found():
+    """Its length has been announced by then, which is not to be sent before its content is."""
+    pytest.importorskip("starlette")
+    sent = []
+
+    async def app(scope, receive, send):
+        headers = [(b"content-length", b"1000")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        raise FileNotFoundError("person.glb")
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        raise AssertionError("nothing is to be read")
+
+    asyncio.run(guarded(app)({"type": "http", "headers": []}, receive, send))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    headers = dict(sent[0]["headers"])
+    assert sent[0]["status"] == 404
+    assert int(headers[b"content-length"]) == len(sent[1]["body"])
+    assert b"content-security-policy" in headers
+
+
 def test_the_page_is_told_to_fetch_nothing_from_others():
     _, headers, _ = asked(None)
     policy = headers[b"content-security-policy"].decode()

@@ -44,7 +44,9 @@ def server(tmp_path_factory):
         yield line.split()[4], temporary
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
-        assert not list(temporary.glob("pare-jax-demo-*"))
+        # Nothing is left of what was uploaded, nor of what gradio makes when it is imported.
+        left = [path.name for path in temporary.iterdir()]
+        assert not [name for name in left if name.startswith("pare-jax-demo-") or name == "gradio"]
     finally:
         process.kill()
         process.wait()
@@ -205,6 +207,59 @@ def test_the_page_needs_no_sideways_scrolling(page, tmp_path, width):
     page.evaluate("new Promise(done => setTimeout(done, 300))")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.size(1400, 900)
+
+
+def test_columns_stay_where_they_are_when_somebody_is_shown(server, tmp_path):
+    with chromium() as browser:
+        browser.size(1280, 900)
+        browser.visit(server[0])
+        browser.wait("document.querySelector('#examples img')?.complete", 60)
+        place = (
+            "(e => [e.left, e.width])(document.querySelector('#picture').getBoundingClientRect())"
+        )
+        before = browser.evaluate(place)
+        choose_way(browser, 2)
+        upload(browser, picture_file(tmp_path, "stay.png"), "'stay.png'")
+        browser.wait(f"document.querySelector('{OVERLAY}') !== null")
+        browser.wait("document.querySelector('#joints button') !== null")
+        assert browser.evaluate(place) == before
+
+
+def test_on_a_phone_the_answer_is_brought_into_view_and_the_joints_fit(server, tmp_path):
+    with chromium() as browser:
+        browser.size(390, 844, mobile=True)
+        browser.visit(server[0])
+        browser.wait("document.querySelector('#examples img')?.complete", 60)
+        choose_way(browser, 2)
+        browser.evaluate("scrollTo(0, 0)")
+        upload(browser, picture_file(tmp_path, "phone.png"), "'phone.png'")
+        top = "document.querySelector('#message').getBoundingClientRect().top"
+        browser.wait(f"{top} >= -1 && {top} < 300")
+        browser.wait("document.querySelector('#joints button') !== null")
+        open_joints(browser)
+        table = "document.querySelector('#joints .scroll')"
+        assert browser.evaluate(f"{table}.scrollWidth <= {table}.clientWidth")
+
+
+def test_a_missing_camera_is_said(server):
+    with chromium() as browser:
+        browser.visit(server[0])
+        browser.wait("document.querySelector('#examples img')?.complete", 60)
+        said = "(document.querySelector('#no-camera')?.textContent ?? '')"
+        until(
+            browser,
+            "#picture button[aria-label='Capture from camera']",
+            "document.querySelector('#picture').innerText.includes('Access')",
+        )
+        browser.evaluate(
+            "[...document.querySelectorAll('#picture *')]"
+            ".findLast(e => e.textContent.includes('Access')).click()"
+        )
+        browser.wait(f"{said} !== ''")
+        assert "No camera was found" in browser.evaluate(said)
+        assert browser.evaluate("document.querySelector('#no-camera').role") == "alert"
+        # It goes with the next thing that is done there.
+        until(browser, "#picture button[aria-label='Upload file']", f"{said} === ''")
 
 
 def test_the_server_gives_out_no_other_files(server):

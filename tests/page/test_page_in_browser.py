@@ -8,7 +8,7 @@ import pytest
 from pare_jax.body.io import load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.page.build import write_page
-from pare_jax.page.entries import PhotoEntry, RunPage, VideoEntry
+from pare_jax.page.entries import Failure, PhotoEntry, RunPage, VideoEntry
 from pare_jax.skeleton import joint_index
 from tests.browser import CHROMIUM, chromium
 from tests.made_up_people import PHOTO_SIZE, make_person, make_track
@@ -66,6 +66,24 @@ def body_of(page) -> np.ndarray:
     # The ring around what has the keyboard's focus is no body.
     seen = page.picture(CANVAS)[6:-6, 6:-6].astype(int)
     return np.abs(seen - seen[8, 8]).max(-1) > 12
+
+
+def test_a_long_list_of_failures_shows_that_it_goes_on(tmp_path):
+    failures = [Failure(f"photo_{number:02}.jpg", "it is empty") for number in range(40)]
+    path = write_page(RunPage("A run", [], failures=failures), tmp_path)
+    with chromium() as browser:
+        browser.size(390, 844, mobile=True)
+        browser.open(path)
+
+        def edges() -> list[bool]:
+            # Right of the text the ground's colour, unless it is shaded.
+            seen = browser.picture(".failed ul")[:, -8:].astype(int).mean((1, 2))
+            return [bool(np.ptp(edge) > 20) for edge in (seen[:10], seen[-10:])]
+
+        ul = "document.querySelector('.failed ul')"
+        for share, shaded in ((0.0, [False, True]), (0.5, [True, True]), (1.0, [True, False])):
+            browser.evaluate(f"{ul}.scrollTop = {share} * ({ul}.scrollHeight - {ul}.clientHeight)")
+            assert edges() == shaded, share
 
 
 def test_names_stay_text(page):

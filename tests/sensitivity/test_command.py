@@ -123,6 +123,40 @@ def test_broken_photographs_do_not_stop_the_others(run, tmp_path):
     assert "good_sensitivity.png" in written(output)
 
 
+def test_each_bad_name_is_told_and_summed_up_at_the_end(run, tmp_path):
+    good = save(tmp_path / "good.png", photo_with_spots((200.0, 150.0)))
+    bad = [tmp_path / name for name in ("none.jpg", "clip.mp4", "nowhere*.jpg", "empty")]
+    bad[3].mkdir()
+    status, _, errors, output = run("--stride=64", *bad, good, good)
+    assert status == 1
+    assert "good_sensitivity.png" in written(output)
+    assert len(written(output)) == 3  # named twice, done once
+    told, summary = errors[: len(bad)], errors[len(bad) :]
+    assert all(line.startswith("error: ") for line in told)
+    assert summary[0].startswith("1 of 2 photographs done")
+    for path in bad:
+        assert sum(path.name in line for line in told) == 1
+        assert sum(path.name in line for line in summary) == 1
+
+
+def test_each_bad_name_is_told_when_all_are_bad(run, tmp_path):
+    names = [tmp_path / "one.mp4", tmp_path / "two*.jpg"]
+    status, _, errors, output = run(*names)
+    assert (status, len(errors), written(output)) == (2, 2, [])
+    assert all(sum(path.name in line for line in errors) == 1 for path in names)
+
+
+def test_interrupted_while_the_network_is_loaded_no_folder_is_left(run, monkeypatch, tmp_path):
+    def interrupted(path, weights):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "load_predictor", interrupted)
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
+    status, _, errors, output = run(photo)
+    assert (status, len(errors)) == (130, 1)
+    assert not output.exists()
+
+
 def test_labelled_people_become_a_table(run, split, tmp_path):
     split([make_record(seed) for seed in range(7)])
     status, out, errors, output = run(

@@ -7,7 +7,7 @@ import pytest
 from pare_jax.augment import IMAGENET_MEAN, IMAGENET_STD
 from pare_jax.errors import UserError
 from pare_jax.images import read_image
-from pare_jax.rendering.sensitivity import PATCH_COLOUR, route, scale_end
+from pare_jax.rendering.sensitivity import PATCH_COLOUR, route, scale_bar, scale_end
 from pare_jax.sensitivity import occlusion_sensitivity, patch_grid
 from pare_jax.sensitivity.maps import crop_sensitivity
 from pare_jax.skeleton import JOINT_NAMES, joint_index
@@ -179,6 +179,16 @@ def test_routes_pass_over_everything_and_are_short(size, patch, stride):
     # Back and forth: no leap from the end of a row to the start of the next.
     steps = np.abs(np.diff(np.array(places), axis=0)).max(initial=0)
     assert steps <= max(grid.count / 4, 1)
+
+
+def test_a_scale_says_more_only_where_there_is_more():
+    whole, same, cut = (scale_bar(192, 300.0, largest) for largest in (263.0, 300.0, 301.0))
+    np.testing.assert_array_equal(whole, same)
+    rows, columns = np.nonzero((whole != cut).any(-1))
+    # A line of its own below the top number, beside the colours.
+    assert 12 < rows.min() < rows.max() < 40
+    assert columns.min() > 24
+    assert columns.max() < whole.shape[1] - 1
 
 
 def test_scales_end_at_round_numbers():
