@@ -244,3 +244,16 @@ def test_broken_photographs_are_refused_however_they_are_read(tmp_path, name):
     (tmp_path / name).write_bytes(broken_files()[name])
     with pytest.raises(UserError, match=name):
         images.read_photograph(tmp_path / name)
+
+
+def test_small_pictures_need_little_of_a_jpeg(tmp_path):
+    """Read at the least size whose longer side still has the pixels, the file's size known."""
+    picture = np.zeros((120, 400, 3), np.uint8)
+    picture[:, 200:] = 255
+    (tmp_path / "photo.jpg").write_bytes(images.encode_jpeg(picture))
+    for least, side in ((400, 400), (201, 400), (200, 200), (51, 100), (10, 50)):
+        photograph = images.read_photograph(tmp_path / "photo.jpg", least_side=least)
+        assert photograph.image.shape == (round(120 * side / 400), side, 3)
+        assert photograph.size == (400, 120)
+        assert photograph.image[:, : side // 2 - 4].max() < 10
+        assert photograph.image[:, side // 2 + 4 :].min() > 245

@@ -20,6 +20,7 @@ Exit status: 0 when everything was done, 1 when some photographs or boxes were n
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

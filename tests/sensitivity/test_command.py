@@ -88,7 +88,7 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
 
 def test_boxes_are_in_the_pixels_of_a_huge_photograph(run, tmp_path, monkeypatch):
     """Which is read at a half; the box would be outside of that."""
-    monkeypatch.setattr(images.read_photograph, "__defaults__", (40_000,))
+    monkeypatch.setattr(images.read_photograph, "__defaults__", (40_000, None))
     photo = tmp_path / "huge.jpg"
     photo.write_bytes(images.encode_jpeg(photo_with_spots((340.0, 200.0))))
     box = ",".join(map(str, box_about(340, 200)))
