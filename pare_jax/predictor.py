@@ -1,17 +1,16 @@
 """A trained network with its body: pictures in, people out."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from pare_jax import geometry
+from pare_jax.answers import Answers, Crop, DivergedError, not_finite, person_of
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.boxes import check_box, crop_of_box
@@ -29,87 +28,6 @@ MAX_BATCH = 16
 MIN_PICTURE_SIDE = 16
 
 Box = Sequence[float]
-
-
-@dataclasses.dataclass(frozen=True)
-class Crop:
-    """What the network looks at for one person.
-
-    Attributes:
-        pixels: RGB.
-        box: of the person, x0, y0, x1, y1 in pixels of the photograph.
-        centre: of the crop, pixels of the photograph.
-        side: of the crop, pixels of the photograph.
-    """
-
-    pixels: UInt8[np.ndarray, "size size 3"]
-    box: Float[np.ndarray, "4"]
-    centre: Float[np.ndarray, "2"]
-    side: float
-
-
-class DivergedError(UserError):
-    """The network answers no picture with finite numbers: its weights are of no use."""
-
-
-class Answers:
-    """People whom the network is still computing; asking for them waits."""
-
-    def __init__(
-        self,
-        answers: Mapping[str, Any],
-        crops: Sequence[Crop],
-        faces: np.ndarray,
-        check: Callable[[], None] | None = None,
-    ):
-        """Take the arrays that were dispatched for these crops.
-
-        Args:
-            answers: by name, a row for each crop or more.
-            crops: what the network was shown.
-            faces: of the people's meshes.
-            check: raises DivergedError for a network that answers nobody.
-        """
-        self._answers, self._crops, self._faces = answers, crops, faces
-        self._check = check
-
-    def wait(self) -> None:
-        """Wait until everything is computed."""
-        jax.block_until_ready(self._answers)
-
-    def is_ready(self) -> bool:
-        """Return whether everything is computed, without waiting."""
-        return all(value.is_ready() for value in jax.tree.leaves(self._answers))
-
-    def people(self) -> list[Person]:
-        """Return one person a crop, in order.
-
-        Raises:
-            UserError: the network's answers are not finite.
-        """
-        return [_person(answer, crop, self._faces) for answer, crop in self._each()]
-
-    def people_or_none(self) -> list[Person | None]:
-        """Return one person a crop, in order; None where the answer is not finite.
-
-        Raises:
-            DivergedError: the network has no finite answer to any picture, so that it is not this
-                one's fault.
-        """
-        people: list[Person | None] = []
-        for answer, crop in self._each():
-            finite = _not_finite(answer) is None
-            if not finite and self._check is not None:
-                self._check()
-            people.append(_person(answer, crop, self._faces) if finite else None)
-        return people
-
-    def _each(self) -> Iterator[tuple[dict[str, np.ndarray], Crop]]:
-        answers = {
-            name: np.asarray(value) for name, value in self._answers.items() if value is not None
-        }
-        for row, crop in enumerate(self._crops):
-            yield {name: value[row] for name, value in answers.items()}, crop
 
 
 class Predictor:
@@ -246,7 +164,7 @@ class Predictor:
             grey = np.full((size, size, 3), 128, np.uint8)
             blank = self.crop(grey, (0.0, 0.0, size, size))
             answer, _ = next(self.start([blank], pad_to=batch)._each())
-            self._is_sound = _not_finite(answer) is None
+            self._is_sound = not_finite(answer) is None
         if not self._is_sound:
             raise DivergedError(
                 "the network has no finite answer to any picture: the checkpoint is of a run that "
@@ -289,7 +207,7 @@ class Predictor:
         for row, box in enumerate(np.asarray(boxes, np.float64)):
             crop = Crop(np.zeros((0, 0, 3), np.uint8), box, *crop_of_box(box))
             answer = {name: value[row] for name, value in answers.items()}
-            people.append(_person(answer, crop, self.faces))
+            people.append(person_of(answer, crop, self.faces))
         return people
 
 
@@ -379,31 +297,3 @@ def _posed_fields(
         "joints_3d": posed.joints,
         "vertices": posed.vertices,
     }
-
-
-def _not_finite(answer: Mapping[str, Any]) -> str | None:
-    """Return the name of the first of an answer's arrays that is not finite."""
-    return next((name for name, value in answer.items() if not np.isfinite(value).all()), None)
-
-
-def _person(answer: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Person:
-    name = _not_finite(answer)
-    if name is not None:
-        raise UserError(
-            f"the network's {name} are not finite: the checkpoint is of a run that diverged; "
-            "choose an earlier one, WORKDIR/checkpoints/STEP"
-        )
-    # The crop's camera, in the photograph's pixels: nothing moves but the unit of length.
-    focal_length = float(geometry.full_frame_focal_length(crop.side))
-    joints = answer["joints_3d"].astype(np.float64)
-    joints_2d = focal_length * joints[:, :2] / joints[:, 2:] + crop.centre
-    return Person(
-        **answer,
-        focal_length=focal_length,
-        principal_point=crop.centre,
-        joints_2d=joints_2d,
-        box=crop.box,
-        crop_centre=crop.centre,
-        crop_side=crop.side,
-        faces=faces,
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pare_jax.answers import Answers, Crop
 from pare_jax.boxes import check_box
 from pare_jax.detection import Detection
 from pare_jax.detection.frames import FrameDetections
@@ -35,7 +36,7 @@ from pare_jax.predicting.tracks import (
     stack_rows,
 )
 from pare_jax.predicting.writing import in_size
-from pare_jax.predictor import Answers, Crop, check_picture
+from pare_jax.predictor import check_picture
 from pare_jax.rendering.people import draw_people
 from pare_jax.sources import Clip, Frame, FrameReader
 from pare_jax.threads import ordered_map

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
+from pare_jax.answers import DivergedError
 from pare_jax.detection import Detector, make_detector
 from pare_jax.errors import UserError
 from pare_jax.page.build import write_page
@@ -21,7 +22,7 @@ from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
-from pare_jax.predictor import DivergedError, load_predictor
+from pare_jax.predictor import load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Photo, Source, Webcam
 from pare_jax.threads import said_plainly

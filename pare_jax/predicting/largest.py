@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from pare_jax.answers import Crop
 from pare_jax.files import write_together
 from pare_jax.images import Picture, cut_crop
-from pare_jax.predictor import Crop
 from pare_jax.rendering.people import SHEET_CELL
 from pare_jax.tracking import TrackedBox
 

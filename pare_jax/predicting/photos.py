@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
+from pare_jax.answers import Answers, Crop
 from pare_jax.boxes import check_box
 from pare_jax.errors import UserError
 from pare_jax.files import printable, write_together
@@ -23,7 +24,7 @@ from pare_jax.predicting.records import Record
 from pare_jax.predicting.reporting import Bar, counted
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.writing import photo_files
-from pare_jax.predictor import Answers, Crop, check_picture
+from pare_jax.predictor import check_picture
 from pare_jax.sources import Photo
 from pare_jax.threads import said_plainly
 
