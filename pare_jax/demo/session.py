@@ -123,16 +123,18 @@ class Session:
         looked = dataclasses.replace(looked, people=())
         try:
             found = self._detect(looked, how, boxes)
-            people = self._predictor(looked.image, [detection.box for detection in found])
+            shown = found[:MAX_PEOPLE]
+            people = self._predictor(looked.image, [detection.box for detection in shown])
         except UserError as error:
             return self._shown(key, looked, showing.message_html(_sentence(error), True))
+        left_out = len(found) - len(people)
         if how == DETECTOR:
             people = [
                 dataclasses.replace(person, score=detection.score)
-                for person, detection in zip(people, found, strict=True)
+                for person, detection in zip(people, shown, strict=True)
             ]
         looked = dataclasses.replace(looked, people=tuple(people))
-        return self._shown(key, looked, showing.message_html(_said(looked)))
+        return self._shown(key, looked, showing.message_html(_said(looked, left_out)))
 
     def write_file(self, name: str, content: bytes) -> Path:
         """Write a file that the page shows, where it goes at the end."""
@@ -175,7 +177,7 @@ class Session:
             raise UserError(
                 "nobody was found; take the whole picture for one person, or type in a box"
             )
-        return found[:MAX_PEOPLE]
+        return found
 
     def _shown(self, key: str | None, looked: Looked, message: str) -> View:
         return View(
@@ -209,10 +211,12 @@ def parse_boxes(text: str) -> list[tuple[float, ...]]:
     return boxes
 
 
-def _said(looked: Looked) -> str:
+def _said(looked: Looked, left_out: int) -> str:
     height, width = looked.image.shape[:2]
     count = len(looked.people)
     text = f"{'One person' if count == 1 else f'{count} people'} found in {looked.name!r}"
+    if left_out:
+        text += f"; {left_out} more left out, since the page shows at most {MAX_PEOPLE}"
     if looked.scale < 1:
         return (
             f"{text}, read at {width} x {height} pixels: coordinates shown and in the files are in "

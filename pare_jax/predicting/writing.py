@@ -11,8 +11,11 @@ from pare_jax.meshes.animation import animated_glb
 from pare_jax.meshes.files import mesh_bytes
 from pare_jax.people import Person, people_json, people_npz
 from pare_jax.predicting.settings import Run
-from pare_jax.rendering.people import attention_pictures, overlay_picture
-from pare_jax.rendering.text import row
+from pare_jax.rendering.people import (
+    attention_pictures,
+    overlay_picture,
+    side_and_back_picture,
+)
 from pare_jax.scene import scene_meshes, track_motion
 
 _PIXELS = ("principal_point", "joints_2d", "box", "crop_centre", "crop_side", "focal_length")
@@ -48,8 +51,7 @@ def photo_files(
             ending = f"_{number}" if len(people) > 1 else ""
             files[f"{name}_attention{ending}.jpg"] = encode_jpeg(sheet)
     if run.wants("side") and people:
-        views = [person.side_and_back_view(faces=faces) for person in people]
-        files[f"{name}_side.jpg"] = encode_jpeg(row(views))
+        files[f"{name}_side.jpg"] = encode_jpeg(side_and_back_picture(people, faces))
     for kind in ("obj", "ply", "glb"):
         if run.wants(kind) and people:
             meshes = scene_meshes(in_file, size, faces)

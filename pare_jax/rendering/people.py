@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from pare_jax.images import cut_crop
 from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
-from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_view
+from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_and_back_view, side_view
 from pare_jax.rendering.rasterizer import vertex_normals
 from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
@@ -89,6 +89,23 @@ def overlay_picture(
     if not people:
         return picture
     return row([picture, _side_views(people, faces, picture.shape[0], normals)])
+
+
+def side_and_back_picture(people: "Sequence[Person]", faces: Faces | None = None) -> Picture:
+    """Draw everybody from the side and from behind, one after the other in a row.
+
+    Args:
+        people: at least one; numbered where there are several.
+        faces: of their meshes; None: their own.
+    """
+    views = []
+    for number, person in enumerate(people):
+        colour = person_colour(person, number)
+        view = side_and_back_view(person.vertices, person.triangles(faces), colour=colour)
+        if len(people) > 1:
+            draw_text(view, f"{person_number(person, number)}", (14, 14), 18, INK)
+        views.append(view)
+    return row(views)
 
 
 def person_number(person: "Person", number: int) -> int:

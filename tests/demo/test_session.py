@@ -200,7 +200,9 @@ def test_a_new_picture_replaces_the_old(session, folder):
 
 def test_a_crowd_is_cut_down(session, folder):
     session._detector.found = session._detector.found * (MAX_PEOPLE + 5)
-    assert len(receive(session, folder).people) == MAX_PEOPLE
+    view = receive(session, folder)
+    assert len(view.people) == MAX_PEOPLE
+    assert "5 more left out" in view.message
 
 
 def test_memory_forgets_the_oldest_and_the_old():
