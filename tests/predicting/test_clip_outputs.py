@@ -13,6 +13,7 @@ from pare_jax.people import read_people
 from pare_jax.predicting import chunks, clips, moving
 from pare_jax.predicting import command as command_module
 from pare_jax.predicting.moving import video_suffix
+from pare_jax.predicting.records import Records
 from pare_jax.scene import scene_translation
 from pare_jax.tracking import TrackSettings, given_tracks
 from pare_jax.video import VideoWriter
@@ -204,6 +205,29 @@ def test_meshes_that_cannot_be_written_leave_nothing_behind(command, clip, monke
     status, _, errors, output = command("--outputs=json,obj", *clip)
     assert (status, len(errors)) == (2, 1)
     assert about_track(output, 1) == []
+
+
+def test_a_drawing_that_fails_leaves_the_files_of_an_earlier_run(command, clip, monkeypatch):
+    output = command("--outputs=npz,overlay,obj", *clip)[3]
+
+    def files():
+        return sorted(path.name for path in output.iterdir() if path.name != ".predictions")
+
+    def fail(*_):
+        raise MemoryError
+
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(clips, "draw_people", fail)
+        for _ in range(2):
+            status, _, errors, _ = command("--outputs=npz,overlay,obj,ply,json", *clip)
+            assert (status, len(errors)) == (2, 1)
+            assert files() == before
+            assert len(list((output / "clip_track_1_obj").iterdir())) == 12
+            # The people were written anew, so that neither run's settings are those of all.
+            assert not list(Records(output))
+    assert command("--outputs=npz,json", *clip)[0] == 0
+    assert files() == [f"clip_track_{n}.{kind}" for n in (1, 2) for kind in ("json", "npz")]
 
 
 def test_boxes_that_were_given_have_no_score(command, clip, tmp_path):

@@ -212,6 +212,31 @@ def test_a_failure_leaves_what_an_earlier_run_finished(command, tmp_path):
     assert {name: after[name] for name in made} == {name: before[name] for name in made}
 
 
+def test_a_full_disk_takes_nothing_that_an_earlier_run_finished(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 1)
+    output = command("--outputs=npz,json,page", folder)[3]
+    before = stamps(output)
+    write = Path.write_bytes
+
+    def full(path, content):
+        if ".ply" in path.name:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        for _ in range(2):
+            status, _, errors, _ = command("--outputs=npz,json,ply,page", folder)
+            assert (status, len(errors)) == (2, 1)
+            assert "No space left" in errors[0]
+            assert stamps(output) == before
+            assert (output / "index.html").read_text().count('<article class="card"') == 1
+    assert any("1 of them before" in line for line in command("--outputs=npz,json,page", folder)[1])
+    assert stamps(output) == before
+    assert command("--outputs=npz,ply", folder)[0] == 0
+    assert stamps(output).keys() == {"p00.npz", "p00.ply"}
+
+
 def test_names_do_not_meet_those_of_a_clips_people():
     clip, photo = Path("clip.mp4"), Path("clip_track_1.jpg")
     assert output_names([clip, photo]) == ["clip", "clip_track_1_2"]
