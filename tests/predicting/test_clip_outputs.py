@@ -138,7 +138,7 @@ def test_the_sheet_shows_the_frame_with_most_of_the_person(command, tmp_path, mo
     assert said == [7]
 
 
-def test_the_sheet_survives_an_interruption(command, clip, predictor, tmp_path, monkeypatch):
+def test_the_sheet_survives_an_interruption(command, clip, stopped_after, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 4)
     monkeypatch.setattr(clips, "CHUNK", 4)
     # The largest boxes are among the frames that are done when it is stopped.
@@ -149,17 +149,8 @@ def test_the_sheet_survives_an_interruption(command, clip, predictor, tmp_path, 
     arguments = ("--outputs=attention,json", f"--boxes={boxes}", clip[1])
     whole = tmp_path / "whole"
     command(f"--output={whole}", *arguments)
-    start, crops = predictor.start, []
-
-    def killed(batch, pad_to=0):
-        crops.append(len(batch))
-        if sum(crops) > 16:
-            raise KeyboardInterrupt
-        return start(batch, pad_to)
-
-    monkeypatch.setattr(predictor, "start", killed)
-    assert command(*arguments)[0] == 130
-    monkeypatch.setattr(predictor, "start", start)
+    with stopped_after(16):
+        assert command(*arguments)[0] == 130
     output = command(*arguments)[3]
     for number in (1, 2):
         name = f"clip_track_{number}_attention.jpg"
