@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
@@ -130,117 +131,166 @@ def build_page(session: Session, detector_name: str) -> Any:
         gr.Markdown(f"# {TITLE}")
         key = gr.State(None, delete_callback=session.memory.forget)
         with gr.Row():
-            with gr.Column(scale=1, min_width=320):
-                picture = gr.Image(
-                    label="Picture (at most 20 MB; it is not kept)",
-                    sources=["upload", "webcam", "clipboard"],
-                    height=260,
-                    elem_id="picture",
-                )
-                how = gr.Radio(
-                    [
-                        (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
-                        ("the whole picture is one person", WHOLE),
-                        ("boxes that I type in", BOXES),
-                    ],
-                    value=DETECTOR,
-                    label="Where are the people?",
-                    elem_id="how",
-                )
-                boxes = gr.Textbox(
-                    label="Boxes: x0,y0,x1,y1 in pixels, one person a line",
-                    lines=2,
-                    visible=False,
-                    elem_id="boxes",
-                )
-                again = gr.Button("Look again", elem_id="again")
-                examples = _examples(gr, session)
-            with gr.Column(scale=2, min_width=320):
-                message = gr.HTML("", elem_id="message")
-                shown = gr.HTML(_INVITATION, elem_id="shown")
-                downloads = gr.HTML("", elem_id="downloads")
-                who = gr.Radio([], type="index", label="Person", visible=False, elem_id="who")
-        with gr.Row(elem_id="one"):
-            with gr.Column(scale=1, min_width=320):
-                joint = gr.Dropdown(
-                    [(spoken(name), name) for name in JOINT_NAMES],
-                    value=_FIRST_JOINT,
-                    label="Attention of the joint",
-                    elem_id="joint",
-                )
-                attention = gr.HTML("", elem_id="attention")
-            with gr.Column(scale=1, min_width=320):
-                body = gr.Model3D(
-                    label="The body (drag to turn)",
-                    height=460,
-                    clear_color=(0.93, 0.93, 0.95, 1.0),
-                    camera_position=_BEFORE_THE_BODY,
-                    interactive=False,
-                    elem_id="body",
-                )
-        with gr.Accordion("Joints", open=False, visible=False, elem_id="joints") as joints:
-            table = gr.HTML("")
+            asked = _lay_out_question(gr, session, detector_name)
+            found = _lay_out_answer(gr)
+        one = _lay_out_person(gr)
+        _connect(gr, session, _Widgets(key=key, **asked, **found, **one))
+    return page
 
-        looks = [key, message, shown, downloads, who, joints, attention, table, body]
 
-        def look(view: View, joint_name: str) -> list[Any]:
-            found = bool(view.people)
-            first = session.person(view.key, 0, joint_name) if found else PersonView()
-            several = {
-                "choices": list(view.people),
-                "value": view.people[0] if found else None,
-                "visible": len(view.people) > 1,
-            }
-            return [
-                view.key,
-                view.message,
-                view.overlay or _INVITATION,
-                view.downloads,
-                gr.update(**several),
-                gr.update(visible=found),
-                *_of_person(first),
-            ]
+@dataclasses.dataclass(frozen=True)
+class _Widgets:
+    """What is on the page, as gradio has it; `examples` is None where there are none."""
 
-        def received(upload: Any, how: str, boxes: str, key: str, joint: str) -> list[Any]:
-            if upload is None:  # the page has emptied the place itself, or the user has
-                return [None, *[gr.skip()] * len(looks)]
-            return [None, *look(session.receive(upload, how, boxes, key), joint)]
+    key: Any
+    picture: Any
+    how: Any
+    boxes: Any
+    again: Any
+    examples: Any
+    message: Any
+    shown: Any
+    downloads: Any
+    who: Any
+    joint: Any
+    attention: Any
+    body: Any
+    joints: Any
+    table: Any
 
-        def looked_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
-            return look(session.find(key, how, boxes), joint)
 
-        def example_chosen(number: int, key: str, joint: str) -> list[Any]:
-            view, typed = session.example(number, key)
-            return [BOXES, gr.update(value=typed, visible=True), *look(view, joint)]
+def _lay_out_question(gr: Any, session: Session, detector_name: str) -> dict[str, Any]:
+    """The picture, and where people are in it."""
+    with gr.Column(scale=1, min_width=320):
+        picture = gr.Image(
+            label="Picture (at most 20 MB; it is not kept)",
+            sources=["upload", "webcam", "clipboard"],
+            height=260,
+            elem_id="picture",
+        )
+        how = gr.Radio(
+            [
+                (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
+                ("the whole picture is one person", WHOLE),
+                ("boxes that I type in", BOXES),
+            ],
+            value=DETECTOR,
+            label="Where are the people?",
+            elem_id="how",
+        )
+        boxes = gr.Textbox(
+            label="Boxes: x0,y0,x1,y1 in pixels, one person a line",
+            lines=2,
+            visible=False,
+            elem_id="boxes",
+        )
+        again = gr.Button("Look again", elem_id="again")
+        examples = _examples(gr, session)
+    return {"picture": picture, "how": how, "boxes": boxes, "again": again, "examples": examples}
 
-        def person_chosen(key: str, number: int, joint: str) -> tuple[Any, ...]:
-            return _of_person(session.person(key, number or 0, joint))
 
-        def joint_chosen(key: str, number: int | None, joint: str) -> str:
-            return session.attention(key, number or 0, joint)
+def _lay_out_answer(gr: Any) -> dict[str, Any]:
+    """Everybody who was found."""
+    with gr.Column(scale=2, min_width=320):
+        message = gr.HTML("", elem_id="message")
+        shown = gr.HTML(_INVITATION, elem_id="shown")
+        downloads = gr.HTML("", elem_id="downloads")
+        who = gr.Radio([], type="index", label="Person", visible=False, elem_id="who")
+    return {"message": message, "shown": shown, "downloads": downloads, "who": who}
 
-        private: dict[str, Any] = {"api_visibility": "private"}
-        # Not read by gradio, which would say in its own way what is wrong with a file.
-        answered = picture.input(
-            received,
-            [picture, how, boxes, key, joint],
-            [picture, *looks],
-            preprocess=False,
+
+def _lay_out_person(gr: Any) -> dict[str, Any]:
+    """One of them: attention, body, joints."""
+    with gr.Row(elem_id="one"):
+        with gr.Column(scale=1, min_width=320):
+            joint = gr.Dropdown(
+                [(spoken(name), name) for name in JOINT_NAMES],
+                value=_FIRST_JOINT,
+                label="Attention of the joint",
+                elem_id="joint",
+            )
+            attention = gr.HTML("", elem_id="attention")
+        with gr.Column(scale=1, min_width=320):
+            body = gr.Model3D(
+                label="The body (drag to turn)",
+                height=460,
+                clear_color=(0.93, 0.93, 0.95, 1.0),
+                camera_position=_BEFORE_THE_BODY,
+                interactive=False,
+                elem_id="body",
+            )
+    with gr.Accordion("Joints", open=False, visible=False, elem_id="joints") as joints:
+        table = gr.HTML("")
+    return {"joint": joint, "attention": attention, "body": body, "joints": joints, "table": table}
+
+
+def _connect(gr: Any, session: Session, w: _Widgets) -> None:
+    """Say what happens when something on the page is done."""
+    looks = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, w.attention, w.table, w.body]
+
+    def look(view: View, joint_name: str) -> list[Any]:
+        found = bool(view.people)
+        first = session.person(view.key, 0, joint_name) if found else PersonView()
+        several = {
+            "choices": list(view.people),
+            "value": view.people[0] if found else None,
+            "visible": len(view.people) > 1,
+        }
+        return [
+            view.key,
+            view.message,
+            view.overlay or _INVITATION,
+            view.downloads,
+            gr.update(**several),
+            gr.update(visible=found),
+            *_of_person(first),
+        ]
+
+    def received(upload: Any, how: str, boxes: str, key: str, joint: str) -> list[Any]:
+        if upload is None:  # the page has emptied the place itself, or the user has
+            return [None, *[gr.skip()] * len(looks)]
+        return [None, *look(session.receive(upload, how, boxes, key), joint)]
+
+    def looked_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
+        return look(session.find(key, how, boxes), joint)
+
+    def example_chosen(number: int, key: str, joint: str) -> list[Any]:
+        view, typed = session.example(number, key)
+        return [BOXES, gr.update(value=typed, visible=True), *look(view, joint)]
+
+    def person_chosen(key: str, number: int, joint: str) -> tuple[Any, ...]:
+        return _of_person(session.person(key, number or 0, joint))
+
+    def joint_chosen(key: str, number: int | None, joint: str) -> str:
+        return session.attention(key, number or 0, joint)
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    # Not read by gradio, which would say in its own way what is wrong with a file.
+    answered = w.picture.input(
+        received,
+        [w.picture, w.how, w.boxes, w.key, w.joint],
+        [w.picture, *looks],
+        preprocess=False,
+        **private,
+        **_ALONE,
+    )
+    answered.then(None, js=_SHOW_ANSWER, **private)
+    answered = w.again.click(
+        looked_again, [w.key, w.how, w.boxes, w.joint], looks, **private, **_ALONE
+    )
+    answered.then(None, js=_SHOW_ANSWER, **private)
+    w.how.input(lambda how: gr.update(visible=how == BOXES), w.how, w.boxes, **private)
+    if w.examples is not None:
+        answered = w.examples.click(
+            example_chosen,
+            [w.examples, w.key, w.joint],
+            [w.how, w.boxes, *looks],
             **private,
             **_ALONE,
         )
         answered.then(None, js=_SHOW_ANSWER, **private)
-        answered = again.click(looked_again, [key, how, boxes, joint], looks, **private, **_ALONE)
-        answered.then(None, js=_SHOW_ANSWER, **private)
-        how.input(lambda how: gr.update(visible=how == BOXES), how, boxes, **private)
-        if examples is not None:
-            answered = examples.click(
-                example_chosen, [examples, key, joint], [how, boxes, *looks], **private, **_ALONE
-            )
-            answered.then(None, js=_SHOW_ANSWER, **private)
-        who.input(person_chosen, [key, who, joint], [attention, table, body], **private)
-        joint.input(joint_chosen, [key, who, joint], attention, **private)
-    return page
+    w.who.input(person_chosen, [w.key, w.who, w.joint], [w.attention, w.table, w.body], **private)
+    w.joint.input(joint_chosen, [w.key, w.who, w.joint], w.attention, **private)
 
 
 def _of_person(view: PersonView) -> tuple[Any, ...]:

@@ -2,40 +2,39 @@
 
 The page opens from disk, fetches nothing and holds no one else's code. Its size is about 100 kB a
 person (the mesh), 50 kB a picture and as much a sheet of attention, and for tracks 1.5 kB a frame
-besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets.
+besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets. More
+than a browser likes to open are spread over several pages.
 """
 
 import dataclasses
 import html
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
-from pare_jax.errors import UserError
 from pare_jax.files import write_together
-from pare_jax.images import Picture
-from pare_jax.page.entries import Entry, Failure, PhotoEntry, RunPage, VideoEntry
-from pare_jax.page.packing import Data, embedded_file, first_frame, thumbnail
-from pare_jax.people import Person
-from pare_jax.rendering.people import person_colour, person_number
+from pare_jax.page.cards import Sheet, card, with_pictures
+from pare_jax.page.entries import Failure, PhotoEntry, RunPage
+from pare_jax.page.packing import Data
 from pare_jax.threads import ordered_map
 
-# A video of more bytes is linked, not embedded.
-EMBEDDED_VIDEO_LIMIT = 1_500_000
-_KINDS = {".mp4": "video/mp4", ".webm": "video/webm"}
+# Photographs and clips on one page; the others follow on index_2.html and so on.
+ENTRIES_A_PAGE = 400
 _HERE = Path(__file__).parent
 # Nothing may be fetched, whatever a name in the page says; a video may lie beside the page.
 _POLICY = (
     "default-src 'none'; img-src data:; media-src data: file: 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
+# What tells our pages from others that are called index_2.html.
+_MARK = '<meta name="generator" content="pare-jax">'
 
 
 def write_page(
     run: RunPage, folder: str | Path, failed: Callable[[Failure], None] | None = None
 ) -> Path:
-    """Write a run's page, whole or not at all.
+    """Write a run's page, and more of them for more than `ENTRIES_A_PAGE` photographs and clips.
+
+    Each page is written whole or not at all, the first at the end; no more than two are in memory.
 
     Args:
         run: what it shows. A picture that cannot be read is left out and listed as a failure.
@@ -43,120 +42,144 @@ def write_page(
         failed: told of each such picture.
 
     Returns:
-        The page's path.
+        The first page's path.
 
     Raises:
-        UserError: the page cannot be written, or the entries cannot be read.
+        UserError: a page cannot be written, or the entries cannot be read.
     """
     folder = Path(folder)
-    text, failures = _page_html(run, folder)
-    # Names of files may hold bytes that are not UTF-8.
-    write_together(folder, {"index.html": text.encode(errors="replace")})
+    total = _Count()
+    failures: list[Failure] = []
+    first: _Part | None = None
+    number = 0
+    for number, part in enumerate(_parts(run, folder), 1):
+        total += part.count
+        failures += part.sheet.failures
+        if first is None:
+            first = part
+            continue
+        header = [f"<h1>{html.escape(run.title)}</h1>", _neighbours(number, part), *_filter(part)]
+        _write(folder, number, run.title, header, part)
+    assert first is not None
+    header = _summary(run, [*run.failures, *failures], total)
+    if number > 1:
+        header.append(_contents(number))
+    _write(folder, 1, run.title, [*header, *_filter(first)], first)
+    _remove_after(folder, number)
     if failed is not None:
         for failure in failures:
             failed(failure)
-    return folder / "index.html"
-
-
-def page_html(run: RunPage, folder: str | Path) -> str:
-    """Return a run's page.
-
-    Args:
-        run: what it shows. A picture that cannot be read is left out and listed as a failure.
-        folder: where the page will lie.
-
-    Raises:
-        UserError: the entries cannot be read.
-    """
-    return _page_html(run, Path(folder))[0]
+    return folder / _name(1)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Thumbnail:
-    """A small picture, and what opens when it is clicked; no link where there is no such file."""
+class _Count:
+    photos: int = 0
+    videos: int = 0
+    people: int = 0
 
-    url: str
-    width: int
-    height: int
-    link: Path | None
-
-
-_Small = _Thumbnail | Failure | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pictures:
-    """An entry's pictures, made small; those of people in their order, None where there is none."""
-
-    own: _Small
-    attention: Sequence[_Small]
-    sides: Sequence[_Small] = ()
-
-    def failures(self) -> list[Failure]:
-        every = [self.own, *self.attention, *self.sides]
-        return [picture for picture in every if isinstance(picture, Failure)]
+    def __add__(self, other: "_Count") -> "_Count":
+        return _Count(
+            self.photos + other.photos, self.videos + other.videos, self.people + other.people
+        )
 
 
 @dataclasses.dataclass
-class _Page:
-    """A page that is being built."""
+class _Part:
+    """The entries of one page."""
 
-    data: Data
-    folder: Path
-    failures: list[Failure] = dataclasses.field(default_factory=list)
+    sheet: Sheet
+    start: int  # which entry of the run is the first
+    cards: list[str] = dataclasses.field(default_factory=list)
+    count: _Count = dataclasses.field(default_factory=_Count)
+    is_last: bool = True
 
 
-def _page_html(run: RunPage, folder: Path) -> tuple[str, list[Failure]]:
-    page = _Page(Data(run.body), folder)
-    cards, photos, videos, found = [], 0, 0, 0
+def _parts(run: RunPage, folder: Path) -> Iterator[_Part]:
+    """Go through the pages' contents; at least one, which may be empty."""
+    part = _Part(Sheet(Data(run.body), folder), 0)
     # Pictures are made small in threads, a few entries ahead.
-    for number, (entry, pictures) in enumerate(ordered_map(_with_pictures, run.entries)):
+    for number, (entry, pictures) in enumerate(ordered_map(with_pictures, run.entries)):
+        if len(part.cards) == ENTRIES_A_PAGE:
+            part.is_last = False
+            yield part
+            part = _Part(Sheet(Data(run.body), folder), number)
         if isinstance(entry, PhotoEntry):
-            photos, found = photos + 1, found + len(entry.people)
+            part.count += _Count(photos=1, people=len(entry.people))
         else:
-            videos, found = videos + 1, found + len(entry.tracks)
-        page.failures += pictures.failures()
-        cards.append(_card(entry, pictures, number, page))
-    style, viewer, script = (
-        (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js")
-    )
-    body = "\n".join(
-        [
-            _summary(run, [*run.failures, *page.failures], photos, videos, found),
-            '<main id="cards">',
-            *cards,
-            "</main>",
-            (_HERE / "dialog.html").read_text(),
-            page.data.html(),
-            f"<script>\n{viewer}\n{script}</script>",
-        ]
-    )
-    text = f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{html.escape(run.title)}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
-    return text, page.failures
+            part.count += _Count(videos=1, people=len(entry.tracks))
+        part.sheet.failures += pictures.failures()
+        part.cards.append(card(entry, pictures, number, part.sheet))
+    yield part
 
 
-def _summary(
-    run: RunPage, failures: Sequence[Failure], photos: int, videos: int, found: int
-) -> str:
+def _write(folder: Path, number: int, title: str, header: Sequence[str], part: _Part) -> None:
+    style, viewer, script, dialog = (
+        (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js", "dialog.html")
+    )
+    lines = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta name="color-scheme" content="light dark">\n{_MARK}',
+        f"<title>{html.escape(title)}</title>",
+        f"<style>\n{style}</style>\n</head>\n<body>\n<header>",
+        *header,
+        '</header>\n<main id="cards">',
+        *part.cards,
+        f"</main>\n{dialog}",
+        part.sheet.data.html(),
+        f"<script>\n{viewer}\n{script}</script>\n</body>\n</html>\n",
+    ]
+    # Names of files may hold bytes that are not UTF-8.
+    write_together(folder, {_name(number): "\n".join(lines).encode(errors="replace")})
+
+
+def _name(number: int) -> str:
+    return "index.html" if number == 1 else f"index_{number}.html"
+
+
+def _remove_after(folder: Path, number: int) -> None:
+    """Remove what an earlier, longer run left after the last page."""
+    while (path := folder / _name(number := number + 1)).is_file():
+        with path.open("rb") as file:
+            if _MARK.encode() not in file.read(2048):
+                return
+        path.unlink()
+
+
+def _contents(pages: int) -> str:
+    links = "".join(f' <a href="{_name(number)}">{number}</a>' for number in range(2, pages + 1))
+    return f'<nav aria-label="Pages"><p>Page 1 of {pages}; more:{links}</p></nav>'
+
+
+def _neighbours(number: int, part: _Part) -> str:
+    before = f'<a href="{_name(number - 1)}" rel="prev">page {number - 1}</a>'
+    after = f', <a href="{_name(number + 1)}" rel="next">page {number + 1}</a>'
+    end = part.start + len(part.cards)
+    links = f'<a href="{_name(1)}">summary</a>, {before}{"" if part.is_last else after}'
+    return (
+        f'<nav aria-label="Pages"><p>Page {number}, {part.start + 1} to {end} of what was looked '
+        f"at; {links}</p></nav>"
+    )
+
+
+def _filter(part: _Part) -> list[str]:
+    if len(part.cards) < 2:
+        return []
+    return [
+        '<p><label for="filter">Show names with </label>'
+        '<input id="filter" type="search" autocomplete="off"> '
+        '<span id="shown" role="status"></span></p>'
+    ]
+
+
+def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[str]:
+    photos, videos = count.photos, count.videos
     done = [_counted(photos, "photograph")] if photos or not videos else []
     done += [_counted(videos, "video")] if videos else []
-    people = "1 person" if found == 1 else f"{found} people"
-    lines = ["<header>", f"<h1>{html.escape(run.title)}</h1>"]
+    people = "1 person" if count.people == 1 else f"{count.people} people"
+    lines = [f"<h1>{html.escape(run.title)}</h1>"]
     lines.append(f"<p>{' and '.join(done)}, {people}.</p>")
     if run.facts:
         rows = (
@@ -173,186 +196,7 @@ def _summary(
             f'<section class="failed"><h2>{len(failures)} could not be done</h2>'
             f"<ul>{''.join(rows)}</ul></section>"
         )
-    if photos + videos > 1:
-        lines.append(
-            '<p><label for="filter">Show names with </label>'
-            '<input id="filter" type="search" autocomplete="off"> '
-            '<span id="shown" role="status"></span></p>'
-        )
-    return "\n".join([*lines, "</header>"])
-
-
-def _with_pictures(entry: Entry) -> tuple[Entry, _Pictures]:
-    """Make an entry's pictures small."""
-    attention = [_small(entry, sheet) for sheet in entry.attention]
-    if isinstance(entry, PhotoEntry):
-        return entry, _Pictures(_small(entry, entry.picture), attention)
-    own = entry.picture
-    if own is None and entry.video is not None:
-        own = first_frame(entry.video)
-    sides = [_small(entry, None if side is None else first_frame(side)) for side in entry.sides]
-    return entry, _Pictures(_small(entry, own), attention, sides)
-
-
-def _small(entry: Entry, picture: Picture | Path | None) -> _Small:
-    if picture is None:
-        return None
-    try:
-        return _Thumbnail(*thumbnail(picture), picture if isinstance(picture, Path) else None)
-    except UserError as error:
-        return Failure(entry.name, str(error))
-
-
-def _card(entry: Entry, pictures: _Pictures, number: int, page: _Page) -> str:
-    parts = [f'<article class="card" aria-labelledby="e{number}">']
-    parts.append(f'<h2 id="e{number}">{html.escape(entry.name)}</h2>')
-    if isinstance(entry, PhotoEntry):
-        parts += _photo(entry, pictures, page)
-    else:
-        parts += _video(entry, pictures, page)
-    return "\n".join([*filter(None, parts), "</article>"])
-
-
-def _photo(entry: PhotoEntry, pictures: _Pictures, page: _Page) -> list[str]:
-    parts = [_image(pictures.own, f"Bodies drawn over {entry.name}", page)]
-    count = len(entry.people)
-    facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
-    if entry.photo_size is not None:
-        facts += f" · {entry.photo_size[0]} x {entry.photo_size[1]} px"
-    parts.append(f'<p class="facts">{facts}</p>')
-    if not count:
-        return parts
-    scene = page.data.photo_scene(entry.name, entry.people, entry.photo_size)
-    if page.data.has_bodies(scene):
-        parts.append(_turn(scene, "Turn in 3D", entry.name))
-    parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
-    if entry.attention:
-        parts.append("<details><summary>Attention</summary>")
-        for person, sheet in enumerate(pictures.attention):
-            said = f"person {person}" if len(entry.attention) > 1 else "each joint"
-            alt = f"Where in {entry.name} the network looked for each joint"
-            caption = f"<figcaption>{said}</figcaption>" if len(entry.attention) > 1 else ""
-            image = _image(sheet, f"{alt}, {said}", page)
-            parts.append(f"<figure>{image}{caption}</figure>" if image else "")
-        parts.append("</details>")
-    return parts
-
-
-def _video(entry: VideoEntry, pictures: _Pictures, page: _Page) -> list[str]:
-    parts = []
-    if entry.video is not None:
-        said = f"Bodies drawn over {entry.name}"
-        parts.append(_player(entry, entry.video, pictures.own, said, page))
-    else:
-        parts.append(_image(pictures.own, f"Bodies drawn over {entry.name}", page))
-    count = len(entry.tracks)
-    facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
-    if entry.frame_rate > 0:
-        facts += f" · {entry.frame_count / entry.frame_rate:.1f} s at {entry.frame_rate:g} frames/s"
-    parts.append(f'<p class="facts">{facts}</p>')
-    for number, track in enumerate(entry.tracks):
-        if track:
-            parts.append(_track(entry, track, number, page))
-            parts += _views_of_track(entry, pictures, track, number, page)
-    return parts
-
-
-def _views_of_track(
-    entry: VideoEntry, pictures: _Pictures, people: Sequence[Person], number: int, page: _Page
-) -> list[str]:
-    """One person's video from the side and sheet of attention, where they exist."""
-    label = f"person {person_number(people[0], number)}"
-    side = entry.sides[number] if number < len(entry.sides) else None
-    sheet = pictures.attention[number] if number < len(pictures.attention) else None
-    shown = []
-    if side is not None:
-        said = f"The body of {label} in {entry.name} from the side and from behind"
-        shown.append(("From the side", _player(entry, side, pictures.sides[number], said, page)))
-    if sheet is not None:
-        said = f"Where in {entry.name} the network looked for each joint of {label}"
-        shown.append(("Attention", _image(sheet, said, page)))
-    return [
-        f"<details><summary>{title}, {label}</summary><figure>{content}</figure></details>"
-        for title, content in shown
-        if content
-    ]
-
-
-def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: _Page) -> str:
-    """One person's row: a name, a bar of when the person was seen, a button."""
-    label = f"person {person_number(people[0], number)}"
-    red, green, blue = person_colour(people[0], number)
-    frames = sorted(person.frame or 0 for person in people)
-    total = max(entry.frame_count, frames[-1] + 1)
-    bars = "".join(
-        f'<i style="left:{100 * start / total:.2f}%;width:{100 * (stop - start) / total:.2f}%;'
-        f'background:rgb({red},{green},{blue})"></i>'
-        for start, stop in _runs(frames)
-    )
-    said = html.escape(f"{label}: frames {frames[0]} to {frames[-1]}, seen in {len(frames)}")
-    rate = entry.frame_rate if entry.frame_rate > 0 else 25.0
-    scene = page.data.track_scene(f"{entry.name}, {label}", people, number, rate)
-    button = _turn(scene, "3D", label) if page.data.has_bodies(scene) else ""
-    return (
-        f'<div class="track"><span>{label}</span>'
-        f'<span class="bar" role="img" aria-label="{said}" title="{said}">'
-        f"{bars}</span>{button}</div>"
-    )
-
-
-def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of successive frames as (first, one past the last)."""
-    runs: list[tuple[int, int]] = []
-    for frame in frames:
-        if runs and frame <= runs[-1][1]:
-            runs[-1] = (runs[-1][0], frame + 1)
-        else:
-            runs.append((frame, frame + 1))
-    return runs
-
-
-def _image(picture: _Small, alt: str, page: _Page) -> str:
-    """A picture that opens in full size; nothing where there is none that can be read."""
-    if not isinstance(picture, _Thumbnail):
-        return ""
-    image = (
-        f'<img src="{picture.url}" width="{picture.width}" height="{picture.height}" '
-        f'alt="{html.escape(alt)}" loading="lazy" decoding="async">'
-    )
-    link = _relative(picture.link, page.folder) if picture.link is not None else None
-    return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
-
-
-def _player(entry: Entry, video: Path, picture: _Small, said: str, page: _Page) -> str:
-    kind = _KINDS.get(video.suffix.lower(), "video/mp4")
-    url = _relative(video, page.folder)
-    try:
-        if video.is_file() and video.stat().st_size <= EMBEDDED_VIDEO_LIMIT:
-            url = embedded_file(video, kind)
-    except (OSError, UserError) as error:
-        page.failures.append(Failure(entry.name, str(error)))
-    poster = f'poster="{picture.url}" ' if isinstance(picture, _Thumbnail) else ""
-    return (
-        f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
-        f'aria-label="{html.escape(said)}"></video>'
-    )
-
-
-def _quoted(path: str) -> str:
-    return quote(os.fsencode(path))
-
-
-def _relative(path: Path, folder: Path) -> str | None:
-    """A link to a file in the page's folder; None for one elsewhere, which stays where it is."""
-    relative = os.path.relpath(path, folder)
-    inside = not relative.startswith("..") and not os.path.isabs(relative)
-    # "./" keeps a name with a colon from being read as a scheme.
-    return "./" + _quoted(relative) if inside else None
-
-
-def _turn(scene: int, text: str, said: str) -> str:
-    label = html.escape(f"{text}: {said}")
-    return f'<button type="button" data-scene="{scene}" aria-label="{label}">{text}</button>'
+    return lines
 
 
 def _counted(count: int, noun: str) -> str:

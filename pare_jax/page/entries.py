@@ -30,6 +30,7 @@ class PhotoEntry:
         photo_size: width and height, pixels.
         picture: the overlay, or its file; None: the card has no picture.
         attention: each person's sheet of attention, or its file.
+        side: everybody from the side and from behind, or the file of that.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PhotoEntry:
     photo_size: tuple[int, int] | None = None
     picture: Picture | Path | None = None
     attention: Sequence[Picture | Path] = ()
+    side: Picture | Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +126,8 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
     """Read what a run wrote about one photograph or clip; nothing is computed again.
 
     A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
-    NAME_attention.jpg or .png (NAME_attention_0.jpg and so on) and NAME.json, which says what it is
-    called. JPEG is read in half the time.
+    NAME_attention.jpg or .png (NAME_attention_0.jpg and so on), NAME_side.jpg or .png and
+    NAME.json, which says what it is called. JPEG is read in half the time.
     A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person, beside which
     NAME_track_ID_side.mp4 or .webm and NAME_track_ID_attention.jpg or .png may lie.
 
@@ -151,6 +153,7 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
         photo_size=found.photo_size,
         picture=picture,
         attention=_numbered(folder, f"{name}_attention", PICTURE_SUFFIXES),
+        side=_first(folder, f"{name}_side", PICTURE_SUFFIXES),
     )
 
 

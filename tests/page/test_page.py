@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import tempfile
 
 import cv2
 import numpy as np
@@ -12,8 +13,8 @@ from pare_jax.errors import UserError
 from pare_jax.files import write_together
 from pare_jax.images import encode_jpeg, encode_png
 from pare_jax.meshes.mesh import to_viewer
-from pare_jax.page import build
-from pare_jax.page.build import page_html, write_page
+from pare_jax.page import build, cards
+from pare_jax.page.build import write_page
 from pare_jax.page.entries import (
     Failure,
     PhotoEntry,
@@ -48,7 +49,14 @@ def clip(**changes) -> VideoEntry:
     return dataclasses.replace(VideoEntry("clip.mp4", tracks, 20, 25.0), **changes)
 
 
-def page_of(*entries, folder=".", **changes) -> Page:
+def page_html(run: RunPage, folder=None) -> str:
+    if folder is not None:
+        return write_page(run, folder).read_text()
+    with tempfile.TemporaryDirectory() as folder:
+        return write_page(run, folder).read_text()
+
+
+def page_of(*entries, folder=None, **changes) -> Page:
     run = dataclasses.replace(RunPage("A run", entries, body=BODY), **changes)
     return Page(page_html(run, folder))
 
@@ -193,7 +201,7 @@ def test_a_video_is_embedded_where_small_and_linked_where_not(tmp_path, monkeypa
     entry = clip(video=video, picture=picture())
     (player,) = page_of(entry, folder=tmp_path).all("video")
     assert player["src"].startswith("data:video/mp4;base64,")
-    monkeypatch.setattr(build, "EMBEDDED_VIDEO_LIMIT", 999)
+    monkeypatch.setattr(cards, "EMBEDDED_VIDEO_LIMIT", 999)
     (player,) = page_of(entry, folder=tmp_path).all("video")
     assert player["src"] == "./a%20clip%231_overlay.mp4"
     assert player["poster"].startswith("data:image/jpeg")
@@ -221,10 +229,10 @@ def test_a_track_shows_its_own_side_and_attention(tmp_path):
 
 def test_the_size_is_what_the_documentation_says():
     """100 kB a person of the free body's 12,272 vertices is base64 of six bytes each."""
-    one = len(page_html(RunPage("a", [photo(count=1)]), "."))
-    two = len(page_html(RunPage("a", [photo(count=1), photo(count=1)]), "."))
+    one = len(page_html(RunPage("a", [photo(count=1)])))
+    two = len(page_html(RunPage("a", [photo(count=1), photo(count=1)])))
     assert two - one < 150_000
-    many = page_html(RunPage("a", (photo(f"{i}.jpg", 1) for i in range(20))), ".")
+    many = page_html(RunPage("a", (photo(f"{i}.jpg", 1) for i in range(20))))
     assert len(many) < one + 20 * 150_000
 
 
@@ -296,3 +304,40 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_named(tmp_path):
     page = path.read_text()
     assert "b_overlay.png is empty" in page
     assert "Bodies drawn over" not in page
+
+
+def test_many_entries_go_on_over_further_pages(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ENTRIES_A_PAGE", 3)
+    other = "<title>mine</title>"
+    (tmp_path / "index_5.html").write_text(other)
+
+    def pages(count: int) -> list[Page]:
+        run = RunPage("x", (photo(f"{i}.jpg", 1) for i in range(count)), facts={"Network": "n"})
+        write_page(run, tmp_path)
+        names = ["index.html", *(f"index_{n}.html" for n in range(2, 9))]
+        texts = [(tmp_path / name).read_text() for name in names if (tmp_path / name).exists()]
+        return [Page(text) for text in texts if text != other]
+
+    first, second, third = pages(8)
+    assert "8 photographs, 8 people." in first.text
+    assert [link["href"] for link in first.all("a")] == ["index_2.html", "index_3.html"]
+    assert "4 to 6" in second.text
+    links = [link["href"] for link in second.all("a")]
+    assert links == ["index.html", "index.html", "index_3.html"]
+    assert [link["href"] for link in third.all("a")] == ["index.html", "index_2.html"]
+    for page, names in ((first, "012"), (second, "345"), (third, "67")):
+        assert [scene["title"] for scene in page.run["scenes"]] == [f"{n}.jpg" for n in names]
+    # A shorter run leaves no page of the longer one, nor touches one of other origin.
+    assert len(pages(3)) == 1
+    assert (tmp_path / "index_5.html").read_text() == other
+
+
+def test_photographs_show_their_bodies_from_the_side(tmp_path):
+    write_run(tmp_path)
+    assert entry_from_files(tmp_path, "b").side is None
+    (tmp_path / "b_side.jpg").write_bytes(encode_jpeg(picture(3)))
+    entry = entry_from_files(tmp_path, "b")
+    assert entry.side == tmp_path / "b_side.jpg"
+    page = Page(page_html(RunPage("x", [entry], body=BODY), tmp_path))
+    assert page.text.count("From the side") == 1
+    assert "./b_side.jpg" in [link["href"] for link in page.all("a")]
