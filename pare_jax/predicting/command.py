@@ -18,8 +18,8 @@ from pare_jax.predicting.inputs import Boxes, boxes_of, named_sources
 from pare_jax.predicting.live import predict_webcam
 from pare_jax.predicting.moving import video_suffix
 from pare_jax.predicting.photos import PhotoJob, predict_photos
-from pare_jax.predicting.records import Records, checkpoint_identity, key_of
-from pare_jax.predicting.reporting import Reporter
+from pare_jax.predicting.records import Record, Records, checkpoint_identity, key_of
+from pare_jax.predicting.reporting import Reporter, counted, listed
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
 from pare_jax.predictor import DivergedError, load_predictor
 from pare_jax.smoothing import Smoothing
@@ -138,6 +138,11 @@ def _write_page(run: Run, facts: Mapping[str, str]) -> None:
         reason = f"{path} is there and no run wrote it: move it away, or there is no page"
         run.reporter.failed(str(path), reason)
         return
+    unknown = [record.source for record in run.records if not _tells_of_people(record)]
+    if unknown:
+        what = f"{counted(len(unknown), 'result')} that an earlier run wrote without npz"
+        run.reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
+        facts = {**facts, "Not shown": what}
     page = RunPage(
         title=_TITLE,
         entries=_entries(run),
@@ -270,7 +275,7 @@ def _facts(values: flags.FlagValues) -> dict[str, str]:
 
 def _entries(run: Run) -> Iterator[Entry]:
     """The page's entries: all that is done in the folder, by this run or before."""
-    for record in run.records:
+    for record in filter(_tells_of_people, run.records):
         title = Path(record.source).name
         if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
             yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
@@ -279,6 +284,12 @@ def _entries(run: Run) -> Iterator[Entry]:
             yield _with_own_pictures(entry_from_files(run.output, record.name, title), record.files)
         except UserError as error:
             run.reporter.failures.append(Failure(record.source, str(error)))
+
+
+def _tells_of_people(record: Record) -> bool:
+    """Whether the files of something say who is in it."""
+    nobody = record.is_clip and not record.people
+    return nobody or any(file.endswith(".npz") for file in record.files)
 
 
 def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:

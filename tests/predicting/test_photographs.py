@@ -19,7 +19,7 @@ from pare_jax.predicting import command as command_module
 from pare_jax.predicting import photos as photos_module
 from pare_jax.predicting.records import Records
 from tests.predict_fakes import box_about, photo_with_spots
-from tests.predicting.folders import save_photos, stamps
+from tests.predicting.folders import save_clip, save_photos, stamps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,6 +141,24 @@ def test_a_damaged_picture_of_an_earlier_run_costs_its_place_on_the_page_alone(c
     assert page.count('<article class="card"') == 2
     assert page.count("<img ") == 2
     assert "p00_overlay.jpg is empty" in page
+
+
+def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    clip = tmp_path / "clip.webm"
+    save_clip(clip, frames=4)
+    assert command("--outputs=json", folder / "p00.png")[0] == 0
+    assert command("--outputs=overlay", clip)[0] == 0
+    status, _, errors, output = command(folder / "p01.png")
+    (note,) = errors
+    assert status == 0
+    assert note.startswith("note: the page leaves out 2 results")
+    assert "clip.webm" in note
+    assert "p00.png" in note
+    page = (output / "index.html").read_text()
+    assert "2 results that an earlier run wrote without npz" in page
+    assert page.count('<article class="card"') == 1
+    assert "Nobody was found" not in page
 
 
 def test_the_summary_is_said_where_the_page_cannot_be_written(command, tmp_path):
