@@ -1,6 +1,5 @@
 """The command line: flags in, files and a summary out, and the exit status."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -281,7 +280,8 @@ def _entries(run: Run) -> Iterator[Entry]:
             yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
             continue
         try:
-            yield _with_own_pictures(entry_from_files(run.output, record.name, title), record.files)
+            # Pictures of other origin may happen to be called alike.
+            yield entry_from_files(run.output, record.name, title, record.files)
         except UserError as error:
             run.reporter.failures.append(Failure(record.source, str(error)))
 
@@ -290,15 +290,3 @@ def _tells_of_people(record: Record) -> bool:
     """Whether the files of something say who is in it."""
     nobody = record.is_clip and not record.people
     return nobody or any(file.endswith(".npz") for file in record.files)
-
-
-def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:
-    """Leave out pictures of other origin that happen to be called alike."""
-
-    def own(picture):
-        return picture if Path(str(picture)).name in files else None
-
-    if isinstance(entry, VideoEntry):
-        sides, sheets = [[*map(own, each)] for each in (entry.sides, entry.attention)]
-        entry = dataclasses.replace(entry, sides=sides, attention=sheets)
-    return dataclasses.replace(entry, picture=own(entry.picture))

@@ -1,6 +1,7 @@
 """Whole runs over photographs: interruptions, names, and whatever is wrong as input."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,6 +160,21 @@ def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_
     assert "2 results that an earlier run wrote without npz" in page
     assert page.count('<article class="card"') == 1
     assert "Nobody was found" not in page
+
+
+def test_the_page_shows_no_picture_or_clip_of_the_users_own(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 1)
+    output = command("--outputs=npz,overlay,page", folder)[3]
+    save_clip(output / "p00_overlay.webm", frames=4)
+    (output / "p00_track_1.npz").write_bytes((output / "p00.npz").read_bytes())
+    for name in ("overlay", "attention", "attention_0", "side"):
+        (output / f"p00_{name}.png").write_bytes(encode_png(photo_with_spots()))
+    status, _, errors, _ = command("--outputs=npz,overlay,page", folder)
+    assert (status, errors) == (0, [])
+    page = (output / "index.html").read_text()
+    assert re.findall(r'href="./(.+?)"', page) == ["p00_overlay.jpg"]
+    assert "1 photograph, 1 person" in page
+    assert "<video" not in page
 
 
 def test_the_summary_is_said_where_the_page_cannot_be_written(command, tmp_path):
