@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -22,7 +23,7 @@ from pare_jax.predicting.reporting import Reporter, counted, listed
 from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
 from pare_jax.predictor import DivergedError, load_predictor
 from pare_jax.smoothing import Smoothing
-from pare_jax.sources import Photo, Source, Webcam
+from pare_jax.sources import Clip, Photo, Source, Webcam
 from pare_jax.threads import said_plainly
 from pare_jax.tracking import TrackSettings
 
@@ -181,7 +182,7 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
             webcams.append((source, name))
             continue
         own = boxes[source.path]
-        key = key_of(source.path, own, run.identity)
+        key = key_of(source.path, own, _identity_for(source, own, run.identity))
         record = run.records.done(name, key) if key else None
         if record is not None:
             run.reporter.done(record, earlier=True)
@@ -245,9 +246,9 @@ def _detectors(
     )
 
 
-def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, object]:
+def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, Any]:
     """Everything but files and boxes that decides what is written."""
-    detector: list[object] = [values.detector, values.threshold]
+    detector: list[Any] = [values.detector]
     path = Path(values.detector)
     if path.is_file():
         detector += [str(path.absolute()), path.stat().st_mtime_ns]
@@ -257,9 +258,26 @@ def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, ob
         # The page is of the whole folder, not of one photograph.
         "outputs": sorted(outputs - {"page"}),
         "detector": detector,
+        "threshold": values.threshold,
         "smoothing": [values.smooth_rotations, values.smooth_shape, values.smooth_camera],
         "video": video_suffix(),
     }
+
+
+def _identity_for(
+    source: Photo | Clip, boxes: object, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of the identity decides what is written about this one, whose boxes may be given."""
+    own = dict(identity)
+    if boxes is not None:
+        del own["detector"]
+    if isinstance(source, Photo):
+        del own["smoothing"], own["video"]
+        # Its arrays have the meshes in any case.
+        own["outputs"] = [name for name in own["outputs"] if name != "vertices"]
+        if boxes is not None:  # of which the threshold has left out some already
+            del own["threshold"]
+    return own
 
 
 def _facts(values: flags.FlagValues) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from pare_jax.detection import Detector
 from pare_jax.predicting.records import Records
@@ -38,7 +39,8 @@ class Run:
         clip_detector: finds people in a clip's frame, the unsure ones as well.
         tracking: what becomes of those.
         smoothing: of tracks.
-        identity: of network and settings: what was done with another is done again.
+        identity: of network and settings: what was done with another is done again, as far as
+            it decides what is written about a photograph or clip.
         records: of what is done.
         reporter: told what happens.
     """
@@ -50,7 +52,7 @@ class Run:
     clip_detector: Detector | None
     tracking: TrackSettings
     smoothing: Smoothing
-    identity: dict[str, object]
+    identity: dict[str, Any]
     records: Records
     reporter: Reporter
 

@@ -188,6 +188,12 @@ def test_a_rerun_leaves_nothing_of_before_and_nothing_out(command, clip, tmp_pat
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+def test_only_what_changes_a_clip_redoes_it(command, clip):
+    for option, again in (("", True), ("--detector=whole", False), ("--nosmooth_shape", True)):
+        printed = command("--outputs=json", *filter(None, [option]), *clip)[1]
+        assert any("1 of them before" in line for line in printed) != again, option
+
+
 def test_meshes_that_cannot_be_written_leave_nothing_behind(command, clip, monkeypatch):
     def full(meshes, suffix):
         raise MemoryError

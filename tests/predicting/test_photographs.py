@@ -1,5 +1,6 @@
 """Whole runs over photographs: interruptions, names, and whatever is wrong as input."""
 
+import json
 import os
 import re
 import signal
@@ -93,6 +94,29 @@ def test_what_changed_is_done_again_and_nothing_else(command, tmp_path):
     (output / "p00.glb").unlink()
     command("--outputs=json,glb", folder)
     assert (output / "p00.glb").exists()
+
+
+def test_what_changes_nothing_about_a_photograph_does_not_redo_it(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 1)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"p00.png": [box_about(60.0, 90.0)]}))
+    for given, idle, telling in (
+        ([], ["--nosmooth_shape", "--outputs=npz,vertices"], ["--detector=hog", "--threshold=0.9"]),
+        ([f"--boxes={boxes}"], ["--nosmooth_camera", "--detector=hog", "--threshold=0.9"], []),
+    ):
+        output = command("--outputs=npz", *given, folder)[3]
+        before = stamps(output)
+        for option in idle:
+            command("--outputs=npz", *given, option, folder)
+            assert stamps(output) == before, option
+        with monkeypatch.context() as patch:
+            patch.setattr(command_module, "video_suffix", lambda: ".other")
+            command("--outputs=npz", *given, folder)
+        assert stamps(output) == before
+        for option in telling:
+            command("--outputs=npz", *given, option, folder)
+            assert stamps(output) != before, option
+            before = stamps(output)
 
 
 def test_outputs_among_the_photographs_are_not_photographs(command, tmp_path):
