@@ -77,6 +77,7 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     # A folder that cannot be used is said before the network is loaded.
     with claimed(output):
         records = Records(output)
+        records.sweep()
         sources, away = named_sources(arguments, records, reporter)
         if not sources:  # and why not is said
             return reporter.status

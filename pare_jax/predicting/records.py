@@ -21,7 +21,7 @@ from typing import Any
 
 from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import scratch_of, write_together
 from pare_jax.photos import place_of
 
 FOLDER = ".predictions"
@@ -93,6 +93,21 @@ class Records:
                 continue
             self._records[record.name] = record
             self._written.update(record.files, record.meshes)
+
+    def sweep(self) -> None:
+        """Remove scratch files that a killed run left behind; no other run may be writing."""
+        left = [*self._output.glob(".index*.html.partial"), *self._folder.glob(".*.partial")]
+        for record in self._records.values():
+            if record.finished:
+                continue
+            for path in (self._output / file for file in record.files):
+                # A video's ending says what it is to whoever writes it.
+                left += [scratch_of(path), path.with_name(f".{path.stem}.partial{path.suffix}")]
+            for folder in record.meshes:
+                left += (self._output / folder).glob(".*.partial")
+        for path in left:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def __iter__(self):
         """Go through the records of what is done, sorted by name."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pare_jax.predicting.records import Records
-from tests.predicting.folders import save_photos
+from tests.predicting.folders import save_clip, save_photos
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,6 +41,48 @@ if "page" in slow:
     make_late(command, "write_page", 60)
 sys.exit(predict.main(["predict", *sys.argv[1:]]))
 """
+
+
+# Ends as if killed when it is about to have finished a file, or in the middle of drawing.
+_KILLED = """
+import os, sys
+from pare_jax import predict
+from pare_jax.body.model import load_body_model
+from pare_jax.predicting import clips, command
+from tests.predict_fakes import make_predictor
+predictor = make_predictor(load_body_model())
+command.load_predictor = lambda path, weights: predictor
+last, replace, drawn = sys.argv.pop(1), os.replace, []
+os.replace = lambda old, new: os._exit(9) if str(new).endswith(last) else replace(old, new)
+def draw(picture, *_):
+    drawn.append(picture)
+    return os._exit(9) if last == "drawing" and len(drawn) == 8 else picture
+clips.draw_people = draw
+sys.exit(predict.main(["predict", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("last", ["track_1.npz", "000003.obj", "drawing", "index.html"])
+def test_what_a_killed_run_had_not_finished_writing_goes(command, tmp_path, last):
+    clip, output = tmp_path / "clip.webm", tmp_path / "out"
+    save_clip(clip)
+    arguments = ["--checkpoint=run", f"--output={output}", "--detector=whole", str(clip)]
+    outputs = "--outputs=npz,obj,overlay,page"
+    process = subprocess.run(
+        [sys.executable, "-c", _KILLED, last, outputs, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert process.returncode == 9
+    assert len([path for path in output.rglob(".*") if ".partial" in path.name]) == 1
+    (output / ".notes.partial").write_text("the user's own")
+    assert command("--outputs=json", clip)[0] == 0
+    assert sorted(path.name for path in output.iterdir() if path.name != "index.html") == [
+        ".notes.partial",
+        ".predictions",
+        "clip_track_1.json",
+    ]
 
 
 class Interrupted:
