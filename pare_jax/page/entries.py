@@ -31,6 +31,7 @@ class PhotoEntry:
         picture: the overlay, or its file; None: the card has no picture.
         attention: each person's sheet of attention, or its file.
         side: everybody from the side and from behind, or the file of that.
+        facts: what is other than the run's facts say, such as the network.
     """
 
     name: str
@@ -39,6 +40,7 @@ class PhotoEntry:
     picture: Picture | Path | None = None
     attention: Sequence[Picture | Path] = ()
     side: Picture | Path | None = None
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class VideoEntry:
         picture: what is seen before it plays, or its file; None: its first frame.
         sides: each track's video from the side, as far as there is one.
         attention: each track's sheet of attention, or its file, as far as there is one.
+        facts: what is other than the run's facts say, such as the network.
     """
 
     name: str
@@ -64,6 +67,7 @@ class VideoEntry:
     picture: Picture | Path | None = None
     sides: Sequence[Path | None] = ()
     attention: Sequence[Picture | Path | None] = ()
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

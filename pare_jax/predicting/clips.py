@@ -99,6 +99,7 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
         is_clip=True,
         complaints=found.complaints + left_out(lost),
         place=place,
+        facts=run.facts_of(is_clip=True),
         meshes=written.meshes,
     )
     run.records.add(record)

@@ -1,5 +1,6 @@
 """The command line: flags in, files and a summary out, and the exit status."""
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from pare_jax.predicting.moving import video_suffix
 from pare_jax.predicting.photos import PhotoJob, predict_photos
 from pare_jax.predicting.records import Record, Records, checkpoint_identity, key_of
 from pare_jax.predicting.reporting import Reporter, counted, listed
-from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
+from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, SMOOTHED, Run
 from pare_jax.predictor import DivergedError, load_predictor
 from pare_jax.smoothing import Smoothing
 from pare_jax.sources import Clip, Photo, Source, Webcam
@@ -83,7 +84,7 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
             return reporter.status
         boxes = boxes_of(values, sources, away, reporter)
         run = _run(values, outputs, records, reporter, _detectors(values, sources, boxes))
-        return _do(run, sources, boxes, _facts(values))
+        return _do(run, sources, boxes)
 
 
 def _run(
@@ -110,11 +111,13 @@ def _run(
         identity=_identity(values, outputs),
         records=records,
         reporter=reporter,
+        facts=_facts(values),
     )
 
 
-def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
+def _do(run: Run, sources: Sequence[Source], boxes: Boxes) -> int:
     interruption: KeyboardInterrupt | None = None
+    facts = run.facts
     try:
         _predict(run, sources, boxes)
     except KeyboardInterrupt as error:
@@ -285,24 +288,39 @@ def _facts(values: flags.FlagValues) -> dict[str, str]:
     found = "boxes that were given" if values.boxes else values.detector
     smoothed = [n for n in ("rotations", "shape", "camera") if values[f"smooth_{n}"].value]
     return {
-        "Network": values.checkpoint,
+        "Network": _network(values),
         "People found by": found,
-        "Smoothed in clips": ", ".join(smoothed) or "nothing",
+        SMOOTHED: ", ".join(smoothed) or "nothing",
     }
+
+
+def _network(values: flags.FlagValues) -> str:
+    step = checkpoint_identity(values.checkpoint, values.weights)[1]
+    parts = [values.checkpoint, *[f"step {step}"] * (step is not None)]
+    return ", ".join([*parts, *[f"{values.weights} weights"] * (values.weights != "auto")])
 
 
 def _entries(run: Run) -> Iterator[Entry]:
     """The page's entries: all that is done in the folder, by this run or before."""
+    by_this_run = {record.name for record in run.reporter.records}
     for record in filter(_tells_of_people, run.records):
-        title = Path(record.source).name
-        if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
-            yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
-            continue
         try:
-            # Pictures of other origin may happen to be called alike.
-            yield entry_from_files(run.output, record.name, title, record.files)
+            entry = _entry(run, record)
         except UserError as error:
             run.reporter.failures.append(Failure(record.source, str(error)))
+            continue
+        if record.name not in by_this_run:
+            facts = {n: value for n, value in record.facts.items() if value != run.facts.get(n)}
+            entry = dataclasses.replace(entry, facts=facts)
+        yield entry
+
+
+def _entry(run: Run, record: Record) -> Entry:
+    title = Path(record.source).name
+    if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
+        return VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
+    # Pictures of other origin may happen to be called alike.
+    return entry_from_files(run.output, record.name, title, record.files)
 
 
 def _tells_of_people(record: Record) -> bool:

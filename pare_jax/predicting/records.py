@@ -55,6 +55,7 @@ class Record:
         place: where the source is, see `pare_jax.photos.place_of`; "" where nobody noted it.
         finished: or else the files are only intended.
         meshes: folders of numbered meshes, one for each frame, and how many each holds.
+        facts: the network, the detector and the smoothing, as the page calls them.
         before: of what is only intended, what an earlier run finished under the name.
         stamps: of each file and folder of `before`, what changes when it is replaced.
     """
@@ -69,6 +70,7 @@ class Record:
     place: str = ""
     finished: bool = True
     meshes: dict[str, int] = dataclasses.field(default_factory=dict)
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
     before: "Record | None" = None
     stamps: dict[str, list[int] | None] = dataclasses.field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """What a run of predictions was asked for."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ OUTPUTS = (
     "page",
 )
 DEFAULT_OUTPUTS = ("npz", "json", "overlay", "attention", "page")
+# The fact that is about clips alone.
+SMOOTHED = "Smoothed in clips"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Run:
             it decides what is written about a photograph or clip.
         records: of what is done.
         reporter: told what happens.
+        facts: what the page says of the network, the detector and the smoothing.
     """
 
     predictor: Predictor
@@ -55,6 +59,11 @@ class Run:
     identity: dict[str, Any]
     records: Records
     reporter: Reporter
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def facts_of(self, *, is_clip: bool) -> dict[str, str]:
+        """Return the facts that hold for a photograph, or for a clip."""
+        return {name: value for name, value in self.facts.items() if is_clip or name != SMOOTHED}
 
     def wants(self, *outputs: str) -> bool:
         """Return whether one of these outputs was asked for."""

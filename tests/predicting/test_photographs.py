@@ -186,6 +186,25 @@ def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_
     assert "Nobody was found" not in page
 
 
+def test_a_card_says_what_an_earlier_run_used_where_it_was_another(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    clip = tmp_path / "clip.webm"
+    save_clip(clip, frames=4)
+    for photo in folder.iterdir():
+        command("--checkpoint=older<1>", photo)
+    command("--checkpoint=older<1>", "--nosmooth_shape", clip)
+    output = command("--weights=last", folder / "p01.png")[3]
+    before, _, cards = (output / "index.html").read_text().partition("<main")
+    assert "<dt>Network</dt><dd>run, last weights</dd>" in before
+    older = "Network: older&lt;1&gt;"
+    of_clip = f"{older} · Smoothed in clips: rotations, camera"
+    assert re.findall(r'<p class="facts">(Network.*)</p>', cards) == [of_clip, older]
+    # The same network named in another way is no other.
+    printed = command("--checkpoint=./run", "--weights=last", folder / "p01.png")[1]
+    assert any("1 of them before" in line for line in printed)
+    assert (output / "index.html").read_text().count("Network:") == 2
+
+
 def test_the_page_shows_no_picture_or_clip_of_the_users_own(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 1)
     output = command("--outputs=npz,overlay,page", folder)[3]
