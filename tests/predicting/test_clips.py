@@ -99,7 +99,7 @@ def test_a_damaged_piece_is_made_again(command, stopped_after, tmp_path, monkeyp
     monkeypatch.setattr(clips, "CHUNK", 4)
     clip = tmp_path / "clip.webm"
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(clip))}))
+    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(clip, frames=10))}))
     arguments = "--outputs=npz,attention,overlay", f"--boxes={boxes}", clip
     whole = tmp_path / "whole"
     command(f"--output={whole}", *arguments)

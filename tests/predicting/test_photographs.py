@@ -324,22 +324,12 @@ def test_names_do_not_meet_those_of_a_clips_people():
     assert len(set(output_names(many))) == 5000
 
 
-def test_ctrl_c_leaves_what_is_done(command, predictor, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_what_is_done(command, stopped_after, tmp_path):
     folder = save_photos(tmp_path / "photos", 20)
-    calls = []
-    start = predictor.start
-
-    def interrupted(crops, pad_to=0):
-        calls.append(len(crops))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return start(crops, pad_to)
-
-    monkeypatch.setattr(predictor, "start", interrupted)
-    status, _, errors, output = command(folder)
+    with stopped_after(8):
+        status, _, errors, output = command(folder)
     assert status == 130
     assert errors == ["interrupted: run the same command again, and it goes on from here"]
-    monkeypatch.setattr(predictor, "start", start)
     assert command(folder)[0] == 0
     assert len(list(output.glob("p*.npz"))) == 20
 
