@@ -31,6 +31,11 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     _write({folder / name: content for name, content in files.items()}, complaint)
 
 
+def scratch_of(path: Path) -> Path:
+    """Return what a file is called until it is whole; a killed process may leave it behind."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def printable(text: str) -> str:
     """Return a text in which bytes of a file's name that are not UTF-8 have become U+FFFD.
 
@@ -49,7 +54,7 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 
 def _write(files: Mapping[Path, bytes], complaint: str) -> None:
-    scratch = {path: path.with_name(f".{path.name}.partial") for path in files}
+    scratch = {path: scratch_of(path) for path in files}
     try:
         for path, content in files.items():
             scratch[path].write_bytes(content)

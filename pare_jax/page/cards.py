@@ -89,6 +89,9 @@ def card(entry: Entry, pictures: Pictures, number: int, page: Sheet) -> str:
         parts += _photo(entry, pictures, page)
     else:
         parts += _video(entry, pictures, page)
+    facts = " · ".join(f"{name}: {value}" for name, value in entry.facts.items())
+    if facts:
+        parts.append(f'<p class="facts">{html.escape(facts)}</p>')
     return "\n".join([*filter(None, parts), "</article>"])
 
 

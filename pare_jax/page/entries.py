@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -31,6 +31,7 @@ class PhotoEntry:
         picture: the overlay, or its file; None: the card has no picture.
         attention: each person's sheet of attention, or its file.
         side: everybody from the side and from behind, or the file of that.
+        facts: what is other than the run's facts say, such as the network.
     """
 
     name: str
@@ -39,6 +40,7 @@ class PhotoEntry:
     picture: Picture | Path | None = None
     attention: Sequence[Picture | Path] = ()
     side: Picture | Path | None = None
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class VideoEntry:
         picture: what is seen before it plays, or its file; None: its first frame.
         sides: each track's video from the side, as far as there is one.
         attention: each track's sheet of attention, or its file, as far as there is one.
+        facts: what is other than the run's facts say, such as the network.
     """
 
     name: str
@@ -64,6 +67,7 @@ class VideoEntry:
     picture: Picture | Path | None = None
     sides: Sequence[Path | None] = ()
     attention: Sequence[Picture | Path | None] = ()
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +126,12 @@ def entries_from_folder(folder: str | Path) -> Iterator[Entry]:
         yield entry_from_files(folder, name)
 
 
-def entry_from_files(folder: str | Path, name: str, title: str | None = None) -> Entry:
+def entry_from_files(
+    folder: str | Path,
+    name: str,
+    title: str | None = None,
+    files: Collection[str] | None = None,
+) -> Entry:
     """Read what a run wrote about one photograph or clip; nothing is computed again.
 
     A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
@@ -135,16 +144,18 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
         folder: where they are.
         name: what their names begin with.
         title: what the reader knows it by; None: as NAME.json says, or else NAME.
+        files: names of what the run wrote about it; None: everything that is called like that.
 
     Raises:
         UserError: there are no such files, or one is damaged.
     """
     folder = Path(folder)
-    picture = _first(folder, f"{name}_overlay", PICTURE_SUFFIXES)
-    video = _first(folder, f"{name}_overlay", VIDEO_SUFFIXES)
-    tracks = _numbered(folder, f"{name}_track", (".npz",))
+    there = [path for path in _inside(folder, files) if path.name.startswith(name)]
+    picture = _first(there, f"{name}_overlay", PICTURE_SUFFIXES)
+    video = _first(there, f"{name}_overlay", VIDEO_SUFFIXES)
+    tracks = _numbered(there, f"{name}_track", (".npz",))
     if video is not None or tracks:
-        return _video_from_files(title or printable(name), tracks, video, picture)
+        return _video_from_files(title or printable(name), there, tracks, video, picture)
     path = folder / f"{name}.npz"
     found = read_people(path)
     return PhotoEntry(
@@ -152,13 +163,17 @@ def entry_from_files(folder: str | Path, name: str, title: str | None = None) ->
         people=found.people,
         photo_size=found.photo_size,
         picture=picture,
-        attention=_numbered(folder, f"{name}_attention", PICTURE_SUFFIXES),
-        side=_first(folder, f"{name}_side", PICTURE_SUFFIXES),
+        attention=_numbered(there, f"{name}_attention", PICTURE_SUFFIXES),
+        side=_first(there, f"{name}_side", PICTURE_SUFFIXES),
     )
 
 
 def _video_from_files(
-    name: str, tracks: Sequence[Path], video: Path | None, picture: Path | None
+    name: str,
+    there: Sequence[Path],
+    tracks: Sequence[Path],
+    video: Path | None,
+    picture: Path | None,
 ) -> VideoEntry:
     saved = [read_people(path) for path in tracks]
     seen = [person.frame or 0 for track in saved for person in track.people]
@@ -176,10 +191,8 @@ def _video_from_files(
         frame_rate=rates[0] if rates else frame_rate,
         video=video,
         picture=picture,
-        sides=[_first(path.parent, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
-        attention=[
-            _first(path.parent, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks
-        ],
+        sides=[_first(there, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
+        attention=[_first(there, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks],
     )
 
 
@@ -195,14 +208,21 @@ def _photo_name(path: Path) -> str | None:
     return Path(photo).name if isinstance(photo, str) else None
 
 
-def _first(folder: Path, stem: str, suffixes: Sequence[str]) -> Path | None:
-    paths = (folder / f"{stem}{suffix}" for suffix in suffixes)
-    return next((path for path in paths if path.is_file()), None)
+def _inside(folder: Path, files: Collection[str] | None) -> list[Path]:
+    if files is None:
+        return list(folder.iterdir()) if folder.is_dir() else []
+    return [folder / file for file in files]
 
 
-def _numbered(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
+def _first(there: Sequence[Path], stem: str, suffixes: Sequence[str]) -> Path | None:
+    names = [f"{stem}{suffix}" for suffix in suffixes]
+    found = [path for path in there if path.name in names and path.is_file()]
+    return min(found, key=lambda path: names.index(path.name), default=None)
+
+
+def _numbered(there: Sequence[Path], stem: str, suffixes: Sequence[str]) -> list[Path]:
     """STEM.suffix and STEM_0.suffix, STEM_1.suffix, ..., in order."""
     endings = "|".join(map(re.escape, suffixes))
     pattern = re.compile(re.escape(stem) + rf"(?:_(\d+))?(?:{endings})")
-    found = ((pattern.fullmatch(path.name), path) for path in folder.iterdir())
+    found = ((pattern.fullmatch(path.name), path) for path in there if path.is_file())
     return [path for _, path in sorted((int(m[1] or -1), path) for m, path in found if m)]

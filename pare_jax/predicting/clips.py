@@ -100,6 +100,7 @@ def predict_clip(run: Run, job: ClipJob) -> Record:
         is_clip=True,
         complaints=found.complaints + left_out(lost),
         place=place,
+        facts=run.facts_of(is_clip=True),
         meshes=written.meshes,
     )
     run.records.add(record)
@@ -208,8 +209,11 @@ def _predict_people(run: Run, job: ClipJob, found: _Found, scratch: Path) -> tup
     Returns:
         What it says, and the number of frames in which an answer was not finite.
     """
-    chunks = Chunks(scratch, "people")
+    chunks, views = Chunks(scratch, "people"), LargestViews(scratch)
     total = len(found.tracked)
+    if views.is_damaged:
+        chunks.discard()
+        views.drop_damaged()
     if not chunks.is_complete:
         with (
             FrameReader(job.clip, start=chunks.frames) as reader,
@@ -217,7 +221,7 @@ def _predict_people(run: Run, job: ClipJob, found: _Found, scratch: Path) -> tup
                 f"{job.clip.path.name}: predicting", total, min(chunks.frames, total)
             ) as bar,
         ):
-            network = _Network(run, LargestViews(scratch))
+            network = _Network(run, views)
             for frame in reader:
                 if frame.number >= total:
                     break

@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -19,12 +20,12 @@ from pare_jax.predicting.inputs import Boxes, boxes_of, named_sources
 from pare_jax.predicting.live import predict_webcam
 from pare_jax.predicting.moving import video_suffix
 from pare_jax.predicting.photos import PhotoJob, predict_photos
-from pare_jax.predicting.records import Records, checkpoint_identity, key_of
-from pare_jax.predicting.reporting import Reporter
-from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, Run
+from pare_jax.predicting.records import Record, Records, checkpoint_identity, key_of
+from pare_jax.predicting.reporting import Reporter, counted, listed
+from pare_jax.predicting.settings import DEFAULT_OUTPUTS, OUTPUTS, SMOOTHED, Run
 from pare_jax.predictor import load_predictor
 from pare_jax.smoothing import Smoothing
-from pare_jax.sources import Photo, Source, Webcam
+from pare_jax.sources import Clip, Photo, Source, Webcam
 from pare_jax.threads import said_plainly
 from pare_jax.tracking import TrackSettings
 
@@ -78,12 +79,13 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     # A folder that cannot be used is said before the network is loaded.
     with claimed(output):
         records = Records(output)
+        records.sweep()
         sources, away = named_sources(arguments, records, reporter)
         if not sources:  # and why not is said
             return reporter.status
         boxes = boxes_of(values, sources, away, reporter)
         run = _run(values, outputs, records, reporter, _detectors(values, sources, boxes))
-        return _do(run, sources, boxes, _facts(values))
+        return _do(run, sources, boxes)
 
 
 def _run(
@@ -110,11 +112,13 @@ def _run(
         identity=_identity(values, outputs),
         records=records,
         reporter=reporter,
+        facts=_facts(values),
     )
 
 
-def _do(run: Run, sources: Sequence[Source], boxes: Boxes, facts: Mapping[str, str]) -> int:
+def _do(run: Run, sources: Sequence[Source], boxes: Boxes) -> int:
     interruption: KeyboardInterrupt | None = None
+    facts = run.facts
     try:
         _predict(run, sources, boxes)
     except KeyboardInterrupt as error:
@@ -139,6 +143,11 @@ def _write_page(run: Run, facts: Mapping[str, str]) -> None:
         reason = f"{path} is there and no run wrote it: move it away, or there is no page"
         run.reporter.failed(str(path), reason)
         return
+    unknown = [record.source for record in run.records if not _tells_of_people(record)]
+    if unknown:
+        what = f"{counted(len(unknown), 'result')} that an earlier run wrote without npz"
+        run.reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
+        facts = {**facts, "Not shown": what}
     page = RunPage(
         title=_TITLE,
         entries=_entries(run),
@@ -178,7 +187,7 @@ def _predict(run: Run, sources: Sequence[Source], boxes: Boxes) -> None:
             webcams.append((source, name))
             continue
         own = boxes[source.path]
-        key = key_of(source.path, own, run.identity)
+        key = key_of(source.path, own, _identity_for(source, own, run.identity))
         record = run.records.done(name, key) if key else None
         if record is not None:
             run.reporter.done(record, earlier=True)
@@ -242,9 +251,9 @@ def _detectors(
     )
 
 
-def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, object]:
+def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, Any]:
     """Everything but files and boxes that decides what is written."""
-    detector: list[object] = [values.detector, values.threshold]
+    detector: list[Any] = [values.detector]
     path = Path(values.detector)
     if path.is_file():
         detector += [str(path.absolute()), path.stat().st_mtime_ns]
@@ -254,41 +263,68 @@ def _identity(values: flags.FlagValues, outputs: frozenset[str]) -> dict[str, ob
         # The page is of the whole folder, not of one photograph.
         "outputs": sorted(outputs - {"page"}),
         "detector": detector,
+        "threshold": values.threshold,
         "smoothing": [values.smooth_rotations, values.smooth_shape, values.smooth_camera],
         "video": video_suffix(),
     }
+
+
+def _identity_for(
+    source: Photo | Clip, boxes: object, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What of the identity decides what is written about this one, whose boxes may be given."""
+    own = dict(identity)
+    if boxes is not None:
+        del own["detector"]
+    if isinstance(source, Photo):
+        del own["smoothing"], own["video"]
+        # Its arrays have the meshes in any case.
+        own["outputs"] = [name for name in own["outputs"] if name != "vertices"]
+        if boxes is not None:  # of which the threshold has left out some already
+            del own["threshold"]
+    return own
 
 
 def _facts(values: flags.FlagValues) -> dict[str, str]:
     found = "boxes that were given" if values.boxes else values.detector
     smoothed = [n for n in ("rotations", "shape", "camera") if values[f"smooth_{n}"].value]
     return {
-        "Network": values.checkpoint,
+        "Network": _network(values),
         "People found by": found,
-        "Smoothed in clips": ", ".join(smoothed) or "nothing",
+        SMOOTHED: ", ".join(smoothed) or "nothing",
     }
+
+
+def _network(values: flags.FlagValues) -> str:
+    step = checkpoint_identity(values.checkpoint, values.weights)[1]
+    parts = [values.checkpoint, *[f"step {step}"] * (step is not None)]
+    return ", ".join([*parts, *[f"{values.weights} weights"] * (values.weights != "auto")])
 
 
 def _entries(run: Run) -> Iterator[Entry]:
     """The page's entries: all that is done in the folder, by this run or before."""
-    for record in run.records:
-        title = Path(record.source).name
-        if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
-            yield VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
-            continue
+    by_this_run = {record.name for record in run.reporter.records}
+    for record in filter(_tells_of_people, run.records):
         try:
-            yield _with_own_pictures(entry_from_files(run.output, record.name, title), record.files)
+            entry = _entry(run, record)
         except UserError as error:
             run.reporter.failures.append(Failure(record.source, str(error)))
+            continue
+        if record.name not in by_this_run:
+            facts = {n: value for n, value in record.facts.items() if value != run.facts.get(n)}
+            entry = dataclasses.replace(entry, facts=facts)
+        yield entry
 
 
-def _with_own_pictures(entry: Entry, files: Sequence[str]) -> Entry:
-    """Leave out pictures of other origin that happen to be called alike."""
+def _entry(run: Run, record: Record) -> Entry:
+    title = Path(record.source).name
+    if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
+        return VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
+    # Pictures of other origin may happen to be called alike.
+    return entry_from_files(run.output, record.name, title, record.files)
 
-    def own(picture):
-        return picture if Path(str(picture)).name in files else None
 
-    if isinstance(entry, VideoEntry):
-        sides, sheets = [[*map(own, each)] for each in (entry.sides, entry.attention)]
-        entry = dataclasses.replace(entry, sides=sides, attention=sheets)
-    return dataclasses.replace(entry, picture=own(entry.picture))
+def _tells_of_people(record: Record) -> bool:
+    """Whether the files of something say who is in it."""
+    nobody = record.is_clip and not record.people
+    return nobody or any(file.endswith(".npz") for file in record.files)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.answers import Crop
-from pare_jax.files import write_together
+from pare_jax.files import remove_files, write_together
 from pare_jax.images import Picture, cut_crop
+from pare_jax.predicting.chunks import read_arrays
 from pare_jax.rendering.people import SHEET_CELL
 from pare_jax.tracking import TrackedBox
 
@@ -47,10 +48,23 @@ class LargestViews:
         self._folder = folder
         self._areas: dict[int, float] = {}
         self._unsaved: dict[int, View] = {}
+        self._damaged: list[Path] = []
         for path in folder.glob("view_*.npz") if folder is not None else ():
             if name := _FILE.fullmatch(path.name):
-                with np.load(path) as archive:
-                    self._areas[int(name[1])] = float(archive["area"])
+                if (view := read_arrays(path)) is None:
+                    self._damaged.append(path)
+                else:
+                    self._areas[int(name[1])] = float(view["area"])
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether a view could not be read: only all frames together have the largest again."""
+        return bool(self._damaged)
+
+    def drop_damaged(self) -> None:
+        """Remove the views that could not be read."""
+        remove_files(self._damaged)
+        self._damaged.clear()
 
     def candidate(self, frame: int, tracked: TrackedBox, crop: Crop, image: Picture) -> View | None:
         """Return a view if it shows more of the person than all before; of the hidden, none."""
@@ -81,13 +95,10 @@ class LargestViews:
             return self._unsaved.get(number)
         if number not in self._areas:
             return None
-        with np.load(self._folder / f"view_{number}.npz") as archive:
-            return View(
-                int(archive["frame"]),
-                float(archive["area"]),
-                archive["crop"],
-                archive["attention"],
-            )
+        view = read_arrays(self._folder / f"view_{number}.npz")
+        if view is None:
+            return None
+        return View(int(view["frame"]), float(view["area"]), view["crop"], view["attention"])
 
 
 def _area_within(box: Float[np.ndarray, "4"], shape: Sequence[int]) -> float:

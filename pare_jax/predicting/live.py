@@ -70,6 +70,7 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
         is_clip=True,
         complaints=left_out(live.lost),
         place=str(webcam),
+        facts=run.facts_of(is_clip=True),
         meshes=written.meshes,
     )
     run.records.add(record)

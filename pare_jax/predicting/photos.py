@@ -250,4 +250,5 @@ def _write(run: Run, photo: _UnderWay) -> Record:
         people=len(people),
         complaints=complaints,
         place=place,
+        facts=run.facts_of(is_clip=False),
     )

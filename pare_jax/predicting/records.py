@@ -2,8 +2,10 @@
 
 Each has a small file of its own in `.predictions/`. Before its files appear it names those that are
 intended, so that they are never taken for photographs; after them it says that they are done. A
-kill at any moment therefore loses what was not finished and nothing else. A file that no record
-names is the user's own, and is never overwritten.
+kill at any moment therefore loses what was not finished and nothing else. What is intended keeps
+the record of what an earlier run finished under the name: where it fails, that record is good again
+as long as none of its files was replaced. A file that no record names is the user's own, and is
+never overwritten.
 """
 
 import contextlib
@@ -19,7 +21,7 @@ from typing import Any
 
 from pare_jax.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
+from pare_jax.files import scratch_of, write_together
 from pare_jax.photos import place_of
 
 FOLDER = ".predictions"
@@ -53,6 +55,9 @@ class Record:
         place: where the source is, see `pare_jax.photos.place_of`; "" where nobody noted it.
         finished: or else the files are only intended.
         meshes: folders of numbered meshes, one for each frame, and how many each holds.
+        facts: the network, the detector and the smoothing, as the page calls them.
+        before: of what is only intended, what an earlier run finished under the name.
+        stamps: of each file and folder of `before`, what changes when it is replaced.
     """
 
     name: str
@@ -65,6 +70,9 @@ class Record:
     place: str = ""
     finished: bool = True
     meshes: dict[str, int] = dataclasses.field(default_factory=dict)
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+    before: "Record | None" = None
+    stamps: dict[str, list[int] | None] = dataclasses.field(default_factory=dict)
 
 
 class Records:
@@ -81,16 +89,27 @@ class Records:
         self._unreadable: set[str] = set()
         for path in sorted(self._folder.glob("*.json")) if self._folder.is_dir() else []:
             try:
-                fields = json.loads(path.read_text(encoding="utf-8"))
-                record = Record(
-                    **fields
-                    | {"files": tuple(fields["files"]), "complaints": tuple(fields["complaints"])}
-                )
+                record = _record_of(json.loads(path.read_text(encoding="utf-8")))
             except (OSError, ValueError, TypeError, KeyError):
                 self._unreadable.add(path.stem)
                 continue
             self._records[record.name] = record
             self._written.update(record.files, record.meshes)
+
+    def sweep(self) -> None:
+        """Remove scratch files that a killed run left behind; no other run may be writing."""
+        left = [*self._output.glob(".index*.html.partial"), *self._folder.glob(".*.partial")]
+        for record in self._records.values():
+            if record.finished:
+                continue
+            for path in (self._output / file for file in record.files):
+                # A video's ending says what it is to whoever writes it.
+                left += [scratch_of(path), path.with_name(f".{path.stem}.partial{path.suffix}")]
+            for folder in record.meshes:
+                left += (self._output / folder).glob(".*.partial")
+        for path in left:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def __iter__(self):
         """Go through the records of what is done, sorted by name."""
@@ -136,7 +155,7 @@ class Records:
         files: Iterable[str],
         meshes: Mapping[str, int] | None = None,
     ) -> None:
-        """Note which files are about to be written; the record of before is done no longer.
+        """Note which files are about to be written; what was finished before is so no longer.
 
         Safe in a thread, as long as no other is about the same name.
 
@@ -150,11 +169,28 @@ class Records:
                     f"{self._output / file} is there and no run wrote it: move it away, or give "
                     "another --output"
                 )
-        before = self._records.get(name)
-        kept = before.files if before is not None else ()
-        files = tuple(dict.fromkeys([*files, *kept]))
-        meshes = {**(before.meshes if before is not None else {}), **(meshes or {})}
-        self._save(Record(name, source, "", files, 0, place=place, finished=False, meshes=meshes))
+        last = self._records.get(name)
+        if last is None or last.finished:
+            earlier, stamps = last, self._stamps(last) if last is not None else {}
+        else:
+            earlier, stamps = last.before, last.stamps
+        kept = last.files if last is not None else ()
+        record = Record(
+            name,
+            source,
+            key="",
+            files=tuple(dict.fromkeys([*files, *kept])),
+            people=0,
+            place=place,
+            finished=False,
+            meshes={**(last.meshes if last is not None else {}), **(meshes or {})},
+            before=earlier,
+            stamps=stamps,
+        )
+        self._save(record)
+
+    def _stamps(self, record: Record) -> dict[str, list[int] | None]:
+        return {name: _stamp(self._output / name) for name in (*record.files, *record.meshes)}
 
     def _is_of_others(self, name: str, file: str) -> bool:
         known = file in self._written or name in self._unreadable
@@ -180,18 +216,28 @@ class Records:
         self._written.update(record.files, record.meshes)
 
     def drop_unfinished(self, name: str) -> None:
-        """Remove the record and the files of something that was begun and failed.
+        """Take back something that was begun and failed: its record, and the files that are new.
 
-        What an earlier run finished under that name stays: a drive that is away or a mistyped box
-        must not cost it.
+        What an earlier run finished under that name stays: a full disk, a drive that is away or a
+        mistyped box must not cost it. It is done as before where none of its files was replaced;
+        else they are kept as files of something unfinished.
         """
         record = self._records.get(name)
         if record is None or record.finished:
             return
-        del self._records[name]
-        self._remove(record.files, record.meshes)
-        with contextlib.suppress(OSError):
-            (self._folder / f"{name}.json").unlink(missing_ok=True)
+        earlier = record.before
+        if earlier is None:
+            del self._records[name]
+            self._remove(record.files, record.meshes)
+            with contextlib.suppress(OSError):
+                (self._folder / f"{name}.json").unlink(missing_ok=True)
+            return
+        gone = record.meshes.keys() - earlier.meshes.keys()
+        self._remove(set(record.files) - set(earlier.files), gone)
+        if self._stamps(earlier) == record.stamps:
+            # Where not even this can be written the next run finds both records in one.
+            with contextlib.suppress(UserError):
+                self._save(earlier)
 
     def _remove(self, files: Iterable[str], meshes: Iterable[str]) -> None:
         for file in files:
@@ -210,6 +256,23 @@ class Records:
         for folder in self._folder.iterdir() if self._folder.is_dir() else []:
             if folder != keep and folder.is_dir() and pattern.fullmatch(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _record_of(fields: dict[str, Any]) -> Record:
+    """Return a record as it was written, or raise what its damage leads to."""
+    before = fields.get("before")
+    typed: dict[str, Any] = {name: tuple(fields[name]) for name in ("files", "complaints")}
+    typed["before"] = before and _record_of(before)
+    return Record(**fields | typed)
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Return what another file, or another content of a folder, would not have; None: not there."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return [state.st_ino, state.st_mtime_ns, state.st_size]
 
 
 def remove_meshes(folder: Path) -> None:

@@ -12,36 +12,36 @@ from data_pipelines.mpii import Mpii
 from data_pipelines.raw import Skipped
 from pare_jax.errors import UserError
 from pare_jax.skeleton import joint_index
-from tests.data_pipelines.mpii_release import (
-    NOTHING,
-    cells,
-    image,
-    person,
-    point,
-    read,
-    structs,
-    write_release,
-)
+from tests.data_pipelines import mpii_release as mpii
 
 
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
-        (person([point(3, (np.nan, 5.0))]), "joint without a finite position"),
-        (person([point(3) | {"x": NOTHING}]), "joint without a finite position"),
-        (person([point(3) | {"id": 16.0}]), "joint without a known id"),
-        (person([point(3) | {"id": NOTHING}]), "joint without a known id"),
-        (person(scale=np.nan), "scale or position not finite"),
-        (person(scale=-1.0), "scale or position not finite"),
-        (person(objpos=structs({"x": np.inf, "y": 3.0})), "scale or position not finite"),
-        (person([point(3), point(4, (500.0, 100.0))]), "joint far outside the photograph"),
-        (person([point(3), point(4, (100.0, -90.0))]), "joint far outside the photograph"),
-        (person(objpos=structs({"x": 3e4, "y": 3.0})), "position far outside the photograph"),
+        (mpii.person([mpii.point(3, (np.nan, 5.0))]), "joint without a finite position"),
+        (mpii.person([mpii.point(3) | {"x": mpii.NOTHING}]), "joint without a finite position"),
+        (mpii.person([mpii.point(3) | {"id": 16.0}]), "joint without a known id"),
+        (mpii.person([mpii.point(3) | {"id": mpii.NOTHING}]), "joint without a known id"),
+        (mpii.person(scale=np.nan), "scale or position not finite"),
+        (mpii.person(scale=-1.0), "scale or position not finite"),
+        (mpii.person(objpos=mpii.structs({"x": np.inf, "y": 3.0})), "scale or position not finite"),
+        (
+            mpii.person([mpii.point(3), mpii.point(4, (500.0, 100.0))]),
+            "joint far outside the photograph",
+        ),
+        (
+            mpii.person([mpii.point(3), mpii.point(4, (100.0, -90.0))]),
+            "joint far outside the photograph",
+        ),
+        (
+            mpii.person(objpos=mpii.structs({"x": 3e4, "y": 3.0})),
+            "position far outside the photograph",
+        ),
     ],
 )
 def test_broken_annotations_are_counted_and_the_others_kept(broken, reason, tmp_path):
-    write_release(tmp_path, [image("one.jpg", broken, person())])
-    (example,), skipped = read(tmp_path)
+    mpii.write_release(tmp_path, [mpii.image("one.jpg", broken, mpii.person())])
+    (example,), skipped = mpii.read(tmp_path)
     assert example["person"] == 1
     assert skipped == [Skipped("one.jpg person 0", reason)]
     told = Mpii(tmp_path).check()
@@ -52,10 +52,12 @@ def test_broken_annotations_are_counted_and_the_others_kept(broken, reason, tmp_
     )
 
 
-@pytest.mark.parametrize("seen", [np.nan, "perhaps", NOTHING])
+@pytest.mark.parametrize("seen", [np.nan, "perhaps", mpii.NOTHING])
 def test_a_visibility_that_is_no_number_is_not_known(seen, tmp_path):
-    write_release(tmp_path, [image("one.jpg", person([point(3), point(4, seen=seen)]))])
-    (example,), skipped = read(tmp_path)
+    mpii.write_release(
+        tmp_path, [mpii.image("one.jpg", mpii.person([mpii.point(3), mpii.point(4, seen=seen)]))]
+    )
+    (example,), skipped = mpii.read(tmp_path)
     assert skipped == []
     assert example["visible_weight"][joint_index("left_hip")] == 1
     assert example["visible_weight"][joint_index("left_knee")] == 0
@@ -74,16 +76,22 @@ def test_a_visibility_that_is_no_number_is_not_known(seen, tmp_path):
     ],
 )
 def test_broken_images_are_counted_for_each_person(spoil, reason, tmp_path):
-    images = [image("one.jpg", person(), person()), image("two.jpg", person())]
-    write_release(tmp_path, images)
+    images = [
+        mpii.image("one.jpg", mpii.person(), mpii.person()),
+        mpii.image("two.jpg", mpii.person()),
+    ]
+    mpii.write_release(tmp_path, images)
     spoil(tmp_path / "images" / "one.jpg")
-    (example,), skipped = read(tmp_path)
+    (example,), skipped = mpii.read(tmp_path)
     assert example["sequence"] == "two.jpg"
     assert skipped == [Skipped(f"one.jpg person {number}", reason) for number in (0, 1)]
 
 
 def test_a_picture_copied_again_is_read_again(tmp_path):
-    write_release(tmp_path / "raw", [image("one.jpg", person()), image("two.jpg", person())])
+    mpii.write_release(
+        tmp_path / "raw",
+        [mpii.image("one.jpg", mpii.person()), mpii.image("two.jpg", mpii.person())],
+    )
     path = tmp_path / "raw" / "images" / "one.jpg"
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
@@ -99,20 +107,20 @@ def test_a_picture_copied_again_is_read_again(tmp_path):
 
 
 def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
-    write_release(tmp_path, [image("one.jpg", person())])
+    mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())])
     path = tmp_path / "images" / "one.jpg"
     whole = path.read_bytes()
     thumbnail = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
     segment = b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
     path.write_bytes(whole[:2] + segment + whole[2:] + b"\0\0\0")
-    assert len(read(tmp_path)[0]) == 1
+    assert len(mpii.read(tmp_path)[0]) == 1
     path.write_bytes(whole[:2] + segment + whole[2:-300])
-    assert [skip.reason for skip in read(tmp_path)[1]] == ["picture cut short"]
+    assert [skip.reason for skip in mpii.read(tmp_path)[1]] == ["picture cut short"]
 
 
 def test_check_names_what_is_missing(tmp_path):
-    images = [image(f"{n}.jpg", person()) for n in range(4)] + [image("empty.jpg")]
-    write_release(tmp_path, images)
+    images = [mpii.image(f"{n}.jpg", mpii.person()) for n in range(4)] + [mpii.image("empty.jpg")]
+    mpii.write_release(tmp_path, images)
     assert Mpii(tmp_path).check() == []
     for name in ("1.jpg", "3.jpg", "empty.jpg"):
         (tmp_path / "images" / name).unlink()
@@ -144,7 +152,7 @@ def test_another_folder_is_refused_with_what_was_looked_for(tmp_path):
     ],
 )
 def test_an_unreadable_mat_file_is_named(content, tmp_path):
-    mat = write_release(tmp_path, [image("one.jpg", person())])
+    mat = mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())])
     mat.write_bytes(mat.read_bytes()[:-100] if content == "cut" else content)
     with pytest.raises(UserError, match=r"unpack mpii_human_pose_v1_u12_2\.zip again") as raised:
         Mpii(tmp_path).check()
@@ -159,17 +167,17 @@ def test_an_unreadable_mat_file_is_named(content, tmp_path):
         ({"img_train": np.ones((1, 2))}, "1 images, 2 marks"),
         ({"img_train": np.zeros((1, 1))}, "no training images"),
         ({"img_train": "?"}, "RELEASE"),
-        ({"single_person": cells([1], [1])}, "1 images, 2 lists of single people"),
+        ({"single_person": mpii.cells([1], [1])}, "1 images, 2 lists of single people"),
     ],
 )
 def test_another_struct_is_refused(changes, words, tmp_path):
-    write_release(tmp_path, [image("one.jpg", person())], **changes)
+    mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())], **changes)
     with pytest.raises(UserError, match=words):
         Mpii(tmp_path).check()
 
 
 def test_a_mat_file_without_the_release_is_refused(tmp_path):
-    mat = write_release(tmp_path, [image("one.jpg", person())])
+    mat = mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())])
     savemat(mat, {"OTHER": 1.0})
     with pytest.raises(UserError, match="RELEASE"):
         Mpii(tmp_path).check()

@@ -1,5 +1,7 @@
 """The command with a network that finds red spots."""
 
+import contextlib
+
 import pytest
 
 from pare_jax.body.model import load_body_model
@@ -23,3 +25,24 @@ def command(predictor, monkeypatch, tmp_path, capsys):
         return status, printed.splitlines(), errors, output
 
     return run
+
+
+@pytest.fixture
+def stopped_after(predictor):
+    """A context in which Ctrl-C is pressed once the network was given more than so many crops."""
+
+    @contextlib.contextmanager
+    def stopped(crops):
+        start, given = predictor.start, []
+
+        def interrupted(batch, pad_to=0):
+            given.append(len(batch))
+            if sum(given) > crops:
+                raise KeyboardInterrupt
+            return start(batch, pad_to)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(predictor, "start", interrupted)
+            yield
+
+    return stopped

@@ -13,6 +13,7 @@ from pare_jax.people import read_people
 from pare_jax.predicting import chunks, clips, moving
 from pare_jax.predicting import command as command_module
 from pare_jax.predicting.moving import video_suffix
+from pare_jax.predicting.records import Records
 from pare_jax.scene import scene_translation
 from pare_jax.tracking import TrackSettings, given_tracks
 from pare_jax.video import VideoWriter
@@ -137,7 +138,7 @@ def test_the_sheet_shows_the_frame_with_most_of_the_person(command, tmp_path, mo
     assert said == [7]
 
 
-def test_the_sheet_survives_an_interruption(command, clip, predictor, tmp_path, monkeypatch):
+def test_the_sheet_survives_an_interruption(command, clip, stopped_after, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK", 4)
     monkeypatch.setattr(clips, "CHUNK", 4)
     # The largest boxes are among the frames that are done when it is stopped.
@@ -148,17 +149,8 @@ def test_the_sheet_survives_an_interruption(command, clip, predictor, tmp_path, 
     arguments = ("--outputs=attention,json", f"--boxes={boxes}", clip[1])
     whole = tmp_path / "whole"
     command(f"--output={whole}", *arguments)
-    start, crops = predictor.start, []
-
-    def killed(batch, pad_to=0):
-        crops.append(len(batch))
-        if sum(crops) > 16:
-            raise KeyboardInterrupt
-        return start(batch, pad_to)
-
-    monkeypatch.setattr(predictor, "start", killed)
-    assert command(*arguments)[0] == 130
-    monkeypatch.setattr(predictor, "start", start)
+    with stopped_after(16):
+        assert command(*arguments)[0] == 130
     output = command(*arguments)[3]
     for number in (1, 2):
         name = f"clip_track_{number}_attention.jpg"
@@ -196,6 +188,12 @@ def test_a_rerun_leaves_nothing_of_before_and_nothing_out(command, clip, tmp_pat
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
+def test_only_what_changes_a_clip_redoes_it(command, clip):
+    for option, again in (("", True), ("--detector=whole", False), ("--nosmooth_shape", True)):
+        printed = command("--outputs=json", *filter(None, [option]), *clip)[1]
+        assert any("1 of them before" in line for line in printed) != again, option
+
+
 def test_meshes_that_cannot_be_written_leave_nothing_behind(command, clip, monkeypatch):
     def full(meshes, suffix):
         raise MemoryError
@@ -204,6 +202,29 @@ def test_meshes_that_cannot_be_written_leave_nothing_behind(command, clip, monke
     status, _, errors, output = command("--outputs=json,obj", *clip)
     assert (status, len(errors)) == (2, 1)
     assert about_track(output, 1) == []
+
+
+def test_a_drawing_that_fails_leaves_the_files_of_an_earlier_run(command, clip, monkeypatch):
+    output = command("--outputs=npz,overlay,obj", *clip)[3]
+
+    def files():
+        return sorted(path.name for path in output.iterdir() if path.name != ".predictions")
+
+    def fail(*_):
+        raise MemoryError
+
+    before = files()
+    with monkeypatch.context() as patch:
+        patch.setattr(clips, "draw_people", fail)
+        for _ in range(2):
+            status, _, errors, _ = command("--outputs=npz,overlay,obj,ply,json", *clip)
+            assert (status, len(errors)) == (2, 1)
+            assert files() == before
+            assert len(list((output / "clip_track_1_obj").iterdir())) == 12
+            # The people were written anew, so that neither run's settings are those of all.
+            assert not list(Records(output))
+    assert command("--outputs=npz,json", *clip)[0] == 0
+    assert files() == [f"clip_track_{n}.{kind}" for n in (1, 2) for kind in ("json", "npz")]
 
 
 def test_boxes_that_were_given_have_no_score(command, clip, tmp_path):

@@ -54,26 +54,20 @@ def test_a_clip_becomes_tracks_and_a_video(command, tmp_path, given, monkeypatch
     assert '<article class="card"' in (output / "index.html").read_text()
 
 
-def test_a_clip_goes_on_where_it_was_stopped(command, predictor, tmp_path, monkeypatch):
+def test_a_clip_goes_on_where_it_was_stopped(
+    command, predictor, stopped_after, tmp_path, monkeypatch
+):
     monkeypatch.setattr(chunks, "CHUNK", 4)
     monkeypatch.setattr(clips, "CHUNK", 4)
     clip = tmp_path / "clip.webm"
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(clip))}))
     command(f"--output={tmp_path / 'whole'}", f"--boxes={boxes}", clip)
-    start, crops = predictor.start, []
-
-    def killed(batch, pad_to=0):
-        crops.append(len(batch))
-        if sum(crops) > 16:
-            raise KeyboardInterrupt
-        return start(batch, pad_to)
-
-    monkeypatch.setattr(predictor, "start", killed)
-    assert command(f"--boxes={boxes}", clip)[0] == 130
+    with stopped_after(16):
+        assert command(f"--boxes={boxes}", clip)[0] == 130
     kept = list((tmp_path / "out" / ".predictions").glob("clip-*/people_*.npz"))
     assert len(kept) == 2
-    crops.clear()
+    start, crops = predictor.start, []
     monkeypatch.setattr(
         predictor, "start", lambda batch, pad_to=0: crops.append(len(batch)) or start(batch, pad_to)
     )
@@ -87,6 +81,54 @@ def test_a_clip_goes_on_where_it_was_stopped(command, predictor, tmp_path, monke
         )
         for before, after in zip(one, other, strict=True):
             np.testing.assert_allclose(before.joints_3d, after.joints_3d, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["boxes_000000", "people_000001"],
+        ["boxes_000002"],
+        ["boxes_end"],
+        ["people_000000"],
+        ["view_1"],
+        ["people_end", "view_2"],
+    ],
+)
+def test_a_damaged_piece_is_made_again(command, stopped_after, tmp_path, monkeypatch, pieces):
+    monkeypatch.setattr(chunks, "CHUNK", 4)
+    monkeypatch.setattr(clips, "CHUNK", 4)
+    clip = tmp_path / "clip.webm"
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(clip, frames=10))}))
+    arguments = "--outputs=npz,attention,overlay", f"--boxes={boxes}", clip
+    whole = tmp_path / "whole"
+    command(f"--output={whole}", *arguments)
+    if "people_end" in pieces:
+        with monkeypatch.context() as patch:
+            patch.setattr(clips, "draw_people", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                command(*arguments)
+    else:
+        with stopped_after(16):
+            assert command(*arguments)[0] == 130
+    (scratch,) = (tmp_path / "out" / ".predictions").glob("clip-*")
+    for piece, damage in zip(pieces, (bytes.__getitem__, _zeros), strict=False):
+        path = scratch / f"{piece}.npz"
+        path.write_bytes(damage(path.read_bytes(), slice(0, 100)))
+    status, _, errors, output = command(*arguments)
+    assert (status, errors) == (0, [])
+    for number in (1, 2):
+        sheet = f"clip_track_{number}_attention.jpg"
+        assert (output / sheet).read_bytes() == (whole / sheet).read_bytes()
+        one, other = (
+            read_people(folder / f"clip_track_{number}.npz").people for folder in (whole, output)
+        )
+        for before, after in zip(one, other, strict=True):
+            np.testing.assert_allclose(before.joints_3d, after.joints_3d, atol=1e-4)
+
+
+def _zeros(content, _):
+    return bytes(len(content))
 
 
 def test_smoothing_has_its_switches(command, tmp_path, monkeypatch):

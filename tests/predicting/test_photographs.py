@@ -1,6 +1,8 @@
 """Whole runs over photographs: interruptions, names, and whatever is wrong as input."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from pare_jax.predicting import command as command_module
 from pare_jax.predicting import photos as photos_module
 from pare_jax.predicting.records import Records
 from tests.predict_fakes import box_about, photo_with_spots
-from tests.predicting.folders import save_photos, stamps
+from tests.predicting.folders import save_clip, save_photos, stamps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,6 +96,29 @@ def test_what_changed_is_done_again_and_nothing_else(command, tmp_path):
     assert (output / "p00.glb").exists()
 
 
+def test_what_changes_nothing_about_a_photograph_does_not_redo_it(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 1)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"p00.png": [box_about(60.0, 90.0)]}))
+    for given, idle, telling in (
+        ([], ["--nosmooth_shape", "--outputs=npz,vertices"], ["--detector=hog", "--threshold=0.9"]),
+        ([f"--boxes={boxes}"], ["--nosmooth_camera", "--detector=hog", "--threshold=0.9"], []),
+    ):
+        output = command("--outputs=npz", *given, folder)[3]
+        before = stamps(output)
+        for option in idle:
+            command("--outputs=npz", *given, option, folder)
+            assert stamps(output) == before, option
+        with monkeypatch.context() as patch:
+            patch.setattr(command_module, "video_suffix", lambda: ".other")
+            command("--outputs=npz", *given, folder)
+        assert stamps(output) == before
+        for option in telling:
+            command("--outputs=npz", *given, option, folder)
+            assert stamps(output) != before, option
+            before = stamps(output)
+
+
 def test_outputs_among_the_photographs_are_not_photographs(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 2)
     for _ in range(2):
@@ -141,6 +166,58 @@ def test_a_damaged_picture_of_an_earlier_run_costs_its_place_on_the_page_alone(c
     assert page.count('<article class="card"') == 2
     assert page.count("<img ") == 2
     assert "p00_overlay.jpg is empty" in page
+
+
+def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    clip = tmp_path / "clip.webm"
+    save_clip(clip, frames=4)
+    assert command("--outputs=json", folder / "p00.png")[0] == 0
+    assert command("--outputs=overlay", clip)[0] == 0
+    status, _, errors, output = command(folder / "p01.png")
+    (note,) = errors
+    assert status == 0
+    assert note.startswith("note: the page leaves out 2 results")
+    assert "clip.webm" in note
+    assert "p00.png" in note
+    page = (output / "index.html").read_text()
+    assert "2 results that an earlier run wrote without npz" in page
+    assert page.count('<article class="card"') == 1
+    assert "Nobody was found" not in page
+
+
+def test_a_card_says_what_an_earlier_run_used_where_it_was_another(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    clip = tmp_path / "clip.webm"
+    save_clip(clip, frames=4)
+    for photo in folder.iterdir():
+        command("--checkpoint=older<1>", photo)
+    command("--checkpoint=older<1>", "--nosmooth_shape", clip)
+    output = command("--weights=last", folder / "p01.png")[3]
+    before, _, cards = (output / "index.html").read_text().partition("<main")
+    assert "<dt>Network</dt><dd>run, last weights</dd>" in before
+    older = "Network: older&lt;1&gt;"
+    of_clip = f"{older} · Smoothed in clips: rotations, camera"
+    assert re.findall(r'<p class="facts">(Network.*)</p>', cards) == [of_clip, older]
+    # The same network named in another way is no other.
+    printed = command("--checkpoint=./run", "--weights=last", folder / "p01.png")[1]
+    assert any("1 of them before" in line for line in printed)
+    assert (output / "index.html").read_text().count("Network:") == 2
+
+
+def test_the_page_shows_no_picture_or_clip_of_the_users_own(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 1)
+    output = command("--outputs=npz,overlay,page", folder)[3]
+    save_clip(output / "p00_overlay.webm", frames=4)
+    (output / "p00_track_1.npz").write_bytes((output / "p00.npz").read_bytes())
+    for name in ("overlay", "attention", "attention_0", "side"):
+        (output / f"p00_{name}.png").write_bytes(encode_png(photo_with_spots()))
+    status, _, errors, _ = command("--outputs=npz,overlay,page", folder)
+    assert (status, errors) == (0, [])
+    page = (output / "index.html").read_text()
+    assert re.findall(r'href="./(.+?)"', page) == ["p00_overlay.jpg"]
+    assert "1 photograph, 1 person" in page
+    assert "<video" not in page
 
 
 def test_the_summary_is_said_where_the_page_cannot_be_written(command, tmp_path):
@@ -212,6 +289,31 @@ def test_a_failure_leaves_what_an_earlier_run_finished(command, tmp_path):
     assert {name: after[name] for name in made} == {name: before[name] for name in made}
 
 
+def test_a_full_disk_takes_nothing_that_an_earlier_run_finished(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 1)
+    output = command("--outputs=npz,json,page", folder)[3]
+    before = stamps(output)
+    write = Path.write_bytes
+
+    def full(path, content):
+        if ".ply" in path.name:
+            raise OSError(28, "No space left on device")
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        for _ in range(2):
+            status, _, errors, _ = command("--outputs=npz,json,ply,page", folder)
+            assert (status, len(errors)) == (2, 1)
+            assert "No space left" in errors[0]
+            assert stamps(output) == before
+            assert (output / "index.html").read_text().count('<article class="card"') == 1
+    assert any("1 of them before" in line for line in command("--outputs=npz,json,page", folder)[1])
+    assert stamps(output) == before
+    assert command("--outputs=npz,ply", folder)[0] == 0
+    assert stamps(output).keys() == {"p00.npz", "p00.ply"}
+
+
 def test_names_do_not_meet_those_of_a_clips_people():
     clip, photo = Path("clip.mp4"), Path("clip_track_1.jpg")
     assert output_names([clip, photo]) == ["clip", "clip_track_1_2"]
@@ -222,22 +324,12 @@ def test_names_do_not_meet_those_of_a_clips_people():
     assert len(set(output_names(many))) == 5000
 
 
-def test_ctrl_c_leaves_what_is_done(command, predictor, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_what_is_done(command, stopped_after, tmp_path):
     folder = save_photos(tmp_path / "photos", 20)
-    calls = []
-    start = predictor.start
-
-    def interrupted(crops, pad_to=0):
-        calls.append(len(crops))
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return start(crops, pad_to)
-
-    monkeypatch.setattr(predictor, "start", interrupted)
-    status, _, errors, output = command(folder)
+    with stopped_after(8):
+        status, _, errors, output = command(folder)
     assert status == 130
     assert errors == ["interrupted: run the same command again, and it goes on from here"]
-    monkeypatch.setattr(predictor, "start", start)
     assert command(folder)[0] == 0
     assert len(list(output.glob("p*.npz"))) == 20
 
