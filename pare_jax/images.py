@@ -170,7 +170,7 @@ def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
     type, which says nothing about the picture.
     """
     image.load()  # the tags of some formats lie behind the pixels
-    orientation = image.getexif().get(_ORIENTATION)
+    orientation = image.getexif().get(_ORIENTATION, 1)
     transpose = _UPRIGHT.get(orientation)
     return image if transpose is None else image.transpose(transpose), orientation in _TURNED
 
