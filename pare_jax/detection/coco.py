@@ -24,7 +24,7 @@ from pare_jax.errors import UserError
 # COCO's number for "person", for files that do not list their categories.
 PERSON_CATEGORY = 1
 # Ids and frame numbers are kept in 32 bits.
-_LARGEST_ID = 2**31 - 1
+LARGEST_ID = 2**31 - 1
 
 NamedDetections = dict[str, list[Detection]]
 
@@ -129,7 +129,7 @@ def read_json(path: Path) -> Any:
 def id_of(value: Any) -> int | None:
     """Return a whole number from 0 on, such as a track's or a frame's; None for anything else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= _LARGEST_ID else None
+    return value if is_number and 0 <= value <= LARGEST_ID else None
 
 
 def _is_id(value: Any) -> bool:

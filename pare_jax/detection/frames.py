@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.detection.coco import NamedDetections, id_of
+from pare_jax.detection.coco import LARGEST_ID, NamedDetections, id_of
 from pare_jax.detection.detector import Detection
 from pare_jax.errors import UserError
 
@@ -89,6 +89,11 @@ def read_mot(path: Path) -> FrameDetections:
             ) from None
         if frame < 1:
             raise UserError(f"{path}: line {number} is of frame {frame}; they count from 1")
+        for what, value in (("frame", values[0]), ("the person", values[1])):
+            if value > LARGEST_ID:
+                raise UserError(
+                    f"{path}: line {number} is of {what} {value:.10g}; numbers go to {LARGEST_ID}"
+                )
         score = values[6] if len(values) > 6 else math.nan
         known = person >= 0
         if known and (score == 0 or (len(values) == 9 and values[7] != _PEDESTRIAN)):

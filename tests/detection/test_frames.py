@@ -129,6 +129,9 @@ def test_lines_of_mot(tmp_path):
         ("1,-1,10,20,30,40,27.5\n", "the score 27.5"),
         ("1,-1,10,20,30,40\n", "the score nan"),
         ("inf,2,10,20,30,40,1\n", "line 1"),
+        ("1,2147483647,1,1,5,5,1\n1,2147483648,1,1,5,5,1\n", "line 2 is of the person 2147483648"),
+        ("1,1e300,10,20,30,40,1\n", "line 1 is of the person 1e.300;"),
+        ("2147483648,2,10,20,30,40,1\n", "line 1 is of frame 2147483648"),
     ],
 )
 def test_bad_lines_are_refused_in_one_line(tmp_path, content, message):
