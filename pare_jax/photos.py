@@ -66,7 +66,7 @@ def read_boxes(
         Boxes of every photograph; None: the whole picture. Their numbers are not checked here.
 
     Raises:
-        UserError: unreadable values, boxes that could belong to several photographs, or a file
+        UserError: unreadable values, boxes that may belong to any of several photographs, or a file
             of the plain form that leaves a photograph out. (COCO's detections list people, so
             a photograph that they do not name has none.)
     """
@@ -162,7 +162,7 @@ def _boxes_of_file(
     boxes: dict[Path, Any]
     named = read_coco(path, content)
     if named is not None:
-        matched, unmatched = match_photos(named, [*photos, *away])
+        matched, unmatched = match_photos(path, named, [*photos, *away])
         least = threshold or 0.0
         # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
@@ -181,7 +181,7 @@ def _boxes_of_file(
         return _for_single(_list_of_boxes(path, content), [*photos, *clips, *away], what)
     elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
         _say_unused(threshold, say)
-        matched, unmatched = match_photos(content, [*photos, *clips, *away])
+        matched, unmatched = match_photos(path, content, [*photos, *clips, *away])
         boxes = {source: _list_of_boxes(path, own) for source, own in matched.items()}
         for photo in [*photos, *clips]:
             if photo not in boxes:

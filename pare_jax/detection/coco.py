@@ -10,6 +10,7 @@ Three forms are understood:
 See "Data format" and "Results format" at https://cocodataset.org.
 """
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -81,35 +82,74 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
 
 
 def match_photos(
-    named: Mapping[str, Any], photos: Sequence[Path]
+    path: Path, named: Mapping[str, Any], photos: Sequence[Path]
 ) -> tuple[dict[Path, Any], list[str]]:
     """Give photographs what belongs to their names.
 
-    A photograph answers to its path as given, its file's name, its name without ending, and, as
-    COCO's files do, to its number: 139 is 000000000139.jpg.
+    A photograph answers to its path as given, its file's name, with or without folders, its name
+    without ending, and, as COCO's files do, to its number: 139 is 000000000139.jpg. Where several
+    would do, that counts which agrees with the path in most folders.
+
+    Args:
+        path: of the file, for what is said about it.
+        named: what the file has, by name.
+        photos: all whose names may be in it.
 
     Returns:
         What was found by photograph, and the names that no photograph answers to.
+
+    Raises:
+        UserError: a name may be any of several photographs', or a photograph's any of several.
     """
-    matched: dict[Path, Any] = {}
-    used: set[str] = set()
-    for photo in photos:
-        answers = [str(photo), photo.as_posix(), photo.name, photo.stem]
-        if photo.stem.isdecimal():
-            answers.append(str(int(photo.stem)))
-        for answer in answers:
-            if answer in named:
-                matched[photo] = named[answer]
-                used.add(answer)
-                break
-    # COCO's file names may lead through folders.
-    unused = [name for name in named if name not in used]
-    by_last_part = {name.replace("\\", "/").rsplit("/", 1)[-1]: name for name in unused}
-    for photo in photos:
-        if photo not in matched and photo.name in by_last_part:
-            matched[photo] = named[by_last_part[photo.name]]
-            used.add(by_last_part[photo.name])
+    names: dict[Path, str] = {}
+    for fits in _by_agreement(named, photos):
+        used = set(names.values())
+        new: dict[Path, str] = {}
+        owners: dict[str, Path] = {}
+        for photo, name in fits:
+            if photo in names or name in used:
+                continue
+            if new.setdefault(photo, name) != name:
+                raise UserError(
+                    f"{path} has boxes for {new[photo]} and for {name}, and either may be {photo}; "
+                    f"name the one that it is {photo.as_posix()}"
+                )
+            if owners.setdefault(name, photo) != photo:
+                raise UserError(
+                    f"{path} has boxes for {name}, which may be {owners[name]} or {photo}; name "
+                    f"it {photo.as_posix()} or as the other"
+                )
+        names |= new
+    used = set(names.values())
+    matched = {photo: named[name] for photo, name in names.items()}
     return matched, [name for name in named if name not in used]
+
+
+def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list[tuple[Path, str]]]:
+    """Return which photograph may be meant by which name, the surest pairs first."""
+    by_last: dict[str, list[str]] = {}
+    for name in named:
+        by_last.setdefault(parts_of(name)[-1], []).append(name)
+    fits: dict[tuple[int, bool], list[tuple[Path, str]]] = {}
+    for photo in photos:
+        for name in by_last.get(photo.name, []):
+            parts = parts_of(name)
+            pairs = zip(reversed(parts), reversed(photo.parts), strict=False)
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if name in (str(photo), photo.as_posix()):
+                same += 1
+            # Folders that the path does not have count less than none.
+            fits.setdefault((same, same >= len(parts)), []).append((photo, name))
+        number = [str(int(photo.stem))] if photo.stem.isdecimal() else []
+        for name in {photo.stem, *number}:
+            if name in named and name != photo.name:
+                fits.setdefault((0, True), []).append((photo, name))
+    return [fits[rank] for rank in sorted(fits, reverse=True)]
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the folders of an image's or a video's name, and its last part."""
+    return [part for part in name.replace("\\", "/").split("/") if part] or [""]
 
 
 def read_json(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.detection.coco import LARGEST_ID, NamedDetections, id_of
+from pare_jax.detection.coco import LARGEST_ID, NamedDetections, id_of, parts_of
 from pare_jax.detection.detector import Detection
 from pare_jax.errors import UserError
 
@@ -149,9 +149,9 @@ def _mappings(values: Any) -> list[Mapping[str, Any]]:
 def _frame_of(name: str, clip: Path, told: tuple[str, int] | None, alone: bool) -> int | None:
     """Return which frame of a clip an image is; None for an image of something else."""
     if told is not None:
-        video = _parts(told[0])
+        video = parts_of(told[0])
         return told[1] if clip.name in video or clip.stem in (*video, _stem(video[-1])) else None
-    *folders, last = _parts(name)
+    *folders, last = parts_of(name)
     stem = _stem(last)
     number = _LAST_NUMBER.search(stem)
     if number is None:
@@ -161,10 +161,6 @@ def _frame_of(name: str, clip: Path, told: tuple[str, int] | None, alone: bool) 
     of_clip = of_clip or before in (f"{clip.stem}_", f"{clip.stem}-")
     plain = alone and not folders and not before
     return int(number[1]) if of_clip or plain else None
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").split("/") if part] or [""]
 
 
 def _stem(name: str) -> str:
