@@ -72,7 +72,9 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
             others += 1
             continue
         name = _image_of(path, number, entry, names)
-        found.setdefault(name, []).append(_detection(path, number, entry))
+        own = found.setdefault(name, [])
+        if not entry.get("iscrowd"):  # many people in one box
+            own.append(_detection(path, number, entry))
     if others and others == len(entries):
         raise UserError(
             f"{path} has {others} boxes but none of a person (category_id "

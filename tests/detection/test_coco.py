@@ -46,6 +46,17 @@ def test_dataset_with_its_own_categories(tmp_path):
     assert not said
 
 
+def test_crowds_are_no_person(tmp_path):
+    one = {"image_id": 7, "bbox": [0, 0, 5, 6], "category_id": 1, "iscrowd": 0}
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [one, one | {"iscrowd": 1}, one | {"iscrowd": 1, "image_id": 8}],
+    }
+    boxes, said = boxes_of(tmp_path, content)
+    assert boxes == [[[0, 0, 5, 6]], [], []]
+    assert not said
+
+
 def test_a_name_of_odd_digits_is_no_number():
     photo = Path("shots/\N{SUPERSCRIPT TWO}.jpg")
     assert match_photos(Path("boxes.json"), {"2": [1]}, [photo]) == ({}, ["2"])
