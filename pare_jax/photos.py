@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pare_jax.detection import Detection
+from pare_jax.detection import ONNX_THRESHOLD, Detection
 from pare_jax.detection.coco import match_photos, read_coco, read_json
 from pare_jax.detection.frames import (
     MOT_SUFFIXES,
@@ -57,7 +57,7 @@ def read_boxes(
         values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file in one of the forms of
             `pare_jax.detection.coco`.
         photos: all photographs.
-        threshold: COCO detections with a lower score are left out; None: all count.
+        threshold: COCO detections with a lower score are left out; None: 0.5, as in ONNX detectors.
         say: told, in one line, of names in the file that no photograph has, and of a threshold
             where boxes have no scores; None: stderr.
         away: photographs that are named and not there: boxes may be theirs.
@@ -87,8 +87,8 @@ def read_all_boxes(
         values: as `read_boxes` takes them; for a single clip also a file of MOT Challenge's lines.
         photos: all photographs.
         clips: all clips.
-        threshold: COCO detections in photographs with a lower score are left out; what becomes of
-            those in clips the tracker decides.
+        threshold: COCO detections in photographs with a lower score are left out, None: 0.5; what
+            becomes of those in clips the tracker decides.
         say: as `read_boxes` takes it.
         away: photographs and clips that are named and not there: boxes may be theirs.
 
@@ -163,7 +163,7 @@ def _boxes_of_file(
     named = read_coco(path, content)
     if named is not None:
         matched, unmatched = match_photos(path, named, [*photos, *away])
-        least = threshold or 0.0
+        least = ONNX_THRESHOLD if threshold is None else threshold
         # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
             photo: [found.box for found in matched.get(photo, []) if not found.score < least]

@@ -25,11 +25,14 @@ def test_detections_by_file_name_and_by_number(tmp_path):
         {"image_id": 139, "bbox": [1, 2, 3, 4], "category_id": 1, "score": 0.4},
         {"image_id": 139, "bbox": [5, 5, 5, 5], "category_id": 18, "score": 0.9},
     ]
-    boxes, said = boxes_of(tmp_path, content)
+    boxes, said = boxes_of(tmp_path, content, threshold=0.4)
     assert boxes == [[[10, 20, 40, 60]], [[1, 2, 4, 6]], []]
     assert not said
-    sure, _ = boxes_of(tmp_path, content, threshold=0.5)
-    assert sure == [[[10, 20, 40, 60]], [], []]
+    # Unless told, a score counts as that of a detector in a file does.
+    assert boxes_of(tmp_path, content)[0] == [[[10, 20, 40, 60]], [], []]
+    assert boxes_of(tmp_path, content, threshold=0.0)[0] == boxes
+    del content[1]["score"]
+    assert boxes_of(tmp_path, content)[0] == boxes
 
 
 def test_dataset_with_its_own_categories(tmp_path):
