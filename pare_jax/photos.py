@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pare_jax.detection import ONNX_THRESHOLD, Detection
-from pare_jax.detection.coco import match_photos, read_coco, read_json
+from pare_jax.detection.coco import ImagePeople, match_photos, read_coco, read_json
 from pare_jax.detection.frames import (
     MOT_SUFFIXES,
     FrameDetections,
@@ -160,17 +160,22 @@ def _boxes_of_file(
 ) -> dict[Path, Any]:
     content = read_json(path)
     boxes: dict[Path, Any]
-    named = read_coco(path, content)
-    if named is not None:
+    images = read_coco(path, content)
+    if images is not None:
+        named: dict[str, list[ImagePeople]] = {}
+        for image in images:
+            named.setdefault(image.name, []).append(image)
         matched, unmatched = match_photos(path, named, [*photos, *away])
         least = ONNX_THRESHOLD if threshold is None else threshold
         # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
-            photo: [found.box for found in matched.get(photo, []) if not found.score < least]
+            photo: [
+                found.box for found in _people_in(path, photo, matched) if not found.score < least
+            ]
             for photo in photos
         }
         alone = len(clips) == 1 and not photos
-        of_clips, used = match_frames(named, content, clips, alone)
+        of_clips, used = match_frames(images, content, clips, alone)
         boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
         unmatched = [name for name in unmatched if name not in used]
         if not matched and not of_clips:
@@ -194,6 +199,19 @@ def _boxes_of_file(
     if unmatched:
         say(f"note: {path} has boxes for {_listed(unmatched)}, which no photograph is called")
     return boxes
+
+
+def _people_in(
+    path: Path, photo: Path, matched: Mapping[Path, list[ImagePeople]]
+) -> list[Detection]:
+    """Return the people of the one image that a photograph is; nobody where it is none."""
+    images = matched.get(photo, [])
+    if len(images) > 1:
+        raise UserError(
+            f"{path} lists {len(images)} images called {images[0].name}, and each may be {photo}: "
+            "give them names that differ, by their folders"
+        )
+    return images[0].people if images else []
 
 
 def _list_of_boxes(path: Path, content: list) -> list[Box]:

@@ -10,6 +10,7 @@ Three forms are understood:
 See "Data format" and "Results format" at https://cocodataset.org.
 """
 
+import dataclasses
 import itertools
 import json
 import math
@@ -27,10 +28,24 @@ PERSON_CATEGORY = 1
 # Ids and frame numbers are kept in 32 bits.
 LARGEST_ID = 2**31 - 1
 
-NamedDetections = dict[str, list[Detection]]
+
+@dataclasses.dataclass(frozen=True)
+class ImagePeople:
+    """The people of one image of a file.
+
+    Attributes:
+        name: of the image's file, which in datasets of clips others may have, too; or, where the
+            file gives only numbers, the number as text.
+        id: where a dataset lists the image, what it goes by there; else None.
+        people: may be none.
+    """
+
+    name: str
+    id: Any = None
+    people: list[Detection] = dataclasses.field(default_factory=list)
 
 
-def read_coco(path: Path, content: Any) -> NamedDetections | None:
+def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
     """Return the people of a COCO file by image.
 
     Args:
@@ -38,24 +53,17 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
         content: what the file holds.
 
     Returns:
-        Detections by file name, or, where the file gives only numbers, by the number as text. An
-        image that a dataset lists has an entry even without people. None where `content` has
-        neither of COCO's forms.
+        The images that a dataset lists, even without people, and those of which there are boxes.
+        None where `content` has neither of COCO's forms.
 
     Raises:
         UserError: an entry without a box or image, or a file whose boxes are of no person.
     """
-    names: dict[Any, str] = {}
+    listed: dict[Any, ImagePeople] = {}
     people = {PERSON_CATEGORY}
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
         entries = content["annotations"]
-        for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
-            if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
-                raise UserError(
-                    f'{path}: entry {number} of "images" needs "id", a number or text, and '
-                    '"file_name", text'
-                )
-            names[image["id"]] = image["file_name"]
+        listed = _listed_images(path, content)
         categories = _dicts(path, "categories", content.get("categories", []))
         if categories:
             named = [entry.get("id") for entry in categories if entry.get("name") == "person"]
@@ -64,23 +72,40 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
         entries = content
     else:
         return None
-    found: NamedDetections = {name: [] for name in names.values()}
+    by_name = {image.name: image for image in listed.values()}
+    found = list(listed.values())
     others = 0
     for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
         category = entry.get("category_id")
         if "category_id" in entry and not (_is_id(category) and category in people):
             others += 1
             continue
-        name = _image_of(path, number, entry, names)
-        own = found.setdefault(name, [])
+        number_of_image, name = _names_of(path, number, entry)
+        image = listed.get(number_of_image) or by_name.get(name)
+        if image is None:
+            image = by_name[name] = ImagePeople(name)
+            found.append(image)
         if not entry.get("iscrowd"):  # many people in one box
-            own.append(_detection(path, number, entry))
+            image.people.append(_detection(path, number, entry))
     if others and others == len(entries):
         raise UserError(
             f"{path} has {others} boxes but none of a person (category_id "
             f"{', '.join(map(str, sorted(people, key=str))) or 'named person'})"
         )
     return found
+
+
+def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeople]:
+    """Return the images that a dataset lists, by id: those of several clips may be called alike."""
+    listed = {}
+    for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
+        if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+            raise UserError(
+                f'{path}: entry {number} of "images" needs "id", a number or text, and '
+                '"file_name", text'
+            )
+        listed[image["id"]] = ImagePeople(image["file_name"], image["id"])
+    return listed
 
 
 def match_photos(
@@ -179,15 +204,15 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | float | str)
 
 
-def _image_of(path: Path, number: int, entry: Mapping[str, Any], names: Mapping[Any, str]) -> str:
-    """Return the file name of an entry's image, or its number as text."""
+def _names_of(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return an entry's id of its image, if it has one, and the file's name, or the id as text."""
     for key in ("file_name", "image_id"):
-        value = entry.get(key)
-        if value is not None:
-            if not _is_id(value):
-                raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
-            return str(value if key == "file_name" else names.get(value, value))
-    raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+        if entry.get(key) is not None and not _is_id(entry[key]):
+            raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
+    image, name = entry.get("image_id"), entry.get("file_name")
+    if image is None and name is None:
+        raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+    return image, str(image if name is None else name)
 
 
 def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
