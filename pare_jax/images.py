@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
+from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from pare_jax.errors import UserError
 
@@ -21,8 +21,17 @@ from pare_jax.errors import UserError
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # A crop's source is sampled at no more than this many pixels a side before it is averaged down.
 _MAX_CANVAS = 4096
-_ORIENTATION = 0x0112  # the EXIF tag, and its values that swap width and height
-_TURNED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112  # the EXIF tag, and what undoes each of its values
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_TURNED = (5, 6, 7, 8)  # those that swap width and height
 
 # Pixels a photograph is read with at most. A person in it is still far larger than any crop that a
 # network looks at, and 50 million take 150 MB.
@@ -98,8 +107,8 @@ def read_photograph(
                 factor *= 2
             if factor > 1:
                 opened.draft(None, (width // factor, height // factor))
-            is_turned = opened.getexif().get(_ORIENTATION, 1) in _TURNED
-            image = _to_rgb(ImageOps.exif_transpose(opened))
+            upright, is_turned = _upright(opened)
+            image = _to_rgb(upright)
     return Photograph(image, (height, width) if is_turned else (width, height))
 
 
@@ -123,7 +132,7 @@ def read_image(path: str | pathlib.Path) -> Picture:
         # What Pillow warns of is decided by its limit, at twice as many pixels.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as opened:
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            return _to_rgb(_upright(opened)[0])
 
 
 @contextlib.contextmanager
@@ -141,8 +150,10 @@ def _said_plainly(path: pathlib.Path) -> Iterator[None]:
         raise UserError(f"{path} is not an image in a format that can be read") from None
     except Image.DecompressionBombError:
         raise _too_many_pixels(path) from None
-    # Pillow's decoders raise whatever their format makes of broken bytes.
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (UserError, MemoryError):
+        raise
+    # Pillow's decoders raise whatever their format makes of broken bytes, struct.error for one.
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path} cannot be read as an image: {reason}") from None
 
@@ -150,6 +161,18 @@ def _said_plainly(path: pathlib.Path) -> Iterator[None]:
 def _too_many_pixels(path: pathlib.Path, size: tuple[int, int] | None = None) -> UserError:
     said = f" ({size[0]} x {size[1]})" if size else ""
     return UserError(f"{path} has too many pixels{said} to be a photograph; shrink it first")
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Turn a picture as its EXIF orientation says; whether that swaps its sides comes with it.
+
+    Pillow's own `exif_transpose` also writes the other tags anew, and fails over one of a wrong
+    type, which says nothing about the picture.
+    """
+    image.load()  # the tags of some formats lie behind the pixels
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    transpose = _UPRIGHT.get(orientation)
+    return image if transpose is None else image.transpose(transpose), orientation in _TURNED
 
 
 def _to_rgb(image: Image.Image) -> Picture:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pare_jax.detection import Detection
-from pare_jax.detection.coco import match_photos, read_coco, read_json
+from pare_jax.detection import ONNX_THRESHOLD, Detection
+from pare_jax.detection.coco import ImagePeople, match_photos, read_coco, read_json
 from pare_jax.detection.frames import (
     MOT_SUFFIXES,
     FrameDetections,
@@ -57,7 +57,7 @@ def read_boxes(
         values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file in one of the forms of
             `pare_jax.detection.coco`.
         photos: all photographs.
-        threshold: COCO detections with a lower score are left out; None: all count.
+        threshold: COCO detections with a lower score are left out; None: 0.5, as in ONNX detectors.
         say: told, in one line, of names in the file that no photograph has, and of a threshold
             where boxes have no scores; None: stderr.
         away: photographs that are named and not there: boxes may be theirs.
@@ -66,7 +66,7 @@ def read_boxes(
         Boxes of every photograph; None: the whole picture. Their numbers are not checked here.
 
     Raises:
-        UserError: unreadable values, boxes that could belong to several photographs, or a file
+        UserError: unreadable values, boxes that may belong to any of several photographs, or a file
             of the plain form that leaves a photograph out. (COCO's detections list people, so
             a photograph that they do not name has none.)
     """
@@ -87,8 +87,8 @@ def read_all_boxes(
         values: as `read_boxes` takes them; for a single clip also a file of MOT Challenge's lines.
         photos: all photographs.
         clips: all clips.
-        threshold: COCO detections in photographs with a lower score are left out; what becomes of
-            those in clips the tracker decides.
+        threshold: COCO detections in photographs with a lower score are left out, None: 0.5; what
+            becomes of those in clips the tracker decides.
         say: as `read_boxes` takes it.
         away: photographs and clips that are named and not there: boxes may be theirs.
 
@@ -160,17 +160,22 @@ def _boxes_of_file(
 ) -> dict[Path, Any]:
     content = read_json(path)
     boxes: dict[Path, Any]
-    named = read_coco(path, content)
-    if named is not None:
-        matched, unmatched = match_photos(named, [*photos, *away])
-        least = threshold or 0.0
+    images = read_coco(path, content)
+    if images is not None:
+        named: dict[str, list[ImagePeople]] = {}
+        for image in images:
+            named.setdefault(image.name, []).append(image)
+        matched, unmatched = match_photos(path, named, [*photos, *away])
+        least = ONNX_THRESHOLD if threshold is None else threshold
         # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
-            photo: [found.box for found in matched.get(photo, []) if not found.score < least]
+            photo: [
+                found.box for found in _people_in(path, photo, matched) if not found.score < least
+            ]
             for photo in photos
         }
         alone = len(clips) == 1 and not photos
-        of_clips, used = match_frames(named, content, clips, alone)
+        of_clips, used = match_frames(images, content, clips, alone)
         boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
         unmatched = [name for name in unmatched if name not in used]
         if not matched and not of_clips:
@@ -181,7 +186,7 @@ def _boxes_of_file(
         return _for_single(_list_of_boxes(path, content), [*photos, *clips, *away], what)
     elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
         _say_unused(threshold, say)
-        matched, unmatched = match_photos(content, [*photos, *clips, *away])
+        matched, unmatched = match_photos(path, content, [*photos, *clips, *away])
         boxes = {source: _list_of_boxes(path, own) for source, own in matched.items()}
         for photo in [*photos, *clips]:
             if photo not in boxes:
@@ -194,6 +199,19 @@ def _boxes_of_file(
     if unmatched:
         say(f"note: {path} has boxes for {_listed(unmatched)}, which no photograph is called")
     return boxes
+
+
+def _people_in(
+    path: Path, photo: Path, matched: Mapping[Path, list[ImagePeople]]
+) -> list[Detection]:
+    """Return the people of the one image that a photograph is; nobody where it is none."""
+    images = matched.get(photo, [])
+    if len(images) > 1:
+        raise UserError(
+            f"{path} lists {len(images)} images called {images[0].name}, and each may be {photo}: "
+            "give them names that differ, by their folders"
+        )
+    return images[0].people if images else []
 
 
 def _list_of_boxes(path: Path, content: list) -> list[Box]:

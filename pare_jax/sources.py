@@ -294,15 +294,23 @@ def _open_clip(path: Path) -> cv2.VideoCapture:
         raise UserError(f"{path} is a folder, not a video")
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty; expected a video")
-    with _quiet_opencv():
-        # As bytes: OpenCV crashes over a name that is not UTF-8.
-        name: Any = os.fsencode(path)
-        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
+    capture = open_video(path)
     if not capture.isOpened():
         raise UserError(
             f"{path} cannot be read as a video: it is damaged, cut short, or in an unknown format"
         )
     return capture
+
+
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Open a video file with OpenCV, quietly; whether that worked its `isOpened` says."""
+    with _quiet_opencv():
+        return cv2.VideoCapture(name_for_opencv(path), cv2.CAP_FFMPEG)
+
+
+def name_for_opencv(path: Path) -> Any:
+    """Return a file's name as OpenCV takes any: as bytes, for it crashes over one not in UTF-8."""
+    return os.fsencode(path)
 
 
 def _open_webcam(source: Webcam) -> cv2.VideoCapture:

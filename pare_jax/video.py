@@ -21,6 +21,7 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.images import Picture
+from pare_jax.sources import name_for_opencv, open_video
 
 VIDEO_OUTPUT_SUFFIXES = (".webm", ".mp4")
 
@@ -140,7 +141,7 @@ class _VP8:
         code = cv2.VideoWriter.fourcc(*"VP80")
         with _silent_stderr():
             self._writer = cv2.VideoWriter(
-                str(path), cv2.CAP_FFMPEG, code, float(frame_rate), tuple(size)
+                name_for_opencv(path), cv2.CAP_FFMPEG, code, float(frame_rate), tuple(size)
             )
         if not self._writer.isOpened():
             raise OSError("the file cannot be opened; is its folder there and writable?")
@@ -182,7 +183,7 @@ def _import_av() -> Any:
 
 
 def _stored_frames(path: Path) -> int:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = open_video(path)
     try:
         return round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
     finally:

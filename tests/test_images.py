@@ -1,4 +1,5 @@
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -257,3 +258,51 @@ def test_small_pictures_need_little_of_a_jpeg(tmp_path):
         assert photograph.size == (400, 120)
         assert photograph.image[:, : side // 2 - 4].max() < 10
         assert photograph.image[:, side // 2 + 4 :].min() > 245
+
+
+def test_an_exif_tag_of_the_wrong_type_is_no_matter(tmp_path):
+    """Text where numbers belong: in the width, the resolution, its unit, and the chroma's place."""
+    stored = Image.fromarray(corners()).transpose(Image.Transpose.ROTATE_90)
+    for tag in (0x0100, 0x011A, 0x0128, 0x0213):
+        text = b"abcdefghijk\x00"
+        entries = [
+            struct.pack("<HHII", *entry)
+            for entry in sorted([(0x0112, 3, 1, 6), (tag, 2, len(text), 38)])
+        ]
+        ifd = struct.pack("<H", 2) + b"".join(entries) + bytes(4)
+        exif = b"Exif\x00\x00II*\x00" + struct.pack("<I", 8) + ifd + text
+        for ending in ("jpg", "png"):
+            path = tmp_path / f"{tag}.{ending}"
+            stored.save(path, exif=exif, quality=95, subsampling=0)
+            for picture in (images.read_image(path), images.read_photograph(path).image):
+                assert picture.shape == corners().shape, hex(tag)
+                np.testing.assert_allclose(picture[6, 10].astype(int), RED, atol=6)
+
+
+@pytest.mark.parametrize(
+    "error", [struct.error("unpack requires"), TypeError("no\nnumber"), KeyError(3)]
+)
+def test_whatever_a_decoder_raises_becomes_one_line(tmp_path, monkeypatch, error):
+    path = tmp_path / "photo.png"
+    Image.fromarray(corners()).save(path)
+
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(images, "_to_rgb", fail)
+    for read in (images.read_image, images.read_photograph):
+        with pytest.raises(UserError, match="cannot be read as an image") as refusal:
+            read(path)
+        assert "\n" not in str(refusal.value)
+
+
+def test_too_little_memory_is_not_laid_to_the_picture(tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    Image.fromarray(corners()).save(path)
+
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr(images, "_to_rgb", fail)
+    with pytest.raises(MemoryError):
+        images.read_image(path)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
+from pare_jax.page.packing import first_frame
 from pare_jax.sources import Clip, FrameReader
 from pare_jax.video import VideoWriter
 
@@ -45,6 +46,20 @@ def test_what_is_written_can_be_read_back(tmp_path, suffix, size):
         for half in (slice(4, width // 2 - 4), slice(width // 2 + 4, width - 4)):
             difference = (seen - expected)[:, half].mean((0, 1))
             assert np.abs(difference).max() < 12
+
+
+@each_format
+def test_names_need_not_be_utf8(tmp_path, suffix):
+    folder = tmp_path / os.fsdecode(b"stra\xdfe")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"\xe9t\xe9" + suffix.encode())
+    with VideoWriter(path, 25) as writer:
+        writer.write(picture(3))
+        writer.write(picture(4))
+    assert os.listdir(folder) == [path.name]
+    frame = first_frame(path)
+    assert frame is not None
+    np.testing.assert_allclose(frame[:, :28].mean((0, 1)), picture(3)[0, 0], atol=12)
 
 
 @each_format

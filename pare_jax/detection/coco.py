@@ -10,6 +10,8 @@ Three forms are understood:
 See "Data format" and "Results format" at https://cocodataset.org.
 """
 
+import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -24,12 +26,26 @@ from pare_jax.errors import UserError
 # COCO's number for "person", for files that do not list their categories.
 PERSON_CATEGORY = 1
 # Ids and frame numbers are kept in 32 bits.
-_LARGEST_ID = 2**31 - 1
-
-NamedDetections = dict[str, list[Detection]]
+LARGEST_ID = 2**31 - 1
 
 
-def read_coco(path: Path, content: Any) -> NamedDetections | None:
+@dataclasses.dataclass(frozen=True)
+class ImagePeople:
+    """The people of one image of a file.
+
+    Attributes:
+        name: of the image's file, which in datasets of clips others may have, too; or, where the
+            file gives only numbers, the number as text.
+        id: where a dataset lists the image, what it goes by there; else None.
+        people: may be none.
+    """
+
+    name: str
+    id: Any = None
+    people: list[Detection] = dataclasses.field(default_factory=list)
+
+
+def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
     """Return the people of a COCO file by image.
 
     Args:
@@ -37,24 +53,17 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
         content: what the file holds.
 
     Returns:
-        Detections by file name, or, where the file gives only numbers, by the number as text. An
-        image that a dataset lists has an entry even without people. None where `content` has
-        neither of COCO's forms.
+        The images that a dataset lists, even without people, and those of which there are boxes.
+        None where `content` has neither of COCO's forms.
 
     Raises:
         UserError: an entry without a box or image, or a file whose boxes are of no person.
     """
-    names: dict[Any, str] = {}
+    listed: dict[Any, ImagePeople] = {}
     people = {PERSON_CATEGORY}
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
         entries = content["annotations"]
-        for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
-            if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
-                raise UserError(
-                    f'{path}: entry {number} of "images" needs "id", a number or text, and '
-                    '"file_name", text'
-                )
-            names[image["id"]] = image["file_name"]
+        listed = _listed_images(path, content)
         categories = _dicts(path, "categories", content.get("categories", []))
         if categories:
             named = [entry.get("id") for entry in categories if entry.get("name") == "person"]
@@ -63,15 +72,21 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
         entries = content
     else:
         return None
-    found: NamedDetections = {name: [] for name in names.values()}
+    by_name = {image.name: image for image in listed.values()}
+    found = list(listed.values())
     others = 0
     for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
         category = entry.get("category_id")
         if "category_id" in entry and not (_is_id(category) and category in people):
             others += 1
             continue
-        name = _image_of(path, number, entry, names)
-        found.setdefault(name, []).append(_detection(path, number, entry))
+        number_of_image, name = _names_of(path, number, entry)
+        image = listed.get(number_of_image) or by_name.get(name)
+        if image is None:
+            image = by_name[name] = ImagePeople(name)
+            found.append(image)
+        if not entry.get("iscrowd"):  # many people in one box
+            image.people.append(_detection(path, number, entry))
     if others and others == len(entries):
         raise UserError(
             f"{path} has {others} boxes but none of a person (category_id "
@@ -80,36 +95,88 @@ def read_coco(path: Path, content: Any) -> NamedDetections | None:
     return found
 
 
+def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeople]:
+    """Return the images that a dataset lists, by id: those of several clips may be called alike."""
+    listed = {}
+    for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
+        if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+            raise UserError(
+                f'{path}: entry {number} of "images" needs "id", a number or text, and '
+                '"file_name", text'
+            )
+        listed[image["id"]] = ImagePeople(image["file_name"], image["id"])
+    return listed
+
+
 def match_photos(
-    named: Mapping[str, Any], photos: Sequence[Path]
+    path: Path, named: Mapping[str, Any], photos: Sequence[Path]
 ) -> tuple[dict[Path, Any], list[str]]:
     """Give photographs what belongs to their names.
 
-    A photograph answers to its path as given, its file's name, its name without ending, and, as
-    COCO's files do, to its number: 139 is 000000000139.jpg.
+    A photograph answers to its path as given, its file's name, with or without folders, its name
+    without ending, and, as COCO's files do, to its number: 139 is 000000000139.jpg. Where several
+    would do, that counts which agrees with the path in most folders.
+
+    Args:
+        path: of the file, for what is said about it.
+        named: what the file has, by name.
+        photos: all whose names may be in it.
 
     Returns:
         What was found by photograph, and the names that no photograph answers to.
+
+    Raises:
+        UserError: a name may be any of several photographs', or a photograph's any of several.
     """
-    matched: dict[Path, Any] = {}
-    used: set[str] = set()
-    for photo in photos:
-        answers = [str(photo), photo.as_posix(), photo.name, photo.stem]
-        if photo.stem.isdecimal():
-            answers.append(str(int(photo.stem)))
-        for answer in answers:
-            if answer in named:
-                matched[photo] = named[answer]
-                used.add(answer)
-                break
-    # COCO's file names may lead through folders.
-    unused = [name for name in named if name not in used]
-    by_last_part = {name.replace("\\", "/").rsplit("/", 1)[-1]: name for name in unused}
-    for photo in photos:
-        if photo not in matched and photo.name in by_last_part:
-            matched[photo] = named[by_last_part[photo.name]]
-            used.add(by_last_part[photo.name])
+    names: dict[Path, str] = {}
+    for fits in _by_agreement(named, photos):
+        used = set(names.values())
+        new: dict[Path, str] = {}
+        owners: dict[str, Path] = {}
+        for photo, name in fits:
+            if photo in names or name in used:
+                continue
+            if new.setdefault(photo, name) != name:
+                raise UserError(
+                    f"{path} has boxes for {new[photo]} and for {name}, and either may be {photo}; "
+                    f"name the one that it is {photo.as_posix()}"
+                )
+            if owners.setdefault(name, photo) != photo:
+                raise UserError(
+                    f"{path} has boxes for {name}, which may be {owners[name]} or {photo}; name "
+                    f"it {photo.as_posix()} or as the other"
+                )
+        names |= new
+    used = set(names.values())
+    matched = {photo: named[name] for photo, name in names.items()}
     return matched, [name for name in named if name not in used]
+
+
+def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list[tuple[Path, str]]]:
+    """Return which photograph may be meant by which name, the surest pairs first."""
+    by_last: dict[str, list[str]] = {}
+    for name in named:
+        by_last.setdefault(parts_of(name)[-1], []).append(name)
+    fits: dict[tuple[int, bool], list[tuple[Path, str]]] = {}
+    for photo in photos:
+        for name in by_last.get(photo.name, []):
+            parts = parts_of(name)
+            pairs = zip(reversed(parts), reversed(photo.parts), strict=False)
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if name in (str(photo), photo.as_posix()):
+                same += 1
+            # Folders that the path does not have count less than none.
+            fits.setdefault((same, same >= len(parts)), []).append((photo, name))
+        number = [str(int(photo.stem))] if photo.stem.isdecimal() else []
+        for name in {photo.stem, *number}:
+            if name in named and name != photo.name:
+                fits.setdefault((0, True), []).append((photo, name))
+    return [fits[rank] for rank in sorted(fits, reverse=True)]
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the folders of an image's or a video's name, and its last part."""
+    return [part for part in name.replace("\\", "/").split("/") if part] or [""]
 
 
 def read_json(path: Path) -> Any:
@@ -129,7 +196,7 @@ def read_json(path: Path) -> Any:
 def id_of(value: Any) -> int | None:
     """Return a whole number from 0 on, such as a track's or a frame's; None for anything else."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= _LARGEST_ID else None
+    return value if is_number and 0 <= value <= LARGEST_ID else None
 
 
 def _is_id(value: Any) -> bool:
@@ -137,15 +204,15 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, int | float | str)
 
 
-def _image_of(path: Path, number: int, entry: Mapping[str, Any], names: Mapping[Any, str]) -> str:
-    """Return the file name of an entry's image, or its number as text."""
+def _names_of(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return an entry's id of its image, if it has one, and the file's name, or the id as text."""
     for key in ("file_name", "image_id"):
-        value = entry.get(key)
-        if value is not None:
-            if not _is_id(value):
-                raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
-            return str(value if key == "file_name" else names.get(value, value))
-    raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+        if entry.get(key) is not None and not _is_id(entry[key]):
+            raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
+    image, name = entry.get("image_id"), entry.get("file_name")
+    if image is None and name is None:
+        raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+    return image, str(image if name is None else name)
 
 
 def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.detection.coco import NamedDetections, id_of
+from pare_jax.detection.coco import LARGEST_ID, ImagePeople, id_of, parts_of
 from pare_jax.detection.detector import Detection
 from pare_jax.errors import UserError
 
@@ -27,14 +27,14 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
 def match_frames(
-    named: NamedDetections, content: Any, clips: Sequence[Path], alone: bool
+    images: Sequence[ImagePeople], content: Any, clips: Sequence[Path], alone: bool
 ) -> tuple[dict[Path, FrameDetections], set[str]]:
     """Give clips the boxes of their frames.
 
     Frames are counted from 0, unless a dataset's list of images begins with frame 1.
 
     Args:
-        named: as `pare_jax.detection.coco.read_coco` returns it.
+        images: as `pare_jax.detection.coco.read_coco` returns them.
         content: of the same file.
         clips: that were named.
         alone: whether nothing but one clip was: then plain numbers are its frames, too.
@@ -47,18 +47,19 @@ def match_frames(
     found: dict[Path, FrameDetections] = {}
     used: set[str] = set()
     for clip in clips:
-        numbers: dict[str, int] = {}
-        for name in named:
-            number = _frame_of(name, clip, told.get(name), alone)
+        own: list[tuple[int, ImagePeople]] = []
+        for image in images:
+            number = _frame_of(image.name, clip, told.get(image.id), alone)
             if number is not None:
-                numbers[name] = number
-        if not numbers:
+                own.append((number, image))
+        if not own:
             continue
-        first = 1 if isinstance(content, Mapping) and min(numbers.values()) == 1 else 0
+        lowest = min(number for number, _ in own)
+        first = 1 if isinstance(content, Mapping) and lowest == 1 else 0
         frames = found.setdefault(clip, {})
-        for name, number in numbers.items():
-            frames.setdefault(number - first, []).extend(named[name])
-        used.update(numbers)
+        for number, image in own:
+            frames.setdefault(number - first, []).extend(image.people)
+            used.add(image.name)
     return found, used
 
 
@@ -89,6 +90,11 @@ def read_mot(path: Path) -> FrameDetections:
             ) from None
         if frame < 1:
             raise UserError(f"{path}: line {number} is of frame {frame}; they count from 1")
+        for what, value in (("frame", values[0]), ("the person", values[1])):
+            if value > LARGEST_ID:
+                raise UserError(
+                    f"{path}: line {number} is of {what} {value:.10g}; numbers go to {LARGEST_ID}"
+                )
         score = values[6] if len(values) > 6 else math.nan
         known = person >= 0
         if known and (score == 0 or (len(values) == 9 and values[7] != _PEDESTRIAN)):
@@ -121,8 +127,8 @@ def check_ids(path: Path, frames: FrameDetections) -> FrameDetections:
     return frames
 
 
-def _told_frames(content: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
-    """The video and the frame of each image of a dataset that says them, by the image's name."""
+def _told_frames(content: Mapping[str, Any]) -> dict[Any, tuple[str, int]]:
+    """The video and the frame of each image of a dataset that says them, by the image's id."""
     videos: dict[Any, str] = {}
     for video in _mappings(content.get("videos")):
         name = video.get("name", video.get("file_name"))
@@ -133,7 +139,7 @@ def _told_frames(content: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
         number = id_of(image.get("frame_id", image.get("frame_index")))
         owner = image.get("video_id")
         if isinstance(owner, int | str) and owner in videos and number is not None:
-            frames[image["file_name"]] = videos[owner], number
+            frames[image["id"]] = videos[owner], number
     return frames
 
 
@@ -144,9 +150,9 @@ def _mappings(values: Any) -> list[Mapping[str, Any]]:
 def _frame_of(name: str, clip: Path, told: tuple[str, int] | None, alone: bool) -> int | None:
     """Return which frame of a clip an image is; None for an image of something else."""
     if told is not None:
-        video = _parts(told[0])
+        video = parts_of(told[0])
         return told[1] if clip.name in video or clip.stem in (*video, _stem(video[-1])) else None
-    *folders, last = _parts(name)
+    *folders, last = parts_of(name)
     stem = _stem(last)
     number = _LAST_NUMBER.search(stem)
     if number is None:
@@ -156,10 +162,6 @@ def _frame_of(name: str, clip: Path, told: tuple[str, int] | None, alone: bool) 
     of_clip = of_clip or before in (f"{clip.stem}_", f"{clip.stem}-")
     plain = alone and not folders and not before
     return int(number[1]) if of_clip or plain else None
-
-
-def _parts(name: str) -> list[str]:
-    return [part for part in name.replace("\\", "/").split("/") if part] or [""]
 
 
 def _stem(name: str) -> str:

@@ -13,6 +13,7 @@ from pare_jax.errors import UserError
 from pare_jax.files import printable
 from pare_jax.images import Picture
 from pare_jax.people import Person, read_people
+from pare_jax.sources import open_video
 
 PICTURE_SUFFIXES = (".jpg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".webm")
@@ -180,7 +181,7 @@ def _video_from_files(
     rates = [track.frame_rate for track in saved if track.frame_rate]
     frame_count, frame_rate = 0, 0.0
     if video is not None:
-        clip = cv2.VideoCapture(str(video))
+        clip = open_video(video)
         frame_count = max(0, int(clip.get(cv2.CAP_PROP_FRAME_COUNT)))
         frame_rate = float(clip.get(cv2.CAP_PROP_FPS))
         clip.release()

@@ -21,6 +21,7 @@ from pare_jax.people import Person
 from pare_jax.rendering.people import person_colour, person_number
 from pare_jax.scene import scene_translation
 from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.sources import open_video
 
 # The longer side of a card's picture, and how it is compressed: some 40 kB.
 THUMBNAIL_SIDE = 480
@@ -180,7 +181,7 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
 
 def first_frame(video: Path) -> Picture | None:
     """Return a video's first frame, or None if it has none that can be read."""
-    clip = cv2.VideoCapture(str(video))
+    clip = open_video(video)
     there, frame = clip.read()
     clip.release()
     return np.ascontiguousarray(frame[..., ::-1]) if there else None

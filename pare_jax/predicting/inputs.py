@@ -7,7 +7,7 @@ from absl import flags
 
 from pare_jax.detection.frames import FrameDetections
 from pare_jax.errors import UserError
-from pare_jax.photos import Box, read_all_boxes
+from pare_jax.photos import Box, place_of, read_all_boxes
 from pare_jax.predicting.records import FOLDER, Records
 from pare_jax.predicting.reporting import Reporter, counted, listed
 from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
@@ -28,12 +28,14 @@ def named_sources(
             are left out.
 
     Returns:
-        What is there, without pictures that a run wrote; and files that are named and are not.
+        What is there, each file once, without pictures that a run wrote; and files that are named
+        and are not.
 
     Raises:
         UserError: nothing is named, or nothing but what a run wrote.
     """
-    found = _without_written(find_sources(arguments, reporter.failed), records, reporter)
+    found = _each_once(find_sources(arguments, reporter.failed))
+    found = _without_written(found, records, reporter)
     sources: list[Source] = []
     away: list[Path] = []
     for source in found:
@@ -49,6 +51,16 @@ def named_sources(
             "copy what it wrote to another folder"
         )
     return sources, away
+
+
+def _each_once(found: Sequence[Source]) -> list[Source]:
+    """Leave out what is named again by another path: it would get files of its own at every run."""
+    by_place: dict[str, Source] = {}
+    for source in found:
+        by_place.setdefault(
+            str(source) if isinstance(source, Webcam) else place_of(source.path), source
+        )
+    return list(by_place.values())
 
 
 def _is_there(path: Path) -> bool:

@@ -25,11 +25,14 @@ def test_detections_by_file_name_and_by_number(tmp_path):
         {"image_id": 139, "bbox": [1, 2, 3, 4], "category_id": 1, "score": 0.4},
         {"image_id": 139, "bbox": [5, 5, 5, 5], "category_id": 18, "score": 0.9},
     ]
-    boxes, said = boxes_of(tmp_path, content)
+    boxes, said = boxes_of(tmp_path, content, threshold=0.4)
     assert boxes == [[[10, 20, 40, 60]], [[1, 2, 4, 6]], []]
     assert not said
-    sure, _ = boxes_of(tmp_path, content, threshold=0.5)
-    assert sure == [[[10, 20, 40, 60]], [], []]
+    # Unless told, a score counts as that of a detector in a file does.
+    assert boxes_of(tmp_path, content)[0] == [[[10, 20, 40, 60]], [], []]
+    assert boxes_of(tmp_path, content, threshold=0.0)[0] == boxes
+    del content[1]["score"]
+    assert boxes_of(tmp_path, content)[0] == boxes
 
 
 def test_dataset_with_its_own_categories(tmp_path):
@@ -46,9 +49,68 @@ def test_dataset_with_its_own_categories(tmp_path):
     assert not said
 
 
+def test_crowds_are_no_person(tmp_path):
+    one = {"image_id": 7, "bbox": [0, 0, 5, 6], "category_id": 1, "iscrowd": 0}
+    content = {
+        "images": [{"id": 7, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.png"}],
+        "annotations": [one, one | {"iscrowd": 1}, one | {"iscrowd": 1, "image_id": 8}],
+    }
+    boxes, said = boxes_of(tmp_path, content)
+    assert boxes == [[[0, 0, 5, 6]], [], []]
+    assert not said
+
+
 def test_a_name_of_odd_digits_is_no_number():
     photo = Path("shots/\N{SUPERSCRIPT TWO}.jpg")
-    assert match_photos({"2": [1]}, [photo]) == ({}, ["2"])
+    assert match_photos(Path("boxes.json"), {"2": [1]}, [photo]) == ({}, ["2"])
+
+
+def matched(names, *photos):
+    """Which name each photograph gets."""
+    named = {name: name for name in names}
+    found, _ = match_photos(Path("boxes.json"), named, [Path(photo) for photo in photos])
+    return [found.get(Path(photo)) for photo in photos]
+
+
+@pytest.mark.parametrize(
+    ("names", "photos"),
+    [
+        (["img.png"], ["x/img.png", "y/img.png"]),
+        (["u/img.png"], ["x/img.png", "y/img.png"]),
+        (["z/x/img.png"], ["1/x/img.png", "2/x/img.png"]),
+        (["img"], ["img.png", "img.jpg"]),
+        (["139"], ["139.jpg", "x/000000000139.jpg"]),
+        (["u/img.png", "v/img.png"], ["x/img.png"]),
+        (["u/img.png", "v\\img.png"], ["img.png"]),
+    ],
+)
+def test_names_that_may_be_any_of_several_are_refused(names, photos):
+    with pytest.raises(UserError, match=r"boxes\.json has boxes for .*may be") as refusal:
+        matched(names, *photos)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_name_that_agrees_with_most_of_the_path_counts():
+    assert matched(["a.png", "x/a.png"], "a.png", "x/a.png") == ["a.png", "x/a.png"]
+    assert matched(["a.png", "x/a.png"], "1/x/a.png", "1/y/a.png") == ["x/a.png", "a.png"]
+    assert matched(["train/a.png", "val/a.png"], "1/val/a.png") == ["val/a.png"]
+    assert matched(["val/a.png", "train/a.png"], "1/train/a.png", "1/val/a.png") == [
+        "train/a.png",
+        "val/a.png",
+    ]
+    assert matched(["z/a.png", "a.png"], "x/a.png") == ["a.png"]
+    assert matched(["a.png", "/data/a.png"], "/data/a.png", "/a.png") == ["/data/a.png", "a.png"]
+
+
+@pytest.mark.parametrize(
+    "content", [{"img.png": [[1, 2, 30, 40]]}, [{"file_name": "img.png", "bbox": [1, 2, 30, 40]}]]
+)
+def test_boxes_are_not_given_to_two_photographs(tmp_path, content):
+    path = tmp_path / "boxes.json"
+    path.write_text(json.dumps(content))
+    photos = [Path("x/img.png"), Path("y/img.png")]
+    with pytest.raises(UserError, match=r"img\.png, which may be x/img\.png or y/img\.png"):
+        read_boxes([str(path)], photos)
 
 
 def test_names_without_a_photograph_are_reported(tmp_path):

@@ -89,6 +89,39 @@ def test_datasets_of_clips_say_video_and_frame(tmp_path, key, first):
     assert not said
 
 
+def same_names():
+    """A dataset of two clips of two frames, which are called alike."""
+    images = [
+        {"id": 10 * video + n, "video_id": video, "frame_id": n, "file_name": f"{n:06}.jpg"}
+        for video in (1, 2)
+        for n in range(2)
+    ]
+    annotations = [
+        {"image_id": image["id"], "bbox": [image["id"], 1, 5, 5], "category_id": 1}
+        for image in images
+    ]
+    videos = [{"id": 1, "name": "clip"}, {"id": 2, "name": "other"}]
+    return {"images": images, "annotations": annotations, "videos": videos}
+
+
+def test_frames_of_several_clips_may_be_called_alike(tmp_path):
+    for clips in [(CLIP, OTHER), (OTHER, CLIP), (CLIP,), (OTHER,)]:
+        _, of_clips, said = frames_of(tmp_path, same_names(), clips=clips)
+        lefts = {
+            clip: {n: [one.box[0] for one in own] for n, own in frames.items()}
+            for clip, frames in of_clips.items()
+        }
+        expected = {CLIP: {0: [10], 1: [11]}, OTHER: {0: [20], 1: [21]}}
+        assert lefts == {clip: expected[clip] for clip in clips}
+        assert not said
+
+
+def test_a_photograph_called_like_several_images_is_refused(tmp_path):
+    photo = Path("shots/000001.jpg")
+    with pytest.raises(UserError, match=r"2 images called 000001\.jpg, and each may be shots"):
+        frames_of(tmp_path, same_names(), clips=(CLIP,), photos=(photo,))
+
+
 def test_ids_count_where_every_box_has_one(tmp_path):
     content = [
         entry(image_id=0, track_id=3, score=0.3),
@@ -129,6 +162,9 @@ def test_lines_of_mot(tmp_path):
         ("1,-1,10,20,30,40,27.5\n", "the score 27.5"),
         ("1,-1,10,20,30,40\n", "the score nan"),
         ("inf,2,10,20,30,40,1\n", "line 1"),
+        ("1,2147483647,1,1,5,5,1\n1,2147483648,1,1,5,5,1\n", "line 2 is of the person 2147483648"),
+        ("1,1e300,10,20,30,40,1\n", "line 1 is of the person 1e.300;"),
+        ("2147483648,2,10,20,30,40,1\n", "line 1 is of frame 2147483648"),
     ],
 )
 def test_bad_lines_are_refused_in_one_line(tmp_path, content, message):

@@ -1,6 +1,7 @@
 """What is written about a clip's people: every output, whatever happens on the way."""
 
 import json
+import os
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ def about_track(output, number):
 
 
 def frames_of(path):
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(path if isinstance(path, bytes) else str(path))
     rate = capture.get(cv2.CAP_PROP_FPS)
     frames = []
     while (read := capture.read())[0]:
@@ -285,3 +286,13 @@ def test_an_answer_that_is_not_finite_costs_that_person_in_that_frame(command, t
     assert frames == [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]
     assert len(read_people(output / "clip_track_2.npz").people) == 12
     assert read_image(output / "clip_track_1_attention.jpg").shape[2] == 3
+
+
+def test_an_output_whose_name_is_not_utf8(command, clip, tmp_path):
+    output = tmp_path / os.fsdecode(b"caf\xe9")
+    status, printed, errors, _ = command(f"--output={output}", *clip)
+    assert (status, errors) == (0, [])
+    assert "done: 1 clip with 2 people" in printed
+    frames, _ = frames_of(os.fsencode(output / f"clip_overlay{video_suffix()}"))
+    assert len(frames) == 12
+    assert "clip.webm" in (output / "index.html").read_text()

@@ -57,6 +57,18 @@ def test_nothing_but_what_a_run_wrote_is_one_line(command, tmp_path):
         assert f"{inside} holds nothing but what a run wrote there" in errors[0]
 
 
+def test_a_photograph_is_done_once_however_often_it_is_named(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 2)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    named = [folder, tmp_path / "link" / "p00.png", "link", "photos/p01.png", "photos/../link"]
+    for before in ("", " (2 of them before)"):
+        status, printed, errors, output = command(*named, "photos/no.png", "link/no.png")
+        assert (status, len(errors)) == (1, 1)
+        assert summary(printed)[0] == f"done: 2 photographs with 2 people{before}"
+        assert sorted(path.name for path in output.glob("*.npz")) == ["p00.npz", "p01.npz"]
+
+
 # What is not there.
 
 
