@@ -70,7 +70,11 @@ def read_boxes(
             of the plain form that leaves a photograph out. (COCO's detections list people, so
             a photograph that they do not name has none.)
     """
-    return read_all_boxes(values, photos, (), threshold, say, away)[0]
+    boxes: dict[Path, list[Box] | None] = {}
+    for photo, own in read_all_boxes(values, photos, (), threshold, say, away)[0].items():
+        plain = [list(one.box) if isinstance(one, Detection) else one for one in own or ()]
+        boxes[photo] = None if own is None else list(plain)
+    return boxes
 
 
 def read_all_boxes(
@@ -80,7 +84,7 @@ def read_all_boxes(
     threshold: float | None = None,
     say: Callable[[str], None] | None = None,
     away: Sequence[Path] = (),
-) -> tuple[dict[Path, list[Box] | None], dict[Path, FrameDetections | None]]:
+) -> tuple[dict[Path, list[Box | Detection] | None], dict[Path, FrameDetections | None]]:
     """Say which boxes belong to which photograph, and to which frame of which clip.
 
     Args:
@@ -93,7 +97,8 @@ def read_all_boxes(
         away: photographs and clips that are named and not there: boxes may be theirs.
 
     Returns:
-        Boxes of every photograph, and of every clip by frame. Their numbers are not checked here.
+        Boxes of every photograph, as detections where they may have scores, and of every clip by
+        frame. Their numbers are not checked here.
 
     Raises:
         UserError: as `read_boxes`; also boxes of a clip that are not a list for each frame.
@@ -102,6 +107,8 @@ def read_all_boxes(
         return dict.fromkeys(photos), dict.fromkeys(clips)
     say = say or functools.partial(print, file=sys.stderr)
     boxes: dict[Path, list[Box] | FrameDetections]
+    if not all(values):
+        raise UserError("--boxes= is empty: give x0,y0,x1,y1 or a JSON file")
     if len(values) == 1 and ("," not in values[0] or Path(values[0]).is_file()):
         path = Path(values[0])
         if path.suffix.lower() in MOT_SUFFIXES:
@@ -141,6 +148,10 @@ def _corners(values: Sequence[str]) -> list[Box]:
         try:
             boxes.append([float(number) for number in value.split(",")])
         except ValueError:
+            if Path(value).is_file():
+                raise UserError(
+                    f"--boxes={value} is a file, which goes alone: give one file, or boxes"
+                ) from None
             raise UserError(f"--boxes={value} is neither x0,y0,x1,y1 nor a JSON file") from None
     return boxes
 
@@ -169,18 +180,18 @@ def _boxes_of_file(
         least = ONNX_THRESHOLD if threshold is None else threshold
         # What has no score is sure: its score, NaN, is not below any threshold.
         boxes = {
-            photo: [
-                found.box for found in _people_in(path, photo, matched) if not found.score < least
-            ]
+            photo: [one for one in _people_in(path, photo, matched) if not one.score < least]
             for photo in photos
         }
         alone = len(clips) == 1 and not photos
         of_clips, used = match_frames(images, content, clips, alone)
         boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
         unmatched = [name for name in unmatched if name not in used]
-        if not matched and not of_clips:
+        if images and not matched and not of_clips:
             raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
     elif isinstance(content, list):
+        if not content:  # a detector that found nobody anywhere
+            return {source: [] for source in [*photos, *clips]}
         _say_unused(threshold, say)
         what = f"a plain list of boxes ({path})"
         return _for_single(_list_of_boxes(path, content), [*photos, *clips, *away], what)
@@ -197,7 +208,8 @@ def _boxes_of_file(
             "COCO detections"
         )
     if unmatched:
-        say(f"note: {path} has boxes for {_listed(unmatched)}, which no photograph is called")
+        names = _listed(unmatched)
+        say(f"note: {path} has boxes for {names}, which no photograph or clip is called")
     return boxes
 
 

@@ -78,8 +78,8 @@ def read_mot(path: Path) -> FrameDetections:
         raise UserError(f"cannot read boxes from {path}: {error}") from None
     frames: FrameDetections = {}
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+        if not line.strip() or (number == 1 and line.lower().startswith("frame")):
+            continue  # some files name their columns first
         try:
             values = [float(part) for part in line.split(",")]
             frame, person = int(values[0]), int(values[1])

@@ -1,5 +1,6 @@
 """The command line: flags in, files and a summary out, and the exit status."""
 
+import collections
 import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -304,9 +305,12 @@ def _network(values: flags.FlagValues) -> str:
 def _entries(run: Run) -> Iterator[Entry]:
     """The page's entries: all that is done in the folder, by this run or before."""
     by_this_run = {record.name for record in run.reporter.records}
+    names = collections.Counter(Path(record.source).name for record in run.records)
     for record in filter(_tells_of_people, run.records):
+        name = Path(record.source).name
         try:
-            entry = _entry(run, record)
+            # Photographs of one name are told apart by their folders.
+            entry = _entry(run, record, name if names[name] == 1 else record.source)
         except UserError as error:
             run.reporter.failures.append(Failure(record.source, str(error)))
             continue
@@ -316,8 +320,7 @@ def _entries(run: Run) -> Iterator[Entry]:
         yield entry
 
 
-def _entry(run: Run, record: Record) -> Entry:
-    title = Path(record.source).name
+def _entry(run: Run, record: Record, title: str) -> Entry:
     if record.is_clip and not record.files:  # nobody was found, and nothing was drawn
         return VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
     # Pictures of other origin may happen to be called alike.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from pare_jax.detection import Detection
 from pare_jax.detection.frames import FrameDetections
 from pare_jax.errors import UserError
 from pare_jax.photos import Box, place_of, read_all_boxes
@@ -13,7 +14,7 @@ from pare_jax.predicting.reporting import Reporter, counted, listed
 from pare_jax.sources import Clip, Photo, Source, Webcam, find_sources
 
 # Of photographs, and of clips by frame; None: the detector finds people.
-Boxes = Mapping[Path, list[Box] | FrameDetections | None]
+Boxes = Mapping[Path, list[Box | Detection] | FrameDetections | None]
 
 
 def named_sources(

@@ -7,6 +7,7 @@ lock, so that Python's threads suffice. A bounded number of photographs is under
 
 import collections
 import dataclasses
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -15,6 +16,7 @@ import numpy as np
 
 from pare_jax.answers import Answers, Crop
 from pare_jax.boxes import check_box
+from pare_jax.detection import Detection
 from pare_jax.errors import UserError
 from pare_jax.files import printable, write_together
 from pare_jax.images import Photograph, read_photograph
@@ -52,7 +54,7 @@ class PhotoJob:
     photo: Photo
     name: str
     key: str
-    boxes: Sequence[Box] | None
+    boxes: Sequence[Box | Detection] | None
 
 
 @dataclasses.dataclass
@@ -214,16 +216,18 @@ def _find(
         assert run.detector is not None
         found = run.detector(photograph.image)
         return [detection.box for detection in found], [d.score for d in found], []
-    boxes, complaints = [], []
+    boxes, scores, complaints = [], [], []
     width, height = photograph.size
-    for box in job.boxes:
+    for one in job.boxes:
+        box, score = (one.box, one.score) if isinstance(one, Detection) else (one, math.nan)
         try:
             boxes.append(photograph.box_in_image(check_box(box, height, width)))
+            scores.append(None if math.isnan(score) else score)
         except UserError as error:
             complaints.append(str(error))
     if complaints and not boxes:
         raise UserError(f"none of its boxes can be used ({complaints[0]}); nothing written")
-    return boxes, [None] * len(boxes), complaints
+    return boxes, scores, complaints
 
 
 @said_plainly()

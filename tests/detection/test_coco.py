@@ -147,3 +147,21 @@ def test_bad_files_are_refused_in_one_line(tmp_path, content, message):
         boxes_of(tmp_path, content)
     assert "boxes.json" in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_a_detector_that_found_nobody_says_so(tmp_path):
+    photos = [Path("a.jpg"), Path("b.jpg")]
+    for content in ([], {"images": [], "annotations": [], "categories": []}):
+        (tmp_path / "boxes.json").write_text(json.dumps(content))
+        assert read_boxes([str(tmp_path / "boxes.json")], photos) == {path: [] for path in photos}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(["1,2,3,4", "FILE"], "a file, which goes alone"), ([""], "--boxes= is empty")],
+)
+def test_files_and_boxes_do_not_mix(tmp_path, values, message):
+    file = tmp_path / "boxes.json"
+    file.write_text("[]")
+    with pytest.raises(UserError, match=message):
+        read_boxes([value.replace("FILE", str(file)) for value in values], [Path("a.jpg")])

@@ -61,7 +61,7 @@ def test_plain_numbers_are_no_frames_where_more_than_one_clip_is_named(tmp_path)
 def test_photographs_and_clips_in_one_file(tmp_path):
     content = [entry(file_name="photo.jpg"), entry(file_name="clip_4.jpg")]
     of_photos, of_clips, said = frames_of(tmp_path, content, photos=(PHOTO,))
-    assert np.array(of_photos[PHOTO]).tolist() == [[10, 20, 40, 60]]
+    assert [list(one.box) for one in of_photos[PHOTO]] == [[10, 20, 40, 60]]
     assert list(of_clips[CLIP]) == [4]
     assert not said
 
@@ -179,3 +179,9 @@ def test_lines_of_mot_are_about_one_clip(tmp_path):
         frames_of(tmp_path, "1,2,10,20,30,40,1\n", clips=(CLIP, OTHER), name="mot.txt")
     with pytest.raises(UserError, match="names none of"):
         frames_of(tmp_path, [entry(file_name="third/1.jpg")], clips=(CLIP, OTHER))
+
+
+def test_mot_files_may_name_their_columns(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("Frame,id,left,top,width,height,score\n2,-1,10,20,30,40,0.5\n")
+    assert read_mot(path) == {1: [Detection(pytest.approx([10, 20, 40, 60]), 0.5)]}

@@ -418,3 +418,25 @@ def test_an_onnx_file_that_is_no_detector(command, tmp_path):
         assert (status, len(errors)) == (2, 1)
         assert reason in errors[0]
         assert not output.exists()
+
+
+def test_scores_of_boxes_that_were_given_are_kept(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    names = sorted(path.name for path in folder.iterdir())
+    boxes = [{"file_name": name, "bbox": [10, 10, 80, 150]} for name in names]
+    boxes[0]["score"] = 0.75
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    status, _, _, output = command(f"--boxes={tmp_path}/boxes.json", "--outputs=npz", folder)
+    assert status == 0
+    scores = [read_people(output / f"{name[:-4]}.npz").people[0].score for name in names]
+    assert scores == [0.75, None]
+
+
+def test_photographs_of_one_name_are_told_apart_on_the_page(command, tmp_path):
+    folders = [save_photos(tmp_path / name, 1) for name in ("first", "second")]
+    status, _, _, output = command("--outputs=npz,page", *folders)
+    assert status == 0
+    page = (output / "index.html").read_text()
+    for folder in folders:
+        (path,) = folder.iterdir()
+        assert f">{path}</h2>" in page
