@@ -206,7 +206,8 @@ class SavedPeople:
     """What `people_npz` wrote.
 
     Attributes:
-        people: with the file's faces; their vertices are (0, 3) if the file has no mesh.
+        people: with the file's faces; their vertices are (0, 3) if the file has no mesh
+            or none was read.
         photo_size: width and height, pixels, if known.
         frame_rate: frames a second, of a clip.
     """
@@ -216,13 +217,17 @@ class SavedPeople:
     frame_rate: float | None
 
 
-def read_people(path: str | Path) -> SavedPeople:
+def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
     """Read a file that `people_npz` or `Person.save` wrote.
+
+    Args:
+        path: the file.
+        vertices: whether meshes are read; a track's may be larger than memory.
 
     Raises:
         UserError: it is missing, damaged or something else.
     """
-    fields = read_arrays(path)
+    fields = read_arrays(path, without=() if vertices else ("vertices",))
     if "joint_names" not in fields:
         raise UserError(f"{path} holds no people: it has no joint_names")
     size, rate = fields.get("photo_size"), fields.get("frame_rate")

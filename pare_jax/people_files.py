@@ -11,7 +11,7 @@ import math
 import re
 import textwrap
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +88,12 @@ def people_arrays(
     return arrays
 
 
-def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np.ndarray]:
     """Read the arrays of an .npz file, which may be damaged or another program's.
+
+    Args:
+        path: the file.
+        without: names of arrays that are not read.
 
     Raises:
         UserError: it is missing, damaged or something else.
@@ -102,7 +106,7 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
                 f"{path} is not a readable .npz file; give one that pare_jax.predict wrote"
             )
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+            return {name: archive[name] for name in archive.files if name not in without}
     except FileNotFoundError:
         raise UserError(f"there is no file {path}") from None
     except OSError as error:

@@ -83,6 +83,18 @@ def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
     np.testing.assert_allclose(again.joints_3d, person.joints_3d, rtol=1e-6)
 
 
+def test_meshes_are_left_where_they_are_unless_asked_for(person, tmp_path):
+    person.save(tmp_path / "a.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    start = content.index(b"vertices.npy") + 200
+    content[start : start + 8] = bytes(8)  # which only who reads it notices
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError, match="not a readable"):
+        read_people(tmp_path / "a.npz")
+    (again,) = read_people(tmp_path / "a.npz", vertices=False).people
+    assert_same(dataclasses.replace(person, vertices=np.zeros((0, 3))), again)
+
+
 def test_a_file_about_nobody(tmp_path):
     (tmp_path / "empty.npz").write_bytes(people_npz([], BODY.faces, PHOTO_SIZE))
     found = read_people(tmp_path / "empty.npz")
