@@ -8,30 +8,10 @@ import pytest
 
 from pare_jax.people import read_people
 from pare_jax.predicting.moving import ClipFiles
-from pare_jax.predicting.records import Records
-from pare_jax.predicting.reporting import Reporter
-from pare_jax.predicting.settings import Run
-from pare_jax.smoothing import Smoothing
-from pare_jax.tracking import TrackSettings
 from tests.predict_fakes import box_about
+from tests.predicting.folders import make_run
 
 FRAMES = 1200
-
-
-def make_run(predictor, output, *outputs) -> Run:
-    output.mkdir()
-    return Run(
-        predictor=predictor,
-        output=output,
-        outputs=frozenset(outputs),
-        detector=None,
-        clip_detector=None,
-        tracking=TrackSettings(),
-        smoothing=Smoothing(),
-        identity={},
-        records=Records(output),
-        reporter=Reporter(),
-    )
 
 
 @pytest.fixture
