@@ -210,11 +210,16 @@ class SavedPeople:
             or none was read.
         photo_size: width and height, pixels, if known.
         frame_rate: frames a second, of a clip.
+        full_camera: the one that took the whole picture, see `pare_jax.scene`; None in files
+            without photo_size.
+        full_translations: of each person in the frame of that camera, metres.
     """
 
     people: list[Person]
     photo_size: tuple[int, int] | None
     frame_rate: float | None
+    full_camera: Camera | None = None
+    full_translations: Float[np.ndarray, "people 3"] | None = None
 
 
 def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
@@ -233,12 +238,18 @@ def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
     size, rate = fields.get("photo_size"), fields.get("frame_rate")
     try:
         people = list(people_of_arrays(fields))
-    except (KeyError, IndexError, TypeError) as error:
+        camera = None
+        if "full_focal_length" in fields:
+            x, y = fields["full_principal_point"]
+            camera = Camera(float(fields["full_focal_length"]), (float(x), float(y)))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds people of another kind: {error}") from None
     return SavedPeople(
         people,
         None if size is None else (int(size[0]), int(size[1])),
         None if rate is None else float(rate),
+        camera,
+        None if camera is None else fields.get("full_translation", np.zeros((0, 3), np.float32)),
     )
 
 

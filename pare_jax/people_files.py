@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int
 
 from pare_jax.errors import UserError
+from pare_jax.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
 if TYPE_CHECKING:
@@ -45,7 +46,10 @@ def people_npz(
 
     Every field of `Person` is there under its name with a leading axis of people, and besides
     `faces` (F, 3), `joint_names` (24,), `photo_size` (width, height) and `frame_rate`, each where
-    it is known. Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
+    it is known. With the size of the photograph come its one camera (`pare_jax.scene`), as
+    `full_focal_length` () and `full_principal_point` (2,), pixels, and where everybody stands in
+    its frame, `full_translation` (people, 3), metres.
+    Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
 
     Args:
         people: any number.
@@ -73,7 +77,7 @@ def people_arrays(
     """
     stream = iter(people)
     blocks: list[_Block] = []
-    while block := [(1, _as_rows(person)) for person in itertools.islice(stream, _BLOCK)]:
+    while block := [(1, _as_rows(one, photo_size)) for one in itertools.islice(stream, _BLOCK)]:
         blocks.append(_joined(block))
     count, arrays = _joined(blocks)
     if "frame" in arrays:  # NaN says that the box was given; 0, that there is none in this frame
@@ -83,6 +87,9 @@ def people_arrays(
     arrays["joint_names"] = np.array(JOINT_NAMES)
     if photo_size is not None:
         arrays["photo_size"] = np.array(photo_size, np.int32)
+        camera = scene_camera(photo_size)
+        arrays["full_focal_length"] = np.array(camera.focal_length, np.float32)
+        arrays["full_principal_point"] = np.array(camera.principal_point, np.float32)
     if frame_rate is not None:
         arrays["frame_rate"] = np.array(frame_rate, np.float64)
     return arrays
@@ -163,7 +170,7 @@ def people_json_parts(
     yield start if photo is None else start.removeprefix("{")
     between, end = "\n", "]\n}\n"
     for person in people:
-        yield between + textwrap.indent(_as_text(_described(person)), "    ")
+        yield between + textwrap.indent(_as_text(_described(person, photo_size)), "    ")
         between, end = ",\n", "\n  ]\n}\n"
     yield end
 
@@ -200,8 +207,11 @@ def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
     return entry
 
 
-def _as_rows(person: "Person") -> dict[str, np.ndarray]:
-    return {name: value[None] for name, value in person.arrays().items()}
+def _as_rows(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    rows = {name: value[None] for name, value in person.arrays().items()}
+    if photo_size is not None:
+        rows["full_translation"] = scene_translation(person, photo_size).astype(np.float32)[None]
+    return rows
 
 
 def _joined(blocks: list[_Block]) -> _Block:
@@ -223,12 +233,25 @@ def _joined(blocks: list[_Block]) -> _Block:
     return sum(count for count, _ in blocks), result
 
 
-def _described(person: "Person") -> dict[str, Any]:
+def _described(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
     given = {"id": person.id, "frame": person.frame, "score": person.score}
     known = {name: value for name, value in given.items() if value is not None}
     if person.frame is not None:
         known["score"] = person.score  # null: the box was given; 0: there is none in this frame
+    camera = {
+        "focal_length_px": _rounded(person.focal_length, 2),
+        "principal_point_px": _rounded(person.principal_point, 2),
+        "translation_m": _rounded(person.translation, 4),
+        "crop_s_tx_ty": _rounded(person.camera_crop, 5),
+    }
+    if photo_size is not None:
+        full = scene_camera(photo_size)
+        camera["full_image"] = {
+            "focal_length_px": _rounded(full.focal_length, 2),
+            "principal_point_px": _rounded(full.principal_point, 2),
+            "translation_m": _rounded(scene_translation(person, photo_size), 4),
+        }
     return {
         **known,
         "box_px": _rounded(person.box, 1),
@@ -236,12 +259,7 @@ def _described(person: "Person") -> dict[str, Any]:
             "centre_px": _rounded(person.crop_centre, 1),
             "side_px": _rounded(person.crop_side, 1),
         },
-        "camera": {
-            "focal_length_px": _rounded(person.focal_length, 2),
-            "principal_point_px": _rounded(person.principal_point, 2),
-            "translation_m": _rounded(person.translation, 4),
-            "crop_s_tx_ty": _rounded(person.camera_crop, 5),
-        },
+        "camera": camera,
         "betas": _rounded(person.betas[:NUM_BETAS], 4),
         "joints": {
             name: {

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from pare_jax.meshes.animation import BodyMotion
 from pare_jax.meshes.mesh import Mesh
+from pare_jax.rendering.camera import Camera
 from pare_jax.rendering.people import person_colour, person_number
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 def scene_focal_length(photo_size: tuple[int, int]) -> float:
     """Guess a photograph's focal length: its diagonal, pixels, a field of view of 53 degrees."""
     return math.hypot(*photo_size)
+
+
+def scene_camera(photo_size: tuple[int, int], focal_length: float | None = None) -> Camera:
+    """Return the one camera that took the whole picture, its axis through the picture's centre.
+
+    Args:
+        photo_size: width and height, pixels.
+        focal_length: pixels; None: `scene_focal_length`.
+    """
+    if focal_length is None:
+        focal_length = scene_focal_length(photo_size)
+    return Camera(focal_length, (photo_size[0] / 2.0, photo_size[1] / 2.0))
 
 
 def scene_translation(
@@ -42,12 +55,11 @@ def scene_translation(
     Returns:
         Translation, metres, instead of `person.translation`.
     """
-    if focal_length is None:
-        focal_length = scene_focal_length(photo_size)
+    camera = scene_camera(photo_size, focal_length)
     metres_per_pixel = float(person.translation[2]) / person.focal_length
-    off_centre = np.asarray(person.principal_point, np.float64) - np.asarray(photo_size) / 2.0
+    off_centre = np.asarray(person.principal_point, np.float64) - camera.principal_point
     x, y = np.asarray(person.translation[:2], np.float64) + off_centre * metres_per_pixel
-    return np.array([x, y, focal_length * metres_per_pixel])
+    return np.array([x, y, camera.focal_length * metres_per_pixel])
 
 
 def scene_meshes(
