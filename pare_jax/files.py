@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pare_jax.errors import UserError
@@ -34,6 +34,31 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 def scratch_of(path: Path) -> Path:
     """Return what a file is called until it is whole; a killed process may leave it behind."""
     return path.with_name(f".{path.name}.partial")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Let a file that is too large for memory be written beside its place and moved there whole.
+
+    Args:
+        path: of the file; its folder must be there.
+
+    Yields:
+        The scratch path to write to; it is gone afterwards, whatever happens.
+
+    Raises:
+        UserError: the folder cannot be written or its disk is full; what was there before stays.
+    """
+    scratch = scratch_of(path)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        # Where nothing can be written nothing can be removed either.
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
 
 
 def printable(text: str) -> str:

@@ -5,12 +5,7 @@ top-left corner; the camera frame is x right, y down, z forward, in metres.
 """
 
 import dataclasses
-import io
-import json
-import math
-import re
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +17,14 @@ from pare_jax.files import write_together
 from pare_jax.images import Picture, crop_to_photo
 from pare_jax.meshes.files import MESH_SUFFIXES, mesh_bytes
 from pare_jax.meshes.mesh import Mesh
+from pare_jax.people_files import UNKNOWN, Faces, read_arrays
+from pare_jax.people_files import npz_bytes as npz_bytes
+from pare_jax.people_files import people_arrays as people_arrays
+from pare_jax.people_files import people_json as people_json
+from pare_jax.people_files import people_npz as people_npz
 from pare_jax.rendering.camera import Camera
 from pare_jax.rendering.overlay import side_and_back_view
 from pare_jax.rendering.people import draw_people, person_colour, person_number
-from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
-
-# What stands in a file where only some people have a number of this name.
-_UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
-
-Faces = Int[np.ndarray, "faces 3"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,185 +201,73 @@ class Person:
 _PERSON_FIELDS = tuple(field.name for field in dataclasses.fields(Person) if field.name != "faces")
 
 
-def people_npz(
-    people: Sequence[Person],
-    faces: Faces | None,
-    photo_size: tuple[int, int] | None = None,
-    frame_rate: float | None = None,
-    mesh: bool = True,
-) -> bytes:
-    """Encode the people of one photograph, or one person in frames of a clip, as an .npz file.
-
-    Every field of `Person` is there under its name with a leading axis of people, and besides
-    `faces` (F, 3), `joint_names` (24,), `photo_size` (width, height) and `frame_rate`, each where
-    it is known. Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
-
-    Args:
-        people: any number.
-        faces: of their meshes.
-        photo_size: width and height of the photograph or of the clip's frames, pixels, if known.
-        frame_rate: of the clip, frames a second.
-        mesh: whether vertices and faces are kept; long tracks are large with them.
-    """
-    arrays = people_arrays(people, faces, photo_size, frame_rate)
-    if not mesh:
-        arrays.pop("vertices", None)
-        arrays.pop("faces", None)
-    return npz_bytes(arrays)
-
-
-def people_arrays(
-    people: Sequence[Person],
-    faces: Faces | None,
-    photo_size: tuple[int, int] | None = None,
-    frame_rate: float | None = None,
-) -> dict[str, np.ndarray]:
-    """Return the arrays that `people_npz` writes, meshes included."""
-    stacked = _stacked([person.arrays() for person in people])
-    if "frame" in stacked:  # NaN says that the box was given; 0, that there is none in this frame
-        stacked.setdefault("score", np.full(len(people), np.nan, np.float32))
-    if faces is not None:
-        stacked["faces"] = np.asarray(faces, np.int32)
-    stacked["joint_names"] = np.array(JOINT_NAMES)
-    if photo_size is not None:
-        stacked["photo_size"] = np.array(photo_size, np.int32)
-    if frame_rate is not None:
-        stacked["frame_rate"] = np.array(frame_rate, np.float64)
-    return stacked
-
-
 @dataclasses.dataclass(frozen=True)
 class SavedPeople:
     """What `people_npz` wrote.
 
     Attributes:
-        people: with the file's faces; their vertices are (0, 3) if the file has no mesh.
+        people: with the file's faces; their vertices are (0, 3) if the file has no mesh
+            or none was read.
         photo_size: width and height, pixels, if known.
         frame_rate: frames a second, of a clip.
+        full_camera: the one that took the whole picture, see `pare_jax.scene`; None in files
+            without photo_size.
+        full_translations: of each person in the frame of that camera, metres.
     """
 
     people: list[Person]
     photo_size: tuple[int, int] | None
     frame_rate: float | None
+    full_camera: Camera | None = None
+    full_translations: Float[np.ndarray, "people 3"] | None = None
 
 
-def read_people(path: str | Path) -> SavedPeople:
+def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
     """Read a file that `people_npz` or `Person.save` wrote.
+
+    Args:
+        path: the file.
+        vertices: whether meshes are read; a track's may be larger than memory.
 
     Raises:
         UserError: it is missing, damaged or something else.
     """
-    fields = _read_arrays(path)
+    fields = read_arrays(path, without=() if vertices else ("vertices",))
     if "joint_names" not in fields:
         raise UserError(f"{path} holds no people: it has no joint_names")
     size, rate = fields.get("photo_size"), fields.get("frame_rate")
-    shared = {"faces": fields.get("faces")}
-    each = {name: fields[name] for name in _PERSON_FIELDS if name in fields}
     try:
-        count = len(each["betas"]) if each else 0
-        each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
-        people = [
-            Person(**shared, **_restored({name: rows[i] for name, rows in each.items()}))
-            for i in range(count)
-        ]
-    except (KeyError, IndexError, TypeError) as error:
+        people = list(people_of_arrays(fields))
+        camera = None
+        if "full_focal_length" in fields:
+            x, y = fields["full_principal_point"]
+            camera = Camera(float(fields["full_focal_length"]), (float(x), float(y)))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds people of another kind: {error}") from None
     return SavedPeople(
         people,
         None if size is None else (int(size[0]), int(size[1])),
         None if rate is None else float(rate),
+        camera,
+        None if camera is None else fields.get("full_translation", np.zeros((0, 3), np.float32)),
     )
 
 
-def _read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    try:
-        with open(path, "rb") as file:
-            is_archive = file.read(2) == b"PK"
-        if not is_archive:
-            raise UserError(
-                f"{path} is not a readable .npz file; give one that pare_jax.predict wrote"
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except UserError:
-        raise
-    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
-    except Exception as error:
-        # NumPy would have the user unpickle what an array of objects holds.
-        is_pickle = "allow_pickle" in str(error)
-        reason = "it holds Python objects" if is_pickle else " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
-
-
-def people_json(
-    people: Sequence[Person],
-    photo: str | None = None,
-    photo_size: tuple[int, int] | None = None,
-) -> str:
-    """Describe the people of one photograph for a reader: rounded, each joint by its name.
+def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
+    """Yield the people whose arrays `people_arrays` returned; theirs are views of these.
 
     Args:
-        people: any number.
-        photo: what the photograph is called, if known.
-        photo_size: its width and height, pixels, if known.
+        arrays: without vertices, the people's are (0, 3).
+
+    Raises:
+        KeyError, IndexError, TypeError: it returned no such arrays.
     """
-    described: dict[str, Any] = {} if photo is None else {"photo": photo}
-    if photo_size is not None:
-        described["photo_size_px"] = list(photo_size)
-    described |= {
-        "units": {
-            "px": "pixels of the photograph from its top-left corner, x right, y down",
-            "m": "metres in the camera's frame, x right, y down, z forward",
-            "rotations": "axis-angle in radians, relative to the parent joint",
-        },
-        "people": [_described(person) for person in people],
-    }
-    text = json.dumps(described, indent=2, allow_nan=False)
-    # Lists of numbers on one line each.
-    numbers = re.compile(r"\[\s+([-+\d.eE,\s]+?)\s+\]")
-    return numbers.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Encode arrays as an .npz file; equal arrays make equal files."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", compresslevel=1) as archive:
-        for name, value in arrays.items():
-            value = np.asanyarray(value)
-            content = io.BytesIO()
-            np.lib.format.write_array(content, value, allow_pickle=False)
-            archive.writestr(npz_entry(name, value.dtype), content.getbuffer(), compresslevel=1)
-    return buffer.getvalue()
-
-
-def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
-    """Return what an array of some kind is in an .npz file, for a `zipfile.ZipFile`.
-
-    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
-    them would take most of the time. All else is compressed.
-    """
-    # The time in an archive says nothing; without it equal arrays make equal files.
-    entry = zipfile.ZipInfo(f"{name}.npy")
-    is_noise = np.issubdtype(kind, np.inexact)
-    entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
-    return entry
-
-
-def _stacked(each: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Fields with a leading axis of people; what some lack is filled in or left out."""
-    names = dict.fromkeys(name for fields in each for name in fields)
-    result = {}
-    for name in names:
-        if name in _UNKNOWN:
-            unknown = np.asarray(_UNKNOWN[name], np.float32 if name == "score" else np.int32)
-            result[name] = np.stack([fields.get(name, unknown) for fields in each])
-        elif all(name in fields for fields in each):
-            result[name] = np.stack([fields[name] for fields in each])
-    return result
+    each = {name: arrays[name] for name in _PERSON_FIELDS if name in arrays}
+    count = len(each["betas"]) if each else 0
+    each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
+    for number in range(count):
+        own = {name: rows[number] for name, rows in each.items()}
+        yield Person(faces=arrays.get("faces"), **_restored(own))
 
 
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -393,43 +275,8 @@ def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(fields)
     for name in ("focal_length", "crop_side"):
         result[name] = float(fields[name])
-    for name, unknown in _UNKNOWN.items():
+    for name, unknown in UNKNOWN.items():
         value = fields.get(name, unknown)
         known = np.isfinite(value) if name == "score" else value != unknown
         result[name] = (float(value) if name == "score" else int(value)) if known else None
     return result
-
-
-def _described(person: Person) -> dict[str, Any]:
-    pose = person.pose.reshape(NUM_JOINTS, 3)
-    given = {"id": person.id, "frame": person.frame, "score": person.score}
-    known = {name: value for name, value in given.items() if value is not None}
-    if person.frame is not None:
-        known["score"] = person.score  # null: the box was given; 0: there is none in this frame
-    return {
-        **known,
-        "box_px": _rounded(person.box, 1),
-        "crop": {
-            "centre_px": _rounded(person.crop_centre, 1),
-            "side_px": _rounded(person.crop_side, 1),
-        },
-        "camera": {
-            "focal_length_px": _rounded(person.focal_length, 2),
-            "principal_point_px": _rounded(person.principal_point, 2),
-            "translation_m": _rounded(person.translation, 4),
-            "crop_s_tx_ty": _rounded(person.camera_crop, 5),
-        },
-        "betas": _rounded(person.betas[:NUM_BETAS], 4),
-        "joints": {
-            name: {
-                "photo_px": _rounded(person.joints_2d[joint], 1),
-                "camera_m": _rounded(person.joints_3d[joint], 4),
-                "rotation": _rounded(pose[joint], 4),
-            }
-            for joint, name in enumerate(JOINT_NAMES)
-        },
-    }
-
-
-def _rounded(values: Any, digits: int) -> Any:
-    return np.round(np.asarray(values, np.float64), digits).tolist()

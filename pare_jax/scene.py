@@ -8,15 +8,19 @@ whole picture, its axis through the picture's centre (CLIFF, Li et al. 2022, sec
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from pare_jax.meshes.animation import BodyMotion
 from pare_jax.meshes.mesh import Mesh
-from pare_jax.people import Person
+from pare_jax.rendering.camera import Camera
 from pare_jax.rendering.people import person_colour, person_number
+
+if TYPE_CHECKING:
+    from pare_jax.people import Person
 
 
 def scene_focal_length(photo_size: tuple[int, int]) -> float:
@@ -24,8 +28,20 @@ def scene_focal_length(photo_size: tuple[int, int]) -> float:
     return math.hypot(*photo_size)
 
 
+def scene_camera(photo_size: tuple[int, int], focal_length: float | None = None) -> Camera:
+    """Return the one camera that took the whole picture, its axis through the picture's centre.
+
+    Args:
+        photo_size: width and height, pixels.
+        focal_length: pixels; None: `scene_focal_length`.
+    """
+    if focal_length is None:
+        focal_length = scene_focal_length(photo_size)
+    return Camera(focal_length, (photo_size[0] / 2.0, photo_size[1] / 2.0))
+
+
 def scene_translation(
-    person: Person, photo_size: tuple[int, int], focal_length: float | None = None
+    person: "Person", photo_size: tuple[int, int], focal_length: float | None = None
 ) -> Float[np.ndarray, "3"]:
     """Return where a person's body stands in the frame of the photograph's one camera.
 
@@ -39,16 +55,15 @@ def scene_translation(
     Returns:
         Translation, metres, instead of `person.translation`.
     """
-    if focal_length is None:
-        focal_length = scene_focal_length(photo_size)
+    camera = scene_camera(photo_size, focal_length)
     metres_per_pixel = float(person.translation[2]) / person.focal_length
-    off_centre = np.asarray(person.principal_point, np.float64) - np.asarray(photo_size) / 2.0
+    off_centre = np.asarray(person.principal_point, np.float64) - camera.principal_point
     x, y = np.asarray(person.translation[:2], np.float64) + off_centre * metres_per_pixel
-    return np.array([x, y, focal_length * metres_per_pixel])
+    return np.array([x, y, camera.focal_length * metres_per_pixel])
 
 
 def scene_meshes(
-    people: Sequence[Person],
+    people: "Sequence[Person]",
     photo_size: tuple[int, int],
     faces: Int[np.ndarray, "faces 3"] | None = None,
 ) -> list[Mesh]:
@@ -70,11 +85,12 @@ def scene_meshes(
     ]
 
 
-def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> BodyMotion:
+def track_motion(people: "Iterable[Person]", photo_size: tuple[int, int]) -> BodyMotion:
     """Return one tracked person's motion in the frame of the clip's one camera.
 
     Args:
-        people: the same person in frames of a clip, in any order, each with its `frame`.
+        people: the same person in frames of a clip, in any order, each with its `frame`; taken one
+            at a time, and none is kept.
         photo_size: width and height of the frames, pixels.
 
     Returns:
@@ -83,14 +99,25 @@ def track_motion(people: Sequence[Person], photo_size: tuple[int, int]) -> BodyM
     Raises:
         ValueError: nobody, somebody without a frame number, or a frame twice.
     """
-    if not people or any(person.frame is None for person in people):
+    frames, betas, rotations, translations = [], [], [], []
+    first: Person | None = None
+    for person in people:
+        if person.frame is None:
+            raise ValueError("a motion needs people with frame numbers")
+        frames.append(person.frame)
+        betas.append(person.betas)
+        rotations.append(person.rotations)
+        translations.append(scene_translation(person, photo_size))
+        if first is None or person.frame < (first.frame or 0):
+            first = person
+    if first is None:
         raise ValueError("a motion needs people with frame numbers")
-    people = sorted(people, key=lambda person: person.frame or 0)
+    order = sorted(range(len(frames)), key=frames.__getitem__)
     return BodyMotion(
-        betas=np.stack([person.betas for person in people]).mean(0),
-        rotations=np.stack([person.rotations for person in people]),
-        translations=np.stack([scene_translation(person, photo_size) for person in people]),
-        frames=np.array([person.frame for person in people]),
-        colour=person_colour(people[0], 0),
-        name=f"person {person_number(people[0], 0)}",
+        betas=np.stack([betas[row] for row in order]).mean(0),
+        rotations=np.stack([rotations[row] for row in order]),
+        translations=np.stack([translations[row] for row in order]),
+        frames=np.array([frames[row] for row in order]),
+        colour=person_colour(first, 0),
+        name=f"person {person_number(first, 0)}",
     )

@@ -17,6 +17,8 @@ _SPEED_CUTOFF = 1.0
 LONGEST_GAP = 0.5
 # Robust shape: observations farther than this many times the median distance count less.
 _TUNING, _ROUNDS = 1.5, 10
+# Of how many frames, spread over all that have come, a shape is made while more come.
+_SHAPES = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,38 @@ class Motion:
     scores: Float[np.ndarray, " frames"]
 
 
+class ShapeSoFar:
+    """The one shape of a person whose frames are still coming, at a cost that does not grow.
+
+    The first 128 frames all count. From then on it is every second of all that have come, every
+    fourth, and so on: between 64 and 128 frames, evenly spread.
+    """
+
+    def __init__(self):
+        """Start without a frame."""
+        self._betas: list[np.ndarray] = []
+        self._scores: list[float] = []
+        self._frames, self._stride = 0, 1
+        self._shape = np.zeros(0)
+
+    def __call__(self, betas: Float[np.ndarray, "10"], score: float) -> Float[np.ndarray, "10"]:
+        """Take the next frame's shape; returns `robust_shape` of the frames that are kept.
+
+        Args:
+            betas: shape coefficients.
+            score: of the detection, NaN for a box that was given.
+        """
+        if self._frames % self._stride == 0:
+            self._betas.append(np.asarray(betas, np.float64))
+            self._scores.append(score)
+            self._shape = robust_shape(np.stack(self._betas), np.array(self._scores))
+            if len(self._betas) == _SHAPES:
+                del self._betas[1::2], self._scores[1::2]
+                self._stride *= 2
+        self._frames += 1
+        return self._shape
+
+
 class MotionSmoother:
     """Smooths one person as the frames come; the shape is that of the frames so far."""
 
@@ -222,8 +256,7 @@ class MotionSmoother:
         self.smoothing = smoothing or Smoothing()
         cutoffs = self.smoothing.min_cutoff, self.smoothing.beta
         self._rotations, self._camera = RotationFilter(*cutoffs), CameraFilter(*cutoffs)
-        self._betas: list[np.ndarray] = []
-        self._scores: list[float] = []
+        self._shape = ShapeSoFar()
 
     def __call__(
         self,
@@ -249,9 +282,7 @@ class MotionSmoother:
         if self.smoothing.rotations:
             rotations = self._rotations(time, rotations)
         if self.smoothing.shape:
-            self._betas.append(np.asarray(betas, np.float64))
-            self._scores.append(score)
-            betas = robust_shape(np.stack(self._betas), np.array(self._scores))
+            betas = self._shape(betas, score)
         if self.smoothing.camera:
             translation = self._camera(time, translation, focal_length, principal_point)
         return rotations, betas, translation

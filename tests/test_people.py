@@ -11,6 +11,7 @@ import pytest
 
 from pare_jax.errors import UserError
 from pare_jax.people import people_json, people_npz, read_people
+from pare_jax.rendering.camera import Camera
 from pare_jax.rendering.overlay import BODY_COLOURS
 from tests.made_up_people import PHOTO_SIZE, make_person, small_body
 from tests.meshes.glb_reader import Glb
@@ -47,7 +48,8 @@ def test_one_person_is_saved_as_several_are(person, tmp_path):
     person.save(tmp_path / "one.npz")
     (tmp_path / "several.npz").write_bytes(people_npz([person, person], BODY.faces, PHOTO_SIZE))
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "several.npz") as several:
-        assert set(several) - set(one) == {"photo_size"}
+        full = {f"full_{name}" for name in ("focal_length", "principal_point", "translation")}
+        assert set(several) - set(one) == {"photo_size", *full}
         for name in set(one) - {"faces", "joint_names"}:
             assert several[name].shape == (2, *one[name].shape[1:])
             assert one[name].dtype == several[name].dtype
@@ -81,6 +83,56 @@ def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
     with pytest.raises(UserError, match="without its mesh"):
         again.to_mesh(BODY.faces)
     np.testing.assert_allclose(again.joints_3d, person.joints_3d, rtol=1e-6)
+
+
+def test_meshes_are_left_where_they_are_unless_asked_for(person, tmp_path):
+    person.save(tmp_path / "a.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    start = content.index(b"vertices.npy") + 200
+    content[start : start + 8] = bytes(8)  # which only who reads it notices
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError, match="not a readable"):
+        read_people(tmp_path / "a.npz")
+    (again,) = read_people(tmp_path / "a.npz", vertices=False).people
+    assert_same(dataclasses.replace(person, vertices=np.zeros((0, 3))), again)
+
+
+@pytest.mark.parametrize("x", [60.0, 200.0, 390.0])
+def test_the_whole_pictures_camera_sees_the_joints_where_they_are(x, tmp_path):
+    """Exactly so of the body's origin; of the rest but for its perspective from nearer by."""
+    people = [make_person(BODY, 0, x=x), make_person(BODY, 1, x=200.0)]
+    (tmp_path / "a.npz").write_bytes(people_npz(people, BODY.faces, PHOTO_SIZE))
+    found = read_people(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["full_focal_length"].shape == ()
+        assert arrays["full_translation"].shape == (2, 3)
+        np.testing.assert_array_equal(arrays["full_principal_point"], np.array(PHOTO_SIZE) / 2)
+        assert float(arrays["full_focal_length"]) == pytest.approx(500.0)
+    assert found.full_camera is not None
+    assert found.full_translations is not None
+    described = json.loads(people_json(people, None, PHOTO_SIZE))["people"]
+    for person, place, said in zip(people, found.full_translations, described, strict=True):
+        origin = person.camera.project(person.translation)
+        np.testing.assert_allclose(found.full_camera.project(place), origin, atol=1e-3)
+        body = person.joints_3d - person.translation
+        seen = found.full_camera.project(body + place)
+        # Perspective moves what is nearer or farther than the origin, by its share of the distance.
+        nearness = np.abs(body[:, 2]).max() / (place[2] - np.abs(body[:, 2]).max())
+        reach = np.abs(person.joints_2d - found.full_camera.principal_point).max()
+        off = np.abs(seen - person.joints_2d).max()
+        assert off < 1.1 * nearness * reach + 1.0
+        full = said["camera"]["full_image"]
+        camera = Camera(full["focal_length_px"], full["principal_point_px"])
+        told = camera.project(body + full["translation_m"])
+        np.testing.assert_allclose(told, seen, atol=0.05)
+
+
+def test_a_file_without_size_says_nothing_of_the_whole_picture(person, tmp_path):
+    person.save(tmp_path / "a.npz")
+    found = read_people(tmp_path / "a.npz")
+    assert found.full_camera is None
+    assert found.full_translations is None
+    assert "full_image" not in json.loads(people_json([person]))["people"][0]["camera"]
 
 
 def test_a_file_about_nobody(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pare_jax import smoothing
 from pare_jax.smoothing import (
     CameraFilter,
     Motion,
@@ -206,3 +207,29 @@ def test_frame_by_frame_is_the_whole_motion_but_for_the_shape():
         np.testing.assert_array_equal(rotations, after.rotations[index])
         np.testing.assert_array_equal(translation, after.translations[index])
     np.testing.assert_allclose(betas, after.betas[0])
+
+
+def test_a_shape_so_far_is_of_frames_spread_over_all_and_costs_no_more_later(monkeypatch):
+    betas = np.random.default_rng(0).normal(size=(5000, 10)) + 3.0
+    lengths = []
+    fit = smoothing.robust_shape
+    monkeypatch.setattr(
+        smoothing,
+        "robust_shape",
+        lambda betas, scores: lengths.append(len(betas)) or fit(betas, scores),
+    )
+    smoother = MotionSmoother(Smoothing(rotations=False, camera=False))
+    at_rest = np.eye(3)[None].repeat(24, 0), np.zeros(3), 1000.0, np.zeros(2)
+    after = np.stack(
+        [smoother(n / 15, at_rest[0], one, *at_rest[1:], 0.9)[1] for n, one in enumerate(betas)]
+    )
+    first = [fit(betas[: number + 1]) for number in range(100)]
+    np.testing.assert_allclose(after[:100], first, rtol=1e-12)
+    assert max(lengths) <= 128
+    assert len(lengths) < 600  # of 5000 frames
+    # Every 64th of all frames is left, from the first to the last.
+    kept = betas[:5000:64]
+    assert len(kept) > 64
+    np.testing.assert_allclose(after[-1], fit(kept), rtol=1e-12)
+    np.testing.assert_allclose(after[-1], 3.0, atol=0.5)
+    assert np.abs(np.diff(after[-2000:], axis=0)).max() < 0.25

@@ -166,11 +166,15 @@ def _quaternions(rotations: np.ndarray) -> Float[np.ndarray, "times 24 4"]:
     """Unit quaternions (x, y, z, w) in the viewer's frame that never jump to the other sign."""
     from scipy.spatial.transform import Rotation  # slow to import, and only animations need it
 
-    turned = np.array(rotations, np.float64)
-    turned[:, 0] = to_viewer(turned[:, 0].swapaxes(-1, -2)).swapaxes(-1, -2)
-    result = Rotation.from_matrix(turned.reshape(-1, 3, 3)).as_quat()
-    result = result.reshape(*turned.shape[:2], 4)
-    # q and -q turn alike, but interpolation between them would go the long way round.
-    flips = np.where((result[1:] * result[:-1]).sum(-1) < 0, -1.0, 1.0)
-    result[1:] *= np.cumprod(flips, axis=0)[..., None]
+    times, joints = rotations.shape[:2]
+    result = np.empty((times, joints, 4))
+    for joint in range(joints):  # of a long clip, all at once would take some memory
+        turned = np.asarray(rotations[:, joint], np.float64)
+        if joint == 0:
+            turned = to_viewer(turned.swapaxes(-1, -2)).swapaxes(-1, -2)
+        own = Rotation.from_matrix(turned).as_quat()
+        # q and -q turn alike, but interpolation between them would go the long way round.
+        flips = np.where((own[1:] * own[:-1]).sum(-1) < 0, -1.0, 1.0)
+        own[1:] *= np.cumprod(flips)[:, None]
+        result[:, joint] = own
     return result

@@ -176,7 +176,7 @@ def _video_from_files(
     video: Path | None,
     picture: Path | None,
 ) -> VideoEntry:
-    saved = [read_people(path) for path in tracks]
+    saved = [read_people(path, vertices=False) for path in tracks]
     seen = [person.frame or 0 for track in saved for person in track.people]
     rates = [track.frame_rate for track in saved if track.frame_rate]
     frame_count, frame_rate = 0, 0.0

@@ -1,8 +1,11 @@
 """A camera through the network, as it comes: nothing looks ahead, Ctrl-C ends it."""
 
+import contextlib
 import dataclasses
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -42,49 +45,65 @@ def predict_webcam(run: Run, webcam: Webcam, name: str) -> Record:
         UserError: there is no such camera, or the files cannot be written.
     """
     path = run.output / f"{name}_overlay{video_suffix()}"
-    live = _Live(run)
-    run.records.intend(name, name, str(webcam), [path.name])
+    with tempfile.TemporaryDirectory(prefix="pare_jax_") as folder:
+        live = _Live(run, Path(folder))
+        run.records.intend(name, name, str(webcam), [path.name])
+        size = _watch(run, webcam, live, path)
+        written = ClipFiles(run, name, name, str(webcam), size, FRAME_RATE)
+        written.intend(*[path.name] * path.is_file())
+        rows = live.tracks()
+        for number, which in rows_by_track(rows):
+            written.write_track(number, rows, which, live.views.get(number))
+        record = Record(
+            name=name,
+            source=name,
+            key="",  # never found again: what a camera saw is gone, and the next run is another
+            files=tuple(written.files),
+            people=len(np.unique(rows["id"])),
+            is_clip=True,
+            complaints=left_out(live.lost),
+            place=str(webcam),
+            facts=run.facts_of(is_clip=True),
+            meshes=written.meshes,
+        )
+        run.records.add(record)
+        return record
+
+
+def _watch(run: Run, webcam: Webcam, live: "_Live", path: Path) -> tuple[int, int]:
+    """Look until Ctrl-C, and write the overlay video; returns the frames' width and height."""
     with FrameReader(webcam) as reader, VideoWriter(path, FRAME_RATE) as writer:
         size = reader.size
         run.reporter.say(f"{webcam}: looking; Ctrl-C ends it")
         began = time.monotonic()
+        shown: Picture | None = None
         try:
             for frame in reader:
                 number = round((time.monotonic() - began) * FRAME_RATE)
                 picture = in_size(live.see(frame.image, number), size)
-                while run.wants("overlay") and writer.num_frames <= number:
+                if run.wants("overlay") and writer.num_frames <= number:
+                    while writer.num_frames < number:
+                        writer.write(picture if shown is None else shown)
                     writer.write(picture)
+                shown = picture
         except KeyboardInterrupt:
             run.reporter.say(f"{webcam}: stopped")
-    written = ClipFiles(run, name, name, str(webcam), size, FRAME_RATE)
-    written.intend(*[path.name] * path.is_file())
-    rows = live.tracks()
-    for number, which in rows_by_track(rows):
-        written.write_track(number, rows, which, live.views.get(number))
-    record = Record(
-        name=name,
-        source=name,
-        key="",  # never found again: what a camera saw is gone, and the next run is another
-        files=tuple(written.files),
-        people=len(np.unique(rows["id"])),
-        is_clip=True,
-        complaints=left_out(live.lost),
-        place=str(webcam),
-        facts=run.facts_of(is_clip=True),
-        meshes=written.meshes,
-    )
-    run.records.add(record)
-    return record
+    return size
 
 
 class _Live:
-    def __init__(self, run: Run):
+    """Follows people; what is kept of them grows with the frames they are in by numbers alone.
+
+    Views of those who left go into the folder, where they may take as much room as they like.
+    """
+
+    def __init__(self, run: Run, folder: Path):
         self._run = run
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
         self._rows: list[dict] = []
-        self.views = LargestViews()
+        self.views = LargestViews(folder)
         self.lost = 0  # frames
 
     def see(self, image: Picture, number: int) -> Picture:
@@ -95,8 +114,9 @@ class _Live:
         run = self._run
         check_picture(image)
         assert run.clip_detector is not None
-        tracked = [t for t in self._tracker.update(run.clip_detector(image)) if t.seen]
-        tracked = [t for t in tracked if _is_good(t.box, image)]
+        followed = self._tracker.update(run.clip_detector(image))
+        self._forget_all_but({one.id for one in followed})
+        tracked = [t for t in followed if t.seen and _is_good(t.box, image)]
         people: list[Person] = []
         if tracked:
             crops = [run.predictor.crop(image, t.box) for t in tracked]
@@ -128,6 +148,15 @@ class _Live:
                 own = rows["id"] == number
                 rows["betas"][own] = robust_shape(rows["betas"][own], rows["score"][own])
         return rows
+
+    def _forget_all_but(self, followed: set[int]) -> None:
+        """Let go of those who left: their ids are never given again."""
+        left = self._smoothers.keys() - followed
+        for number in left:
+            del self._smoothers[number]
+        if left:
+            with contextlib.suppress(UserError):  # no room there: they stay in memory
+                self.views.save()
 
     def _smoothed(
         self, people: Sequence[Person], tracked: Sequence[TrackedBox], number: int

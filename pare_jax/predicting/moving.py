@@ -1,37 +1,40 @@
 """The files about those who move through a clip, written frame by frame where they grow with it.
 
-So the length of a clip costs no memory: of meshes and pictures only a few frames are there at once.
+So the length of a clip costs little memory: of meshes, pictures and descriptions only a few frames
+are there at once, and of numbers 2 kB for each frame of one person, or twice that (docs/video.md).
 """
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from pare_jax.errors import UserError
-from pare_jax.files import write_atomically, write_together
+from pare_jax.files import replacing, write_atomically, write_together
 from pare_jax.images import Picture, encode_jpeg
+from pare_jax.meshes.animation import animated_glb
 from pare_jax.meshes.files import mesh_bytes
-from pare_jax.people import Person, npz_entry, people_arrays
+from pare_jax.people import Person, people_of_arrays
+from pare_jax.people_files import npz_entry, people_arrays, people_json_parts
 from pare_jax.predicting.chunks import Rows
 from pare_jax.predicting.largest import View
 from pare_jax.predicting.records import remove_meshes
 from pare_jax.predicting.reporting import counted
 from pare_jax.predicting.settings import Run
 from pare_jax.predicting.tracks import people_of_rows
-from pare_jax.predicting.writing import track_files
 from pare_jax.predictor import MAX_BATCH
 from pare_jax.rendering.overlay import side_and_back_view
 from pare_jax.rendering.people import attention_picture, person_colour
 from pare_jax.rendering.text import INK, draw_text
-from pare_jax.scene import scene_meshes
+from pare_jax.scene import scene_meshes, track_motion
 from pare_jax.threads import ordered_map
 from pare_jax.video import VideoWriter
 
 MESH_KINDS = ("obj", "ply")
 # Of each of the two panels of a video from the side, pixels.
 _SIDE_HEIGHT = 480
+# Bytes from which on an array's place in an archive is told in 64 bits; they would do to 2 GiB.
+_LONG = 1 << 30
 
 
 def video_suffix() -> str:
@@ -104,22 +107,48 @@ class ClipFiles:
         """
         run, name = self._run, f"{self._name}_track_{number}"
         track = _Track(run, name, rows, which)
-        people = people_of_rows(run.predictor, rows, which, vertices=False)
-        files = track_files(run, name, self._source, people, self._size, self._rate)
-        if view is not None:
-            files[f"{name}_attention.jpg"] = encode_jpeg(track.attention_sheet(view))
-        side, arrays = f"{name}_side{video_suffix()}", f"{name}.npz"
-        with_meshes = run.wants("vertices")  # which needs npz
         kinds = [kind for kind in MESH_KINDS if run.wants(kind)]
+        endings = {
+            "json": ".json",
+            "npz": ".npz",
+            "glb": ".glb",
+            "attention": "_attention.jpg",
+            "side": f"_side{video_suffix()}",
+        }
+        wanted = {output for output in endings if run.wants(output)}
+        if run.predictor.body_data is None:
+            wanted.discard("glb")
+        if view is None:
+            wanted.discard("attention")
         self.meshes |= {f"{name}_{kind}": len(which) for kind in kinds}
-        self.intend(*files, *[side] * run.wants("side"), *[arrays] * with_meshes)
-        write_together(run.output, files)
-        if with_meshes:
-            track.write_arrays(people, run.output / arrays, self._size, self._rate)
-        if run.wants("side"):
-            track.draw_side(run.output / side, self._rate)
+        self.intend(*(name + ending for output, ending in endings.items() if output in wanted))
+        files = {output: run.output / (name + ending) for output, ending in endings.items()}
+        if wanted & {"json", "npz", "glb"}:
+            self._write_numbers(track, wanted, files)
+        if view is not None and "attention" in wanted:
+            write_atomically(files["attention"], encode_jpeg(track.attention_sheet(view)))
+        if "side" in wanted:
+            track.draw_side(files["side"], self._rate)
         for kind in kinds:
             track.write_meshes(run.output / f"{name}_{kind}", kind, self._size)
+
+    def _write_numbers(
+        self, track: "_Track", wanted: Collection[str], files: Mapping[str, Path]
+    ) -> None:
+        run = self._run
+        numbers = people_arrays(track.posed(vertices=False), None, self._size, self._rate)
+        del numbers["vertices"]  # of no length
+        if "json" in wanted:
+            described = people_json_parts(people_of_arrays(numbers), self._source, self._size)
+            with replacing(files["json"]) as scratch, scratch.open("w", encoding="utf-8") as file:
+                file.writelines(described)
+        if "glb" in wanted:
+            assert run.predictor.body_data is not None
+            motion = track_motion(people_of_arrays(numbers), self._size)
+            content = animated_glb(run.predictor.body_data, [motion], self._rate)
+            write_atomically(files["glb"], content)
+        if "npz" in wanted:
+            track.write_arrays(numbers, files["npz"], with_meshes=run.wants("vertices"))
 
 
 class _Track:
@@ -128,10 +157,10 @@ class _Track:
     def __init__(self, run: Run, name: str, rows: Rows, which: np.ndarray):
         self._run, self._name, self._rows, self._which = run, name, rows, which
 
-    def posed(self) -> Iterator[Person]:
+    def posed(self, *, vertices: bool = True) -> Iterator[Person]:
         for start in range(0, len(self._which), MAX_BATCH):
             part = self._which[start : start + MAX_BATCH]
-            yield from people_of_rows(self._run.predictor, self._rows, part, vertices=True)
+            yield from people_of_rows(self._run.predictor, self._rows, part, vertices=vertices)
 
     def attention_sheet(self, view: View) -> Picture:
         assert view.attention is not None
@@ -190,27 +219,25 @@ class _Track:
                 bar.advance()
 
     def write_arrays(
-        self, people: list[Person], path: Path, frame_size: tuple[int, int], frame_rate: float
+        self, numbers: Mapping[str, np.ndarray], path: Path, *, with_meshes: bool
     ) -> None:
-        """Write the track's .npz with the meshes of all frames, as `people_npz` would."""
-        faces = self._run.predictor.faces
-        arrays = people_arrays(people, faces, frame_size, frame_rate)
-        shape = (len(people), self._run.predictor.body.num_vertices, 3)
-        scratch = path.with_name(f".{path.name}.partial")
-        try:
-            with zipfile.ZipFile(scratch, "w", compresslevel=1) as archive:
-                for name, value in arrays.items():
-                    if name != "vertices":
-                        with archive.open(npz_entry(name, value.dtype), "w") as file:
-                            np.lib.format.write_array(file, value, allow_pickle=False)
-                vertices = npz_entry("vertices", np.float32)
-                with archive.open(vertices, "w", force_zip64=True) as file:
-                    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        """Write the track's .npz, as `people_npz` would."""
+        arrays = dict(numbers)
+        if with_meshes:
+            arrays["faces"] = np.asarray(self._run.predictor.faces, np.int32)
+        with (
+            replacing(path) as scratch,
+            zipfile.ZipFile(scratch, "w", compresslevel=1) as archive,
+        ):
+            for name, value in arrays.items():
+                entry = npz_entry(name, value.dtype)
+                with archive.open(entry, "w", force_zip64=value.nbytes > _LONG) as file:
+                    np.lib.format.write_array(file, value, allow_pickle=False)
+            if with_meshes:
+                shape = (len(self._which), self._run.predictor.body.num_vertices, 3)
+                header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                entry = npz_entry("vertices", np.float32)
+                with archive.open(entry, "w", force_zip64=True) as file:
                     np.lib.format.write_array_header_1_0(file, header)
                     for person in self.posed():
                         file.write(np.ascontiguousarray(person.vertices, "<f4").tobytes())
-            scratch.replace(path)
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-        finally:
-            scratch.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The files about the people of a photograph, and about one who moves through a clip."""
+"""The files about the people of a photograph; `moving.py` writes those about a clip."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 
 from pare_jax.images import Photograph, Picture, encode_jpeg
-from pare_jax.meshes.animation import animated_glb
 from pare_jax.meshes.files import mesh_bytes
 from pare_jax.people import Person, people_json, people_npz
 from pare_jax.predicting.settings import Run
@@ -16,7 +15,7 @@ from pare_jax.rendering.people import (
     overlay_picture,
     side_and_back_picture,
 )
-from pare_jax.scene import scene_meshes, track_motion
+from pare_jax.scene import scene_meshes
 
 _PIXELS = ("principal_point", "joints_2d", "box", "crop_centre", "crop_side", "focal_length")
 
@@ -72,37 +71,3 @@ def in_size(picture: Picture, size: tuple[int, ...]) -> Picture:
     if picture.shape[1::-1] == tuple(size):
         return picture
     return cv2.resize(picture, tuple(size), interpolation=cv2.INTER_AREA)
-
-
-def track_files(
-    run: Run,
-    name: str,
-    source: str,
-    people: Sequence[Person],
-    frame_size: tuple[int, int],
-    frame_rate: float,
-) -> dict[str, bytes]:
-    """Return the small files about one person of a clip; `moving.py` writes the large ones.
-
-    Args:
-        run: says which are wanted.
-        name: what they are called after, NAME_track_ID.
-        source: what the user knows the clip by.
-        people: the person in every frame, with ids and frame numbers.
-        frame_size: width and height, pixels.
-        frame_rate: frames a second.
-
-    Returns:
-        Contents by file name.
-    """
-    files: dict[str, bytes] = {}
-    if run.wants("npz") and not run.wants("vertices"):
-        files[f"{name}.npz"] = people_npz(
-            people, None, photo_size=frame_size, frame_rate=frame_rate, mesh=False
-        )
-    if run.wants("json"):
-        files[f"{name}.json"] = people_json(people, source, photo_size=frame_size).encode()
-    if run.wants("glb") and run.predictor.body_data is not None:
-        motion = track_motion(people, frame_size)
-        files[f"{name}.glb"] = animated_glb(run.predictor.body_data, [motion], frame_rate)
-    return files

@@ -280,6 +280,15 @@ def test_the_page_is_built_again_from_the_runs_files(tmp_path):
     assert kept.all("img") == new.all("img")
 
 
+def test_a_tracks_meshes_are_not_read(tmp_path):
+    """Of a long clip they take gigabytes, and the page moves the body by itself."""
+    track = make_track(BODY, [0, 1], 2)
+    write_together(tmp_path, {"clip_track_2.npz": people_npz(track, BODY.faces, PHOTO_SIZE)})
+    (entry,) = entries_from_folder(tmp_path)
+    assert isinstance(entry, VideoEntry)
+    assert [person.vertices.shape for person in entry.tracks[0]] == [(0, 3), (0, 3)]
+
+
 def test_what_cannot_be_rebuilt_is_named(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         list(entries_from_folder(tmp_path / "gone"))

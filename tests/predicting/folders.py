@@ -7,6 +7,11 @@ import numpy as np
 
 from pare_jax.detection import Detection
 from pare_jax.images import encode_png
+from pare_jax.predicting.records import Records
+from pare_jax.predicting.reporting import Reporter
+from pare_jax.predicting.settings import Run
+from pare_jax.smoothing import Smoothing
+from pare_jax.tracking import TrackSettings
 from pare_jax.video import VideoWriter
 from tests.predict_fakes import box_about, photo_with_spots
 
@@ -42,3 +47,20 @@ def spots_detector(image):
     count, _, _, centres = cv2.connectedComponentsWithStats(red)
     boxes = [np.array(box_about(*centres[n], 60, 100)) for n in range(1, count)]
     return [Detection(box, 0.9) for box in boxes]
+
+
+def make_run(predictor, output: Path, *outputs: str, clip_detector=None) -> Run:
+    """A run of the command that was asked for these outputs, without the command."""
+    output.mkdir()
+    return Run(
+        predictor=predictor,
+        output=output,
+        outputs=frozenset(outputs),
+        detector=None,
+        clip_detector=clip_detector,
+        tracking=TrackSettings(),
+        smoothing=Smoothing(),
+        identity={},
+        records=Records(output),
+        reporter=Reporter(),
+    )
