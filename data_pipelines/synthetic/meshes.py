@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from pare_jax.body.io import load_body_data
-from pare_jax.rendering.rasterizer import face_labels, vertex_normals
+from pare_jax.rendering.normals import vertex_normals
+from pare_jax.rendering.rasterizer import face_labels
 from pare_jax.skeleton import NUM_JOINTS, PARENTS, joint_index
 
 _MARGIN = 0.025  # metres a joint may lie deeper than its radius and still count as seen

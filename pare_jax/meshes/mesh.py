@@ -12,8 +12,8 @@ import re
 import numpy as np
 from jaxtyping import Float, Int
 
+from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.overlay import BODY_COLOURS
-from pare_jax.rendering.rasterizer import vertex_normals
 from pare_jax.rendering.text import Colour
 
 _TO_VIEWER = np.array([1.0, -1.0, -1.0])

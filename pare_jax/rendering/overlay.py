@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 
 from pare_jax.rendering.attention import attention_cells, fit
 from pare_jax.rendering.camera import Camera, crop_camera
-from pare_jax.rendering.rasterizer import shade, vertex_normals
+from pare_jax.rendering.normals import vertex_normals
+from pare_jax.rendering.rasterizer import shade
 from pare_jax.rendering.text import Colour, Picture, caption, paper, row
 
 # One colour a person, readable on skin, asphalt and grass; the first serves a lone person.

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int
 from pare_jax.images import cut_crop
 from pare_jax.rendering.attention import attention_sheet
 from pare_jax.rendering.camera import crop_camera
+from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_and_back_view, side_view
-from pare_jax.rendering.rasterizer import vertex_normals
 from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pare_jax.rendering import rasterizer
+from pare_jax.rendering.normals import vertex_normals
 
 SQUARE_FACES = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 
@@ -78,7 +79,7 @@ def test_culling_keeps_the_side_that_faces_the_camera():
     assert both.depth[seen].max() < 5.05
     area = np.pi * 40**2
     assert abs(seen.sum() - area) < 0.01 * area
-    normals = rasterizer.vertex_normals(vertices, faces)
+    normals = vertex_normals(vertices, faces)
     assert (np.einsum("vi,vi->v", normals, vertices)[1:-1] > 0.98).all()
 
 
