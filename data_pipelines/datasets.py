@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from data_pipelines import input_pipeline, remembering, storage
-from data_pipelines.input_pipeline import Batch
+from data_pipelines.reading import input_pipeline, remembering, storage
+from data_pipelines.reading.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
-from pare_jax.files import write_atomically
-from pare_jax.run_data import HeldOut, RunData
-from pare_jax.sequences import SplitNames
+from pare_jax.evaluation.sequences import SplitNames
+from pare_jax.io.files import write_atomically
 from pare_jax.skeleton import NUM_JOINTS
+from pare_jax.training.data import HeldOut, RunData
 
 _STATISTICS_FILE = "train_statistics.json"
 # Enough for a mean known to a fraction of a millimetre.

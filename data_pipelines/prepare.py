@@ -23,12 +23,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines import preparation, storage
-from data_pipelines.raw import RELEASED, RawDataset, SaysMore, be, counted
+from data_pipelines.preparing import preparation
+from data_pipelines.reading import storage
+from data_pipelines.releases.release import RELEASED, RawDataset, SaysMore, be, counted
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
-from pare_jax import command_line
 from pare_jax.body.gendered import find_bodies, find_body_files
 from pare_jax.errors import UserError
+from pare_jax.io import command_line
 
 _MAX_SKIPPED = 0.01
 

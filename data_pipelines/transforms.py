@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_pipelines import jpeg
 from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
+from data_pipelines.reading import jpeg
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 
 # Mirroring a picture is x -> -x in the camera frame.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pare_jax.body.model import BodyModel, BodyOutput, load_body_model
     from pare_jax.errors import UserError
-    from pare_jax.people import Person
-    from pare_jax.predictor import Predictor, load_predictor
+    from pare_jax.prediction.person import Person
+    from pare_jax.prediction.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
 
@@ -20,9 +20,9 @@ _HOME_OF = {
     "BodyOutput": "pare_jax.body.model",
     "load_body_model": "pare_jax.body.model",
     "UserError": "pare_jax.errors",
-    "Person": "pare_jax.people",
-    "Predictor": "pare_jax.predictor",
-    "load_predictor": "pare_jax.predictor",
+    "Person": "pare_jax.prediction.person",
+    "Predictor": "pare_jax.prediction.predictor",
+    "load_predictor": "pare_jax.prediction.predictor",
 }
 
 __all__ = [

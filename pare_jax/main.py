@@ -18,8 +18,8 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from pare_jax import command_line
 from pare_jax.errors import UserError
+from pare_jax.io import command_line
 
 _MODES = ("train", "evaluate")
 # How ml_collections words its guess at a key that does not exist.
@@ -94,7 +94,7 @@ def parse(argv: Sequence[str]) -> Request:
 
 def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
-    from pare_jax import workdir as workdir_lib
+    from pare_jax.training import workdir as workdir_lib
 
     with workdir_lib.left_as_found(request.workdir):
         _run(request)
@@ -102,11 +102,13 @@ def run(request: Request) -> None:
 
 def _run(request: Request) -> None:
     from data_pipelines import datasets
-    from pare_jax import checkpoints, protocols, sharding, train
-    from pare_jax import run as run_lib
-    from pare_jax import workdir as workdir_lib
+    from pare_jax import sharding
     from pare_jax.body.io import load_body_data
+    from pare_jax.evaluation import protocols
     from pare_jax.pretrained import load as pretrained
+    from pare_jax.training import checkpoints, train
+    from pare_jax.training import run as run_lib
+    from pare_jax.training import workdir as workdir_lib
 
     config, workdir = request.config, request.workdir
     trained = None
@@ -149,7 +151,7 @@ def _tell_of_body(config: ConfigDict) -> None:
 
 
 def _show(metrics: dict, workdir: Path) -> None:
-    from pare_jax import report
+    from pare_jax.evaluation import report
 
     print(f"step {metrics['step']}, weights: {metrics['weights']}")
     print(report.table(metrics["splits"]))
@@ -178,8 +180,8 @@ def main(argv: Sequence[str]) -> int:
 def _main(argv: Sequence[str]) -> int:
     """Parse, check, run."""
     request = parse(argv)
-    from pare_jax import config as config_lib
     from pare_jax import sharding
+    from pare_jax.training import config as config_lib
 
     command_line.quieten_libraries()
     config_lib.validate(request.config)

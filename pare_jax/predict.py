@@ -24,10 +24,10 @@ when nothing could or the command was wrong, 130 when it was interrupted by Ctrl
 import sys
 from collections.abc import Sequence
 
-from pare_jax import command_line
-from pare_jax.people import Person as Person
-from pare_jax.predicting.command import define_flags, run_command
-from pare_jax.predictor import load_predictor as load_predictor
+from pare_jax.io import command_line
+from pare_jax.prediction.person import Person as Person
+from pare_jax.prediction.predictor import load_predictor as load_predictor
+from pare_jax.prediction.run.command import define_flags, run_command
 
 
 def main(argv: Sequence[str]) -> int:

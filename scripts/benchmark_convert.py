@@ -25,8 +25,8 @@ def make_file(path: Path, backbone: str, format: str) -> None:
     """Write a file of random numbers with the names and shapes of a network."""
     from flax import nnx
 
-    from pare_jax.flat_state import of_network
     from pare_jax.models import build_model
+    from pare_jax.models.flat_state import of_network
     from pare_jax.pretrained import export
     from pare_jax.pretrained.load import SOURCES
     from pare_jax.pretrained.table import shape_of_theirs

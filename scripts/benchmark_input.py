@@ -110,7 +110,7 @@ def _print_preparing(parts: Sequence[Prepared]) -> None:
 
 
 def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
-    from data_pipelines import storage
+    from data_pipelines.reading import storage
 
     splits = {part.name: storage.open_split(part.path, "train") for part in parts}
     mixtures = {part.name: [(splits[part.name], 1.0)] for part in parts}
@@ -146,7 +146,7 @@ def _mixture() -> dict[str, float]:
 
 
 def _measure_ours(sources: list, seconds: float) -> dict[str, Speed]:
-    from data_pipelines.remembering import remember
+    from data_pipelines.reading.remembering import remember
 
     augment = common.get_base().augment
     kept = [
@@ -166,7 +166,7 @@ def _measure_ours(sources: list, seconds: float) -> dict[str, Speed]:
 def _stream(
     sources: list, threads: int, image_size: int = IMAGE_SIZE, batch_size: int = BATCH_SIZE
 ) -> Iterator:
-    from data_pipelines import input_pipeline
+    from data_pipelines.reading import input_pipeline
 
     return input_pipeline.train_batches(
         sources,
@@ -194,7 +194,7 @@ def _measure(batches: Iterator, batch_size: int, seconds: float, cores: int) -> 
 def _people(parts: Sequence[Prepared], sources: list) -> dict[str, np.ndarray]:
     """Collect what the other loader needs of the same people; shares are kept by repeating some."""
     from data_pipelines.example import CROP_MARGIN
-    from data_pipelines.raw import STORED_SIDE
+    from data_pipelines.releases.release import STORED_SIDE
     from data_pipelines.transforms import apply_affine
 
     by_path = {part.path: part for part in parts}
@@ -237,7 +237,7 @@ def _measure_peer(people: dict[str, np.ndarray], root: Path, seconds: float) -> 
 
 
 def _small_people(root: Path):
-    from data_pipelines import storage
+    from data_pipelines.reading import storage
     from data_pipelines.synthetic import builder
 
     return storage.open_split(builder.prepare(_SMALL, root), "train")

@@ -26,18 +26,18 @@ from flax import nnx
 from data_pipelines.synthetic.clip import ClipSettings, draw_clip
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import body_from_data
-from pare_jax.images import encode_jpeg, read_image
+from pare_jax.io.images import encode_jpeg, read_image
+from pare_jax.io.media import Photo
 from pare_jax.models import build_model
-from pare_jax.page.build import write_page
-from pare_jax.page.entries import RunPage, entries_from_folder
-from pare_jax.predicting.photos import BATCH, PhotoJob, predict_photos
-from pare_jax.predicting.records import Records
-from pare_jax.predicting.reporting import Reporter
-from pare_jax.predicting.settings import DEFAULT_OUTPUTS, Run
-from pare_jax.predictor import Predictor
-from pare_jax.smoothing import Smoothing
-from pare_jax.sources import Photo
-from pare_jax.tracking import TrackSettings
+from pare_jax.prediction.page.entries import RunPage, entries_from_folder
+from pare_jax.prediction.page.index_page import write_page
+from pare_jax.prediction.predictor import Predictor
+from pare_jax.prediction.run.options import DEFAULT_OUTPUTS, PredictionRun
+from pare_jax.prediction.run.photographs import BATCH, PhotoJob, predict_photos
+from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.reporting import Reporter
+from pare_jax.prediction.smoothing import Smoothing
+from pare_jax.prediction.tracking import TrackSettings
 
 ALONE = "the network alone"
 OUTPUTS = {
@@ -84,7 +84,7 @@ def whole_command(
     def run() -> None:
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
             folder = Path(name)
-            run = Run(
+            run = PredictionRun(
                 predictor=predictor,
                 output=folder,
                 outputs=frozenset(outputs),

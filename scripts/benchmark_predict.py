@@ -28,9 +28,9 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
     import jax
     from flax import nnx
 
-    from pare_jax.export import INPUT, crops_to_people, export
+    from pare_jax.export.stablehlo import INPUT, crops_to_people, export
     from pare_jax.models.folding import fold
-    from pare_jax.train_step import predict_step
+    from pare_jax.training.step import predict_step
 
     def compiled(module) -> Callable:
         graphdef, params, rest = nnx.split(module, nnx.Param, ...)

@@ -16,8 +16,9 @@ import cv2
 import made_up_releases
 import numpy as np
 
-from data_pipelines import preparation, prepare
-from data_pipelines.raw import RawDataset, UnitResult
+from data_pipelines import prepare
+from data_pipelines.preparing import preparation
+from data_pipelines.releases.release import RawDataset, UnitResult
 from pare_jax.errors import UserError
 
 CORES = len(os.sched_getaffinity(0))
@@ -119,7 +120,6 @@ def prepare_part(
     cv2.setNumThreads(1)
     dataset = prepare.open_raw(name, source, bodies if name == "pw3d" else ())
     # Imported beforehand: that takes as long whatever the size of the dataset.
-    import data_pipelines.prepared_builder  # noqa: F401
 
     a_piece = len(_photographs(name, dataset.units("train")[0], source))
     part = Part(dataset, max(1, round(photographs / a_piece)))
@@ -146,7 +146,7 @@ def prepare_part(
 
 def photograph_of(name: str, source: Path, example: dict[str, Any]) -> Path:
     """Return the photograph that a prepared example was cut from."""
-    from data_pipelines import mpii, pw3d
+    from data_pipelines.releases import mpii, pw3d
 
     if name == "pw3d":
         picture = pw3d.picture_name(int(example["frame"]))
@@ -155,7 +155,7 @@ def photograph_of(name: str, source: Path, example: dict[str, Any]) -> Path:
 
 
 def _photographs(name: str, unit: Any, source: Path) -> list[Path]:
-    from data_pipelines import mpii, pw3d
+    from data_pipelines.releases import mpii, pw3d
 
     if name == "pw3d":
         folder = source / "imageFiles" / unit.sequence

@@ -23,7 +23,7 @@ def measure(path: str, steps: int) -> dict[str, float]:
 
     from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
     from pare_jax import sharding
-    from pare_jax.run import Run
+    from pare_jax.training.run import Run
 
     config = runpy.run_path(path)["get_config"]()
     # Leaves alone a number of devices that XLA_FLAGS sets.

@@ -4,7 +4,7 @@
 
 Prints, as a Markdown table, the largest difference over all poses: for predictions that are off by
 anything from nothing to another pose altogether, and for degenerate ones. The references are those
-of the tests, `tests/metric_references.py`.
+of the tests, `tests/evaluation/metric_references.py`.
 """
 
 import argparse
@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from pare_jax import metrics, pckh, skeleton
+from pare_jax import skeleton
 from pare_jax.body.io import load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.evaluation import metrics, pckh
 from pare_jax.geometry import axis_angle_to_matrix
-from tests.metric_references import reference_pckh, reference_table
+from tests.evaluation.metric_references import reference_pckh, reference_table
 
 _CHUNK = 500  # poses at a time, for the meshes' memory
 _FLIP = np.array([-1.0, 1.0, 1.0])

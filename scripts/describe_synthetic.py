@@ -12,7 +12,7 @@ import argparse
 import numpy as np
 
 from data_pipelines.prepare import read_settings
-from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SPLITS
 
 # Less than this share of the person's pixels is no occlusion to speak of.

@@ -18,8 +18,8 @@ import numpy as np
 
 from data_pipelines.synthetic.clip import ClipSettings, draw_clip
 from pare_jax.errors import UserError
-from pare_jax.files import write_atomically
-from pare_jax.video import VideoWriter
+from pare_jax.io.files import write_atomically
+from pare_jax.io.video import VideoWriter
 
 _TRUTH = ("boxes", "seen", "betas", "rotations", "translations", "joints_3d", "joints_2d")
 

@@ -27,9 +27,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipelines import storage
 from data_pipelines.example import CROP_MARGIN
 from data_pipelines.prepare import read_settings
+from data_pipelines.reading import storage
 from data_pipelines.synthetic.generate import generate_example
 from data_pipelines.transforms import Placement
 from pare_jax.body.gendered import find_bodies
@@ -96,7 +96,7 @@ def draw_meshes(
 ) -> np.ndarray:
     """Draw the true mesh over the stored crop and two augmented ones, beside each other, RGB."""
     # Imports TensorFlow, which the other squares of people who are drawn do without.
-    from data_pipelines import input_pipeline
+    from data_pipelines.reading import input_pipeline
 
     body = bodies.get(example["gender"], bodies.get("neutral"))
     image = cv2.imdecode(np.frombuffer(example["image"], np.uint8), cv2.IMREAD_COLOR_RGB)

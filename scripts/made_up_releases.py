@@ -25,9 +25,10 @@ from jaxtyping import Float, UInt8
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import mpii, processes, pw3d
+from data_pipelines.preparing import processes
+from data_pipelines.releases import mpii, pw3d
 from data_pipelines.synthetic.backgrounds import draw_background
-from data_pipelines.synthetic.scene import Scene, draw_scene
+from data_pipelines.synthetic.scenery import Scene, draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.body.io import FREE_BODY
 from pare_jax.skeleton import MPII_TO_SMPL, joint_index

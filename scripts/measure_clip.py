@@ -19,11 +19,11 @@ import numpy as np
 from measure_tracking import simulated_detections  # beside this script
 from scipy.optimize import linear_sum_assignment
 
-from pare_jax.detection.detector import box_iou
 from pare_jax.errors import UserError
-from pare_jax.files import write_atomically
-from pare_jax.people import Person, read_people
-from pare_jax.scene import scene_translation
+from pare_jax.io.files import write_atomically
+from pare_jax.prediction.detection.detector import box_iou
+from pare_jax.prediction.person import Person, read_people
+from pare_jax.prediction.scene import scene_translation
 
 _MATCHED = 0.3  # least IoU of a track's box with the true one
 

@@ -8,7 +8,7 @@
 A scene has one person; "whole" scenes show the body from head to foot, "cut" ones not, in
 "hidden" ones something stands before it. A detection is right where it overlaps the tight box of
 the person, as far as it lies in the picture, by an IoU of at least 0.5. --calibrate prints where
-people lie in HOG's windows and how its margins turn into scores, for pare_jax/detection/hog.py.
+people lie in HOG's windows and how its margins turn into scores, for detection/hog.py.
 """
 
 import argparse
@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 from scipy.optimize import minimize
 
-from data_pipelines.synthetic.scene import Scene, draw_scene
+from data_pipelines.synthetic.scenery import Scene, draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.detection import Detector, make_detector
-from pare_jax.detection.detector import box_iou
-from pare_jax.detection.hog import HogDetector, tight_boxes
 from pare_jax.errors import UserError
-from pare_jax.images import encode_png, read_image
+from pare_jax.io.images import encode_png, read_image
+from pare_jax.prediction.detection import Detector, make_detector
+from pare_jax.prediction.detection.detector import box_iou
+from pare_jax.prediction.detection.hog import HogDetector, tight_boxes
 
 _GOOD_IOU = 0.5
 _KINDS = {
@@ -113,7 +113,7 @@ def calibrate(count: int, seed: int) -> None:
 
 
 def _margins(log_odds: np.ndarray) -> np.ndarray:
-    from pare_jax.detection import hog
+    from pare_jax.prediction.detection import hog
 
     return log_odds / hog._SLOPE + hog._MIDDLE
 

@@ -22,12 +22,12 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
 from data_pipelines.synthetic.meshes import forward_kinematics, load_mesh
-from pare_jax.detection import Detection, make_detector
-from pare_jax.detection.detector import box_iou
 from pare_jax.errors import UserError
-from pare_jax.smoothing import Motion, Smoothing, smooth_motion
-from pare_jax.sources import Clip, FrameReader
-from pare_jax.tracking import TrackSettings, track_clip
+from pare_jax.io.media import Clip, FrameReader
+from pare_jax.prediction.detection import Detection, make_detector
+from pare_jax.prediction.detection.detector import box_iou
+from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
+from pare_jax.prediction.tracking import TrackSettings, track_clip
 
 _DETECTED = 0.6  # share of a person that must be seen to be found with a high score
 _FOUND = 0.25  # below this share nothing is found

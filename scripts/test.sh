@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs them; arguments go to pytest:
 #   scripts/test.sh                              everything
-#   scripts/test.sh tests/test_metrics.py -k pa  a part of it
+#   scripts/test.sh tests/evaluation/test_metrics.py -k pa  a part of it
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch onnx demo
 

@@ -5,7 +5,7 @@ from scipy.spatial.transform import Rotation
 
 from configs.common import get_base
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
-from pare_jax.sequences import SampleName, SplitNames
+from pare_jax.evaluation.sequences import SampleName, SplitNames
 
 TINY_MODEL = {
     "name": "pare",

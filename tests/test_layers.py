@@ -112,5 +112,5 @@ def test_tensorflow_is_imported_for_data_alone():
         for other in imports_of(name)
         if any(f"{other}.".startswith(f"{library}.") for library in TENSORFLOW)
     }
-    assert "data_pipelines.input_pipeline" in users
+    assert "data_pipelines.reading.input_pipeline" in users
     assert [name for name in sorted(users) if not name.startswith("data_pipelines.")] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines import storage
+from data_pipelines.reading import storage
 from pare_jax import main
 from pare_jax.errors import UserError
 

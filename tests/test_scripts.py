@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.body.io import load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from data_pipelines import processes, tfds_writer
-from data_pipelines.progress import with_progress
-from data_pipelines.storage import (
+from data_pipelines.preparing import processes, tfds_writer
+from data_pipelines.preparing.progress import with_progress
+from data_pipelines.reading.storage import (
     VERSION,
     cannot_write,
     is_prepared,
@@ -74,7 +74,7 @@ def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | N
         workers: processes; None takes one a core. Changes only the speed.
 
     Returns:
-        The dataset's directory, for `data_pipelines.storage.open_split`.
+        The dataset's directory, for `data_pipelines.reading.storage.open_split`.
 
     Raises:
         UserError: the place cannot be written to, or the settings name no usable photographs.

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from data_pipelines.synthetic import appearance
-from data_pipelines.synthetic.camera import Camera, Crop
 from data_pipelines.synthetic.light import Light
 from data_pipelines.synthetic.meshes import BodyMesh, PosedMesh
+from data_pipelines.synthetic.viewpoints import SyntheticCamera, SyntheticCrop
 from pare_jax.rendering import rasterizer
 from pare_jax.skeleton import NUM_JOINTS
 
@@ -20,7 +20,7 @@ _WINDOW = np.array([-1, 0, 1])
 
 
 @dataclasses.dataclass(frozen=True)
-class Person:
+class DrawnPerson:
     """A person in a scene: shape, pose, surface in the camera frame, and looks."""
 
     betas: Float[np.ndarray, "10"]
@@ -32,11 +32,11 @@ class Person:
 class Canvas:
     """People drawn into one buffer of a crop, at once or twice the crop's resolution."""
 
-    def __init__(self, size: int, camera: Camera, crop: Crop):
+    def __init__(self, size: int, camera: SyntheticCamera, crop: SyntheticCrop):
         self._size, self._camera, self._crop = size, camera, crop
         self._fine = 2 if size <= _FINE_PICTURE else 1
         self._buffer = rasterizer.new_buffer(size * self._fine, size * self._fine, _NEAR, _FAR)
-        self._people: list[tuple[BodyMesh, Person, np.ndarray, int]] = []
+        self._people: list[tuple[BodyMesh, DrawnPerson, np.ndarray, int]] = []
         self._face = self._buffer.face()
 
     def copy(self) -> "Canvas":
@@ -45,7 +45,7 @@ class Canvas:
         twin._buffer, twin._people, twin._face = self._buffer.copy(), [*self._people], self._face
         return twin
 
-    def add(self, mesh: BodyMesh, person: Person) -> None:
+    def add(self, mesh: BodyMesh, person: DrawnPerson) -> None:
         """Draw a person before what is farther and behind what is nearer."""
         vertices = person.surface.vertices
         points = np.empty((3, len(vertices)), np.float32)

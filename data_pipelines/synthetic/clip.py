@@ -13,12 +13,12 @@ from jaxtyping import Float, UInt8
 
 from data_pipelines.synthetic import angles, appearance
 from data_pipelines.synthetic.backgrounds import draw_background
-from data_pipelines.synthetic.camera import Camera, Crop
-from data_pipelines.synthetic.canvas import Canvas, Person
+from data_pipelines.synthetic.canvas import Canvas, DrawnPerson
 from data_pipelines.synthetic.light import Light, sample_light
 from data_pipelines.synthetic.meshes import BodyMesh, forward_kinematics, load_mesh
 from data_pipelines.synthetic.settings import SyntheticSettings
 from data_pipelines.synthetic.textures import random_texture
+from data_pipelines.synthetic.viewpoints import SyntheticCamera, SyntheticCrop
 from pare_jax.skeleton import NUM_BETAS, joint_index
 
 _FILM = 0.75  # focal length as a share of the picture's width: 27 mm on film
@@ -109,8 +109,8 @@ class _Set:
     """What stays the same in all frames."""
 
     mesh: BodyMesh
-    camera: Camera
-    crop: Crop
+    camera: SyntheticCamera
+    crop: SyntheticCrop
     light: Light
     background: np.ndarray
     post: np.ndarray
@@ -175,7 +175,7 @@ def _build_set(rng: np.random.Generator, settings: ClipSettings) -> _Set:
     edges = np.array([-width / 2, -height / 2, width / 2, height / 2])
     corner = np.array([-width / 2, -height / 2])
     # The canvas is square: the picture is its upper part.
-    crop = Crop(corner=corner, scale=1.0, size=width, photo=edges)
+    crop = SyntheticCrop(corner=corner, scale=1.0, size=width, photo=edges)
     horizon = height / 2 + 0.12 * height
     background = draw_background(rng, looks, width, horizon)[:height].copy()
     post_width = round(settings.post_width * focal / _POST_DEPTH)
@@ -185,7 +185,9 @@ def _build_set(rng: np.random.Generator, settings: ClipSettings) -> _Set:
     shade = 0.45 + 0.55 * np.sqrt(np.maximum(1 - across**2, 0))
     return _Set(
         mesh=load_mesh(settings.mesh),
-        camera=Camera(angles.about_x(np.pi), np.array([0.0, 0.0, settings.depths[0]]), focal),
+        camera=SyntheticCamera(
+            angles.about_x(np.pi), np.array([0.0, 0.0, settings.depths[0]]), focal
+        ),
         crop=crop,
         light=sample_light(rng, looks),
         background=background,
@@ -194,7 +196,7 @@ def _build_set(rng: np.random.Generator, settings: ClipSettings) -> _Set:
     )
 
 
-def _pose(walker: _Walker, stage: _Set, settings: ClipSettings, time: float) -> Person:
+def _pose(walker: _Walker, stage: _Set, settings: ClipSettings, time: float) -> DrawnPerson:
     middle = (settings.num_frames - 1) / settings.frame_rate / 2
     phase = walker.phase + np.pi * settings.speed / _STEP_LENGTH * time
     rotations = angles.rotations(walking_angles(phase))
@@ -211,10 +213,10 @@ def _pose(walker: _Walker, stage: _Set, settings: ClipSettings, time: float) -> 
     )
     dressed = appearance.thickness(stage.mesh, walker.looks)
     surface = stage.mesh.pose(walker.betas, rotations, place, dressed)
-    return Person(walker.betas, rotations, surface, walker.looks)
+    return DrawnPerson(walker.betas, rotations, surface, walker.looks)
 
 
-def _draw(people: list[Person], stage: _Set, settings: ClipSettings, time: float) -> ClipFrame:
+def _draw(people: list[DrawnPerson], stage: _Set, settings: ClipSettings, time: float) -> ClipFrame:
     whole = []
     canvas = Canvas(settings.width, stage.camera, stage.crop)
     for person in people:

@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data_pipelines import processes
-from data_pipelines.photographs import encode_jpeg
-from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.preparing import processes
+from data_pipelines.releases.stored_crop import encode_jpeg
+from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
 from pare_jax.skeleton import NUM_JOINTS

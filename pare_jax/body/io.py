@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pare_jax.errors import UserError
-from pare_jax.safe_pickle import load_pickle
+from pare_jax.io.safe_pickle import load_pickle
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")

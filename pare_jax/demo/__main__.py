@@ -13,14 +13,15 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from pare_jax import command_line, load_predictor
+from pare_jax import load_predictor
+from pare_jax.demo.blocks import import_gradio
 from pare_jax.demo.examples import draw_examples
-from pare_jax.demo.page import import_gradio
 from pare_jax.demo.server import be_discreet, ending_tidily, is_local, listen, make_app, serve
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
-from pare_jax.detection import make_detector
 from pare_jax.errors import UserError
+from pare_jax.io import command_line
+from pare_jax.prediction.detection import make_detector
 
 
 def define_flags(values: flags.FlagValues) -> None:

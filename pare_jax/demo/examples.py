@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from data_pipelines.synthetic.clip import ClipSettings, draw_clip
-from data_pipelines.synthetic.scene import draw_scene
+from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.images import Picture
+from pare_jax.io.images import Picture
 
 _ALONE = SyntheticSettings(
     image_size=512,

@@ -7,8 +7,8 @@ import threading
 import time
 
 from pare_jax.errors import UserError
-from pare_jax.images import Picture
-from pare_jax.people import Person
+from pare_jax.io.images import Picture
+from pare_jax.prediction.person import Person
 
 _MAX_PICTURES = 8
 _MAX_SECONDS = 1800.0

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
-from pare_jax.demo.page import HEAD, STYLE, build_page, import_gradio
+from pare_jax.demo.blocks import HEAD, STYLE, build_page, import_gradio
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
 from pare_jax.errors import UserError

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pare_jax.boxes import check_box
 from pare_jax.demo import showing
 from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Looked, Memory
 from pare_jax.demo.uploads import UploadFolder
-from pare_jax.detection import Detection, Detector, WholePicture
 from pare_jax.errors import UserError
-from pare_jax.images import Picture
-from pare_jax.people import Person
+from pare_jax.io.images import Picture
+from pare_jax.prediction.boxes import check_box
+from pare_jax.prediction.detection import Detection, Detector, WholePicture
+from pare_jax.prediction.person import Person
 
 # Ways of finding people: the detector the page was started with, and two that need none.
 DETECTOR, WHOLE, BOXES = "detector", "whole", "boxes"
@@ -31,7 +31,7 @@ class PictureToPeople(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class PictureView:
     """What the page shows of a picture.
 
     Attributes:
@@ -88,7 +88,7 @@ class Session:
 
     def receive(
         self, upload: Mapping[str, Any] | None, how: str, boxes: str, key: str | None
-    ) -> View:
+    ) -> PictureView:
         """Take an uploaded picture and find the people in it.
 
         Args:
@@ -101,12 +101,12 @@ class Session:
         try:
             name, photograph = self._folder.take(upload)
         except UserError as error:
-            return View(None, showing.message_html(_sentence(error), True))
+            return PictureView(None, showing.message_html(_sentence(error), True))
         scale = float(photograph.scale[0])
         key = self.memory.put(Looked(name, photograph.image, scale))
         return self.find(key, how, boxes)
 
-    def example(self, number: int, key: str | None) -> tuple[View, str]:
+    def example(self, number: int, key: str | None) -> tuple[PictureView, str]:
         """Show an example with its own boxes; returns these as they would be typed, too."""
         self.memory.forget(key)
         example = self.examples[number]
@@ -114,12 +114,12 @@ class Session:
         key = self.memory.put(Looked(example.name, example.image, 1.0))
         return self.find(key, BOXES, boxes), boxes
 
-    def find(self, key: str | None, how: str, boxes: str) -> View:
+    def find(self, key: str | None, how: str, boxes: str) -> PictureView:
         """Find the people in a remembered picture, in place of those found before."""
         try:
             looked = self.memory.get(key)
         except UserError as error:
-            return View(None, showing.message_html(_sentence(error), True))
+            return PictureView(None, showing.message_html(_sentence(error), True))
         looked = dataclasses.replace(looked, people=())
         try:
             found = self._detect(looked, how, boxes)
@@ -179,8 +179,8 @@ class Session:
             )
         return found
 
-    def _shown(self, key: str | None, looked: Looked, message: str) -> View:
-        return View(
+    def _shown(self, key: str | None, looked: Looked, message: str) -> PictureView:
+        return PictureView(
             self.memory.put(looked, key),
             message,
             showing.overlay_html(looked),

@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 
 from pare_jax.demo.memory import Looked
-from pare_jax.images import Picture, cut_crop
-from pare_jax.meshes.files import mesh_bytes
-from pare_jax.people import Person, people_json, people_npz
-from pare_jax.rendering.attention import draw_attention
-from pare_jax.rendering.people import draw_people, person_number
-from pare_jax.scene import scene_meshes
+from pare_jax.io.images import Picture, cut_crop
+from pare_jax.meshes.formats import mesh_bytes
+from pare_jax.prediction.drawing import draw_people, person_number
+from pare_jax.prediction.person import Person, people_json, people_npz
+from pare_jax.prediction.scene import scene_meshes
+from pare_jax.rendering.attention_maps import draw_attention
 from pare_jax.skeleton import JOINT_NAMES, joint_index
 
 _JPEG_QUALITY = 92

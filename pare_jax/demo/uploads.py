@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from pare_jax.errors import UserError
-from pare_jax.images import Photograph, read_photograph
+from pare_jax.io.images import Photograph, read_photograph
 
 MAX_UPLOAD_BYTES = 20 * 2**20
 # A picture's memory is three bytes a pixel, for each that is remembered. Larger JPEGs are read at a

@@ -21,20 +21,20 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
-from pare_jax import command_line
 from pare_jax.body.io import load_body_data
-from pare_jax.checkpoints import Checkpoints, load_model
-from pare_jax.config import validate
 from pare_jax.errors import UserError
-from pare_jax.flat_state import of_network, unflatten
+from pare_jax.io import command_line
 from pare_jax.models import build_model
-from pare_jax.pretrained import pare
+from pare_jax.models.flat_state import of_network, unflatten
+from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.export import export
 from pare_jax.pretrained.load import SOURCES, convert, detect
 from pare_jax.pretrained.read import WeightFile, read_weights
-from pare_jax.pretrained.source import within
 from pare_jax.pretrained.table import Report
-from pare_jax.workdir import write_config
+from pare_jax.pretrained.weight_format import within
+from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.config import validate
+from pare_jax.training.workdir import write_config
 
 # What --means may say, as the options of PARE that it sets.
 _MEANS = {

@@ -11,8 +11,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
-from pare_jax.files import write_atomically
-from pare_jax.flat_state import of_network
+from pare_jax.io.files import write_atomically
+from pare_jax.models.flat_state import of_network
 from pare_jax.pretrained.load import SOURCES
 from pare_jax.pretrained.table import to_torch
 

@@ -9,16 +9,24 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
-from pare_jax.flat_state import of_network, unflatten
 from pare_jax.models import build_model
-from pare_jax.pretrained import hrnet, pare, resnet
+from pare_jax.models.flat_state import of_network, unflatten
+from pare_jax.pretrained import (
+    hrnet_weights as hrnet,
+)
+from pare_jax.pretrained import (
+    pare_weights as pare,
+)
+from pare_jax.pretrained import (
+    resnet_weights as resnet,
+)
 from pare_jax.pretrained.mean_parameters import read_mean_parameters
 from pare_jax.pretrained.read import WeightFile, read_weights
-from pare_jax.pretrained.source import Source, within
 from pare_jax.pretrained.table import Report, to_ours
+from pare_jax.pretrained.weight_format import WeightFormat, within
 
 # Whatever holds another as a part comes before it.
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, WeightFormat] = {
     "pare": pare.PARE,
     "hrnet": hrnet.HRNET,
     "resnet": resnet.RESNET,

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.rendering.attention import attention_cells, fit
+from pare_jax.rendering.attention_maps import attention_cells, fit
 from pare_jax.rendering.camera import Camera, crop_camera
 from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.rasterizer import shade

@@ -9,8 +9,8 @@ Understanding Convolutional Networks", ECCV 2014.
 """
 
 from pare_jax.sensitivity.maps import Sensitivity, occlusion_sensitivity
+from pare_jax.sensitivity.occlusion_errors import OcclusionTable, occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
-from pare_jax.sensitivity.table import OcclusionTable, occlusion_table
 
 __all__ = [
     "OcclusionTable",

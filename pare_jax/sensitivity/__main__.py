@@ -1,5 +1,5 @@
 import sys
 
-from pare_jax.sensitivity.command import main
+from pare_jax.sensitivity.cli import main
 
 sys.exit(main(sys.argv))

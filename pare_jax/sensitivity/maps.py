@@ -11,13 +11,14 @@ from jaxtyping import Array, Float
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
-from pare_jax.boxes import check_box, crop_of_box
 from pare_jax.errors import UserError
-from pare_jax.files import write_together
-from pare_jax.images import Picture, cut_crop, encode_png
-from pare_jax.people import npz_bytes
-from pare_jax.predictor import Predictor, check_picture
-from pare_jax.rendering import sensitivity as drawing
+from pare_jax.io.files import write_together
+from pare_jax.io.images import Picture, cut_crop, encode_png
+from pare_jax.io.video import VIDEO_OUTPUT_SUFFIXES, VideoWriter
+from pare_jax.prediction.boxes import check_box, crop_of_box
+from pare_jax.prediction.person import npz_bytes
+from pare_jax.prediction.predictor import Predictor, check_picture
+from pare_jax.sensitivity import heat_maps as drawing
 from pare_jax.sensitivity.patches import (
     BATCH_SIZE,
     NOWHERE,
@@ -27,7 +28,6 @@ from pare_jax.sensitivity.patches import (
     patch_grid,
 )
 from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
-from pare_jax.video import VIDEO_OUTPUT_SUFFIXES, VideoWriter
 
 _MM = 1000.0
 # Pictures are drawn from a cut of the photograph finer than the network's.

@@ -17,10 +17,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-from pare_jax.augment import normalise
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
-from pare_jax.predictor import Predictor
+from pare_jax.prediction.predictor import Predictor
+from pare_jax.training.augment import normalise
 
 # Patch and stride over the side of the crop, where none are given: 40 and 8 pixels of 224.
 _PATCH_SHARE = 40 / 224
@@ -104,7 +104,7 @@ def patch_grid(image_size: int, patch: int | None = None, stride: int | None = N
     return PatchGrid(image_size, patch, stride)
 
 
-class Answers(NamedTuple):
+class PatchedPredictions(NamedTuple):
     """What the network answers under each patch; any leading axes.
 
     Attributes:
@@ -128,7 +128,7 @@ def answers_under_patches(
     patch: int,
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int], object] | None = None,
-) -> Answers:
+) -> PatchedPredictions:
     """Predict crops with one patch on each.
 
     All batches run the same compiled program, the last one filled up; so do calls with as many
@@ -157,8 +157,8 @@ def answers_under_patches(
     padding = -total % batch_size
     which = np.concatenate([np.asarray(which, np.int32), np.zeros(padding, np.int32)])
     centres = np.concatenate([centres, np.full((padding, 2), NOWHERE)]).astype(np.float32)
-    parts: list[Answers] = []
-    under_way: collections.deque[Answers] = collections.deque()
+    parts: list[PatchedPredictions] = []
+    under_way: collections.deque[PatchedPredictions] = collections.deque()
 
     def collect() -> None:
         parts.append(jax.device_get(under_way.popleft()))
@@ -183,7 +183,9 @@ def answers_under_patches(
             collect()
     while under_way:
         collect()
-    found = Answers(*(np.concatenate(values)[:total] for values in zip(*parts, strict=True)))
+    found = PatchedPredictions(
+        *(np.concatenate(values)[:total] for values in zip(*parts, strict=True))
+    )
     if not all(np.isfinite(values).all() for values in found):
         raise UserError(
             "the network's answers are not finite: the checkpoint is of a run that diverged; "
@@ -202,13 +204,13 @@ def _answers(
     patch: Float[Array, ""],
     *,
     graphdef: nnx.GraphDef,
-) -> Answers:
+) -> PatchedPredictions:
     hidden = covered(centres, patch, crops.shape[1])
     # Grey is ImageNet's mean, which normalising takes to 0.
     pictures = jnp.where(hidden[..., None], 0.0, normalise(crops)[which])
     prediction = nnx.merge(graphdef, state)(pictures)
     joints = body.joints(prediction.betas, prediction.rotations)
-    return Answers(
+    return PatchedPredictions(
         joints - joints[:, :1], prediction.betas, prediction.rotations, prediction.camera
     )
 

@@ -10,8 +10,8 @@ import pytest
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.skeleton import PARENTS
-from tests.body import legacy_pickle_writer as legacy
 from tests.body.small_bodies import random_body_fields
+from tests.io import legacy_pickle_writer as legacy
 
 
 def save_npz(path, **changes):

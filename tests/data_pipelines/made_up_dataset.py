@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipelines.raw import Skipped, UnitResult
+from data_pipelines.releases.release import Skipped, UnitResult
 from tests.data_pipelines.conftest import make_record
 
 EXAMPLES_A_UNIT = 3

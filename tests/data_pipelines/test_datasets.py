@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from configs.common import get_base
-from data_pipelines import datasets, storage
+from data_pipelines import datasets
+from data_pipelines.reading import storage
 from pare_jax.errors import UserError
 from pare_jax.skeleton import PART_UNKNOWN
 

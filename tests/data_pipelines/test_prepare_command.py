@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_pipelines import input_pipeline, preparation, prepare, storage
-from data_pipelines.progress import with_progress
+from data_pipelines import prepare
+from data_pipelines.preparing import preparation
+from data_pipelines.preparing.progress import with_progress
+from data_pipelines.reading import input_pipeline, storage
 from pare_jax.body.io import FREE_BODY
-from tests.data_pipelines import small_pw3d
+from tests.data_pipelines.releases import small_pw3d
 
 HERE = Path(__file__).parent
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import transforms
-from data_pipelines.input_pipeline import assemble_batch
+from data_pipelines.reading.input_pipeline import assemble_batch
 from data_pipelines.transforms import Placement
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, PARENTS, joint_index

@@ -6,7 +6,7 @@ import numpy as np
 
 from pare_jax.body.io import load_body_data
 from pare_jax.skeleton import NUM_JOINTS
-from tests.made_up_people import make_person
+from tests.prediction.made_up_people import make_person
 
 
 def attention_maps() -> np.ndarray:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from pare_jax.images import encode_png
+from pare_jax.io.images import encode_png
 from pare_jax.skeleton import JOINT_NAMES
 from tests.browser import CHROMIUM, chromium
 

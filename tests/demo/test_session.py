@@ -14,13 +14,13 @@ from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Looked, Memory
 from pare_jax.demo.session import BOXES, DETECTOR, MAX_PEOPLE, WHOLE, Session, parse_boxes
 from pare_jax.demo.uploads import UploadFolder
-from pare_jax.detection import Detection
 from pare_jax.errors import UserError
+from pare_jax.prediction.detection import Detection
 from pare_jax.skeleton import JOINT_NAMES
 from tests.demo.fakes import FakePredictor
 from tests.demo.test_uploads import upload
-from tests.made_up_people import small_body
 from tests.meshes.glb_reader import Glb
+from tests.prediction.made_up_people import small_body
 
 PICTURE = np.full((300, 400, 3), 90, np.uint8)
 TWO = "60,40,140,260\n260,40,340,260"

@@ -11,8 +11,8 @@ from pare_jax.meshes.animation import BodyMotion, animated_glb, four_weights
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.skeleton import JOINT_NAMES, PARENTS
 from tests.body.small_bodies import random_pose, rotations_of
-from tests.made_up_people import small_body
 from tests.meshes.glb_reader import Glb
+from tests.prediction.made_up_people import small_body
 
 RATE = 25.0
 FRAMES = np.array([4, 5, 6, 9, 10])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pare_jax.meshes.files import MESH_SUFFIXES, mesh_bytes
+from pare_jax.meshes.formats import MESH_SUFFIXES, mesh_bytes
 from pare_jax.meshes.mesh import Mesh, plain_name, to_viewer
 from tests.meshes.glb_reader import Glb
 

@@ -7,11 +7,11 @@ import pytest
 from flax import nnx
 from ml_collections import ConfigDict
 
-from pare_jax import losses
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import load_body_model
 from pare_jax.models import build_model, resnet
 from pare_jax.models.resnet import ResNet
+from pare_jax.training import losses
 
 torch = pytest.importorskip("torch")
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pare_jax.flat_state import flatten, of_network
 from pare_jax.models import hrnet
+from pare_jax.models.flat_state import flatten, of_network
 from pare_jax.models.hrnet import HRNet
-from pare_jax.pretrained import hrnet as files
+from pare_jax.pretrained import hrnet_weights as files
 from pare_jax.pretrained import load, table
 
 torch = pytest.importorskip("torch")

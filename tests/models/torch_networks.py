@@ -1,7 +1,7 @@
 """The reference the networks are held to: plain torch modules, written from the papers.
 
 The residual network is torchvision's (names included), the head is PARE's, the losses those of
-`pare_jax.losses`. Needs torch; import it after `pytest.importorskip("torch")`.
+`pare_jax.training.losses`. Needs torch; import it after `pytest.importorskip("torch")`.
 """
 
 import copy

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from pare_jax import flat_state
 from pare_jax.errors import UserError
-from pare_jax.models import build_model
+from pare_jax.models import build_model, flat_state
 from pare_jax.pretrained import load
 from tests.fakes import tiny_config
 

@@ -8,11 +8,11 @@ import pytest
 from flax import nnx
 
 from configs.common import get_base
-from pare_jax import flat_state
 from pare_jax.errors import UserError
-from pare_jax.models import build_model
+from pare_jax.models import build_model, flat_state
 from pare_jax.models.resnet import DEPTHS
-from pare_jax.pretrained import export, load, resnet, table
+from pare_jax.pretrained import export, load, table
+from pare_jax.pretrained import resnet_weights as resnet
 from pare_jax.pretrained.read import read_weights
 
 torch = pytest.importorskip("torch")

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from pare_jax import geometry
-from pare_jax.rendering import attention, camera, overlay, skeleton_lines
+from pare_jax.rendering import attention_maps as attention
+from pare_jax.rendering import camera, overlay, skeleton_lines
 from pare_jax.skeleton import JOINT_NAMES, MIRROR, PARENTS, joint_index
 
 DISTANCE = 2 * 5000.0 / (224 * 0.8)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines import input_pipeline
+from data_pipelines.reading import input_pipeline
 from data_pipelines.synthetic.generate import generate_example
 from data_pipelines.synthetic.settings import from_mapping
 from data_pipelines.transforms import Placement

@@ -7,9 +7,9 @@ from flax import nnx
 from pare_jax import geometry
 from pare_jax.body.model import body_from_data
 from pare_jax.models.prediction import Prediction
-from pare_jax.predictor import Predictor
+from pare_jax.prediction.predictor import Predictor
 from pare_jax.skeleton import joint_index
-from tests.made_up_people import small_body
+from tests.prediction.made_up_people import small_body
 
 SIZE = 32
 # What each elbow bends by: the mean of the red channel over rows and columns of the crop.

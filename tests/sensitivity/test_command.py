@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pare_jax import images
 from pare_jax.body.model import body_from_data
-from pare_jax.images import encode_png, read_image
-from pare_jax.sensitivity import command
+from pare_jax.io import images
+from pare_jax.io.images import encode_png, read_image
+from pare_jax.sensitivity import cli as command
 from tests.data_pipelines.conftest import make_record
-from tests.made_up_people import small_body
-from tests.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots
+from tests.prediction.made_up_people import small_body
+from tests.prediction.predict_fakes import SIZE, box_about, make_predictor, photo_with_spots
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ class Split:
 @pytest.fixture
 def split(monkeypatch):
     """Makes `--data=ROOT --dataset=made_up/test` find the given people."""
-    from data_pipelines import storage
+    from data_pipelines.reading import storage
 
     def put(records):
         monkeypatch.setattr(storage, "find_dataset", lambda root, name: Path(root) / name)

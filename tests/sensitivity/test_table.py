@@ -10,8 +10,8 @@ import pytest
 from pare_jax.errors import UserError
 from pare_jax.sensitivity import occlusion_table
 from pare_jax.sensitivity.maps import crop_sensitivity
+from pare_jax.sensitivity.occlusion_errors import COLUMNS, REGIONS, ROWS
 from pare_jax.sensitivity.patches import PatchGrid
-from pare_jax.sensitivity.table import COLUMNS, REGIONS, ROWS
 from pare_jax.skeleton import JOINT_NAMES, joint_index
 from tests.sensitivity.fakes import MOVED, SIZE, make_predictor, red_crop
 from tests.sensitivity.fakes import REGIONS as SEEN

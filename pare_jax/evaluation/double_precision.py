@@ -1,0 +1,70 @@
+"""How metrics compute in float64 whatever JAX's global precision is, and return float32.
+
+Internals of `pare_jax.evaluation.metrics` and `pare_jax.evaluation.pckh`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
+
+
+def in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[_Params, _Result]]:
+    """Compile a function that computes in float64.
+
+    Args:
+        static: names of the arguments that are no arrays.
+    """
+
+    def decorate(function: Callable[_Params, _Result]) -> Callable[_Params, _Result]:
+        compiled = jax.jit(function, static_argnames=static)
+
+        @functools.wraps(function)
+        def call(*args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
+            # Only what is traced in here sees the switch; callers keep their own precision.
+            with jax.enable_x64(True):
+                return compiled(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def point_sets(pred: ArrayLike, true: ArrayLike, size: int = 3) -> tuple[Array, Array]:
+    """Return two sets of as many points each in float64.
+
+    Raises:
+        ValueError: they differ in their number of points, or their points have not `size` numbers.
+    """
+    pred, true = jnp.asarray(pred, jnp.float64), jnp.asarray(true, jnp.float64)
+    if pred.shape[-2:] != true.shape[-2:] or pred.shape[-1] != size:
+        raise ValueError(
+            f"expected two point sets of shape (..., N, {size}), got {pred.shape} and {true.shape}"
+        )
+    return pred, true
+
+
+def select(
+    values: Float[Array, "*batch joints"], joints: tuple[int, ...] | None
+) -> Float[Array, "*batch chosen"]:
+    """Pick the values of some joints, of all for None.
+
+    Raises:
+        ValueError: there is no such joint.
+    """
+    if joints is None:
+        return values
+    if max(joints) >= values.shape[-1]:
+        raise ValueError(f"joint {max(joints)} was asked for, but there are {values.shape[-1]}")
+    return values[..., jnp.array(joints)]
+
+
+def as_float32(values: Array) -> Array:
+    """Return what metrics return."""
+    return values.astype(jnp.float32)

@@ -1,0 +1,170 @@
+"""Figures of an evaluation. Matplotlib is loaded when the first one is drawn, without a display.
+
+Every function returns an RGB picture, so that the same figure serves a PNG file and TensorBoard.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+
+from pare_jax.evaluation.hidden_joints import hidden_share_bins
+from pare_jax.rendering.text import Picture
+from pare_jax.skeleton import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MODEL = "#0072b2"
+_CONSTANT = "#b0b0b0"
+
+
+def joint_error_figure(
+    errors: Float[np.ndarray, "joints"],
+    constant_errors: Float[np.ndarray, "joints"],
+    title: str,
+    names: Sequence[str] = JOINT_NAMES,
+) -> Picture:
+    """Draw the error of each joint as bars, the best constant's beside it.
+
+    Args:
+        errors: mm; a joint that was never labelled is NaN and has no bar.
+        constant_errors: mm, of always answering with the training set's mean joints; NaN where a
+            protocol has no such constant.
+        title: the split and what was measured.
+        names: of the joints, in order.
+
+    Returns:
+        RGB picture.
+    """
+    figure = _figure(9.0, 0.26 * len(names) + 1.3)
+    axes = figure.subplots()
+    errors, constant_errors = np.asarray(errors, float), np.asarray(constant_errors, float)
+    places = np.arange(len(names))
+    axes.barh(places - 0.2, errors, 0.4, color=_MODEL, label=_with_mean("model", errors))
+    if np.isfinite(constant_errors).any():
+        label = _with_mean("best constant", constant_errors)
+        axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
+    for place, error in zip(places, errors, strict=True):
+        if np.isfinite(error):
+            axes.text(error, place - 0.2, f" {error:.0f}", va="center", fontsize=7, color=_MODEL)
+    axes.set_yticks(places, [name.replace("_", " ") for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlabel("mean error after root alignment (mm)")
+    axes.set_title(title)
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return _rendered(figure)
+
+
+def occlusion_figure(
+    errors: Float[np.ndarray, "samples"],
+    constant_errors: Float[np.ndarray, "samples"],
+    hidden_share: Float[np.ndarray, "samples"],
+    title: str,
+) -> Picture:
+    """Draw the error of samples against the share of their joints that are hidden.
+
+    Samples are put into bins of the share; a line through the bins' means, with a band of two
+    standard errors, and the number of samples below each.
+
+    Args:
+        errors: MPJPE of each sample, mm.
+        constant_errors: the same of the best constant; NaN where a protocol has none.
+        hidden_share: share of the sample's joints that are not visible, in [0, 1].
+        title: the split and what was measured.
+
+    Returns:
+        RGB picture.
+    """
+    edges, which = hidden_share_bins(np.asarray(hidden_share, float))
+    counts = np.bincount(which, minlength=len(edges) - 1)
+    used = np.flatnonzero(counts)
+    centres = 50.0 * (edges[used] + edges[used + 1])
+    figure = _figure(8.0, 4.5)
+    axes = figure.subplots()
+    for values, colour, label in (
+        (constant_errors, _CONSTANT, "best constant"),
+        (errors, _MODEL, "model"),
+    ):
+        values = np.asarray(values, float)
+        if not np.isfinite(values).any():
+            continue
+        groups = [values[which == bin_] for bin_ in used]
+        means = np.array([group.mean() for group in groups])
+        spread = np.array([2.0 * group.std() / np.sqrt(len(group)) for group in groups])
+        axes.plot(centres, means, "o-", color=colour, label=_with_mean(label, values))
+        axes.fill_between(centres, means - spread, means + spread, color=colour, alpha=0.2, lw=0)
+    axes.set_ylim(bottom=0.0)
+    for centre, count in zip(centres, counts[used], strict=True):
+        place = (centre, 0.02)
+        axes.text(*place, f"{count}", transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
+    axes.set_xlabel("share of joints hidden (%); the number of samples above the axis")
+    axes.set_ylabel("MPJPE (mm)")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(loc="best")
+    return _rendered(figure)
+
+
+def table_figure(
+    values: Float[np.ndarray, "rows columns"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+    row_label: str,
+    column_label: str,
+) -> Picture:
+    """Draw a table of millimetres as coloured cells with their numbers: red adds, blue takes away.
+
+    Args:
+        values: mm; a cell of NaN stays grey.
+        rows: their names.
+        columns: their names.
+        title: what the numbers are.
+        row_label: what the rows are.
+        column_label: what the columns are.
+
+    Returns:
+        RGB picture.
+    """
+    figure = _figure(0.36 * len(columns) + 2.6, 0.27 * len(rows) + 2.2)
+    axes = figure.subplots()
+    values = np.asarray(values, float)
+    largest = max(float(np.max(np.abs(values), initial=1.0, where=np.isfinite(values))), 1.0)
+    axes.set_facecolor("#d8d8d8")
+    colours = axes.imshow(values, cmap="RdBu_r", vmin=-largest, vmax=largest, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            ink = "white" if abs(value) > 0.6 * largest else "black"
+            axes.text(column, row, round(value), ha="center", va="center", fontsize=7, color=ink)
+    axes.set_xticks(range(len(columns)), [n.replace("_", " ") for n in columns], rotation=90)
+    axes.set_yticks(range(len(rows)), [name.replace("_", " ") for name in rows])
+    axes.set_xlabel(column_label)
+    axes.set_ylabel(row_label)
+    axes.set_title(title, fontsize=10)
+    figure.colorbar(colours, ax=axes, label="mm", shrink=0.7)
+    return _rendered(figure)
+
+
+def _with_mean(label: str, values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{label} (mean {known.mean():.1f} mm)" if known.size else label
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # The object-oriented interface needs no display and leaves pyplot's global state alone.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=110, layout="constrained")
+
+
+def _rendered(figure: "Figure") -> Picture:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

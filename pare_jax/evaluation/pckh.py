@@ -1,0 +1,112 @@
+"""PCKh, MPII's score of 2D points: those within half the head's length of where they should be.
+
+Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
+2014, section 4, and the evaluation code released with it. The points are `skeleton.POINT_NAMES`:
+SMPL's joints and the top of the head.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from pare_jax.evaluation.alignment import norm
+from pare_jax.evaluation.double_precision import as_float32, in_float64, point_sets, select
+from pare_jax.skeleton import PCKH_GROUPS, PCKH_POINTS, POINT_NAMES
+
+THRESHOLD = 0.5
+# The headings of MPII's table, in its order.
+TOTAL = "Total"
+HEADINGS = (*PCKH_GROUPS, TOTAL)
+
+
+@in_float64()
+def hits(
+    pred: Float[ArrayLike, "*batch points 2"],
+    true: Float[ArrayLike, "*batch points 2"],
+    known: Float[ArrayLike, "*batch points"],
+    head_size: Float[ArrayLike, "*batch"],
+    threshold: float = THRESHOLD,
+) -> Float[Array, "*batch points"]:
+    """Tell which points are at most half the head's length off.
+
+    Points and head may be measured in the photograph or in any square crop of it, for all scale
+    alike.
+
+    Args:
+        pred: predicted points in the picture.
+        true: annotated points, same coordinates.
+        known: above 0 for points that are annotated.
+        head_size: length of the head in the same unit, 0.6 times its box's diagonal in MPII; 0
+            where it is not known.
+        threshold: in lengths of the head.
+
+    Returns:
+        1 or 0, which is also for answers that are no numbers; NaN for points that cannot be judged.
+
+    Raises:
+        ValueError: the two sets differ in their number of points, or are not in 2D.
+    """
+    pred, true = point_sets(pred, true, size=2)
+    head = jnp.asarray(head_size, jnp.float64)[..., None]
+    judged = (jnp.asarray(known) > 0) & (head > 0) & jnp.isfinite(true).all(-1)
+    # A prediction that is no number is within no distance, and so a miss, as in MPII's own code.
+    return as_float32(jnp.where(judged, norm(pred - true) <= threshold * head, jnp.nan))
+
+
+@in_float64("points")
+def pckh(
+    pred: Float[ArrayLike, "*batch points 2"],
+    true: Float[ArrayLike, "*batch points 2"],
+    known: Float[ArrayLike, "*batch points"],
+    head_size: Float[ArrayLike, "*batch"],
+    threshold: float = THRESHOLD,
+    points: tuple[int, ...] = PCKH_POINTS,
+) -> Float[Array, "*batch"]:
+    """Measure the share of a person's annotated points that `hits` counts.
+
+    Args:
+        pred: predicted points in the picture.
+        true: annotated points, same coordinates.
+        known: above 0 for points that are annotated.
+        head_size: length of the head in the same unit; 0 where it is not known.
+        threshold: in lengths of the head.
+        points: the points that count.
+
+    Returns:
+        A share between 0 and 1 per sample; NaN where no point can be judged. MPII's own number is
+        that of all people's points together: `table`.
+
+    Raises:
+        ValueError: the two sets differ in their number of points, or are not in 2D.
+    """
+    right = select(hits(pred, true, known, head_size, threshold), points)
+    judged = ~jnp.isnan(right)
+    # Without any point this is 0 / 0, not a number.
+    return as_float32(jnp.where(judged, right, 0.0).sum(-1) / judged.sum(-1))
+
+
+def table(
+    found: Float[np.ndarray, "people points"],
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """Sum people up as MPII's evaluation does.
+
+    Args:
+        found: from `hits`.
+
+    Returns:
+        Percent by name of the points that count, and by `HEADINGS`: the mean of a pair's two
+        shares, and of all points of all people together; None where nothing can be judged.
+    """
+    by_point = {POINT_NAMES[point]: _percent(found[:, point]) for point in PCKH_POINTS}
+    groups: dict[str, float | None] = {}
+    for heading, pair in PCKH_GROUPS.items():
+        shares = [by_point[POINT_NAMES[point]] for point in pair]
+        known = [share for share in shares if share is not None]
+        groups[heading] = sum(known) / len(known) if known else None
+    groups[TOTAL] = _percent(found[:, list(PCKH_POINTS)])
+    return by_point, groups
+
+
+def _percent(found: np.ndarray) -> float | None:
+    known = found[np.isfinite(found)]
+    return 100.0 * float(known.mean(dtype=np.float64)) if known.size else None

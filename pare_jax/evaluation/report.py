@@ -1,0 +1,304 @@
+"""What an evaluation found, for people and programs: table, metrics.json, figures, pictures."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.evaluation import pckh
+from pare_jax.evaluation.evaluate import Drawn, SampleErrors
+from pare_jax.evaluation.hidden_joints import by_hidden_share, hidden_share
+from pare_jax.evaluation.sequences import SplitNames, by_sequence, mean
+from pare_jax.io.files import remove_files, write_atomically
+from pare_jax.io.images import encode_png
+from pare_jax.rendering import overlay, text
+
+# The columns of the table: key in metrics.json, heading, and what to make of the unit.
+_COLUMNS = (
+    ("mpjpe", "MPJPE mm"),
+    ("pa_mpjpe", "PA-MPJPE mm"),
+    ("pve", "PVE mm"),
+    ("pck", "PCK@50"),
+    ("auc", "AUC"),
+    ("mpjae", "MPJAE deg"),
+    ("pa_mpjae", "PA-MPJAE deg"),
+    ("pckh", "PCKh@0.5"),
+)
+# The figures of a split, by the ends of their names.
+_FIGURES = ("per_joint", "occlusion", "median", "worst")
+# Samples on the sheets of median and worst ones.
+_SHEET_ROWS = 8
+
+
+def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str, Any]:
+    """Average the samples of a split into the entry that metrics.json holds for it.
+
+    Args:
+        errors: of the samples.
+        names: of the same samples, to sum up each sequence; None: not wanted.
+    """
+    measured, lost = _measured(errors)
+    summary: dict[str, Any] = {
+        "protocol": errors.protocol.name,
+        "truth_body": errors.truth_body,
+        "gendered_truth": errors.gendered_truth,
+        "count": int(measured.sum()),
+        # People who have labels, but got no answer that could be compared with them.
+        "non_finite": int(lost.sum()),
+    }
+    for name, _ in _COLUMNS:
+        summary[name] = mean(errors.values[name])
+    # The constant's error over the same people and joints, so that the two compare.
+    summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][measured])
+    constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
+    summary |= _pckh_entries(errors)
+    for name, table in (
+        ("per_joint_mpjpe", errors.per_joint),
+        ("mean_pose_per_joint_mpjpe", constant),
+    ):
+        joints = errors.protocol.joint_names
+        summary[name] = {joint: mean(table[:, column]) for column, joint in enumerate(joints)}
+    for name, kept in (("visible", errors.visible == 1), ("occluded", errors.visible == 0)):
+        kept &= np.isfinite(errors.per_joint)
+        summary[name] = {
+            "joints": int(kept.sum()),
+            "mpjpe": mean(errors.per_joint[kept]),
+            "mean_pose_mpjpe": mean(errors.constant_per_joint[kept]),
+        }
+    summary["by_hidden_share"] = by_hidden_share(
+        errors.values["mpjpe"], errors.values["mean_pose_mpjpe"], hidden_share(errors.visible)
+    )
+    sequences = {}
+    if names is not None:
+        # A mean of people's PCKh would be no share of all their points, which the split's is.
+        kept = [name for name, _ in _COLUMNS if name != "pckh"]
+        sequences = by_sequence({name: errors.values[name] for name in kept}, names)
+    if sequences:
+        summary["sequences"] = sequences
+    return summary
+
+
+def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
+    """Return which people were measured, in 3D or else in 2D, and who got no finite answer.
+
+    Such an answer has no distance to average in 3D and is left out; in 2D it counts as missed.
+    """
+    if errors.labelled.any():
+        finite = np.isfinite(errors.values["mpjpe"])
+        return errors.labelled & finite, errors.labelled & ~finite
+    judged = errors.pckh_points > 0
+    return judged, judged & ~errors.answered
+
+
+def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
+    """Return the total, MPII's table and each point's share; None where no 2D label allows it."""
+    judged = errors.pckh_points > 0
+    if not judged.any():
+        return {"pckh": None, "pckh_groups": None, "per_joint_pckh": None}
+    by_point, groups = pckh.table(errors.pckh_hits[judged])
+    return {"pckh": groups[pckh.TOTAL], "pckh_groups": groups, "per_joint_pckh": by_point}
+
+
+def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay the summaries out as text: a row a split, then visible and hidden joints apart."""
+    known = {key for key, _ in _COLUMNS for summary in splits.values() if summary[key] is not None}
+    columns = [(key, heading) for key, heading in _COLUMNS if key in known]
+    rows = [["split", "people", *(heading for _, heading in columns), "constant", "ratio"]]
+    for name, summary in splits.items():
+        values = [_number(summary[key]) for key, _ in columns]
+        constant, ratio = _against_constant(summary)
+        rows.append([name, str(summary["count"]), *values, constant, ratio])
+        for kind in ("visible", "occluded"):
+            part = summary[kind]
+            if not part["joints"]:
+                continue
+            constant, ratio = _against_constant(part)
+            blanks = [""] * (len(columns) - 1)
+            label = f"  {kind} joints"
+            rows.append(
+                [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
+            )
+    lines = _aligned(rows)
+    if "pckh" in known:
+        lines += _pckh_lines(splits)
+    if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
+        lines.append("constant: MPJPE of always answering with the training set's mean joints")
+    lines.extend(_protocol_lines(splits))
+    for what, in_3d in (("left out", True), ("counted as missed", False)):
+        lost = [
+            f"{summary['non_finite']} of {name}"
+            for name, summary in splits.items()
+            if summary["non_finite"] and (summary["mpjpe"] is not None) == in_3d
+        ]
+        if lost:
+            lines.append(f"{what}, for the network's answer is not finite: {', '.join(lost)}")
+    return "\n".join(lines)
+
+
+def _pckh_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lay out MPII's table."""
+    rows = [["PCKh@0.5 %", *pckh.HEADINGS]]
+    for name, summary in splits.items():
+        if summary["pckh_groups"] is not None:
+            rows.append([name, *(_number(summary["pckh_groups"][key]) for key in pckh.HEADINGS)])
+    return ["", *_aligned(rows), ""]
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Line columns up, numbers to the right, and draw a line under the headings."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
+
+
+def _protocol_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Say by which protocol the splits were measured, and where the truth has the wrong body."""
+    names = sorted({summary["protocol"] for summary in splits.values()})
+    lines = [f"protocol: {', '.join(names)}"]
+    for split, summary in splits.items():
+        people = [gender for gender in ("male", "female") if gender in summary["truth_body"]]
+        if people and not summary["gendered_truth"]:
+            what = "every number" if summary["protocol"] == "j14" else "PVE"
+            lines.append(
+                f"{split}: the truth of {' and '.join(people)} people was posed with the neutral "
+                f"body {summary['truth_body'][people[0]]}, which {what} depends on; give "
+                "config.eval.bodies"
+            )
+    return lines
+
+
+def _against_constant(summary: Mapping[str, Any]) -> tuple[str, str]:
+    ours, constant = summary["mpjpe"], summary["mean_pose_mpjpe"]
+    if ours is None or not constant:
+        return "-", "-"
+    return _number(constant), f"{ours / constant:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
+def write_report(
+    folder: Path,
+    step: int,
+    weights: str,
+    errors: Mapping[str, SampleErrors],
+    draw: Callable[[str, Sequence[int]], list[Drawn]],
+    faces: np.ndarray,
+    names: Mapping[str, Callable[[], SplitNames]] | None = None,
+) -> dict[str, Any]:
+    """Write metrics.json and the figures of every split; figures of earlier reports go.
+
+    Args:
+        folder: the workdir's `eval`.
+        step: of the weights.
+        weights: "swa" or "last".
+        errors: by split.
+        draw: predicts the given rows of a split, for the sheet of worst and median samples.
+        faces: the body's.
+        names: by split, a function that tells the samples' names; None: no sequence is summed up.
+
+    Returns:
+        What metrics.json holds.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    report = {
+        "step": step,
+        "weights": weights,
+        "splits": {
+            name: summarise(split, names[name]() if names else None)
+            for name, split in errors.items()
+        },
+    }
+    written = set()
+    for name, split in errors.items():
+        prefix = name.replace("/", "_")
+        for kind, picture in _figures(name, split, draw, faces):
+            path = folder / f"{prefix}_{kind}.png"
+            _write_png(path, picture)
+            written.add(path)
+    earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
+    remove_files(sorted(earlier - written))
+    write_atomically(folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
+    return report
+
+
+def _figures(
+    name: str,
+    errors: SampleErrors,
+    draw: Callable[[str, Sequence[int]], list[Drawn]],
+    faces: np.ndarray,
+) -> Iterator[tuple[str, np.ndarray]]:
+    if np.isfinite(errors.values["mpjpe"]).any():
+        yield from _error_figures(name, errors)
+    badness, captions = _ranking(errors)
+    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
+    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
+    chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
+    # At once, for finding samples takes a pass over the split.
+    drawn = {one.index: one for one in draw(name, sorted({*chosen["median"], *chosen["worst"]}))}
+    for kind, rows in chosen.items():
+        yield kind, _sheet([drawn[row] for row in rows], captions, faces)
+
+
+def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.ndarray]]:
+    # Loads matplotlib, which nothing but a report needs.
+    from pare_jax.evaluation import figures
+
+    mpjpe, constant = errors.values["mpjpe"], errors.values["mean_pose_mpjpe"]
+    yield (
+        "per_joint",
+        figures.joint_error_figure(
+            _joint_means(errors.per_joint),
+            _joint_means(errors.constant_per_joint),
+            f"{name}: error per joint",
+            errors.protocol.joint_names,
+        ),
+    )
+    hidden = hidden_share(errors.visible)
+    known = np.isfinite(hidden) & np.isfinite(mpjpe)
+    if known.any():
+        yield (
+            "occlusion",
+            figures.occlusion_figure(
+                mpjpe[known], constant[known], hidden[known], f"{name}: error against occlusion"
+            ),
+        )
+
+
+def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
+    """Return a number that is larger for worse samples, and what their captions say."""
+    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
+    if np.isfinite(mpjpe).any():
+        return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
+    return np.where(errors.answered, -shares, np.nan), [f"PCKh {value:.0f} %" for value in shares]
+
+
+def _joint_means(per_joint: np.ndarray) -> np.ndarray:
+    """Average over samples; NaN for a joint that no sample has."""
+    means = [mean(column) for column in per_joint.T]
+    return np.array([np.nan if value is None else value for value in means])
+
+
+def _sheet(drawn: Sequence[Drawn], captions: Sequence[str], faces: np.ndarray) -> np.ndarray:
+    panels = [
+        text.caption(
+            overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention),
+            f"sample {sample.index}: {captions[sample.index]}",
+        )
+        for sample in drawn
+    ]
+    return np.concatenate(panels)
+
+
+def _write_png(path: Path, picture: np.ndarray) -> None:
+    write_atomically(path, encode_png(picture))

@@ -1,0 +1,1 @@
+"""Export of a trained network to one file: a StableHLO program for JAX, or ONNX."""

@@ -1,0 +1,344 @@
+"""What a command line names: photographs, clips and cameras, and the frames of the latter."""
+
+import contextlib
+import dataclasses
+import glob
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.io.images import IMAGE_SUFFIXES, Picture
+
+# Animated GIF and WebP files count as pictures: of them the first frame is read.
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
+
+# OpenCV reads FFmpeg's level of talking once, when it first opens a video; -8 is "quiet". What is
+# wrong with a file is said here, in one line.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+_WEBCAM = re.compile(r"webcam:(\d+)")
+_LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
+# Where the system lists no cameras, these numbers are tried.
+_LIKELY_CAMERAS = range(8)
+# Cameras that do not say how fast they are.
+_WEBCAM_RATE = 30.0
+# Containers without a frame rate answer with their clock's, 1000 a second and more.
+_HIGHEST_RATE = 480.0
+_RATE_SAMPLES = 60
+# WebM stores whole milliseconds; a time this near to the even one is the even one.
+_CLOCK_STEP = 0.002
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file that is named."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What files about it are named after."""
+        return self.path.stem
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Photo(_File):
+    """An image file."""
+
+
+class Clip(_File):
+    """A video file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Webcam:
+    """A camera of this machine, by its number."""
+
+    index: int
+
+    @property
+    def name(self) -> str:
+        """What files about it are named after."""
+        return f"webcam{self.index}"
+
+    def __str__(self) -> str:
+        return f"webcam:{self.index}"
+
+
+Source = Photo | Clip | Webcam
+
+
+def find_sources(
+    arguments: Sequence[str], missed: Callable[[str, str], None] | None = None
+) -> list[Source]:
+    """Return what the arguments of a command line name, each once, in order.
+
+    Args:
+        arguments: image files, video files, folders (of which the images and videos directly in
+            them are taken), patterns such as "shots/*.jpg" or "shots/**/*.mp4" that the shell left
+            alone, and "webcam:0".
+        missed: told each argument that stands for nothing, and why; the others are found all the
+            same. None: the first such argument raises.
+
+    Raises:
+        UserError: nothing is named; or, unless there is `missed`, a pattern matches nothing, a
+            folder holds neither image nor video or cannot be read, or a camera has no number.
+            Whether a file is there and good is found out on reading it.
+    """
+    if not arguments:
+        raise UserError("name at least one photograph, video or folder of them; see --help")
+    sources: list[Source] = []
+    for argument in arguments:
+        try:
+            sources += _of_argument(argument)
+        except UserError as error:
+            if missed is None:
+                raise
+            missed(argument, str(error))
+    return list(dict.fromkeys(sources))
+
+
+def _of_argument(argument: str) -> Sequence[Source]:
+    webcam = _WEBCAM.fullmatch(argument)
+    if webcam:
+        return [Webcam(int(webcam[1]))]
+    if Path(argument).is_dir():
+        return _in_folder(Path(argument))
+    if glob.has_magic(argument) and not Path(argument).exists():
+        return _matching(argument)
+    if _LIKE_A_WEBCAM.fullmatch(argument) and not Path(argument).exists():
+        raise UserError(f"{argument} names no camera: write webcam: and its number, as in webcam:0")
+    return [_source_of_file(Path(argument))]
+
+
+def _source_of_file(path: Path) -> Photo | Clip:
+    return Clip(path) if path.suffix.lower() in VIDEO_SUFFIXES else Photo(path)
+
+
+def _is_readable_kind(path: Path) -> bool:
+    # Hidden files are what systems leave behind ("._photo.jpg") or have not finished.
+    return path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
+def _in_folder(folder: Path) -> list[Photo | Clip]:
+    try:
+        inside = sorted(path for path in folder.iterdir() if _is_readable_kind(path))
+    except OSError as error:
+        raise UserError(f"cannot look into {folder}: {error.strerror or error}") from None
+    if not inside:
+        endings = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
+        raise UserError(f"no image in the folder {folder}, nor a video ({endings})")
+    return [_source_of_file(path) for path in inside]
+
+
+def _matching(pattern: str) -> list[Photo | Clip]:
+    found: list[Photo | Clip] = []
+    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
+        if path.is_file() and _is_readable_kind(path):
+            found.append(_source_of_file(path))
+    if not found:
+        raise UserError(f"no image or video matches {pattern}")
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One picture of a clip.
+
+    Attributes:
+        number: counted from 0 at the clip's beginning.
+        time: seconds from the clip's beginning.
+        image: RGB.
+    """
+
+    number: int
+    time: float
+    image: Picture
+
+
+class FrameReader:
+    """The frames of a clip or camera, in order, turned as the file says they are to be shown.
+
+    Use it as a context manager and iterate over it once.
+
+    Attributes:
+        frame_rate: frames a second, on average where the file's vary.
+        frame_count: how many the file claims to have; None where it does not say.
+        size: width and height in pixels.
+        frames_read: frames seen so far, those skipped included.
+    """
+
+    def __init__(self, source: Clip | Webcam, start: int = 0):
+        """Open a source.
+
+        Args:
+            source: a clip or a camera.
+            start: number of the first frame wanted. Those before it are decoded and thrown away,
+                because seeking is not exact in every format.
+
+        Raises:
+            UserError: the file is missing, empty, no video or has no frame; there is no such
+                camera.
+        """
+        self.source = source
+        self._start = start
+        self._capture = (
+            _open_clip(source.path) if isinstance(source, Clip) else _open_webcam(source)
+        )
+        self.frame_rate, counted = self._rate()
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        is_known = counted and isinstance(source, Clip) and 0 < count < 1e9
+        self.frame_count = round(count) if is_known else None
+        self.frames_read = 0
+        # Whether there is any frame is known only when one was decoded.
+        ready, first = self._capture.read()
+        if not ready:
+            self.close()
+            what = (
+                "has no frame that can be read" if isinstance(source, Clip) else "gives no picture"
+            )
+            raise UserError(f"{source} {what}")
+        self._first: np.ndarray | None = first
+        height, width = first.shape[:2]
+        self.size = (width, height)
+        self._last_time = -1.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        image = self._first
+        self._first = None
+        while image is not None:
+            number, time = self.frames_read, self._time()
+            self.frames_read += 1
+            if number >= self._start:
+                yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            # Frames that are not wanted are decoded but not converted.
+            while self.frames_read < self._start and self._capture.grab():
+                self._time()
+                self.frames_read += 1
+            image = self._capture.read()[1] if self.frames_read >= self._start else None
+
+    def close(self) -> None:
+        """Let go of the file or camera."""
+        self._capture.release()
+
+    def __enter__(self) -> "FrameReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def shortfall(self) -> str | None:
+        """Say, after the last frame, how many are missing; None where the file kept its promise.
+
+        Formats without an index only estimate their number, so that 1 % is no shortfall.
+        """
+        expected = self.frame_count
+        if expected is None or expected - self.frames_read <= max(1, expected // 100):
+            return None
+        return (
+            f"{self.source} ends early: {self.frames_read} of {expected} frames could be read; "
+            "the file may be cut short"
+        )
+
+    def _rate(self) -> tuple[float, bool]:
+        """The frame rate, and whether the file itself told it."""
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        if np.isfinite(rate) and 0 < rate <= _HIGHEST_RATE:
+            return _exact_rate(rate), True
+        if isinstance(self.source, Webcam):
+            return _WEBCAM_RATE, False
+        return _measured_rate(self.source.path), False
+
+    def _time(self) -> float:
+        """Seconds at which the frame that was decoded last is shown."""
+        even = self.frames_read / self.frame_rate
+        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
+        if abs(time - even) <= _CLOCK_STEP or isinstance(self.source, Webcam):
+            time = even
+        if not time > self._last_time:
+            time = self._last_time + 1.0 / self.frame_rate
+        self._last_time = time
+        return time
+
+
+def _exact_rate(rate: float) -> float:
+    """Undo the rounding of film and television rates, 29.97 for 30000 / 1001."""
+    exact = round(rate * 1.001) / 1.001
+    return exact if abs(exact - rate) < 2e-3 and abs(round(rate) - rate) > 2e-3 else rate
+
+
+def _measured_rate(path: Path) -> float:
+    capture = _open_clip(path)
+    times = []
+    while len(times) < _RATE_SAMPLES and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+    capture.release()
+    steps = np.diff(times)
+    steps = steps[steps > 0]
+    return float(np.clip(1.0 / steps.mean(), 1.0, _HIGHEST_RATE)) if len(steps) else _WEBCAM_RATE
+
+
+def _open_clip(path: Path) -> cv2.VideoCapture:
+    if not path.exists():
+        raise UserError(f"there is no video at {path}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a video")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty; expected a video")
+    capture = open_video(path)
+    if not capture.isOpened():
+        raise UserError(
+            f"{path} cannot be read as a video: it is damaged, cut short, or in an unknown format"
+        )
+    return capture
+
+
+def open_video(path: Path) -> cv2.VideoCapture:
+    """Open a video file with OpenCV, quietly; whether that worked its `isOpened` says."""
+    with _quiet_opencv():
+        return cv2.VideoCapture(name_for_opencv(path), cv2.CAP_FFMPEG)
+
+
+def name_for_opencv(path: Path) -> Any:
+    """Return a file's name as OpenCV takes any: as bytes, for it crashes over one not in UTF-8."""
+    return os.fsencode(path)
+
+
+def _open_webcam(source: Webcam) -> cv2.VideoCapture:
+    with _quiet_opencv():
+        capture = cv2.VideoCapture(source.index)
+        if capture.isOpened():
+            return capture
+        numbers = _camera_numbers()
+        # Opening each takes a moment, but a camera may have several numbers that are no pictures'.
+        others = [str(Webcam(n)) for n in numbers if cv2.VideoCapture(n).isOpened()]
+    found = ", ".join(others) or ("no camera that can be opened" if numbers else "no camera")
+    raise UserError(f"{source} cannot be opened: this machine has {found}")
+
+
+def _camera_numbers() -> Sequence[int]:
+    """Numbers under which the system may have a camera."""
+    if sys.platform != "linux":
+        return _LIKELY_CAMERAS
+    names = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+@contextlib.contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing about what is said in one line here."""
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)

@@ -1,0 +1,315 @@
+"""Which photographs, and which boxes in them, a command line names."""
+
+import functools
+import math
+import re
+import sys
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pare_jax.errors import UserError
+from pare_jax.io.files import printable
+from pare_jax.io.images import IMAGE_SUFFIXES
+from pare_jax.io.media import Photo, find_sources
+from pare_jax.prediction.detection import ONNX_THRESHOLD, Detection
+from pare_jax.prediction.detection.coco import ImagePeople, match_photos, read_coco, read_json
+from pare_jax.prediction.detection.frames import (
+    MOT_SUFFIXES,
+    FrameDetections,
+    check_ids,
+    match_frames,
+    read_mot,
+)
+
+# x0, y0, x1, y1 in pixels; checked by `boxes.check_box` once the picture's size is known.
+Box = Sequence[float]
+# What the files about a clip's person begin with: NAME_track_ID.
+_TRACK = re.compile(r"(.+)_track(?:_\d+)?")
+
+
+def find_photos(arguments: Sequence[str]) -> list[Path]:
+    """Return the image files named, and those directly in the folders named, in order.
+
+    Raises:
+        UserError: nothing is named, or a folder or pattern has no image, or a video is named.
+    """
+    sources = find_sources(arguments)
+    photos = [source.path for source in sources if isinstance(source, Photo)]
+    for source in sources:
+        if not isinstance(source, Photo) and str(source) in arguments:
+            raise UserError(f"{source} is not a photograph")
+    if not photos:
+        raise UserError(f"no image in {', '.join(arguments)} ({', '.join(IMAGE_SUFFIXES)})")
+    return photos
+
+
+def read_boxes(
+    values: Sequence[str],
+    photos: Sequence[Path],
+    threshold: float | None = None,
+    say: Callable[[str], None] | None = None,
+    away: Sequence[Path] = (),
+) -> dict[Path, list[Box] | None]:
+    """Say which boxes belong to which photograph.
+
+    Args:
+        values: of --boxes: each "x0,y0,x1,y1", or one path of a JSON file in one of the forms of
+            `pare_jax.prediction.detection.coco`.
+        photos: all photographs.
+        threshold: COCO detections with a lower score are left out; None: 0.5, as in ONNX detectors.
+        say: told, in one line, of names in the file that no photograph has, and of a threshold
+            where boxes have no scores; None: stderr.
+        away: photographs that are named and not there: boxes may be theirs.
+
+    Returns:
+        Boxes of every photograph; None: the whole picture. Their numbers are not checked here.
+
+    Raises:
+        UserError: unreadable values, boxes that may belong to any of several photographs, or a file
+            of the plain form that leaves a photograph out. (COCO's detections list people, so
+            a photograph that they do not name has none.)
+    """
+    boxes: dict[Path, list[Box] | None] = {}
+    for photo, own in read_all_boxes(values, photos, (), threshold, say, away)[0].items():
+        plain = [list(one.box) if isinstance(one, Detection) else one for one in own or ()]
+        boxes[photo] = None if own is None else list(plain)
+    return boxes
+
+
+def read_all_boxes(
+    values: Sequence[str],
+    photos: Sequence[Path],
+    clips: Sequence[Path],
+    threshold: float | None = None,
+    say: Callable[[str], None] | None = None,
+    away: Sequence[Path] = (),
+) -> tuple[dict[Path, list[Box | Detection] | None], dict[Path, FrameDetections | None]]:
+    """Say which boxes belong to which photograph, and to which frame of which clip.
+
+    Args:
+        values: as `read_boxes` takes them; for a single clip also a file of MOT Challenge's lines.
+        photos: all photographs.
+        clips: all clips.
+        threshold: COCO detections in photographs with a lower score are left out, None: 0.5; what
+            becomes of those in clips the tracker decides.
+        say: as `read_boxes` takes it.
+        away: photographs and clips that are named and not there: boxes may be theirs.
+
+    Returns:
+        Boxes of every photograph, as detections where they may have scores, and of every clip by
+        frame. Their numbers are not checked here.
+
+    Raises:
+        UserError: as `read_boxes`; also boxes of a clip that are not a list for each frame.
+    """
+    if not values:
+        return dict.fromkeys(photos), dict.fromkeys(clips)
+    say = say or functools.partial(print, file=sys.stderr)
+    boxes: dict[Path, list[Box] | FrameDetections]
+    if not all(values):
+        raise UserError("--boxes= is empty: give x0,y0,x1,y1 or a JSON file")
+    if len(values) == 1 and ("," not in values[0] or Path(values[0]).is_file()):
+        path = Path(values[0])
+        if path.suffix.lower() in MOT_SUFFIXES:
+            if photos or away or len(clips) != 1:
+                raise UserError(f"{path} does not say which clip it is about; name that one alone")
+            boxes = {clips[0]: read_mot(path)}
+        else:
+            boxes = _boxes_of_file(path, photos, clips, threshold, say, away)
+    else:
+        path = Path("--boxes")
+        _say_unused(threshold, say)
+        boxes = _for_single(_corners(values), [*photos, *clips, *away], "--boxes=x0,y0,x1,y1")
+    of_clips: dict[Path, FrameDetections | None] = {}
+    for clip in clips:
+        own = boxes.pop(clip)
+        of_clips[clip] = check_ids(path, own if isinstance(own, dict) else _by_frame(clip, own))
+    return boxes, of_clips  # pyright: ignore[reportReturnType]
+
+
+def _by_frame(clip: Path, frames: list[Any]) -> FrameDetections:
+    """Return a clip's boxes from the plain form: for each frame a list of boxes."""
+    if not all(isinstance(own, list) and all(map(_is_list, own)) for own in frames):
+        raise UserError(
+            f"the boxes of {clip} must be a list of boxes for each of its frames, "
+            '{"clip.mp4": [[[x0,y0,x1,y1], ...], [], ...]}; or let a detector find people'
+        )
+    return {number: [Detection(box, math.nan) for box in own] for number, own in enumerate(frames)}
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _corners(values: Sequence[str]) -> list[Box]:
+    boxes: list[Box] = []
+    for value in values:
+        try:
+            boxes.append([float(number) for number in value.split(",")])
+        except ValueError:
+            if Path(value).is_file():
+                raise UserError(
+                    f"--boxes={value} is a file, which goes alone: give one file, or boxes"
+                ) from None
+            raise UserError(f"--boxes={value} is neither x0,y0,x1,y1 nor a JSON file") from None
+    return boxes
+
+
+def _say_unused(threshold: float | None, say: Callable[[str], None]) -> None:
+    if threshold is not None:
+        say(f"note: boxes without scores all count, whatever --threshold={threshold:g} says")
+
+
+def _boxes_of_file(
+    path: Path,
+    photos: Sequence[Path],
+    clips: Sequence[Path],
+    threshold: float | None,
+    say: Callable[[str], None],
+    away: Sequence[Path],
+) -> dict[Path, Any]:
+    content = read_json(path)
+    boxes: dict[Path, Any]
+    images = read_coco(path, content)
+    if images is not None:
+        named: dict[str, list[ImagePeople]] = {}
+        for image in images:
+            named.setdefault(image.name, []).append(image)
+        matched, unmatched = match_photos(path, named, [*photos, *away])
+        least = ONNX_THRESHOLD if threshold is None else threshold
+        # What has no score is sure: its score, NaN, is not below any threshold.
+        boxes = {
+            photo: [one for one in _people_in(path, photo, matched) if not one.score < least]
+            for photo in photos
+        }
+        alone = len(clips) == 1 and not photos
+        of_clips, used = match_frames(images, content, clips, alone)
+        boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
+        unmatched = [name for name in unmatched if name not in used]
+        if images and not matched and not of_clips:
+            raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
+    elif isinstance(content, list):
+        if not content:  # a detector that found nobody anywhere
+            return {source: [] for source in [*photos, *clips]}
+        _say_unused(threshold, say)
+        what = f"a plain list of boxes ({path})"
+        return _for_single(_list_of_boxes(path, content), [*photos, *clips, *away], what)
+    elif isinstance(content, dict) and all(isinstance(v, list) for v in content.values()):
+        _say_unused(threshold, say)
+        matched, unmatched = match_photos(path, content, [*photos, *clips, *away])
+        boxes = {source: _list_of_boxes(path, own) for source, own in matched.items()}
+        for photo in [*photos, *clips]:
+            if photo not in boxes:
+                raise UserError(f"{path} has no boxes for {photo}; use [] where there is nobody")
+    else:
+        raise UserError(
+            f'{path} must hold {{"photo.jpg": [[x0,y0,x1,y1], ...], ...}}, a list of boxes, or '
+            "COCO detections"
+        )
+    if unmatched:
+        names = _listed(unmatched)
+        say(f"note: {path} has boxes for {names}, which no photograph or clip is called")
+    return boxes
+
+
+def _people_in(
+    path: Path, photo: Path, matched: Mapping[Path, list[ImagePeople]]
+) -> list[Detection]:
+    """Return the people of the one image that a photograph is; nobody where it is none."""
+    images = matched.get(photo, [])
+    if len(images) > 1:
+        raise UserError(
+            f"{path} lists {len(images)} images called {images[0].name}, and each may be {photo}: "
+            "give them names that differ, by their folders"
+        )
+    return images[0].people if images else []
+
+
+def _list_of_boxes(path: Path, content: list) -> list[Box]:
+    """Take four numbers alone, [x0, y0, x1, y1], for the one box that they plainly are."""
+    if not content or not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in content
+    ):
+        return content
+    if len(content) != 4:
+        raise UserError(
+            f"{path} has {len(content)} numbers in a row where boxes are expected: a box is the "
+            "four of [x0,y0,x1,y1]"
+        )
+    return [content]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def _for_single(boxes: list[Box], photos: Sequence[Path], what: str) -> dict[Path, Any]:
+    if len(photos) != 1:
+        raise UserError(
+            f"{what} fits one photograph, but there are {len(photos)}: give a JSON file that names "
+            "each photograph's boxes"
+        )
+    return {photos[0]: boxes}
+
+
+def place_of(path: Path) -> str:
+    """Return what tells a file from all others, whatever folder it is named from."""
+    return str(path.parent.resolve() / path.name)
+
+
+def output_names(
+    photos: Sequence[Path],
+    held: Mapping[str, str] | None = None,
+    others: Container[str] = (),
+) -> list[str]:
+    """Return a name for each photograph's or clip's files: its stem, made unique where stems meet.
+
+    Args:
+        photos: their paths.
+        held: `place_of` the source of each name that is in use already. What has a name keeps it;
+            nothing else gets it.
+        others: names that nothing gets anew, because files of other origin are called after them.
+    """
+    held = held or {}
+    own = {place: name for name, place in held.items()}
+    taken = _Names(held)
+    given: set[str] = set()
+    numbers: dict[str, int] = {}
+    names: list[str] = []
+    for photo in photos:
+        name = own.get(place_of(photo), "")
+        if not name or name in given:
+            # Not every library can write a file whose name is not UTF-8.
+            name = stem = printable(photo.stem)
+            while taken.meets(name) or name in others:
+                numbers[stem] = numbers.get(stem, 1) + 1
+                name = f"{stem}_{numbers[stem]}"
+        taken.add(name)
+        given.add(name)
+        names.append(name)
+    return names
+
+
+class _Names:
+    """Names in use; CLIP and CLIP_track_1 meet, because a clip's people are called so."""
+
+    def __init__(self, names: Iterable[str]):
+        self._names: set[str] = set()
+        self._of_tracks: set[str] = set()
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        self._names.add(name)
+        if track := _TRACK.fullmatch(name):
+            self._of_tracks.add(track[1])
+
+    def meets(self, name: str) -> bool:
+        track = _TRACK.fullmatch(name)
+        return (
+            name in self._names
+            or name in self._of_tracks
+            or (track is not None and track[1] in self._names)
+        )

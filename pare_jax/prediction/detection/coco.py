@@ -1,0 +1,235 @@
+"""Boxes of people from JSON files: COCO's detections and annotations, and a plain form of our own.
+
+Three forms are understood:
+
+* {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners, every photograph named;
+* a list of COCO detections, [{"file_name" or "image_id", "bbox": [x, y, width, height],
+  "category_id", "score", "track_id"}, ...];
+* a COCO dataset, {"images": [{"id", "file_name"}], "annotations": [...], "categories": [...]}.
+
+See "Data format" and "Results format" at https://cocodataset.org.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.prediction.detection.detector import Detection
+
+# COCO's number for "person", for files that do not list their categories.
+PERSON_CATEGORY = 1
+# Ids and frame numbers are kept in 32 bits.
+LARGEST_ID = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePeople:
+    """The people of one image of a file.
+
+    Attributes:
+        name: of the image's file, which in datasets of clips others may have, too; or, where the
+            file gives only numbers, the number as text.
+        id: where a dataset lists the image, what it goes by there; else None.
+        people: may be none.
+    """
+
+    name: str
+    id: Any = None
+    people: list[Detection] = dataclasses.field(default_factory=list)
+
+
+def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
+    """Return the people of a COCO file by image.
+
+    Args:
+        path: the file, for what is said about it.
+        content: what the file holds.
+
+    Returns:
+        The images that a dataset lists, even without people, and those of which there are boxes.
+        None where `content` has neither of COCO's forms.
+
+    Raises:
+        UserError: an entry without a box or image, or a file whose boxes are of no person.
+    """
+    listed: dict[Any, ImagePeople] = {}
+    people = {PERSON_CATEGORY}
+    if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
+        entries = content["annotations"]
+        listed = _listed_images(path, content)
+        categories = _dicts(path, "categories", content.get("categories", []))
+        if categories:
+            named = [entry.get("id") for entry in categories if entry.get("name") == "person"]
+            people = {number for number in named if _is_id(number)}
+    elif isinstance(content, list) and content and isinstance(content[0], Mapping):
+        entries = content
+    else:
+        return None
+    by_name = {image.name: image for image in listed.values()}
+    found = list(listed.values())
+    others = 0
+    for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
+        category = entry.get("category_id")
+        if "category_id" in entry and not (_is_id(category) and category in people):
+            others += 1
+            continue
+        number_of_image, name = _names_of(path, number, entry)
+        image = listed.get(number_of_image) or by_name.get(name)
+        if image is None:
+            image = by_name[name] = ImagePeople(name)
+            found.append(image)
+        if not entry.get("iscrowd"):  # many people in one box
+            image.people.append(_detection(path, number, entry))
+    if others and others == len(entries):
+        raise UserError(
+            f"{path} has {others} boxes but none of a person (category_id "
+            f"{', '.join(map(str, sorted(people, key=str))) or 'named person'})"
+        )
+    return found
+
+
+def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeople]:
+    """Return the images that a dataset lists, by id: those of several clips may be called alike."""
+    listed = {}
+    for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
+        if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+            raise UserError(
+                f'{path}: entry {number} of "images" needs "id", a number or text, and '
+                '"file_name", text'
+            )
+        listed[image["id"]] = ImagePeople(image["file_name"], image["id"])
+    return listed
+
+
+def match_photos(
+    path: Path, named: Mapping[str, Any], photos: Sequence[Path]
+) -> tuple[dict[Path, Any], list[str]]:
+    """Give photographs what belongs to their names.
+
+    A photograph answers to its path as given, its file's name, with or without folders, its name
+    without ending, and, as COCO's files do, to its number: 139 is 000000000139.jpg. Where several
+    would do, that counts which agrees with the path in most folders.
+
+    Args:
+        path: of the file, for what is said about it.
+        named: what the file has, by name.
+        photos: all whose names may be in it.
+
+    Returns:
+        What was found by photograph, and the names that no photograph answers to.
+
+    Raises:
+        UserError: a name may be any of several photographs', or a photograph's any of several.
+    """
+    names: dict[Path, str] = {}
+    for fits in _by_agreement(named, photos):
+        used = set(names.values())
+        new: dict[Path, str] = {}
+        owners: dict[str, Path] = {}
+        for photo, name in fits:
+            if photo in names or name in used:
+                continue
+            if new.setdefault(photo, name) != name:
+                raise UserError(
+                    f"{path} has boxes for {new[photo]} and for {name}, and either may be {photo}; "
+                    f"name the one that it is {photo.as_posix()}"
+                )
+            if owners.setdefault(name, photo) != photo:
+                raise UserError(
+                    f"{path} has boxes for {name}, which may be {owners[name]} or {photo}; name "
+                    f"it {photo.as_posix()} or as the other"
+                )
+        names |= new
+    used = set(names.values())
+    matched = {photo: named[name] for photo, name in names.items()}
+    return matched, [name for name in named if name not in used]
+
+
+def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list[tuple[Path, str]]]:
+    """Return which photograph may be meant by which name, the surest pairs first."""
+    by_last: dict[str, list[str]] = {}
+    for name in named:
+        by_last.setdefault(parts_of(name)[-1], []).append(name)
+    fits: dict[tuple[int, bool], list[tuple[Path, str]]] = {}
+    for photo in photos:
+        for name in by_last.get(photo.name, []):
+            parts = parts_of(name)
+            pairs = zip(reversed(parts), reversed(photo.parts), strict=False)
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            if name in (str(photo), photo.as_posix()):
+                same += 1
+            # Folders that the path does not have count less than none.
+            fits.setdefault((same, same >= len(parts)), []).append((photo, name))
+        number = [str(int(photo.stem))] if photo.stem.isdecimal() else []
+        for name in {photo.stem, *number}:
+            if name in named and name != photo.name:
+                fits.setdefault((0, True), []).append((photo, name))
+    return [fits[rank] for rank in sorted(fits, reverse=True)]
+
+
+def parts_of(name: str) -> list[str]:
+    """Return the folders of an image's or a video's name, and its last part."""
+    return [part for part in name.replace("\\", "/").split("/") if part] or [""]
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        UserError: the file is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read boxes from {path}: {error}") from None
+
+
+def id_of(value: Any) -> int | None:
+    """Return a whole number from 0 on, such as a track's or a frame's; None for anything else."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= LARGEST_ID else None
+
+
+def _is_id(value: Any) -> bool:
+    """Say whether this can name an image or a category."""
+    return isinstance(value, int | float | str)
+
+
+def _names_of(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return an entry's id of its image, if it has one, and the file's name, or the id as text."""
+    for key in ("file_name", "image_id"):
+        if entry.get(key) is not None and not _is_id(entry[key]):
+            raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
+    image, name = entry.get("image_id"), entry.get("file_name")
+    if image is None and name is None:
+        raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+    return image, str(image if name is None else name)
+
+
+def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise UserError(f"{path}: {what} must be a list of objects, as in COCO's files")
+    return values
+
+
+def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
+    try:
+        x, y, width, height = (float(value) for value in entry["bbox"])
+        # Annotations have no score: they are sure.
+        score = float(entry.get("score", math.nan))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '
+            "number"
+        ) from None
+    person = id_of(entry.get("track_id", entry.get("instance_id")))
+    return Detection(np.array([x, y, x + width, y + height]), score, person)

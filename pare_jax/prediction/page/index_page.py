@@ -1,0 +1,203 @@
+"""One self-contained index.html for a run: pictures, numbers, and bodies to turn.
+
+The page opens from disk, fetches nothing and holds no one else's code. Its size is about 100 kB a
+person (the mesh), 50 kB a picture and as much a sheet of attention, and for tracks 1.5 kB a frame
+besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets. More
+than a browser likes to open are spread over several pages.
+"""
+
+import dataclasses
+import html
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from pare_jax.io.files import write_together
+from pare_jax.io.threads import ordered_map
+from pare_jax.prediction.page.cards import Sheet, card, with_pictures
+from pare_jax.prediction.page.entries import Failure, PhotoEntry, RunPage
+from pare_jax.prediction.page.packing import Data
+
+# Photographs and clips on one page; the others follow on index_2.html and so on.
+ENTRIES_A_PAGE = 400
+_HERE = Path(__file__).parent
+# Nothing may be fetched, whatever a name in the page says; a video may lie beside the page.
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data: file: 'self'; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+# What tells our pages from others that are called index_2.html.
+_MARK = '<meta name="generator" content="pare-jax">'
+
+
+def write_page(
+    run: RunPage, folder: str | Path, failed: Callable[[Failure], None] | None = None
+) -> Path:
+    """Write a run's page, and more of them for more than `ENTRIES_A_PAGE` photographs and clips.
+
+    Each page is written whole or not at all, the first at the end; no more than two are in memory.
+
+    Args:
+        run: what it shows. A picture that cannot be read is left out and listed as a failure.
+        folder: the run's, where index.html is put; files are linked relative to it.
+        failed: told of each such picture.
+
+    Returns:
+        The first page's path.
+
+    Raises:
+        UserError: a page cannot be written, or the entries cannot be read.
+    """
+    folder = Path(folder)
+    total = _Count()
+    failures: list[Failure] = []
+    first: _Part | None = None
+    number = 0
+    for number, part in enumerate(_parts(run, folder), 1):
+        total += part.count
+        failures += part.sheet.failures
+        if first is None:
+            first = part
+            continue
+        header = [f"<h1>{html.escape(run.title)}</h1>", _neighbours(number, part), *_filter(part)]
+        _write(folder, number, run.title, header, part)
+    assert first is not None
+    header = _summary(run, [*run.failures, *failures], total)
+    if number > 1:
+        header.append(_contents(number))
+    _write(folder, 1, run.title, [*header, *_filter(first)], first)
+    _remove_after(folder, number)
+    if failed is not None:
+        for failure in failures:
+            failed(failure)
+    return folder / _name(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Count:
+    photos: int = 0
+    videos: int = 0
+    people: int = 0
+
+    def __add__(self, other: "_Count") -> "_Count":
+        return _Count(
+            self.photos + other.photos, self.videos + other.videos, self.people + other.people
+        )
+
+
+@dataclasses.dataclass
+class _Part:
+    """The entries of one page."""
+
+    sheet: Sheet
+    start: int  # which entry of the run is the first
+    cards: list[str] = dataclasses.field(default_factory=list)
+    count: _Count = dataclasses.field(default_factory=_Count)
+    is_last: bool = True
+
+
+def _parts(run: RunPage, folder: Path) -> Iterator[_Part]:
+    """Go through the pages' contents; at least one, which may be empty."""
+    part = _Part(Sheet(Data(run.body), folder), 0)
+    # Pictures are made small in threads, a few entries ahead.
+    for number, (entry, pictures) in enumerate(ordered_map(with_pictures, run.entries)):
+        if len(part.cards) == ENTRIES_A_PAGE:
+            part.is_last = False
+            yield part
+            part = _Part(Sheet(Data(run.body), folder), number)
+        if isinstance(entry, PhotoEntry):
+            part.count += _Count(photos=1, people=len(entry.people))
+        else:
+            part.count += _Count(videos=1, people=len(entry.tracks))
+        part.sheet.failures += pictures.failures()
+        part.cards.append(card(entry, pictures, number, part.sheet))
+    yield part
+
+
+def _write(folder: Path, number: int, title: str, header: Sequence[str], part: _Part) -> None:
+    style, viewer, script, dialog = (
+        (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js", "dialog.html")
+    )
+    lines = [
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta name="color-scheme" content="light dark">\n{_MARK}',
+        f"<title>{html.escape(title)}</title>",
+        f"<style>\n{style}</style>\n</head>\n<body>\n<header>",
+        *header,
+        '</header>\n<main id="cards">',
+        *part.cards,
+        f"</main>\n{dialog}",
+        part.sheet.data.html(),
+        f"<script>\n{viewer}\n{script}</script>\n</body>\n</html>\n",
+    ]
+    # Names of files may hold bytes that are not UTF-8.
+    write_together(folder, {_name(number): "\n".join(lines).encode(errors="replace")})
+
+
+def _name(number: int) -> str:
+    return "index.html" if number == 1 else f"index_{number}.html"
+
+
+def _remove_after(folder: Path, number: int) -> None:
+    """Remove what an earlier, longer run left after the last page."""
+    while (path := folder / _name(number := number + 1)).is_file():
+        with path.open("rb") as file:
+            if _MARK.encode() not in file.read(2048):
+                return
+        path.unlink()
+
+
+def _contents(pages: int) -> str:
+    links = "".join(f' <a href="{_name(number)}">{number}</a>' for number in range(2, pages + 1))
+    return f'<nav aria-label="Pages"><p>Page 1 of {pages}; more:{links}</p></nav>'
+
+
+def _neighbours(number: int, part: _Part) -> str:
+    before = f'<a href="{_name(number - 1)}" rel="prev">page {number - 1}</a>'
+    after = f', <a href="{_name(number + 1)}" rel="next">page {number + 1}</a>'
+    end = part.start + len(part.cards)
+    links = f'<a href="{_name(1)}">summary</a>, {before}{"" if part.is_last else after}'
+    return (
+        f'<nav aria-label="Pages"><p>Page {number}, {part.start + 1} to {end} of what was looked '
+        f"at; {links}</p></nav>"
+    )
+
+
+def _filter(part: _Part) -> list[str]:
+    if len(part.cards) < 2:
+        return []
+    return [
+        '<p><label for="filter">Show names with </label>'
+        '<input id="filter" type="search" autocomplete="off"> '
+        '<span id="shown" role="status"></span></p>'
+    ]
+
+
+def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[str]:
+    photos, videos = count.photos, count.videos
+    done = [_counted(photos, "photograph")] if photos or not videos else []
+    done += [_counted(videos, "video")] if videos else []
+    people = "1 person" if count.people == 1 else f"{count.people} people"
+    lines = [f"<h1>{html.escape(run.title)}</h1>"]
+    lines.append(f"<p>{' and '.join(done)}, {people}.</p>")
+    if run.facts:
+        rows = (
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
+            for name, value in run.facts.items()
+        )
+        lines.append(f"<dl>{''.join(rows)}</dl>")
+    if failures:
+        rows = (
+            f"<li><b>{html.escape(failure.name)}</b>: {html.escape(failure.reason)}</li>"
+            for failure in failures
+        )
+        lines.append(
+            f'<section class="failed"><h2>{len(failures)} could not be done</h2>'
+            f"<ul>{''.join(rows)}</ul></section>"
+        )
+    return lines
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

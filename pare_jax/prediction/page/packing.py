@@ -1,0 +1,204 @@
+"""Pictures and bodies in the few bytes a page can carry."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from pare_jax.body.io import BodyData
+from pare_jax.body.numpy_body import skin_transforms, vertices_and_joints
+from pare_jax.errors import UserError
+from pare_jax.io.images import Picture, read_photograph
+from pare_jax.io.media import open_video
+from pare_jax.meshes.animation import four_weights, rest_body
+from pare_jax.meshes.mesh import to_viewer
+from pare_jax.prediction.drawing import person_colour, person_number
+from pare_jax.prediction.person import Person
+from pare_jax.prediction.scene import scene_translation
+from pare_jax.skeleton import JOINT_NAMES
+
+# The longer side of a card's picture, and how it is compressed: some 40 kB.
+THUMBNAIL_SIDE = 480
+_JPEG_QUALITY = 80
+_STEPS = 65535  # of a quantised coordinate: 0.03 mm for a person
+_BEYOND_JOINTS = 0.2  # how far the skin reaches beyond the outermost joints, metres
+
+
+class Data:
+    """Numbers and descriptions that the page's script reads.
+
+    Numbers lie in `<script type="text/plain">` elements as base64, where the browser leaves them
+    alone until a body is looked at. What several bodies share is stored once.
+    """
+
+    def __init__(self, body: BodyData | None):
+        self.scenes: list[dict[str, Any]] = []
+        self._body = body
+        self._blocks: dict[str, str] = {}
+        self._known: dict[bytes, str] = {}
+
+    def photo_scene(
+        self, title: str, people: Sequence[Person], photo_size: tuple[int, int] | None
+    ) -> int:
+        """Store the people of a photograph, standing together; returns the scene's number."""
+        described = [
+            self._described(person, number, self._still(person, photo_size))
+            for number, person in enumerate(people)
+        ]
+        return self._add({"title": title, "people": described})
+
+    def track_scene(self, title: str, people: Sequence[Person], number: int, rate: float) -> int:
+        """Store a person who moves, the pelvis kept in the middle; returns the scene's number."""
+        people = sorted(people, key=lambda person: person.frame or 0)
+        return self._add(
+            {"title": title, "people": [self._described(people[0], number, self._moving(people))]}
+            | {"frames": [person.frame or 0 for person in people], "rate": rate}
+        )
+
+    def has_bodies(self, scene: int) -> bool:
+        """Return whether there is anything to turn."""
+        return any(person["body"] for person in self.scenes[scene]["people"])
+
+    def html(self) -> str:
+        """Return the elements that hold everything."""
+        run = {"joints": [name.replace("_", " ") for name in JOINT_NAMES], "scenes": self.scenes}
+        blocks = [
+            f'<script type="text/plain" id="{name}">{text}</script>'
+            for name, text in self._blocks.items()
+        ]
+        # In JSON "<" only occurs within strings, where the escape means the same.
+        text = json.dumps(run, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+        return "\n".join([*blocks, f'<script type="application/json" id="run">{text}</script>'])
+
+    def _add(self, scene: dict[str, Any]) -> int:
+        self.scenes.append(scene)
+        return len(self.scenes) - 1
+
+    def _described(self, person: Person, number: int, body: dict[str, Any] | None) -> Any:
+        relative = person.joints_3d - person.joints_3d[0]
+        return {
+            "label": f"person {person_number(person, number)}",
+            "colour": list(person_colour(person, number)),
+            "box": np.round(person.box).astype(int).tolist(),
+            "joints": [
+                [*np.round(pixel, 1).tolist(), *np.round(place, 3).tolist()]
+                for pixel, place in zip(
+                    person.joints_2d.astype(np.float64), relative.astype(np.float64), strict=True
+                )
+            ],
+            "body": body,
+        }
+
+    def _still(self, person: Person, photo_size: tuple[int, int] | None) -> dict[str, Any] | None:
+        faces, vertices = person.faces, person.vertices
+        if not len(vertices) and self._body is not None:
+            betas, rotations = (
+                np.asarray(value, np.float64) for value in (person.betas, person.rotations)
+            )
+            vertices, _ = vertices_and_joints(self._body, betas, rotations)
+            vertices, faces = vertices + person.translation, self._body.faces
+        if faces is None and self._body is not None:
+            faces = self._body.faces
+        if faces is None or not len(vertices):
+            return None
+        if photo_size is not None:
+            vertices = vertices + scene_translation(person, photo_size) - person.translation
+        return self._mesh(to_viewer(vertices), faces)
+
+    def _moving(self, people: Sequence[Person]) -> dict[str, Any] | None:
+        if self._body is None:
+            return None
+        betas = np.stack([person.betas for person in people]).mean(0, dtype=np.float64)
+        rotations = np.stack([person.rotations for person in people]).astype(np.float64)
+        shape = np.tile(betas, (len(people), 1))
+        transforms, joints = skin_transforms(self._body, shape, rotations)
+        transforms[..., 3] -= joints[:, :1]
+        # The viewer's frame: the second and third row change sign.
+        transforms *= np.array([1.0, -1.0, -1.0])[:, None]
+        places, weights = four_weights(self._body.weights)
+        skin = np.concatenate([places, np.round(weights * 255).astype(np.uint8)], 1)
+        mesh = self._mesh(rest_body(self._body, betas)[0], self._body.faces)
+        reach = to_viewer(joints - joints[:, :1]).reshape(-1, 3)
+        return mesh | {
+            "skin": self._block(skin),
+            "matrices": self._block(transforms.astype("<f4")),
+            "bounds": [
+                np.round(reach.min(0) - _BEYOND_JOINTS, 3).tolist(),
+                np.round(reach.max(0) + _BEYOND_JOINTS, 3).tolist(),
+            ],
+        }
+
+    def _mesh(
+        self, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
+    ) -> dict[str, Any]:
+        columns = np.ascontiguousarray(vertices.T)  # numpy is slow over short rows
+        low, high = columns.min(1), columns.max(1)
+        size = np.maximum(high - low, 1e-6)
+        steps = np.round((vertices - low) / size * _STEPS).astype("<u2")
+        wide = len(vertices) > _STEPS
+        return {
+            "vertices": self._block(steps),
+            "faces": self._block(np.asarray(faces, "<u4" if wide else "<u2")),
+            "wide": wide,
+            "low": np.round(low, 5).tolist(),
+            "size": np.round(size, 5).tolist(),
+        }
+
+    def _block(self, values: Shaped[np.ndarray, "..."]) -> str:
+        content = np.ascontiguousarray(values).tobytes()
+        digest = hashlib.sha256(content).digest()
+        if digest not in self._known:
+            name = f"d{len(self._known)}"
+            self._known[digest] = name
+            self._blocks[name] = base64.b64encode(content).decode("ascii")
+        return self._known[digest]
+
+
+def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
+    """Return a small JPEG as a data URL, its width and its height.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    if isinstance(picture, Path):
+        # A JPEG is reduced while it is decoded, still no smaller than the thumbnail.
+        picture = read_photograph(picture, least_side=THUMBNAIL_SIDE).image
+    scale = min(1.0, THUMBNAIL_SIDE / max(picture.shape[:2]))
+    width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
+    # Down to a half every pixel still counts; averaging areas would take several times as long.
+    kind = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
+    small = cv2.resize(picture, (width, height), interpolation=kind)
+    bgr = np.ascontiguousarray(small[..., ::-1])
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return data_url("image/jpeg", content.tobytes()), width, height
+
+
+def first_frame(video: Path) -> Picture | None:
+    """Return a video's first frame, or None if it has none that can be read."""
+    clip = open_video(video)
+    there, frame = clip.read()
+    clip.release()
+    return np.ascontiguousarray(frame[..., ::-1]) if there else None
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """Return bytes of a media type as a URL that needs no file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def embedded_file(path: Path, kind: str) -> str:
+    """Return a file as a URL that needs no file.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return data_url(kind, path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None

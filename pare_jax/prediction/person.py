@@ -1,0 +1,282 @@
+"""What a prediction says of one person, in a form that needs no jax to read or keep.
+
+Coordinates follow `data_pipelines/example.py`: photo pixels are continuous with the origin at the
+top-left corner; the camera frame is x right, y down, z forward, in metres.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.errors import UserError
+from pare_jax.io.files import write_together
+from pare_jax.io.images import Picture, crop_to_photo
+from pare_jax.meshes.formats import MESH_SUFFIXES, mesh_bytes
+from pare_jax.meshes.mesh import Mesh
+from pare_jax.prediction.drawing import draw_people, person_colour, person_number
+from pare_jax.prediction.person_files import UNKNOWN, Faces, read_arrays
+from pare_jax.prediction.person_files import npz_bytes as npz_bytes
+from pare_jax.prediction.person_files import people_arrays as people_arrays
+from pare_jax.prediction.person_files import people_json as people_json
+from pare_jax.prediction.person_files import people_npz as people_npz
+from pare_jax.rendering.camera import Camera
+from pare_jax.rendering.overlay import side_and_back_view
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """One person's parameters, body and camera.
+
+    The camera is the network crop's own, written for the whole photograph: its axes are the
+    crop camera's, its principal point the crop's centre, its focal length the crop's 5000 px (at
+    224 px) in pixels of the photograph. So it draws the very pixels that the crop's camera drew,
+    anywhere in the photograph.
+
+    Attributes:
+        betas: shape coefficients.
+        rotations: of each joint relative to its parent, the root's into the camera frame.
+        pose: the same as 24 axis-angle vectors, radians, flattened.
+        camera_crop: the network's own (s, tx, ty), see `pare_jax.geometry.camera_translation`.
+        translation: of the body in the camera frame, metres; joints_3d and vertices contain it.
+        focal_length: pixels of the photograph.
+        principal_point: pixels of the photograph (x, y).
+        joints_3d: camera frame, metres.
+        joints_2d: their pixels in the photograph; they may lie outside of it.
+        vertices: camera frame, metres.
+        box: the person's box as given (x0, y0, x1, y1), pixels of the photograph.
+        crop_centre: of the square the network saw, pixels of the photograph.
+        crop_side: of that square, pixels of the photograph.
+        attention: where in the crop each joint was read off, each map summing to 1; None for a
+            network without attention.
+        faces: triangles of the mesh, counter-clockwise seen from outside; the same array for all
+            people of a predictor.
+        id: the same number for the same person of a clip; None for photographs.
+        frame: number of the clip's frame, from 0.
+        score: the detector's confidence in the box, 0 to 1; None for a box that was given.
+    """
+
+    betas: Float[np.ndarray, "10"]
+    rotations: Float[np.ndarray, "24 3 3"]
+    pose: Float[np.ndarray, "72"]
+    camera_crop: Float[np.ndarray, "3"]
+    translation: Float[np.ndarray, "3"]
+    focal_length: float
+    principal_point: Float[np.ndarray, "2"]
+    joints_3d: Float[np.ndarray, "24 3"]
+    joints_2d: Float[np.ndarray, "24 2"]
+    vertices: Float[np.ndarray, "vertices 3"]
+    box: Float[np.ndarray, "4"]
+    crop_centre: Float[np.ndarray, "2"]
+    crop_side: float
+    attention: Float[np.ndarray, "h w 24"] | None = None
+    faces: Int[np.ndarray, "faces 3"] | None = dataclasses.field(default=None, repr=False)
+    id: int | None = None
+    frame: int | None = None
+    score: float | None = None
+
+    @property
+    def camera(self) -> Camera:
+        """The photograph's camera, as the drawing functions take it."""
+        x, y = self.principal_point
+        return Camera(self.focal_length, (float(x), float(y)))
+
+    @property
+    def crop_to_photo(self) -> Float[np.ndarray, "2 3"]:
+        """Affine from crop units, [-1, 1] over the crop, to pixels of the photograph."""
+        affine = crop_to_photo(self.crop_centre, self.crop_side, 2)
+        affine[:, 2] = self.crop_centre
+        return affine
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every field but the faces by name; one that is None is left out.
+
+        Numbers are 32 bits wide: integers for `id` and `frame`, floats for all others.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["faces"]
+        return {
+            name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
+            for name, value in fields.items()
+            if value is not None
+        }
+
+    def triangles(self, faces: Faces | None = None) -> Faces:
+        """Return `faces`, or else the person's own.
+
+        Raises:
+            UserError: there are neither.
+        """
+        faces = self.faces if faces is None else faces
+        if faces is None:
+            raise UserError("this person has no faces; give those of the predictor, `.faces`")
+        return faces
+
+    def to_mesh(self, faces: Faces | None = None) -> Mesh:
+        """Return the body's surface; `pare_jax.prediction.scene` puts several people's together.
+
+        Args:
+            faces: None: the person's own.
+
+        Raises:
+            UserError: there are no faces, or the person was kept without vertices.
+        """
+        triangles = self.triangles(faces)
+        if not len(self.vertices):
+            raise UserError("this person was kept without its mesh; predict it again")
+        colour = person_colour(self, 0)
+        return Mesh(self.vertices, triangles, colour, f"person {person_number(self, 0)}")
+
+    def to_glb(self, faces: Faces | None = None) -> bytes:
+        """Return the body as a GLB file's content, in the viewer's frame (`pare_jax.meshes.mesh`).
+
+        Nothing is written; `save` writes files.
+
+        Args:
+            faces: None: the person's own.
+
+        Raises:
+            UserError: as `to_mesh`.
+        """
+        return mesh_bytes([self.to_mesh(faces)], ".glb")
+
+    def overlay(self, image: Picture, faces: Faces | None = None) -> Picture:
+        """Draw the body and the box over the photograph, in the photograph's own size.
+
+        Args:
+            image: the photograph, (height, width, 3) uint8.
+            faces: None: the person's own.
+
+        Raises:
+            UserError: there are no faces.
+        """
+        return draw_people(image, [self], faces, max_side=max(image.shape[:2]))
+
+    def side_and_back_view(self, height: int = 480, faces: Faces | None = None) -> Picture:
+        """Draw the body from the side and from behind on plain ground.
+
+        Args:
+            height: of the two panels, pixels.
+            faces: None: the person's own.
+
+        Returns:
+            The panels side by side, each three quarters as wide as high, and below them a strip
+            with their captions: of `height` 480, (520, 724, 3).
+
+        Raises:
+            UserError: there are no faces.
+        """
+        colour = person_colour(self, 0)
+        return side_and_back_view(self.vertices, self.triangles(faces), height, colour=colour)
+
+    def save(self, path: str | Path) -> None:
+        """Write one file about the person; it is there whole or not at all.
+
+        A file of that name is overwritten, and folders of the path that are missing are made.
+
+        Args:
+            path: its suffix says what: `.npz` as `people_npz` and `.json` as `people_json` write
+                them for several people, `.obj`, `.ply` or `.glb` the mesh.
+
+        Raises:
+            UserError: another suffix, a mesh without faces, or a file that cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            content = people_npz([self], self.faces)
+        elif suffix == ".json":
+            content = people_json([self]).encode()
+        elif suffix in MESH_SUFFIXES:
+            content = mesh_bytes([self.to_mesh()], suffix)
+        else:
+            known = ", ".join((".npz", ".json", *MESH_SUFFIXES))
+            raise UserError(f"{path}: people are saved as {known}; choose one of these endings")
+        write_together(path.parent, {path.name: content})
+
+
+_PERSON_FIELDS = tuple(field.name for field in dataclasses.fields(Person) if field.name != "faces")
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedPeople:
+    """What `people_npz` wrote.
+
+    Attributes:
+        people: with the file's faces; their vertices are (0, 3) if the file has no mesh
+            or none was read.
+        photo_size: width and height, pixels, if known.
+        frame_rate: frames a second, of a clip.
+        full_camera: the one that took the whole picture, see `scene`; None in files
+            without photo_size.
+        full_translations: of each person in the frame of that camera, metres.
+    """
+
+    people: list[Person]
+    photo_size: tuple[int, int] | None
+    frame_rate: float | None
+    full_camera: Camera | None = None
+    full_translations: Float[np.ndarray, "people 3"] | None = None
+
+
+def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
+    """Read a file that `people_npz` or `Person.save` wrote.
+
+    Args:
+        path: the file.
+        vertices: whether meshes are read; a track's may be larger than memory.
+
+    Raises:
+        UserError: it is missing, damaged or something else.
+    """
+    fields = read_arrays(path, without=() if vertices else ("vertices",))
+    if "joint_names" not in fields:
+        raise UserError(f"{path} holds no people: it has no joint_names")
+    size, rate = fields.get("photo_size"), fields.get("frame_rate")
+    try:
+        people = list(people_of_arrays(fields))
+        camera = None
+        if "full_focal_length" in fields:
+            x, y = fields["full_principal_point"]
+            camera = Camera(float(fields["full_focal_length"]), (float(x), float(y)))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path} holds people of another kind: {error}") from None
+    return SavedPeople(
+        people,
+        None if size is None else (int(size[0]), int(size[1])),
+        None if rate is None else float(rate),
+        camera,
+        None if camera is None else fields.get("full_translation", np.zeros((0, 3), np.float32)),
+    )
+
+
+def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
+    """Yield the people whose arrays `people_arrays` returned; theirs are views of these.
+
+    Args:
+        arrays: without vertices, the people's are (0, 3).
+
+    Raises:
+        KeyError, IndexError, TypeError: it returned no such arrays.
+    """
+    each = {name: arrays[name] for name in _PERSON_FIELDS if name in arrays}
+    count = len(each["betas"]) if each else 0
+    each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
+    for number in range(count):
+        own = {name: rows[number] for name, rows in each.items()}
+        yield Person(faces=arrays.get("faces"), **_restored(own))
+
+
+def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """One person's fields as `Person` has them."""
+    result = dict(fields)
+    for name in ("focal_length", "crop_side"):
+        result[name] = float(fields[name])
+    for name, unknown in UNKNOWN.items():
+        value = fields.get(name, unknown)
+        known = np.isfinite(value) if name == "score" else value != unknown
+        result[name] = (float(value) if name == "score" else int(value)) if known else None
+    return result

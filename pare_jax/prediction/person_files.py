@@ -1,0 +1,276 @@
+"""The people of a photograph, or of a clip's frames, as the content of .npz and JSON files.
+
+Nothing here grows with meshes or descriptions of all people at once: arrays are gathered from a
+stream of people, and JSON is told person by person.
+"""
+
+import io
+import itertools
+import json
+import math
+import re
+import textwrap
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from pare_jax.errors import UserError
+from pare_jax.prediction.scene import scene_camera, scene_translation
+from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
+
+if TYPE_CHECKING:
+    from pare_jax.prediction.person import Person
+
+# What stands in a file where only some people have a number of this name.
+UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
+# People whose arrays are put together at once.
+_BLOCK = 256
+# How many people, and their fields with a leading axis of people.
+_Block = tuple[int, dict[str, np.ndarray]]
+
+Faces = Int[np.ndarray, "faces 3"]
+
+
+def people_npz(
+    people: "Sequence[Person]",
+    faces: Faces | None,
+    photo_size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+    mesh: bool = True,
+) -> bytes:
+    """Encode the people of one photograph, or one person in frames of a clip, as an .npz file.
+
+    Every field of `Person` is there under its name with a leading axis of people, and besides
+    `faces` (F, 3), `joint_names` (24,), `photo_size` (width, height) and `frame_rate`, each where
+    it is known. With the size of the photograph come its one camera (`scene`), as
+    `full_focal_length` () and `full_principal_point` (2,), pixels, and where everybody stands in
+    its frame, `full_translation` (people, 3), metres.
+    Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
+
+    Args:
+        people: any number.
+        faces: of their meshes.
+        photo_size: width and height of the photograph or of the clip's frames, pixels, if known.
+        frame_rate: of the clip, frames a second.
+        mesh: whether vertices and faces are kept; long tracks are large with them.
+    """
+    arrays = people_arrays(people, faces, photo_size, frame_rate)
+    if not mesh:
+        arrays.pop("vertices", None)
+        arrays.pop("faces", None)
+    return npz_bytes(arrays)
+
+
+def people_arrays(
+    people: "Iterable[Person]",
+    faces: Faces | None,
+    photo_size: tuple[int, int] | None = None,
+    frame_rate: float | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the arrays that `people_npz` writes, meshes included.
+
+    People may come one after the other: none of them is kept.
+    """
+    stream = iter(people)
+    blocks: list[_Block] = []
+    while block := [(1, _as_rows(one, photo_size)) for one in itertools.islice(stream, _BLOCK)]:
+        blocks.append(_joined(block))
+    count, arrays = _joined(blocks)
+    if "frame" in arrays:  # NaN says that the box was given; 0, that there is none in this frame
+        arrays.setdefault("score", np.full(count, np.nan, np.float32))
+    if faces is not None:
+        arrays["faces"] = np.asarray(faces, np.int32)
+    arrays["joint_names"] = np.array(JOINT_NAMES)
+    if photo_size is not None:
+        arrays["photo_size"] = np.array(photo_size, np.int32)
+        camera = scene_camera(photo_size)
+        arrays["full_focal_length"] = np.array(camera.focal_length, np.float32)
+        arrays["full_principal_point"] = np.array(camera.principal_point, np.float32)
+    if frame_rate is not None:
+        arrays["frame_rate"] = np.array(frame_rate, np.float64)
+    return arrays
+
+
+def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file, which may be damaged or another program's.
+
+    Args:
+        path: the file.
+        without: names of arrays that are not read.
+
+    Raises:
+        UserError: it is missing, damaged or something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_archive = file.read(2) == b"PK"
+        if not is_archive:
+            raise UserError(
+                f"{path} is not a readable .npz file; give one that pare_jax.predict wrote"
+            )
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files if name not in without}
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except UserError:
+        raise
+    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    except Exception as error:
+        # NumPy would have the user unpickle what an array of objects holds.
+        is_pickle = "allow_pickle" in str(error)
+        reason = "it holds Python objects" if is_pickle else " ".join(str(error).split())
+        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
+
+
+def people_json(
+    people: "Iterable[Person]",
+    photo: str | None = None,
+    photo_size: tuple[int, int] | None = None,
+) -> str:
+    """Describe the people of one photograph for a reader: rounded, each joint by its name.
+
+    Args:
+        people: any number.
+        photo: what the photograph is called, if known.
+        photo_size: its width and height, pixels, if known.
+    """
+    return "".join(people_json_parts(people, photo, photo_size))
+
+
+def people_json_parts(
+    people: "Iterable[Person]",
+    photo: str | None = None,
+    photo_size: tuple[int, int] | None = None,
+) -> Iterator[str]:
+    """Yield what `people_json` returns person by person, for files that are long.
+
+    Args:
+        people: taken one at a time.
+        photo: as there.
+        photo_size: as there.
+    """
+    about: dict[str, Any] = {} if photo_size is None else {"photo_size_px": list(photo_size)}
+    about |= {
+        "units": {
+            "px": "pixels of the photograph from its top-left corner, x right, y down",
+            "m": "metres in the camera's frame, x right, y down, z forward",
+            "rotations": "axis-angle in radians, relative to the parent joint",
+        },
+        "people": [],
+    }
+    if photo is not None:
+        yield f'{{\n  "photo": {json.dumps(photo)},'
+    start = _as_text(about).removesuffix("]\n}")
+    yield start if photo is None else start.removeprefix("{")
+    between, end = "\n", "]\n}\n"
+    for person in people:
+        yield between + textwrap.indent(_as_text(_described(person, photo_size)), "    ")
+        between, end = ",\n", "\n  ]\n}\n"
+    yield end
+
+
+def _as_text(described: dict[str, Any]) -> str:
+    """JSON in which lists of numbers have one line each."""
+    text = json.dumps(described, indent=2, allow_nan=False)
+    numbers = re.compile(r"\[\s+([-+\d.eE,\s]+?)\s+\]")
+    return numbers.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)
+
+
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Encode arrays as an .npz file; equal arrays make equal files."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compresslevel=1) as archive:
+        for name, value in arrays.items():
+            value = np.asanyarray(value)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, value, allow_pickle=False)
+            archive.writestr(npz_entry(name, value.dtype), content.getbuffer(), compresslevel=1)
+    return buffer.getvalue()
+
+
+def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
+    """Return what an array of some kind is in an .npz file, for a `zipfile.ZipFile`.
+
+    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
+    them would take most of the time. All else is compressed.
+    """
+    # The time in an archive says nothing; without it equal arrays make equal files.
+    entry = zipfile.ZipInfo(f"{name}.npy")
+    is_noise = np.issubdtype(kind, np.inexact)
+    entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
+    return entry
+
+
+def _as_rows(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+    rows = {name: value[None] for name, value in person.arrays().items()}
+    if photo_size is not None:
+        rows["full_translation"] = scene_translation(person, photo_size).astype(np.float32)[None]
+    return rows
+
+
+def _joined(blocks: list[_Block]) -> _Block:
+    """Put blocks of people together, and empty them; what some lack is filled in or left out."""
+    names = dict.fromkeys(name for _, fields in blocks for name in fields)
+    result = {}
+    for name in names:
+        # Taken out of the blocks, so that there are never two of more than one field.
+        parts = [fields.pop(name, None) for _, fields in blocks]
+        if name in UNKNOWN:
+            kind = np.float32 if name == "score" else np.int32
+            parts = [
+                np.full(count, UNKNOWN[name], kind) if part is None else part
+                for part, (count, _) in zip(parts, blocks, strict=True)
+            ]
+        known = [part for part in parts if part is not None]
+        if len(known) == len(blocks):
+            result[name] = known[0] if len(known) == 1 else np.concatenate(known)
+    return sum(count for count, _ in blocks), result
+
+
+def _described(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, Any]:
+    pose = person.pose.reshape(NUM_JOINTS, 3)
+    given = {"id": person.id, "frame": person.frame, "score": person.score}
+    known = {name: value for name, value in given.items() if value is not None}
+    if person.frame is not None:
+        known["score"] = person.score  # null: the box was given; 0: there is none in this frame
+    camera = {
+        "focal_length_px": _rounded(person.focal_length, 2),
+        "principal_point_px": _rounded(person.principal_point, 2),
+        "translation_m": _rounded(person.translation, 4),
+        "crop_s_tx_ty": _rounded(person.camera_crop, 5),
+    }
+    if photo_size is not None:
+        full = scene_camera(photo_size)
+        camera["full_image"] = {
+            "focal_length_px": _rounded(full.focal_length, 2),
+            "principal_point_px": _rounded(full.principal_point, 2),
+            "translation_m": _rounded(scene_translation(person, photo_size), 4),
+        }
+    return {
+        **known,
+        "box_px": _rounded(person.box, 1),
+        "crop": {
+            "centre_px": _rounded(person.crop_centre, 1),
+            "side_px": _rounded(person.crop_side, 1),
+        },
+        "camera": camera,
+        "betas": _rounded(person.betas[:NUM_BETAS], 4),
+        "joints": {
+            name: {
+                "photo_px": _rounded(person.joints_2d[joint], 1),
+                "camera_m": _rounded(person.joints_3d[joint], 4),
+                "rotation": _rounded(pose[joint], 4),
+            }
+            for joint, name in enumerate(JOINT_NAMES)
+        },
+    }
+
+
+def _rounded(values: Any, digits: int) -> Any:
+    return np.round(np.asarray(values, np.float64), digits).tolist()

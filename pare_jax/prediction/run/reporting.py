@@ -1,0 +1,160 @@
+"""What the user is told during a run and at its end."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tqdm import tqdm
+
+from pare_jax.io.files import printable
+from pare_jax.io.progress import duration
+from pare_jax.prediction.page.entries import Failure
+from pare_jax.prediction.run.records import Record
+
+# Where stderr is no terminal, a line about progress at most so often.
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Bar:
+    """How far one part of a run is: live on a terminal, now and then a line elsewhere."""
+
+    def __init__(self, what: str, total: int | None, start: int = 0):
+        """Begin with `start` of `total` done; None: nobody knows how many there are."""
+        self._what, self._total, self._done = what, total, start
+        self._live = sys.stderr.isatty()
+        self._last = time.monotonic()
+        self._mark: tuple[int, float] | None = None
+        known = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} gone, {remaining} left"
+        self._bar = tqdm(
+            total=total,
+            initial=start,
+            desc=what,
+            disable=not self._live,
+            leave=False,
+            dynamic_ncols=True,
+            bar_format=known if total else "{desc} {n_fmt}, {elapsed} gone",
+        )
+
+    def advance(self) -> None:
+        """Count one more."""
+        self._done += 1
+        self._bar.update()
+        now = time.monotonic()
+        if self._mark is None:  # what comes before the first, compiling, tells no speed
+            self._mark = self._done, now
+        if self._live or now - self._last < _SECONDS_BETWEEN_LINES or self._done == self._total:
+            return
+        self._last = now
+        if self._total:
+            done, began = self._mark
+            each = (now - began) / max(self._done - done, 1)
+            left = duration(each * max(self._total - self._done, 0))
+            print(f"{self._what} {self._done}/{self._total}, {left} left", file=sys.stderr)
+        else:
+            print(f"{self._what} {self._done}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the terminal tidy."""
+        self._bar.close()
+
+
+@dataclasses.dataclass
+class Reporter:
+    """Tells what happens, and remembers it for the end.
+
+    Attributes:
+        records: of what is done, with what an earlier run did.
+        earlier: how many of them an earlier run did.
+        failures: what could not be done.
+        hint: said after the names of what shows nobody.
+    """
+
+    records: list[Record] = dataclasses.field(default_factory=list)
+    earlier: int = 0
+    failures: list[Failure] = dataclasses.field(default_factory=list)
+    hint: str = ""
+
+    def say(self, text: str) -> None:
+        """Print a line on stdout without disturbing a bar."""
+        self._write(text, sys.stdout)
+
+    def warn(self, text: str) -> None:
+        """Print a line on stderr without disturbing a bar."""
+        self._write(text, sys.stderr)
+
+    def failed(self, source: str, reason: str) -> None:
+        """Take note of something that could not be done."""
+        source, reason = printable(source), " ".join(printable(reason).split())
+        # Most reasons begin with the file; it need not be said twice.
+        self.warn(f"error: {reason}" if source in reason else f"error: {source}: {reason}")
+        reason = reason.removeprefix(f"{source}: ").removeprefix(f"{source} ")
+        self.failures.append(Failure(source, reason))
+
+    def done(self, record: Record, *, earlier: bool = False) -> None:
+        """Take note of something that is done, now or by an earlier run."""
+        self.records.append(record)
+        self.earlier += earlier
+        for complaint in record.complaints:
+            self.failed(record.source, complaint)
+        if not earlier:
+            found = counted(record.people, "person") if record.people else "no person found"
+            files = [*record.files, *(f"{folder}/" for folder in record.meshes)]
+            self.say(f"{record.source}: {found} -> {', '.join(files)}")
+
+    @contextmanager
+    def bar(self, what: str, total: int | None, start: int = 0) -> Iterator[Bar]:
+        """Show a bar for as long as something takes."""
+        bar = Bar(what, total, start)
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+    @property
+    def status(self) -> int:
+        """The exit status that fits."""
+        if not self.records:
+            return 2
+        return 1 if self.failures else 0
+
+    def summary(self) -> list[str]:
+        """Return what is said at the end."""
+        parts = []
+        for is_clip, noun in ((False, "photograph"), (True, "clip")):
+            records = [record for record in self.records if record.is_clip == is_clip]
+            if records:
+                people = counted(sum(record.people for record in records), "person")
+                parts.append(f"{counted(len(records), noun)} with {people}")
+        lines = [f"done: {' and '.join(parts) or 'nothing'}"]
+        if self.earlier:
+            lines[0] += f" ({self.earlier} of them before)"
+        empty = [record.source for record in self.records if not record.people]
+        if empty:
+            lines.append(f"no person found in {len(empty)}: {listed(empty)}{self.hint}")
+        if self.failures:
+            lines.append(f"could not be done: {len(self.failures)}")
+            lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]
+        return lines
+
+    def _write(self, text: str, file) -> None:
+        # A name must not end the run because the terminal has no such letters.
+        encoding = getattr(file, "encoding", None) or "utf-8"
+        text = printable(text).encode(encoding, "replace").decode(encoding)
+        if sys.stderr.isatty():
+            tqdm.write(text, file=file)
+        else:
+            print(text, file=file, flush=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 person", "2 people", "3 photographs", "4 boxes"."""
+    plural = {"person": "people", "box": "boxes"}.get(noun, f"{noun}s")
+    return f"{count} {noun if count == 1 else plural}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first five names, and how many more there are."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

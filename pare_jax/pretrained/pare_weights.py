@@ -1,0 +1,260 @@
+"""PARE's own checkpoints: what they hold, their table, and what no table can say.
+
+Both of its layouts are known: behind an HRNet the branches only convolve, behind a ResNet each
+block upsamples first. Two options of PARE leave no trace in the tensors: whether predictions are
+added to its mean parameters, pose (USE_MEAN_POSE) and shape and camera (USE_MEAN_CAMSHAPE). Its
+checkpoints keep them in their hyperparameters; the published model has both off.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pare_jax.errors import UserError
+from pare_jax.models.heads import SIXD
+from pare_jax.models.hrnet import WIDTHS
+from pare_jax.pretrained import hrnet_weights as hrnet
+from pare_jax.pretrained import resnet_weights as resnet
+from pare_jax.pretrained.hrnet_weights import refuse_strange, sequence
+from pare_jax.pretrained.table import PER_JOINT, Entry, Layout, Report, Table, conv
+from pare_jax.pretrained.weight_format import WeightFormat, within
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+
+# Behind an HRNet: [convolution, normalisation, ReLU]; behind a ResNet upsampling comes before.
+_CONVOLVING = (3, 0)
+_UPSAMPLING = (4, 1)
+
+# Shape and camera are read from (channels, joints) flattened there, (joints, channels) here.
+ATTENDED = Layout(
+    lambda a: a.reshape(len(a), -1, NUM_JOINTS).transpose(2, 1, 0).reshape(-1, len(a)),
+    lambda a: a.reshape(NUM_JOINTS, -1, a.shape[1]).transpose(2, 1, 0).reshape(a.shape[1], -1),
+)
+# PARE reads the 144 numbers of its mean pose as (6, joints) where it adds them to predictions.
+MEAN_POSE = Layout(
+    lambda a: a.reshape(SIXD, NUM_JOINTS).T, lambda a: np.ascontiguousarray(a.T).reshape(1, -1)
+)
+ROW = Layout(lambda a: a.reshape(-1), lambda a: a[None])
+
+_POSE_BIAS = "params.heads.pose.layers.0.bias"
+# Our mean parameters, PARE's buffers, the option that adds them to predictions, and our shapes.
+_MEANS = {
+    "batch_stats.heads.mean_pose": (
+        "head.init_pose",
+        MEAN_POSE,
+        "USE_MEAN_POSE",
+        (NUM_JOINTS, SIXD),
+    ),
+    "batch_stats.heads.mean_betas": ("head.init_shape", ROW, "USE_MEAN_CAMSHAPE", (NUM_BETAS,)),
+    "batch_stats.heads.mean_camera": ("head.init_cam", ROW, "USE_MEAN_CAMSHAPE", (3,)),
+}
+# Options that change what is computed from the same tensors, and what they are here.
+_FIXED = {
+    "KEYPOINT_ATTENTION_ACT": "softmax",
+    "USE_SCALE_KEYPOINT_ATTENTION": False,
+    "USE_KEYPOINT_FEATURES_FOR_SMPL_REGRESSION": False,
+    "ITERATIVE_REGRESSION": False,
+}
+
+
+def table(model: ConfigDict) -> Table:
+    """Make the table of a `pare` network.
+
+    Args:
+        model: the `model` section of its config.
+    """
+    if model.backbone in WIDTHS:
+        entries = [*hrnet.table(prefix="backbone.", complete=True)]
+        stride, first = _CONVOLVING
+    else:
+        entries = [
+            dataclasses.replace(entry, theirs=f"backbone.{entry.theirs}")
+            for entry in resnet.table(model.backbone)
+        ]
+        stride, first = _UPSAMPLING
+    for ours, theirs in (("part_branch", "keypoint"), ("feature_branch", "smpl")):
+        layers = f"head.{theirs}_deconv_layers"
+        entries += sequence(ours, layers, model.num_blocks, stride, first)
+    entries += conv("part_conv", "head.keypoint_final_layer", bias=True)
+    entries += conv("shape_conv", "head.smpl_final_layer", bias=True)
+    entries.append(Entry("params.heads.pose.layers.0.kernel", "head.pose_mlp.weight", PER_JOINT))
+    for ours, theirs in (("shape", "head.shape_mlp"), ("camera", "head.cam_mlp")):
+        here = f"params.heads.{ours}.layers.0"
+        entries.append(Entry(f"{here}.kernel", f"{theirs}.weight", ATTENDED))
+        entries.append(Entry(f"{here}.bias", f"{theirs}.bias"))
+    entries += [
+        Entry(ours, theirs, layout, required=False)
+        for ours, (theirs, layout, _, _) in _MEANS.items()
+    ]
+    return entries
+
+
+def describe(tensors: Mapping[str, np.ndarray], file: str) -> dict[str, Any]:
+    """Tell what network a checkpoint holds.
+
+    Args:
+        tensors: by the table's names.
+        file: what to call it in errors.
+
+    Returns:
+        The keys of a config's `model` section that follow from the tensors.
+
+    Raises:
+        UserError: it is of no network known here.
+    """
+    backbone = within(tensors, "backbone.")
+    if all(mark in backbone for mark in hrnet.MARKS):
+        name, width = hrnet.describe(backbone, file)
+    elif resnet.RESNET.prefix(backbone) == "":
+        name, width = resnet.describe(backbone), backbone["conv1.weight"].shape[0]
+        if "head.keypoint_deconv_layers.0.weight" in tensors:
+            raise UserError(
+                f"{file} holds a PARE whose branches upsample by transposed convolutions, which "
+                "this network cannot compute: give one trained with USE_UPSAMPLING"
+            )
+    else:
+        raise UserError(
+            f"{file} holds a PARE with a backbone that is neither a ResNet nor an HRNet: "
+            "give one with either"
+        )
+    layers = within(tensors, "head.keypoint_deconv_layers.")
+    if "head.smpl_final_layer.weight" not in tensors:
+        raise UserError(f"{file} lacks head.smpl_final_layer.weight, which PARE has")
+    return {
+        "name": "pare",
+        "backbone": name,
+        "backbone_width": int(width),
+        "num_blocks": sum(value.ndim == 4 for value in layers.values()),
+        "branch_features": int(tensors["head.keypoint_final_layer.weight"].shape[1]),
+        "shape_features": int(tensors["head.smpl_final_layer.weight"].shape[0]),
+        "pose_hidden": (),
+        "shape_hidden": (),
+        "camera_hidden": (),
+        "align_corners": True,
+    }
+
+
+def _check(tensors: Mapping[str, np.ndarray], model: ConfigDict, file: str) -> None:
+    found = describe(tensors, file)
+    wrong = {key: value for key, value in found.items() if model[key] != value}
+    if wrong:
+        flags = " ".join(f"--config.model.{key}={value}" for key, value in wrong.items())
+        raise UserError(f"{file} holds a PARE of other settings than this network: give {flags}")
+    heads = within(tensors, "head.")
+    known = {entry.theirs.removeprefix("head.") for entry in table(model)} | {"temperature"}
+    strange = [name for name in heads if name not in known]
+    if strange:
+        raise UserError(
+            f"{file} holds head.{strange[0]}, which PARE as published lacks: it is a variant that "
+            "this network cannot compute"
+        )
+    backbone = hrnet.table() if model.backbone in WIDTHS else resnet.table(model.backbone)
+    refuse_strange(within(tensors, "backbone."), backbone, file, model.backbone)
+
+
+def option(metadata: Mapping[str, Any], name: str) -> Any:
+    """Find an option in the hyperparameters of a checkpoint; None where it is not there."""
+    for key, value in metadata.items():
+        if key == "hyper_parameters" and isinstance(value, str):  # As .safetensors keeps them.
+            try:
+                value = json.loads(value)
+            except ValueError:
+                continue
+        if str(key).upper() == name:
+            return value
+        if isinstance(value, Mapping):
+            found = option(value, name)
+            if found is not None:
+                return found
+    return None
+
+
+def _after_reading(
+    flat: dict[str, np.ndarray], report: Report, metadata: Mapping[str, Any]
+) -> Report:
+    """Set the mean parameters as the checkpoint uses them, and the pose bias, which it lacks."""
+    for name, value in _FIXED.items():
+        found = option(metadata, name)
+        if found is not None and found != value:
+            raise UserError(
+                f"{report.source} was trained with {name}={found}: it is a variant of PARE that "
+                f"this network, which has {value}, cannot compute"
+            )
+    flat[_POSE_BIAS] = np.zeros((NUM_JOINTS, SIXD), np.float32)
+    notes, used, ignored = [], dict(report.used), dict(report.ignored)
+    for ours, (theirs, _, name, shape) in _MEANS.items():
+        adds = option(metadata, name)
+        name_in_file = next((n for n in used if n.endswith(theirs)), None)
+        if adds and name_in_file is None:
+            raise UserError(f"{report.source} has {name} on, but lacks {theirs}: it is damaged")
+        if not adds:
+            if name_in_file is not None:
+                ignored[name_in_file] = used.pop(name_in_file)
+            flat[ours] = np.zeros(shape, np.float32)
+        text = f"{name} is {'on' if adds else 'off'}"
+        text += "" if adds is not None else ", for the file does not say: PARE as published"
+        notes.append(text)
+    fresh = {name: size for name, size in report.fresh.items() if name not in flat}
+    notes = list(dict.fromkeys(notes))
+    return dataclasses.replace(
+        report, used=used, ignored=ignored, fresh=fresh, notes=(*report.notes, *notes)
+    )
+
+
+def _before_writing(
+    flat: dict[str, np.ndarray], model: ConfigDict
+) -> tuple[dict[str, Any], list[str]]:
+    """Fold what PARE has no place for into what it has; returns hyperparameters and notes.
+
+    PARE's pose layers have no bias, but a bias per joint is a mean pose per joint: with
+    USE_MEAN_POSE it adds one to every prediction, so their sum is written as its mean pose.
+    """
+    if model.name != "pare":
+        raise UserError(
+            f"this network is a {model.name}, which PARE's format cannot hold: give --format="
+            f"{'hrnet' if model.backbone in WIDTHS else 'resnet'} to write its backbone alone"
+        )
+    for key in ("pose_hidden", "shape_hidden", "camera_hidden"):
+        if model[key]:
+            raise UserError(
+                f"this network has hidden layers (model.{key}), where PARE has single linear "
+                "layers: give a --format to write its backbone alone, or train one without"
+            )
+    mean_pose = "batch_stats.heads.mean_pose"
+    flat[mean_pose] = np.asarray(flat[mean_pose]) + np.asarray(flat[_POSE_BIAS])
+    options: dict[str, bool] = {}
+    for ours, (_, _, name, _) in _MEANS.items():
+        options[name] = options.get(name, False) or bool(np.any(flat[ours]))
+    notes = [f"load it with PARE.{name}=True" for name, on in options.items() if on]
+    if not model.align_corners:
+        notes.append(
+            "PARE upsamples with corners aligned, this network was trained without "
+            "(model.align_corners=False): its predictions will differ there"
+        )
+    hrnet_backbone = model.backbone in WIDTHS
+    section = options | {
+        "BACKBONE": f"{model.backbone}-conv" if hrnet_backbone else model.backbone,
+        "USE_UPSAMPLING": not hrnet_backbone,
+        "NUM_DECONV_LAYERS": model.num_blocks,
+        "NUM_DECONV_FILTERS": model.branch_features,
+        "NUM_FEATURES_SMPL": model.shape_features,
+        "USE_HEATMAPS": "part_segm",
+        "USE_KEYPOINT_ATTENTION": True,
+    }
+    return {"METHOD": "pare", "PARE": section}, notes
+
+
+PARE = WeightFormat(
+    title="PARE",
+    # One alone: a file that lacks another of its tensors is PARE's all the same, and told so.
+    marks=("head.keypoint_final_layer.weight",),
+    table=table,
+    check=_check,
+    after_reading=_after_reading,
+    before_writing=_before_writing,
+    # Of a softmax that the published network does not use.
+    constants={"head.temperature": np.array(1.0, np.float32)},
+)

@@ -1,0 +1,268 @@
+"""Pictures of occlusion sensitivity: a sheet of heat maps, and the frames of a clip."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.rendering.attention_maps import fit
+from pare_jax.rendering.camera import crop_camera
+from pare_jax.rendering.overlay import draw_mesh
+from pare_jax.rendering.text import INK, PAPER, Picture, caption, draw_text, grid, row, text_width
+from pare_jax.skeleton import JOINT_NAMES
+
+if TYPE_CHECKING:
+    from pare_jax.sensitivity.maps import Sensitivity
+    from pare_jax.sensitivity.patches import PatchGrid
+
+# augment.IMAGENET_MEAN as a colour, said again because that module loads jax (a test
+# holds the two together). To the network, which sees normalised pixels, it is exactly 0.
+PATCH_COLOUR = (124, 116, 104)
+
+# The brightest colour stands for this quantile of a map's values and all above it: a few extreme
+# places would leave the rest in the dark.
+_BRIGHTEST = 0.995
+# How much of the picture is left under no heat, and where in the colour map heat begins: its first
+# colours are as dark as the picture.
+_DIMMED, _FIRST_COLOUR = 0.7, 0.25
+_COLUMNS = 6
+_CELL = 192
+_FRAME = 384
+_BAR_WIDTH = 92
+# A clip has no more frames than this: ten seconds.
+_MAX_FRAMES = 120
+# Steps of a scale's end within a power of ten.
+_ROUND_NUMBERS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
+
+Vertices = Float[np.ndarray, "vertices 3"]
+Faces = Int[np.ndarray, "faces 3"]
+
+
+def painted(crop: Picture, centre: Float[np.ndarray, "2"], patch: float) -> Picture:
+    """Return the crop with a patch on it, as the network sees it.
+
+    Args:
+        crop: square, of any size.
+        centre: of the patch, pixels of this crop (x, y).
+        patch: its side, pixels of this crop.
+    """
+    picture = crop.copy()
+    left, top, right, bottom = _corners(centre, patch, len(crop))
+    picture[top:bottom, left:right] = PATCH_COLOUR
+    return picture
+
+
+def sensitivity_sheet(found: "Sensitivity", vertices: Vertices, faces: Faces) -> Picture:
+    """Draw what a patch does to each joint.
+
+    Above: the crop with the patch in its middle at its true size, the mesh predicted without
+    patch, and the mean of all joints with a scale of its own. Below: the map of each joint, all
+    on one scale, with its largest value. Where the truth is known the colours are what the patch
+    adds to the error, so that a joint that is wrong anyway does not glow all over; the captions
+    give the errors themselves.
+
+    Args:
+        found: the maps.
+        vertices: predicted without patch, in the crop's camera frame, metres.
+        faces: counter-clockwise seen from outside.
+    """
+    crop = fit(found.crop, _CELL)
+    to_cell = _CELL / found.grid.image_size
+    patch = painted(crop, np.full(2, _CELL / 2.0), found.patch * to_cell)
+    _outline(patch, np.full(2, _CELL / 2.0), found.patch * to_cell)
+    size = found.grid.image_size
+    increase = found.increase
+    overall, scale = _heated(crop, found, increase.mean(-1))
+    top = row(
+        [
+            caption(patch, f"patch {found.patch} of {size} px"),
+            caption(draw_mesh(crop, vertices, faces, crop_camera(_CELL)), "without patch"),
+            caption(overall, "mean of all joints"),
+            scale_bar(_CELL, scale, increase.mean(-1).max()),
+            _notes(found),
+        ]
+    )
+    end = scale_end(increase[..., 1:])
+    cells = []
+    for joint, name in enumerate(JOINT_NAMES):
+        cell, _ = _heated(crop, found, increase[..., joint], end)
+        cells.append(caption(cell, _joint_caption(found, joint, name)))
+    maps = row([grid(cells, _COLUMNS), scale_bar(2 * _CELL, end, increase.max())])
+    gap = 12
+    sheet = np.full(
+        (top.shape[0] + gap + maps.shape[0], max(top.shape[1], maps.shape[1]), 3), PAPER, np.uint8
+    )
+    sheet[: top.shape[0], : top.shape[1]] = top
+    sheet[top.shape[0] + gap :, : maps.shape[1]] = maps
+    return sheet
+
+
+def draw_heat(picture: Picture, heat: Float[np.ndarray, "height width"]) -> Picture:
+    """Lay numbers over a picture as colour, none at 0 and brightest at 1.
+
+    Args:
+        picture: (height, width, 3) uint8.
+        heat: for every pixel; what is beyond 0 and 1 counts as these.
+
+    Returns:
+        Picture of the same size.
+    """
+    heat = np.clip(heat, 0.0, 1.0)
+    index = np.round(255 * (_FIRST_COLOUR + (1.0 - _FIRST_COLOUR) * heat)).astype(np.uint8)
+    colours = cv2.applyColorMap(index, cv2.COLORMAP_INFERNO)[..., ::-1]
+    # Grey below, so that colour means heat and nothing else.
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+    weight = np.sqrt(heat)[..., None] * 0.85
+    return np.round((1.0 - weight) * grey * _DIMMED + weight * colours).astype(np.uint8)
+
+
+def scale_end(values: np.ndarray) -> float:
+    """Return the round number of mm that the brightest colour of these values stands for."""
+    high = max(float(np.quantile(values, _BRIGHTEST)), 1.0)
+    power = 10.0 ** np.floor(np.log10(high))
+    return power * next(n for n in _ROUND_NUMBERS if n * power >= high * (1 - 1e-9))
+
+
+def scale_bar(height: int, end: float, largest: float) -> Picture:
+    """Draw the colours of a heat map from 0 at the bottom to `end` mm at the top.
+
+    Args:
+        height: of the picture, pixels.
+        end: what the brightest colour stands for, mm.
+        largest: of the values shown, mm; where it lies beyond the end, the scale says so.
+    """
+    bar = np.full((height, _BAR_WIDTH, 3), PAPER, np.uint8)
+    margin, width = 12, 18
+    ground = np.full((height - 2 * margin, width, 3), 128, np.uint8)
+    heat = np.linspace(1.0, 0.0, len(ground), dtype=np.float32)[:, None].repeat(width, 1)
+    bar[margin : height - margin, 6 : 6 + width] = draw_heat(ground, heat)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = margin + (1.0 - share) * (len(ground) - 1)
+        cv2.line(bar, (6 + width, round(y)), (10 + width, round(y)), INK, 1)
+        text = f"{share * end:.4g}" + (" mm" if share == 1.0 else "")
+        draw_text(bar, text, (14 + width, y - 4.5), 9, INK)
+    if largest > end:
+        draw_text(bar, "and more", (14 + width, margin + 8.5), 9, INK)
+    return bar
+
+
+class ClipScene:
+    """Frames of the sliding patch: the mesh over the occluded crop, the map of all joints beside.
+
+    What is the same in all frames is drawn once.
+    """
+
+    def __init__(self, found: "Sensitivity"):
+        """Prepare to draw `found`."""
+        self._found = found
+        self._crop = fit(found.crop, _FRAME)
+        overall = found.increase.mean(-1)
+        self._map, end = _heated(self._crop, found, overall)
+        self._bar = scale_bar(_FRAME, end, overall.max())
+        self._to_frame = _FRAME / found.grid.image_size
+
+    def frame(self, place: tuple[int, int], vertices: Vertices, faces: Faces) -> Picture:
+        """Draw one place of the patch.
+
+        Args:
+            place: (row, column) of the grid.
+            vertices: predicted there, in the crop's camera frame, metres.
+            faces: counter-clockwise seen from outside.
+        """
+        found = self._found
+        centre = found.centres[place] * self._to_frame
+        patch = found.patch * self._to_frame
+        left = painted(self._crop, centre, patch)
+        left = draw_mesh(left, vertices, faces, crop_camera(_FRAME), opacity=0.75)
+        right = self._map.copy()
+        for picture in (left, right):
+            _outline(picture, centre, patch)
+        worst = int(np.argmax(found.increase[place]))
+        kind, sign = ("change", "") if found.baseline_errors is None else ("error", "+")
+        most = f"{found.increase[place][worst]:{sign}.0f} mm"
+        name = JOINT_NAMES[worst].replace("_", " ")
+        pictures = [
+            caption(left, f"{name} suffers most: {most}"),
+            caption(right, f"mean {kind} of all joints: {found.overall[place]:.0f} mm"),
+            self._bar,
+        ]
+        return row(pictures)
+
+
+def route(places: "PatchGrid") -> list[tuple[int, int]]:
+    """Return the places (row, column) a clip goes through, back and forth from the top.
+
+    Its rows are about a patch apart, so that the patch passes over everything once.
+    """
+    step = max(1, places.patch // places.stride)
+    rows = _evenly(places.count, max(1, -(-places.count // step)))
+    columns = _evenly(places.count, max(1, min(places.count, _MAX_FRAMES // len(rows))))
+    found = []
+    for number, line in enumerate(rows):
+        found += [(line, column) for column in (columns if number % 2 == 0 else columns[::-1])]
+    return found
+
+
+def _evenly(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` numbers, each in the middle of its share."""
+    return [int((k + 0.5) * count / wanted) for k in range(wanted)]
+
+
+def _heated(
+    crop: Picture, found: "Sensitivity", values: np.ndarray, end: float | None = None
+) -> tuple[Picture, float]:
+    """Lay one map over the crop; returns the picture and the end of its scale, mm."""
+    end = end or scale_end(values)
+    return draw_heat(crop, found.grid.spread(values, len(crop)) / end), end
+
+
+def _joint_caption(found: "Sensitivity", joint: int, name: str) -> str:
+    name = name.replace("_", " ")
+    if joint == 0:
+        return f"{name} (the origin)"
+    most = f"up to {found.maps[..., joint].max():.0f} mm"
+    if found.baseline_errors is None:
+        return f"{name}: {most}"
+    return f"{name}: {found.baseline_errors[joint]:.0f}, {most}"
+
+
+def _notes(found: "Sensitivity") -> Picture:
+    """Say in words what the maps mean."""
+    if found.baseline_errors is None:
+        lines = ["Colour: how far a joint moves", "when the patch is centred here."]
+    else:
+        lines = [
+            "Colour: what the patch adds to the error",
+            "of a joint when it is centred here.",
+            f"Mean error without patch: {found.baseline_errors.mean():.0f} mm.",
+        ]
+    lines += [
+        f"{found.grid.count**2} places, every {found.grid.stride} px:",
+        f"on average {found.overall.mean():.0f} mm,",
+        f"at the worst place {found.overall.max():.0f} mm.",
+        "Pelvis at the origin.",
+    ]
+    height = 10.0
+    width = max(text_width(line, height) for line in lines) + 16
+    notes = np.full((_CELL, width, 3), PAPER, np.uint8)
+    for number, line in enumerate(lines):
+        draw_text(notes, line, (8, 12 + 24 * number), height, INK)
+    return notes
+
+
+def _outline(picture: Picture, centre: Float[np.ndarray, "2"], patch: float) -> None:
+    """Draw the patch's edge, in place, white within dark so that it is seen on any ground."""
+    left, top, right, bottom = _corners(centre, patch, len(picture))
+    for colour, width in ((INK, 3), (PAPER, 1)):
+        cv2.rectangle(picture, (left, top), (right - 1, bottom - 1), colour, width)
+
+
+def _corners(
+    centre: "Sequence[float] | np.ndarray", patch: float, side: int
+) -> tuple[int, int, int, int]:
+    """The pixels a patch covers: left, top, and the first beyond it to the right and below."""
+    low = np.clip(np.ceil(np.asarray(centre) - patch / 2.0 - 0.5), 0, side).astype(int)
+    high = np.clip(np.ceil(np.asarray(centre) + patch / 2.0 - 0.5), 0, side).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

@@ -1,0 +1,396 @@
+"""Checkpoints on disk, through Orbax: atomic, asynchronous, exact.
+
+A checkpoint has three items, each a flat dict from dotted names to arrays, so that a mismatch can
+be named and a reader takes only what it needs:
+
+    model     params.* and batch_stats.*          what `predict` loads
+    swa       params.*, batch_stats.* and count   the running mean, when the run keeps one
+    training  opt_state.*, step and counters      what only resuming needs
+"""
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import nnx
+from ml_collections import ConfigDict
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.models.flat_state import Flat, flatten, unflatten
+from pare_jax.training.step import TrainState
+
+CONFIG_FILE = "config.json"
+CHECKPOINT_FOLDER = "checkpoints"
+_ITEMS = ("model", "swa", "training")
+# The metric whose lowest value marks the best checkpoint.
+BEST_METRIC = "mpjpe"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir."""
+
+    def __init__(self, workdir: str | Path, *, keep: int = 3, read_only: bool = False):
+        """Open, or create, the folder of checkpoints.
+
+        Args:
+            workdir: the run's folder.
+            keep: how many of the latest to keep, beside the best.
+            read_only: never write or delete.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        self.folder = Path(workdir).absolute() / CHECKPOINT_FOLDER
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(keep),
+                preservation_policy.BestN(
+                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                    reverse=True,
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                ),
+            ]
+        )
+        log = logging.getLogger("absl")
+        level = log.level
+        # That reading writes nothing is no warning.
+        log.setLevel(logging.ERROR)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=None if read_only else policy,
+            create=not read_only,
+            read_only=read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        try:
+            # Named handlers: without them a manager that has saved nothing knows no metadata.
+            handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
+            self._manager = ocp.CheckpointManager(
+                self.folder, options=options, item_handlers=handlers
+            )
+        except OSError as error:
+            raise UserError(f"cannot write checkpoints to {self.folder}: {error}") from error
+        finally:
+            log.setLevel(level)
+
+    def latest_step(self) -> int | None:
+        """Return the step of the newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
+        """Start saving; returns as soon as the arrays are copied off the devices.
+
+        Args:
+            state: what to save, under its step.
+            metrics: of an evaluation at this step, if there was one; `mpjpe` decides which
+                checkpoint is the best.
+
+        Raises:
+            UserError: this or the previous save failed, for instance on a full disk. Checkpoints
+                that were complete stay as they were.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._save(step, _items_of(state), metrics)
+
+    def save_weights(self, params: nnx.State, batch_stats: nnx.State) -> None:
+        """Start saving weights from elsewhere as step 0, which any training can start from.
+
+        Raises:
+            UserError: as `save`.
+        """
+        model = flatten("params", params) | flatten("batch_stats", batch_stats)
+        self._save(0, {"model": model}, None)
+
+    def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
+        items = jax.tree.map(_on_host, items)
+        arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
+        self._guarded(
+            lambda: self._manager.save(
+                step,
+                args=ocp.args.Composite(**arguments),
+                metrics=None if metrics is None else dict(metrics),
+            )
+        )
+
+    def wait(self) -> None:
+        """Wait until everything is on disk; raises UserError like `save`."""
+        self._guarded(self._manager.wait_until_finished)
+
+    def close(self) -> None:
+        """Wait and release the folder."""
+        self._guarded(self._manager.close)
+
+    def restore(self, template: TrainState, step: int | None = None) -> TrainState:
+        """Read a checkpoint into the shape, placement and type of `template`.
+
+        Raises:
+            UserError: there is none, it is damaged, or it is of another architecture.
+        """
+        step = self.find(step)
+        if step == 0 and not (self.folder / "0" / "training").is_dir():
+            return self._start_from_weights(template)
+        if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
+            raise UserError(
+                f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
+                "with --config.swa.start_epoch=-1.0 or use another --workdir"
+            )
+        items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
+        return _with_items(template, items)
+
+    def _start_from_weights(self, template: TrainState) -> TrainState:
+        """Read weights from elsewhere, which a training starts from with all else fresh."""
+        graph_state = template.params, template.batch_stats
+        params, batch_stats, _, _ = self.restore_model(graph_state, "last", 0)
+        averages = template.swa
+        if averages is not None:
+            averages = averages.replace(batch_stats=jax.tree.map(jnp.copy, batch_stats))
+        return template.replace(params=params, batch_stats=batch_stats, swa=averages)
+
+    def restore_model(
+        self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int | None = None
+    ) -> tuple[nnx.State, nnx.State, int, str]:
+        """Read the parameters and batch statistics alone.
+
+        Args:
+            graph_state: parameters and batch statistics of a network of the same architecture.
+            weights: "swa" (the mean, or the last where the run had none yet) or "last".
+            step: of which checkpoint; None for the latest.
+
+        Returns:
+            Parameters, batch statistics, the step, and which weights these are.
+
+        Raises:
+            UserError: as `restore`.
+        """
+        step = self.find(step)
+        params, batch_stats = graph_state
+        which = "last"
+        if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
+            target = flatten("params", params) | flatten("batch_stats", batch_stats)
+            flat = self._read(step, "swa", target | {"count": np.zeros((), np.int32)})
+            which = "swa" if flat["count"] else "last"
+        if which == "last":
+            target = flatten("params", params) | flatten("batch_stats", batch_stats)
+            flat = self._read(step, "model", target)
+        return (
+            unflatten("params", params, flat),
+            unflatten("batch_stats", batch_stats, flat),
+            step,
+            which,
+        )
+
+    def find(self, step: int | None = None) -> int:
+        """Return `step`, or the latest for None; raises UserError unless it is there."""
+        steps = sorted(self._manager.all_steps())
+        if not steps:
+            raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
+        if step is None:
+            return steps[-1]
+        if step not in steps:
+            known = ", ".join(map(str, steps))
+            raise UserError(f"no checkpoint of step {step} in {self.folder}: there are {known}")
+        return step
+
+    def _read(self, step: int, name: str, target: Flat) -> Flat:
+        place = self.folder / str(step)
+        try:
+            found = self._manager.item_metadata(step)[name]
+            shapes = {key: tuple(value.shape) for key, value in dict(found).items()}
+        except Exception as error:
+            raise _unreadable(place, error) from error
+        _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
+        _let_go_of_pending_reads()
+        try:
+            arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
+            return self._manager.restore(step, args=arguments)[name]
+        except Exception as error:
+            raise _unreadable(place, error) from error
+
+    def _guarded(self, action: Any) -> None:
+        try:
+            action()
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(
+                f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
+                "intact: make room and run the same command again"
+            ) from error
+
+
+def load_config(workdir: str | Path) -> ConfigDict:
+    """Read the config a run was started with.
+
+    Raises:
+        UserError: the folder is not a run's.
+    """
+    path = Path(workdir) / CONFIG_FILE
+    try:
+        config = ConfigDict(json.loads(path.read_text()))
+        if not all(isinstance(config.get(key), ConfigDict) for key in ("model", "eval")):
+            raise ValueError("it is not a run's config")
+        return config
+    except FileNotFoundError:
+        raise UserError(
+            f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a training"
+        ) from None
+    except NotADirectoryError:
+        raise UserError(
+            f"{workdir} is a file, not a run: give the folder that was a training's --workdir"
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:
+    """Return the workdir and, where WORKDIR/checkpoints/STEP was named, the step."""
+    path = Path(checkpoint_or_workdir)
+    if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
+        return path.parent.parent, int(path.name)
+    return path, None
+
+
+def load_model(
+    checkpoint_or_workdir: str | Path, weights: str = "auto"
+) -> tuple[ConfigDict, nnx.Module]:
+    """Load a trained network for prediction.
+
+    Args:
+        checkpoint_or_workdir: a run's workdir (its latest checkpoint is taken), or the folder of
+            one checkpoint within it, WORKDIR/checkpoints/STEP.
+        weights: "swa", "last", or "auto" for what the run's `eval.weights` says.
+
+    Returns:
+        The run's config and the network, in evaluation mode.
+
+    Raises:
+        UserError: no such run, no checkpoint, a damaged one or one of another architecture.
+    """
+    if weights not in ("auto", "swa", "last"):
+        raise UserError(f"weights is {weights!r}: it must be auto, swa or last")
+    path, step = split_checkpoint(checkpoint_or_workdir)
+    config = load_config(path)
+    model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
+    checkpoints = Checkpoints(path, read_only=True)
+    params, batch_stats, step, which = checkpoints.restore_model(
+        (params, batch_stats), config.eval.weights if weights == "auto" else weights, step
+    )
+    if weights == "swa" and which != "swa":
+        raise UserError(
+            f"{path} has no averaged weights at step {step}: use weights=last, or train past "
+            "swa.start_epoch"
+        )
+    # JAX arrays, as a fresh network has: NumPy's could not be trained on.
+    model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
+    model.eval()
+    return config, model
+
+
+def _items_of(state: TrainState) -> dict[str, Flat]:
+    items = {
+        "model": flatten("params", state.params) | flatten("batch_stats", state.batch_stats),
+        "training": flatten("opt_state", state.opt_state)
+        | {"step": state.step, "bad_steps": state.bad_steps, "skipped": state.skipped},
+    }
+    if state.swa is not None:
+        items["swa"] = (
+            flatten("params", state.swa.params)
+            | flatten("batch_stats", state.swa.batch_stats)
+            | {"count": state.swa.count}
+        )
+    return items
+
+
+def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
+    model, training = items["model"], items["training"]
+    averages = template.swa
+    if averages is not None:
+        averages = averages.replace(
+            count=items["swa"]["count"],
+            params=unflatten("params", averages.params, items["swa"]),
+            batch_stats=unflatten("batch_stats", averages.batch_stats, items["swa"]),
+        )
+    return template.replace(
+        step=training["step"],
+        params=unflatten("params", template.params, model),
+        batch_stats=unflatten("batch_stats", template.batch_stats, model),
+        opt_state=unflatten("opt_state", template.opt_state, training),
+        swa=averages,
+        bad_steps=training["bad_steps"],
+        skipped=training["skipped"],
+    )
+
+
+def _on_host(value: Any) -> Any:
+    """Copy an array off its devices: the next step donates, and so overwrites, its memory."""
+    return np.array(value) if isinstance(value, jax.Array) else value
+
+
+def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) == wanted.get(name):
+            continue
+        if name.startswith("opt_state."):
+            raise UserError(
+                f"the checkpoint {place} keeps the state of another optimizer (by {name}): it can "
+                "be evaluated and predicted with, but training cannot go on from it; use another "
+                "--workdir"
+            )
+        here = f"has shape {found[name]}" if name in found else "is missing"
+        there = f"has shape {wanted[name]}" if name in wanted else "has no place"
+        raise UserError(
+            f"the checkpoint {place} is of another architecture: {name} {here} there and "
+            f"{there} in the network of this config; use its own config or another --workdir"
+        )
+
+
+def _unreadable(place: Path, error: Exception) -> UserError:
+    """Say in the user's words why a checkpoint could not be read."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return UserError(f"there is not enough memory to read the checkpoint {place}")
+    if isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
+        return UserError(f"no permission to read the checkpoint {place}")
+    # Where reading an array failed, the storage library quotes the array's name.
+    array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
+    what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
+    return UserError(
+        f"the checkpoint {place} is damaged or incomplete ({what}): delete that folder to go on "
+        "from the one before"
+    )
+
+
+def _let_go_of_pending_reads() -> None:
+    """Keep reads that are still under way after one has failed from writing tracebacks.
+
+    They report to an event loop that ended with the failure, from threads of the storage library,
+    where nothing can catch what that raises.
+    """
+    usual = sys.unraisablehook
+    if getattr(usual, "lets_go", False):
+        return
+
+    def hook(unraisable: Any) -> None:
+        if not (
+            isinstance(unraisable.exc_value, RuntimeError)
+            and "Event loop is closed" in str(unraisable.exc_value)
+        ):
+            usual(unraisable)
+
+    hook.lets_go = True  # pyright: ignore[reportFunctionMemberAccess]
+    sys.unraisablehook = hook

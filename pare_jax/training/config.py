@@ -1,0 +1,176 @@
+"""Check a config before anything expensive starts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from data_pipelines.synthetic.settings import from_mapping
+from pare_jax import skeleton
+from pare_jax.errors import UserError
+from pare_jax.evaluation import protocols
+from pare_jax.models.build import check_model, part_map_stride
+from pare_jax.pretrained import load as pretrained
+from pare_jax.training import losses, optimizer
+
+# Part labels come at this fraction of the picture's side.
+_LABEL_STRIDE = 4
+
+_Check = tuple[Callable[[Any], bool], str]
+
+_POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
+_FINITE: _Check = (lambda v: 0 < v < float("inf"), "must be a finite number greater than 0")
+_NOT_NEGATIVE: _Check = (lambda v: v >= 0, "must not be negative")
+_SHARE: _Check = (lambda v: 0 <= v <= 1, "must be between 0 and 1")
+
+
+def _one_of(*names: str) -> _Check:
+    return (lambda v: v in names, f"must be one of {', '.join(names)}")
+
+
+_CHECKS: dict[str, _Check] = {
+    "seed": (lambda v: 0 <= v < 2**31, "must be between 0 and 2**31 - 1"),
+    "precision": _one_of("float32", "bfloat16"),
+    "num_epochs": _FINITE,
+    "num_steps": _NOT_NEGATIVE,
+    "batch_size": _POSITIVE,
+    "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
+    "augment.scale": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
+    "augment.rotation": _NOT_NEGATIVE,
+    "augment.flip": _SHARE,
+    "augment.colour": _SHARE,
+    "augment.noise": _NOT_NEGATIVE,
+    "augment.occlusion": _SHARE,
+    **{f"loss.{name}": _NOT_NEGATIVE for name in losses.TERMS},
+    "optimizer.learning_rate": _POSITIVE,
+    "optimizer.schedule": _one_of(*optimizer.SCHEDULES),
+    "optimizer.warmup": _NOT_NEGATIVE,
+    "optimizer.grad_clip": _NOT_NEGATIVE,
+    "max_bad_steps": _POSITIVE,
+    "swa.every_steps": _POSITIVE,
+    "swa.statistics_batches": _POSITIVE,
+    "checkpoint.every_steps": _POSITIVE,
+    "checkpoint.keep": _POSITIVE,
+    "eval.every_epochs": _FINITE,
+    "eval.batch_size": _POSITIVE,
+    "eval.protocol": _one_of(*protocols.NAMES),
+    "eval.weights": _one_of("swa", "last"),
+    "eval.pictures": _NOT_NEGATIVE,
+    "log_every_steps": _POSITIVE,
+    "data.workers": _NOT_NEGATIVE,
+    "pretrained.format": _one_of("auto", *pretrained.SOURCES),
+    "pretrained.freeze_epochs": _NOT_NEGATIVE,
+    "data.memory": _NOT_NEGATIVE,
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Raise UserError naming the first key whose value cannot work."""
+    for key, (holds, requirement) in _CHECKS.items():
+        value = _lookup(config, key)
+        if not holds(value):
+            raise UserError(f"config.{key} is {value!r}: it {requirement}")
+    check_model(config.model)
+    _validate_data(config)
+    if config.eval.protocol == "j14" and not config.eval.joint_regressor:
+        raise UserError(
+            "config.eval.protocol j14 needs config.eval.joint_regressor: the path of "
+            "J_regressor_h36m.npy"
+        )
+    for name in config.eval.attention_joints:
+        if name not in skeleton.JOINT_NAMES:
+            raise UserError(
+                f"config.eval.attention_joints names {name!r}: "
+                f"use {', '.join(skeleton.JOINT_NAMES)}"
+            )
+    if config.loss.parts and config.model.name == "baseline":
+        raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
+    if config.loss.parts and part_map_stride(config.model) < _LABEL_STRIDE:
+        raise UserError(
+            f"config.loss.parts needs part maps no finer than the labels, 1/{_LABEL_STRIDE} of the "
+            f"picture's side: set it to 0 or make model.num_blocks smaller than "
+            f"{config.model.num_blocks}"
+        )
+    if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:
+        raise UserError(f"config.profile is {config.profile}: give (first step, last step)")
+
+
+def _validate_data(config: ConfigDict) -> None:
+    train = config.data.train
+    well_formed = isinstance(train, tuple) and all(
+        isinstance(item, tuple)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], int | float)
+        for item in train
+    )
+    if not train or not well_formed or any(weight <= 0 for _, weight in train):
+        raise UserError(
+            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0"
+        )
+    names = config.data.eval
+    if not names or not all(isinstance(name, str) and name.count("/") == 1 for name in names):
+        raise UserError(
+            f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
+            "for instance ('synthetic/test',)"
+        )
+    used = [f"{name}/train" for name, _ in train] + list(names)
+    splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
+    if splits:
+        people = from_mapping(config.data.synthetic)
+        for split in splits:
+            if not people.size(split):
+                raise UserError(
+                    f"config.data.synthetic.{split} is 0, but data.train or data.eval names it: "
+                    "give it a size or leave it out"
+                )
+
+
+def _lookup(config: ConfigDict, key: str) -> Any:
+    value: Any = config
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def plain(config: Any) -> Any:
+    """Turn a config into what JSON can hold; tuples become lists."""
+    if isinstance(config, ConfigDict):
+        return {key: plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [plain(value) for value in config]
+    return config
+
+
+def differences(old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()) -> list[str]:
+    """Describe the keys in which two configs differ, one text each.
+
+    Args:
+        old: a config.
+        new: another.
+        within: only these keys and sections, by their dotted names; empty: all.
+    """
+    old_keys, new_keys = (
+        {
+            key: value
+            for key, value in flat(plain(config)).items()
+            if not within or any(f"{key}.".startswith(f"{name}.") for name in within)
+        }
+        for config in (old, new)
+    )
+    return [
+        f"{key}: {old_keys.get(key)!r} -> {new_keys.get(key)!r}"
+        for key in sorted(old_keys.keys() | new_keys.keys())
+        if old_keys.get(key) != new_keys.get(key)
+    ]
+
+
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested dicts into one with dotted keys."""
+    out: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            out |= flat(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out

@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_pipelines.reading.storage import stored_features
+from data_pipelines.reading.stored_example import parse_example
+
+
+@pytest.mark.parametrize("parts", [True, False])
+def test_reads_what_tfds_writes(parts, make_record):
+    record = make_record(seed=3, parts=parts)
+    features = stored_features()
+    serialised = features.serialize_example(features.encode_example(record))
+    parsed = parse_example(serialised)
+    assert list(parsed) == list(record)
+    for name, value in record.items():
+        assert type(parsed[name]) is type(value), name
+        np.testing.assert_array_equal(parsed[name], value, err_msg=name)
+        if not isinstance(value, bytes | str):
+            assert parsed[name].dtype == value.dtype, name
+
+
+def test_refuses_a_record_of_another_kind():
+    with pytest.raises(ValueError, match="lacks image"):
+        parse_example(b"")
+
+
+def test_refuses_a_field_of_another_size(make_record):
+    features = stored_features()
+    example = tf.train.Example.FromString(features.serialize_example(make_record()))
+    example.features.feature["betas"].float_list.value.append(1.0)
+    with pytest.raises(ValueError, match="11 numbers"):
+        parse_example(example.SerializeToString())

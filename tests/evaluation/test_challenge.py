@@ -1,0 +1,328 @@
+"""A made-up dataset of sequences, evaluated and exported, and scored again by the definitions."""
+
+import json
+import pickle
+import pickletools
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from scipy.spatial.transform import Rotation
+
+from data_pipelines.reading import storage
+from pare_jax import main
+from pare_jax.errors import UserError
+from pare_jax.evaluation import challenge
+from pare_jax.evaluation.evaluate import SplitPredictions
+from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.skeleton import PARENTS
+from tests.body.small_bodies import random_body_fields, random_pose, reference_body
+from tests.data_pipelines.conftest import make_record
+from tests.fakes import tiny_config
+
+PARTS = [0, 1, 2, 4, 5, 16, 17, 18, 19]
+SIZES = {"courtyard": (2, 5), "downtown": (2, 3)}
+# (person, frame) that the protocol skips.
+SKIPPED = {"courtyard": {(0, 1), (0, 4), (1, 2)}, "downtown": {(1, 2)}}
+
+
+def make_truth():
+    """By sequence, betas, rotations and joints of every person and frame, in float64."""
+    rng = np.random.default_rng(21)
+    truth = {}
+    for sequence, (people, frames) in SIZES.items():
+        betas, _, rotations = random_pose(rng, people, frames)
+        joints = np.empty((people, frames, 24, 3))
+        for person in range(people):
+            body = random_body_fields(1 + person)
+            for frame in range(frames):
+                at = person, frame
+                joints[at] = reference_body(body, betas[at], rotations[at])[1]
+        truth[sequence] = {"betas": betas, "rotations": rotations, "joints": joints}
+    return truth
+
+
+def make_records(truth):
+    for sequence, (people, frames) in SIZES.items():
+        for at in np.ndindex(people, frames):
+            if at in SKIPPED[sequence]:
+                continue
+            joints = truth[sequence]["joints"][at]
+            yield make_record(
+                seed=at[1],
+                joints_3d=(joints - joints[0]).astype(np.float32),
+                rotations=truth[sequence]["rotations"][at].astype(np.float32),
+                betas=truth[sequence]["betas"][at].astype(np.float32),
+                gender=("male", "female")[at[0]],
+                sequence=sequence,
+                person=np.int32(at[0]),
+                frame=np.int32(at[1]),
+            )
+
+
+class MadeUp(tfds.core.GeneratorBasedBuilder):
+    """The dataset, as any builder writes one."""
+
+    name = "made_up"
+    VERSION = tfds.core.Version(storage.VERSION)
+    url_infos = {}  # noqa: RUF012
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self, features=storage.stored_features(), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        pictures = (make_record(seed, sequence=f"picture {seed}") for seed in range(8))
+        return {"train": enumerate(pictures), "test": enumerate(make_records(make_truth()))}
+
+    def _generate_examples(self):
+        """Asked for by TFDS's base class; the splits bring their examples along."""
+        return iter(())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    builder = MadeUp(data_dir=str(root), file_format="array_record")
+    builder.download_and_prepare(download_dir=str(root / "downloads"))
+    path = storage.find_dataset(root, "made_up")
+    extents = {name: {"people": p, "frames": n, "fps": 30} for name, (p, n) in SIZES.items()}
+    (path / storage.SEQUENCES_FILE).write_text(json.dumps({"test": extents}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(prepared, tmp_path_factory):
+    bodies = tmp_path_factory.mktemp("bodies")
+    for seed, name in enumerate(("NEUTRAL", "MALE", "FEMALE")):
+        np.savez(bodies / f"SMPL_{name}.npz", **random_body_fields(seed))
+    config = tiny_config()
+    config.num_steps = 1
+    config.model.name, config.loss.parts = "baseline", 0.0
+    config.swa.start_epoch = -1.0
+    config.data.root = str(prepared)
+    config.data.train = (("made_up", 1.0),)
+    config.data.eval = ("made_up/test",)
+    config.body_model = str(bodies / "SMPL_NEUTRAL.npz")
+    config.eval.bodies = str(bodies)
+    config.eval.pictures = 0
+    config.eval.export = True
+    return config
+
+
+@pytest.fixture(scope="module")
+def workdir(config, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    main.run(main.Request(config, workdir, "train", None))
+    return workdir
+
+
+def globals_of(rotations):
+    composed = np.empty_like(rotations)
+    for joint, parent in enumerate(PARENTS):
+        local = rotations[..., joint, :, :]
+        composed[..., joint, :, :] = local if parent < 0 else composed[..., parent, :, :] @ local
+    return composed
+
+
+def procrustes(pred, true):
+    """The similarity that takes `pred` to `true` (Umeyama 1991): aligned prediction, rotation."""
+    p, t = pred - pred.mean(0), true - true.mean(0)
+    u, values, vt = np.linalg.svd(t.T @ p / len(p))
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
+    rotation = u @ sign @ vt
+    scale = np.trace(np.diag(values) @ sign) / p.var(0).sum()
+    return scale * p @ rotation.T, rotation, t
+
+
+def angles(pred, true):
+    return np.degrees(Rotation.from_matrix(pred @ np.swapaxes(true, -1, -2)).magnitude())
+
+
+def score(folder, truth):
+    """A scorer that knows the challenge's files and definitions, and nothing of this package."""
+    by_sequence = {}
+    for sequence, (people, frames) in SIZES.items():
+        with (folder / f"{sequence}.pkl").open("rb") as file:
+            answer = pickle.load(file)
+        positions, turns = answer["jointPositions"], answer["orientations"]
+        assert positions.shape == (people, frames, 24, 3)
+        assert turns.shape == (people, frames, 9, 3, 3)
+        rows = []
+        for at in np.ndindex(people, frames):
+            if at in SKIPPED[sequence]:
+                assert not positions[at].any()
+                assert (turns[at] == np.eye(3)).all()
+                continue
+            pred, true = positions[at].astype(np.float64), truth[sequence]["joints"][at]
+            true_turns = globals_of(truth[sequence]["rotations"][at])[PARTS]
+            pred_turns = turns[at].astype(np.float64)
+            aligned, rotation, centred = procrustes(pred, true)
+            moved = (pred - pred[0]) - (true - true[0])
+            rows.append(
+                {
+                    "mpjpe": 1000 * np.linalg.norm(moved, axis=-1).mean(),
+                    "pa_mpjpe": 1000 * np.linalg.norm(aligned - centred, axis=-1).mean(),
+                    "mpjae": angles(pred_turns, true_turns).mean(),
+                    "pa_mpjae": angles(rotation @ pred_turns, true_turns).mean(),
+                }
+            )
+        by_sequence[sequence] = rows
+    return by_sequence
+
+
+def test_another_scorer_agrees_with_metrics_json(workdir):
+    report = json.loads((workdir / "eval" / "metrics.json").read_text())["splits"]["made_up/test"]
+    scores = score(workdir / "eval" / "res" / "test", make_truth())
+    assert list(report["sequences"]) == sorted(SIZES)
+    everybody = [row for rows in scores.values() for row in rows]
+    assert report["count"] == len(everybody) == 12
+    for found, rows in [(report, everybody)] + [
+        (report["sequences"][name], rows) for name, rows in scores.items()
+    ]:
+        assert found["count"] == len(rows)
+        for metric in rows[0]:
+            mean = np.mean([row[metric] for row in rows])
+            assert found[metric] == pytest.approx(mean, abs=1e-3), metric
+    assert report["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
+
+
+def test_evaluating_twice_writes_the_same_bytes(workdir, config, tmp_path, capsys):
+    written = []
+    for _ in range(2):
+        main.run(main.Request(config, workdir, "evaluate", None))
+        files = sorted(path for path in (workdir / "eval").rglob("*") if path.is_file())
+        written.append({path.name: path.read_bytes() for path in files})
+    assert written[0] == written[1]
+    assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= written[0].keys()
+    other = config.copy_and_resolve_references()
+    other.eval.export = False
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    main.run(main.Request(other, copy, "evaluate", None))
+    assert not (copy / "eval" / "res").exists()
+    assert "sequences.json" not in capsys.readouterr().out
+
+
+def test_a_dataset_of_single_pictures_cannot_be_exported(workdir, config):
+    other = config.copy_and_resolve_references()
+    other.data.eval = ("made_up/train",)
+    with pytest.raises(UserError, match=r"made_up/train holds single pictures") as caught:
+        main.run(main.Request(other, workdir, "evaluate", None))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_list_of_sequences_is_one_line(prepared, tmp_path):
+    source = storage.open_split(storage.find_dataset(prepared, "made_up"), "test")
+    source.path = tmp_path
+    assert source.names().extents == {}
+    assert source.names().left_out == {}
+    skipped = [
+        {"what": "courtyard frame 1 person 0", "reason": "picture missing", "broken": True},
+        {"what": "court frame yard frame 2 person 1", "reason": "person not detected"},
+        {"what": "courtyard frame 3 person 0", "reason": "picture missing", "broken": True},
+    ]
+    (tmp_path / storage.SKIPPED_FILE).write_text(json.dumps({"test": {"skipped": skipped}}))
+    assert source.names().left_out == {
+        "courtyard": {"picture missing": 2},
+        "court frame yard": {"person not detected": 1},
+    }
+    (tmp_path / storage.SKIPPED_FILE).write_text('{"test": {"skipped": [{}]}}')
+    with pytest.raises(UserError, match=r"skipped\.json"):
+        source.names()
+    (tmp_path / storage.SKIPPED_FILE).unlink()
+    for content in ("{", '{"test": {"courtyard": {"people": 2}}}', "[]"):
+        (tmp_path / storage.SEQUENCES_FILE).write_text(content)
+        with pytest.raises(UserError, match=r"sequences\.json"):
+            source.names()
+
+
+def names_of(*samples, **extents):
+    return SplitNames([SampleName(*sample) for sample in samples], extents)
+
+
+def answers_of(count):
+    rng = np.random.default_rng(count)
+    joints = rng.normal(size=(count, 24, 3)).astype(np.float32)
+    return SplitPredictions(joints, rng.normal(size=(count, 9, 3, 3)).astype(np.float32))
+
+
+def test_without_a_list_the_largest_numbers_count_and_that_is_said(tmp_path):
+    names = names_of(("a", 1, 3), ("b", 0, 0), ("a", 0, 2), b=Extent(2, 2))
+    answers = answers_of(3)
+    zeros, line = challenge.write(tmp_path, answers, names)
+    assert "1 sequences" in line
+    assert "zeros for 9 people and frames" in zeros
+    assert "9 for reasons the dataset does not tell" in zeros
+    found = pickle.loads((tmp_path / "a.pkl").read_bytes())
+    assert found["jointPositions"].shape == (2, 4, 24, 3)
+    np.testing.assert_array_equal(found["jointPositions"][1, 3], answers.joints[0])
+    np.testing.assert_array_equal(found["orientations"][0, 2], answers.orientations[2])
+    assert pickle.loads((tmp_path / "b.pkl").read_bytes())["jointPositions"].shape[:2] == (2, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
+
+
+def test_what_zeros_stand_for_is_counted_by_reason(tmp_path):
+    left_out = {
+        "a": {"camera pose not valid": 2, "outside the photograph": 1},
+        "b": {"picture missing": 4},
+        "unreadable": {"sequence file unreadable": 30},  # no file is written for it
+    }
+    extents = {"a": Extent(1, 5), "b": Extent(2, 2)}
+    names = SplitNames([SampleName("a", 0, 1), SampleName("a", 0, 4)], extents, left_out)
+    (line,) = challenge.write(tmp_path, answers_of(2), names)
+    assert line == (
+        f"{tmp_path}: zeros for 7 people and frames without a prediction: 2 camera pose not valid, "
+        "which the protocol skips; 1 outside the photograph, 4 picture missing, which it counts: "
+        "leave these out of another score too"
+    )
+    # A sequence of which nobody became a sample has its file all the same.
+    found = pickle.loads((tmp_path / "b.pkl").read_bytes())
+    assert found["jointPositions"].shape == (2, 2, 24, 3)
+    assert not found["jointPositions"].any()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
+
+
+def test_files_are_for_any_python_and_numpy(tmp_path):
+    challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 0)))
+    operations = list(pickletools.genops((tmp_path / "a.pkl").read_bytes()))
+    assert operations[0][1] == 2
+    modules = {argument for operation, argument, _ in operations if operation.name == "GLOBAL"}
+    assert modules <= {
+        "numpy.core.multiarray _reconstruct",
+        "numpy ndarray",
+        "numpy dtype",
+        "_codecs encode",
+    }
+
+
+def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
+    exported = tmp_path / "res"
+    challenge.remove(exported)
+    for split in ("validation", "test"):
+        challenge.write(exported / split, answers_of(1), names_of(("a", 0, 0)))
+    (exported / "test" / "notes.txt").write_text("mine")
+    challenge.remove(exported)
+    left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
+    assert list(map(str, left)) == ["res/test/notes.txt"]
+    assert not (exported / "validation").exists()
+    (exported / "test" / "notes.txt").unlink()
+    challenge.remove(exported)
+    assert not exported.exists()
+
+
+def test_a_sample_outside_its_sequence_is_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"frame 5, but .* 5 frames"):
+        challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 5), a=Extent(2, 5)))
+    with pytest.raises(UserError, match="cannot be a file's name"):
+        challenge.write(tmp_path, answers_of(1), names_of(("a/b", 0, 0)))
+
+
+def test_splits_that_would_meet_in_one_folder_are_refused():
+    walk = names_of(("a", 0, 0), ("a", 0, 1))
+    picture = names_of(("a", 0, 0), ("a", 1, 0), ("b", 0, 0))
+    names = {"pw3d/test": lambda: walk, "mine/validation": lambda: picture}
+    assert challenge.exportable(names) == ["pw3d/test"]
+    with pytest.raises(UserError, match="same folder"):
+        challenge.exportable(names | {"mine/test": lambda: walk})

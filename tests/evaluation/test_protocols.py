@@ -1,0 +1,298 @@
+"""Protocols against float64 bodies and metrics written from the definitions."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.common import get_base
+from pare_jax import sharding, skeleton
+from pare_jax.body.io import GENDERS
+from pare_jax.body.model import load_body_model
+from pare_jax.errors import UserError
+from pare_jax.evaluation import protocols, report
+from pare_jax.evaluation.evaluate import Evaluator
+from pare_jax.models.prediction import Prediction
+from pare_jax.training import config as config_lib
+from tests.body.small_bodies import random_body_fields, random_pose, reference_body
+from tests.evaluation.metric_references import reference_errors, reference_pa_mpjpe
+from tests.fakes import fake_batch
+
+BATCH = 16
+TOLERANCE = 1e-3
+BETAS, _, ANSWER = random_pose(np.random.default_rng(3))
+J14_ROWS = [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]
+
+
+class Constant(nnx.Module):
+    """Answers with the same body whatever it sees."""
+
+    def __init__(self):
+        self.rotations = nnx.Param(jnp.asarray(ANSWER, jnp.float32))
+        self.betas = nnx.Param(jnp.asarray(BETAS, jnp.float32))
+
+    def __call__(self, images):
+        count = len(images)
+        rotations = jnp.broadcast_to(self.rotations[...], (count, 24, 3, 3))
+        betas = jnp.broadcast_to(self.betas[...], (count, 10))
+        return Prediction(rotations, betas, jnp.tile(jnp.array([0.9, 0, 0]), (count, 1)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three bodies and a regressor, all of 60 vertices."""
+    folder = tmp_path_factory.mktemp("bodies")
+    for seed, name in enumerate(("SMPL_NEUTRAL", "SMPL_MALE", "basicModel_f_lbs_v1.0.0")):
+        np.savez(folder / f"{name}.npz", **random_body_fields(seed))
+    weights = np.random.default_rng(9).random((17, 60)) ** 30
+    np.save(folder / "J_regressor_h36m.npy", weights / weights.sum(1, keepdims=True))
+    return folder
+
+
+@pytest.fixture
+def config(folder):
+    config = get_base()
+    config.body_model = str(folder / "SMPL_NEUTRAL.npz")
+    config.eval.protocol = "j14"
+    config.eval.joint_regressor = str(folder / "J_regressor_h36m.npy")
+    config.eval.bodies = str(folder)
+    return config
+
+
+@pytest.fixture(scope="module")
+def people():
+    """A batch of all three genders, and the float64 poses it was rounded from."""
+    rng = np.random.default_rng(11)
+    batch = fake_batch(BATCH, 4)
+    betas, _, rotations = random_pose(rng, BATCH)
+    batch["betas"], batch["rotations"] = betas.astype(np.float32), rotations.astype(np.float32)
+    batch["gender"] = (np.arange(BATCH) % 3).astype(np.int32)
+    return batch
+
+
+def make_evaluator(config, mean_joints=None):
+    body = load_body_model(config.body_model)
+    mean_joints = np.zeros((24, 3), np.float32) if mean_joints is None else mean_joints
+    return Evaluator(
+        nnx.graphdef(Constant()),
+        body,
+        mean_joints,
+        sharding.make_mesh(),
+        *protocols.load(config.eval, body),
+    )
+
+
+def measure(evaluator, *batches):
+    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+    return evaluator.measure(params, rest, batches)
+
+
+def posed(batch, gender_of=lambda gender: gender):
+    """True and predicted vertices and joints, (B, ...) float64, by the formulas alone."""
+    truth = [
+        reference_body(
+            random_body_fields(gender_of(gender)),
+            betas.astype(np.float64),
+            rotations.astype(np.float64),
+        )
+        for betas, rotations, gender in zip(
+            batch["betas"], batch["rotations"], batch["gender"], strict=True
+        )
+    ]
+    true_vertices, true_joints = (np.stack(part) for part in zip(*truth, strict=True))
+    vertices, joints = reference_body(random_body_fields(0), BETAS, ANSWER)
+    return (true_vertices, true_joints), (
+        np.broadcast_to(vertices, true_vertices.shape),
+        np.broadcast_to(joints, true_joints.shape),
+    )
+
+
+def test_rows_are_those_of_the_field():
+    names = [skeleton.H36M_NAMES[row] for row in J14_ROWS]
+    assert names == list(skeleton.J14_NAMES)
+    assert names[:3] == ["right_ankle", "right_knee", "right_hip"]
+    limbs = [skeleton.J14_NAMES[joint] for joint in protocols.j14(np.zeros((17, 3))).pck_joints]
+    assert limbs == [skeleton.JOINT_NAMES[joint] for joint in skeleton.PCK_JOINTS]
+
+
+def test_j14_agrees_with_float64(config, folder, people):
+    errors = measure(make_evaluator(config), people)
+    regressor = np.load(folder / "J_regressor_h36m.npy")
+    (true_vertices, _), (vertices, _) = posed(people)
+    true, pred = regressor @ true_vertices, regressor @ vertices
+    # The pelvis is the regressor's own row 0, and no one of the fourteen.
+    true_root, root = true[:, :1], pred[:, :1]
+    true, pred = true[:, J14_ROWS] - true_root, pred[:, J14_ROWS] - root
+    per_joint = reference_errors(pred, true, root=None)
+    limbs = per_joint[:, [skeleton.J14_NAMES.index(n) for n in skeleton.J14_NAMES[:12]]]
+    pve = 1000 * np.linalg.norm((vertices - root) - (true_vertices - true_root), axis=-1).mean(-1)
+
+    np.testing.assert_allclose(errors.per_joint, per_joint, atol=TOLERANCE, rtol=0)
+    expected = {
+        "mpjpe": per_joint.mean(-1),
+        "pa_mpjpe": reference_pa_mpjpe(pred, true),
+        "pve": pve,
+        "pck": 100 * (limbs <= 50).mean(-1),
+        "auc": 100 * np.maximum(0, 1 - limbs / 200).mean(-1),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(errors.values[name], values, atol=TOLERANCE, err_msg=name)
+    # There is no best constant for joints whose mean nobody measured.
+    summary = report.summarise(errors)
+    assert summary["mean_pose_mpjpe"] is None
+    assert list(summary["per_joint_mpjpe"]) == list(skeleton.J14_NAMES)
+    assert summary["protocol"] == "j14"
+    assert "j14" in report.table({"pw3d/test": summary})
+
+
+def test_smpl24_takes_joints_from_the_record_and_the_mesh_of_the_gender(config, people):
+    config.eval.protocol = "smpl24"
+    errors = measure(make_evaluator(config), people)
+    (true_vertices, true_joints), (vertices, joints) = posed(people)
+    mpjpe = reference_errors(joints, people["joints_3d"].astype(np.float64)).mean(-1)
+    pve = (vertices - joints[:, :1]) - (true_vertices - true_joints[:, :1])
+    pve = 1000 * np.linalg.norm(pve, axis=-1).mean(-1)
+
+    np.testing.assert_allclose(errors.values["mpjpe"], mpjpe, atol=TOLERANCE)
+    np.testing.assert_allclose(errors.values["pve"], pve, atol=TOLERANCE)
+    assert errors.truth_body == {
+        "neutral": "SMPL_NEUTRAL",
+        "male": "SMPL_MALE",
+        "female": "basicModel_f_lbs_v1.0.0",
+    }
+    assert errors.gendered_truth
+    assert "neutral body" not in report.table({"pw3d/test": report.summarise(errors)})
+
+
+@pytest.mark.parametrize("protocol", protocols.NAMES)
+def test_a_neutral_truth_is_said_in_one_line(config, people, protocol):
+    config.eval.protocol, config.eval.bodies = protocol, ""
+    errors = measure(make_evaluator(config), people)
+    (true_vertices, true_joints), (vertices, joints) = posed(people, lambda gender: 0)
+    if protocol == "smpl24":
+        pve = (vertices - joints[:, :1]) - (true_vertices - true_joints[:, :1])
+        pve = 1000 * np.linalg.norm(pve, axis=-1).mean(-1)
+        np.testing.assert_allclose(errors.values["pve"], pve, atol=TOLERANCE)
+    summary = report.summarise(errors)
+    assert summary["truth_body"] == dict.fromkeys(GENDERS, "SMPL_NEUTRAL")
+    assert summary["gendered_truth"] is False
+    lines = report.table({"pw3d/test": summary}).splitlines()
+    (line,) = [line for line in lines if "neutral body SMPL_NEUTRAL" in line]
+    assert "male and female" in line
+    assert "config.eval.bodies" in line
+
+    neutral = people | {"gender": np.zeros(BATCH, np.int32)}
+    summary = report.summarise(measure(make_evaluator(config), neutral))
+    assert summary["gendered_truth"] is True
+    assert "neutral body" not in report.table({"synthetic/test": summary})
+
+
+def test_a_sample_without_pose_has_no_mesh_to_regress_from(config, people):
+    batch = {name: value.copy() for name, value in people.items()}
+    batch["pose_weight"][0] = 0
+    batch["betas_weight"][1] = 0
+    batch["joints_3d_weight"][2] = 0
+    errors = measure(make_evaluator(config), batch)
+    assert list(np.flatnonzero(~errors.labelled)) == [0, 1]
+    assert list(np.flatnonzero(np.isnan(errors.values["mpjpe"]))) == [0, 1]
+
+
+def test_several_splits_are_one_program(config, people):
+    evaluator = make_evaluator(config)
+    for gender in (0, 1, 2):
+        measure(evaluator, people | {"gender": np.full(BATCH, gender, np.int32)})
+    assert evaluator._bodies._cache_size() == 1
+
+
+def test_answers_are_the_same_by_either_protocol(config, people):
+    found = []
+    for name in protocols.NAMES:
+        config.eval.protocol = name
+        found.append(measure(make_evaluator(config), people).answers)
+    np.testing.assert_array_equal(found[0].joints, found[1].joints)
+    _, joints = reference_body(random_body_fields(0), BETAS, ANSWER)
+    np.testing.assert_allclose(found[0].joints[5], joints - joints[0], atol=1e-6)
+    assert found[0].orientations.shape == (BATCH, 9, 3, 3)
+    np.testing.assert_allclose(found[0].orientations[3, 0], ANSWER[0], atol=1e-6)
+
+
+def broken_regressor(folder, kind):
+    path = folder / f"{kind}.npy"
+    good = np.ones((17, 60)) / 60
+    contents = {
+        "rows": good[:14],
+        "vertices": np.ones((17, 6890)),
+        "text": np.full((17, 60), "a"),
+        "nan": good * np.nan,
+    }
+    if kind in contents:
+        np.save(path, contents[kind])
+    elif kind == "damaged":
+        path.write_bytes(b"\x93NUMPY not really")
+    elif kind == "archive":
+        with path.open("wb") as file:
+            np.savez(file, a=good)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [
+        ("missing", "no joint regressor at"),
+        ("rows", r"shape \(14, 60\), not numbers of shape \(17, vertices\)"),
+        ("vertices", "6890 vertices, but the body SMPL_NEUTRAL has 60"),
+        ("text", "not a regressor"),
+        ("nan", "NaN"),
+        ("damaged", "not a readable"),
+        ("archive", "several arrays"),
+    ],
+)
+def test_a_regressor_that_cannot_work_is_one_line(config, tmp_path, kind, named):
+    config.eval.joint_regressor = str(broken_regressor(tmp_path, kind))
+    for refuse in (
+        lambda: protocols.check(config),
+        lambda: protocols.load(config.eval, load_body_model(config.body_model)),
+    ):
+        with pytest.raises(UserError, match=named) as caught:
+            refuse()
+        assert "\n" not in str(caught.value)
+        assert kind in str(caught.value)
+
+
+def save_body(path, **settings):
+    np.savez(path, **random_body_fields(**settings))
+
+
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        (None, "there is no body model at"),
+        ({"SMPL_MALE.npz": 60}, r"no female body, but only the male one, SMPL_MALE\.npz"),
+        ({"SMPL_NEUTRAL.npz": 60}, "no male and no female body, but only the neutral one, SMPL_N"),
+        ({"SMPL_FEMALE.npz": 60, "male.npz": 60}, "no male body"),
+        ({"SMPL_MALE.npz": 60, "SMPL_FEMALE.npz": 70}, "has 70 vertices, but .* has 60"),
+    ],
+)
+def test_bodies_that_cannot_work_are_one_line(config, tmp_path, files, named):
+    config.eval.bodies = str(tmp_path / "bodies")
+    if files is not None:
+        (tmp_path / "bodies").mkdir()
+        for name, vertices in files.items():
+            save_body(tmp_path / "bodies" / name, vertices=vertices)
+    with pytest.raises(UserError, match=named) as caught:
+        protocols.check(config)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_j14_without_a_regressor_is_refused_before_anything_is_read(config):
+    config.eval.joint_regressor = ""
+    with pytest.raises(UserError, match=r"config\.eval\.joint_regressor"):
+        config_lib.validate(config)
+
+
+def test_what_a_config_names_can_work(config):
+    config_lib.validate(config)
+    protocols.check(config)
+    config.eval.bodies = ""
+    protocols.check(config)

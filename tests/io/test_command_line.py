@@ -1,0 +1,110 @@
+"""What every command does alike: --help, one line for what is wrong, the exit status."""
+
+import logging
+
+import pytest
+from absl import flags
+
+from pare_jax import predict
+from pare_jax.demo import __main__ as demo
+from pare_jax.errors import UserError
+from pare_jax.export import stablehlo as export
+from pare_jax.io import command_line
+from pare_jax.pretrained import convert
+from pare_jax.sensitivity import cli as sensitivity
+
+
+def define_flags(values):
+    flags.DEFINE_integer("count", 1, "How many.", flag_values=values)
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a made-up command: exit status, stdout, stderr."""
+
+    def run(do, *argv, **options):
+        status = command_line.run("What it does.", define_flags, do, ["name", *argv], **options)
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def fail(error):
+    def do(values, arguments):
+        raise error
+
+    return do
+
+
+def test_flags_and_arguments_reach_the_command(run):
+    seen = []
+
+    def do(values, arguments):
+        seen.append((values.count, arguments))
+        return 1
+
+    assert run(do, "a", "--count=3", "b") == (1, "", "")
+    assert seen == [(3, ["a", "b"])]
+    # Neither the caller's flags nor those of a second run know of the first.
+    assert "count" not in flags.FLAGS
+    assert run(do)[0] == 1
+    assert seen[1] == (1, [])
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_is_printed_and_nothing_done(run, flag):
+    status, printed, errors = run(fail(AssertionError), flag)
+    assert (status, errors) == (0, "")
+    assert printed.startswith("What it does.\n")
+    assert "--count" in printed
+    assert "--[no]help" in printed
+    assert "command_line" not in printed.replace(__name__, "")
+
+
+def test_what_the_user_can_mend_is_one_line(run):
+    assert run(fail(UserError("no such thing"))) == (2, "", "error: no such thing\n")
+    for flag in ("--count=many", "--cuont=1"):
+        status, printed, errors = run(fail(AssertionError), flag)
+        assert (status, printed) == (2, "")
+        assert errors.startswith("error: ")
+        assert errors.endswith("; see --help\n")
+        assert errors.count("\n") == 1
+
+
+def test_ctrl_c_says_what_was_asked_for(run):
+    stopped = run(fail(KeyboardInterrupt), interrupted="stopped: go on later")
+    assert stopped == (130, "", "stopped: go on later\n")
+
+
+def test_other_errors_are_not_hidden(run):
+    with pytest.raises(ZeroDivisionError):
+        run(fail(ZeroDivisionError))
+
+
+def test_who_speaks_is_named(capsys):
+    def do():
+        raise UserError("nothing there")
+
+    assert command_line.guarded(do, speaker="prepare") == 2
+    assert capsys.readouterr().err == "prepare: nothing there\n"
+
+
+def test_libraries_say_only_what_fails(run):
+    log = logging.getLogger("absl")
+    before = log.level
+    try:
+        run(lambda values, arguments: 0)
+        assert not log.isEnabledFor(logging.WARNING)
+        assert log.isEnabledFor(logging.ERROR)
+    finally:
+        log.setLevel(before)
+
+
+@pytest.mark.parametrize("command", [predict, export, convert, sensitivity, demo])
+def test_every_command_has_help_and_refuses_in_one_line(command, capsys):
+    assert command.main(["name", "--help"]) == 0
+    assert capsys.readouterr().out.startswith(command.__doc__)
+    assert command.main(["name", "--no-such-flag"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1

@@ -1,0 +1,163 @@
+import os
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pare_jax.errors import UserError
+from pare_jax.io.media import Clip, FrameReader, Photo, Webcam, find_sources
+from pare_jax.prediction.box_files import find_photos
+
+
+def shade(number):
+    return 30 + 6 * number
+
+
+def save_clip(path, frames=30, rate=25.0, size=(64, 48), code="MJPG"):
+    """Frame n is grey of brightness shade(n), its left upper quarter red."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), rate, size)
+    for number in range(frames):
+        image = np.full((size[1], size[0], 3), shade(number), np.uint8)
+        image[: size[1] // 2, : size[0] // 2] = (0, 0, 255)
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def numbers_of(frames):
+    """The frames' own numbers, and those their brightness tells."""
+    shown = [(frame.image[-12:, -12:].mean() - 30) / 6 for frame in frames]
+    return [frame.number for frame in frames], np.rint(shown).astype(int).tolist()
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+
+
+def test_arguments_become_sources_in_order_and_once(tmp_path):
+    touch(tmp_path, "in/b.JPG", "in/a.mp4", "in/c.txt", "in/.d.jpg", "in/deep/e.png", "f.gif")
+    folder, gif = str(tmp_path / "in"), str(tmp_path / "f.gif")
+    found = find_sources([gif, folder, "webcam:2", str(tmp_path / "in/b.JPG"), "odd.MOV", "no"])
+    assert [str(s) for s in found] == [
+        gif,
+        f"{folder}/a.mp4",
+        f"{folder}/b.JPG",
+        "webcam:2",
+        "odd.MOV",
+        "no",
+    ]
+    assert [type(s) for s in found] == [Photo, Clip, Photo, Webcam, Clip, Photo]
+    assert [s.name for s in found][:4] == ["f", "a", "b", "webcam2"]
+
+
+def test_patterns_are_expanded(tmp_path):
+    touch(tmp_path, "a1.jpg", "a2.mp4", "a3.txt", "deep/er/a4.png", "x[1].jpg")
+    names = [s.path.name for s in find_sources([str(tmp_path / "a*")]) if not isinstance(s, Webcam)]
+    assert names == ["a1.jpg", "a2.mp4"]
+    assert len(find_sources([str(tmp_path / "**/*.png")])) == 1
+    # A file whose name looks like a pattern is meant when it is there.
+    assert find_sources([str(tmp_path / "x[1].jpg")]) == [Photo(tmp_path / "x[1].jpg")]
+
+
+def test_nothing_found_is_one_line(tmp_path):
+    for arguments in ([], [str(tmp_path)], [str(tmp_path / "*.jpg")]):
+        with pytest.raises(UserError) as refusal:
+            find_sources(arguments)
+        assert "\n" not in str(refusal.value)
+
+
+def test_photographs_alone(tmp_path):
+    touch(tmp_path, "a.jpg", "b.mp4")
+    assert find_photos([str(tmp_path)]) == [tmp_path / "a.jpg"]
+    with pytest.raises(UserError, match="not a photograph"):
+        find_photos([str(tmp_path / "b.mp4")])
+
+
+def test_frames_come_in_order_with_their_times(tmp_path):
+    path = save_clip(tmp_path / "clip.avi", rate=30000 / 1001)
+    with FrameReader(Clip(path)) as reader:
+        assert reader.frame_count == 30
+        assert reader.size == (64, 48)
+        frames = list(reader)
+        assert reader.shortfall() is None
+        assert reader.frames_read == 30
+    assert reader.frame_rate == pytest.approx(30000 / 1001, abs=1e-5)
+    assert numbers_of(frames) == (list(range(30)), list(range(30)))
+    np.testing.assert_allclose([f.time for f in frames], np.arange(30) * 1001 / 30000, atol=1e-6)
+    red = frames[5].image[10, 10].astype(int)
+    assert red[0] > 200
+    assert red[2] < 60
+
+
+@pytest.mark.parametrize(("ending", "code"), [("mp4", "mp4v"), ("avi", "MJPG"), ("webm", "VP80")])
+@pytest.mark.parametrize("start", [1, 17, 29, 30, 99])
+def test_going_on_from_a_frame_is_exact(tmp_path, ending, code, start):
+    path = save_clip(tmp_path / f"clip.{ending}", code=code)
+    with FrameReader(Clip(path)) as reader:
+        every = list(reader)
+    with FrameReader(Clip(path), start=start) as reader:
+        rest = list(reader)
+        assert reader.frames_read == 30
+    assert [f.number for f in rest] == list(range(start, 30))
+    for frame, whole in zip(rest, every[start:], strict=True):
+        np.testing.assert_array_equal(frame.image, whole.image)
+        assert frame.time == whole.time
+
+
+def test_rotation_in_the_file_is_honoured(tmp_path):
+    """A phone held upright stores a sideways picture and a matrix that turns it."""
+    path = save_clip(tmp_path / "clip.mp4", code="mp4v", frames=5)
+    content = bytearray(path.read_bytes())
+    one = 1 << 16
+    straight = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    quarter = struct.pack(">9i", 0, one, 0, -one, 0, 0, 0, 0, 1 << 30)
+    place = content.index(straight, content.index(b"tkhd"))
+    content[place : place + len(quarter)] = quarter
+    path.write_bytes(content)
+    with FrameReader(Clip(path)) as reader:
+        assert reader.size == (48, 64)
+        image = next(iter(reader)).image.astype(int)
+    assert image.shape == (64, 48, 3)
+    is_red = (image[..., 0] - image[..., 2]) > 100
+    assert is_red[:28, 28:].all()  # turned clockwise, the upper left is at the upper right
+    assert not is_red[36:].any()
+    assert not is_red[:, :20].any()
+
+
+def test_a_clip_that_ends_early_gives_what_it_has(tmp_path):
+    path = save_clip(tmp_path / "clip.avi")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with FrameReader(Clip(path)) as reader:
+        frames = list(reader)
+        said = reader.shortfall()
+    assert 0 < len(frames) < 30
+    assert numbers_of(frames)[0] == numbers_of(frames)[1]
+    assert f"{len(frames)} of 30" in said
+    assert "\n" not in said
+
+
+def unreadable(folder):
+    whole = save_clip(folder / "whole.mp4", code="mp4v").read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index is at the end
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.webm").write_text("hello " * 100)
+    Image.new("RGB", (8, 8)).save(folder / "photo.png")
+    os.rename(folder / "photo.png", folder / "photo.avi")
+    (folder / "folder.mp4").mkdir()
+    save_clip(folder / "none.avi", frames=0)
+    return ["cut.mp4", "empty.mp4", "text.webm", "folder.mp4", "none.avi", "missing.mov"]
+
+
+def test_what_is_no_video_is_refused_in_one_line(tmp_path, capfd):
+    for name in unreadable(tmp_path):
+        with pytest.raises(UserError) as refusal:
+            FrameReader(Clip(tmp_path / name))
+        assert str(tmp_path / name) in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="webcam:97 cannot be opened"):
+        FrameReader(Webcam(97))
+    assert capfd.readouterr().err == ""

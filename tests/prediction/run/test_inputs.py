@@ -1,0 +1,257 @@
+"""What a command line names: what is not there, what a run wrote, and boxes beside detectors."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from pare_jax.io import media as sources_module
+from pare_jax.io.images import encode_png
+from pare_jax.prediction.run.records import Records
+from tests.prediction.predict_fakes import box_about, photo_with_spots
+from tests.prediction.run.folders import save_photos, stamps
+
+SPOT = photo_with_spots((200.0, 150.0))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encode_png(SPOT))
+    return path
+
+
+def summary(printed):
+    return printed[[line.startswith("done: ") for line in printed].index(True) :]
+
+
+# Pictures that runs wrote.
+
+
+@pytest.mark.parametrize("way", ["folder", "pattern", "named"])
+def test_what_another_run_wrote_is_left_out_with_a_note(command, tmp_path, way):
+    folder = save_photos(tmp_path / "photos", 2)
+    inside = folder / "found"
+    assert command(f"--output={inside}", folder)[0] == 0
+    # Pictures of the user's own beside them are photographs all the same.
+    (inside / "own.png").write_bytes(encode_png(SPOT))
+    named = {
+        "folder": [folder, inside],
+        "pattern": [folder / "**" / "*.[pj][np]g"],
+        "named": [*sorted(folder.glob("*.png")), *sorted(inside.glob("*.jpg")), inside / "own.png"],
+    }[way]
+    status, printed, errors, _ = command(*named)
+    assert (status, len(errors)) == (0, 1)
+    assert errors[0].startswith("note: 4 files that a run wrote left out: ")
+    assert str(inside / "p00_overlay.jpg") in errors[0]
+    assert summary(printed) == ["done: 3 photographs with 3 people"]
+
+
+def test_nothing_but_what_a_run_wrote_is_one_line(command, tmp_path):
+    inside = tmp_path / "found"
+    command(f"--output={inside}", save_photos(tmp_path / "photos", 1))
+    for output in (tmp_path / "out", inside):
+        status, _, errors, _ = command(f"--output={output}", inside)
+        assert (status, len(errors)) == (2, 1)
+        assert f"{inside} holds nothing but what a run wrote there" in errors[0]
+
+
+def test_a_photograph_is_done_once_however_often_it_is_named(command, tmp_path, monkeypatch):
+    folder = save_photos(tmp_path / "photos", 2)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    named = [folder, tmp_path / "link" / "p00.png", "link", "photos/p01.png", "photos/../link"]
+    for before in ("", " (2 of them before)"):
+        status, printed, errors, output = command(*named, "photos/no.png", "link/no.png")
+        assert (status, len(errors)) == (1, 1)
+        assert summary(printed)[0] == f"done: 2 photographs with 2 people{before}"
+        assert sorted(path.name for path in output.glob("*.npz")) == ["p00.npz", "p01.npz"]
+
+
+# What is not there.
+
+
+def test_what_is_not_there_does_not_stop_the_others(command, tmp_path, photo):
+    (tmp_path / "empty").mkdir()
+    away = [tmp_path / "x*.jpg", tmp_path / "empty", tmp_path / "no.jpg", tmp_path / "no.mp4"]
+    status, printed, errors, output = command(*away, photo, "webcam:x")
+    assert status == 1
+    assert summary(printed)[:2] == ["done: 1 photograph with 1 person", "could not be done: 5"]
+    page = (output / "index.html").read_text()
+    for name, reason in (
+        ("x*.jpg", "no image or video matches"),
+        ("empty", "no image in the folder"),
+        ("no.jpg", "there is no image at"),
+        ("no.mp4", "there is no video at"),
+        ("webcam:x", "write webcam: and its number"),
+    ):
+        (line,) = [line for line in errors if name in line]
+        assert line.startswith("error: ")
+        assert reason in line
+        assert f"{name}</b>: " in page
+
+
+def test_where_nothing_is_left_no_network_is_loaded(command, tmp_path, predictor, monkeypatch):
+    def load(path, weights):
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("pare_jax.prediction.run.command.load_predictor", load)
+    status, printed, errors, output = command(tmp_path / "x*.jpg", tmp_path / "no.jpg")
+    assert (status, printed, len(errors)) == (2, [], 2)
+    assert not output.exists()
+
+
+def test_boxes_of_a_photograph_that_is_away(command, tmp_path, photo):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"a.png": [box_about(200, 150)], "no.png": [[1, 2, 30, 40]]}))
+    status, printed, errors, _ = command(f"--boxes={boxes}", photo, tmp_path / "no.png")
+    assert (status, len(errors)) == (1, 1)
+    assert "there is no image at" in errors[0]
+    assert summary(printed)[0] == "done: 1 photograph with 1 person"
+    # A box that names no photograph could be that one's.
+    status, _, errors, _ = command("--boxes=1,2,30,40", photo, tmp_path / "no.png")
+    assert status == 2
+    assert "fits one photograph, but there are 2" in errors[-1]
+
+
+def fake_cameras(monkeypatch, listed, opening):
+    class Capture:
+        def __init__(self, number, *_):
+            self.number = number
+
+        def isOpened(self):
+            return self.number in opening
+
+    monkeypatch.setattr(sources_module.cv2, "VideoCapture", Capture)
+    monkeypatch.setattr(sources_module, "_camera_numbers", lambda: listed)
+
+
+@pytest.mark.parametrize(
+    ("listed", "opening", "said"),
+    [
+        ([0, 1, 2], [0, 2], "webcam:7 cannot be opened: this machine has webcam:0, webcam:2"),
+        ([], [], "webcam:7 cannot be opened: this machine has no camera"),
+        ([0], [], "webcam:7 cannot be opened: this machine has no camera that can be opened"),
+    ],
+)
+def test_a_camera_that_is_not_there_is_answered_with_those_that_are(
+    command, monkeypatch, listed, opening, said
+):
+    fake_cameras(monkeypatch, listed, opening)
+    status, _, errors, _ = command("webcam:7")
+    assert (status, errors) == (2, [f"error: {said}"])
+
+
+def test_a_file_called_like_a_camera_is_a_file(command, tmp_path, monkeypatch, photo):
+    monkeypatch.chdir(tmp_path)
+    os.rename(photo, "webcam:front")
+    assert command("webcam:front")[0] == 0
+    for name in ("webcam", "webcam:", "webcam:-1", "Webcam:0"):
+        status, _, errors, _ = command(name)
+        assert status == 2
+        assert errors == [
+            f"error: {name} names no camera: write webcam: and its number, as in webcam:0"
+        ]
+
+
+# Boxes.
+
+
+@pytest.mark.parametrize("form", [lambda box: box, lambda box: {"a.png": box}])
+def test_four_numbers_alone_are_one_box(command, tmp_path, photo, form):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps(form(box_about(200, 150))))
+    status, _, errors, output = command(f"--boxes={boxes}", photo)
+    assert (status, errors) == (0, [])
+    described = json.loads((output / "a.json").read_text())
+    assert described["people"][0]["box_px"] == list(box_about(200, 150))
+    boxes.write_text(json.dumps(form([1, 2, 3, 4, 5, 6, 7, 8])))
+    status, _, errors, _ = command(f"--boxes={boxes}", photo)
+    assert (status, len(errors)) == (2, 1)
+    assert "8 numbers in a row where boxes are expected" in errors[0]
+
+
+def test_flags_that_boxes_leave_idle_are_said(command, tmp_path, photo):
+    typed = "--boxes=150,60,250,240"
+    status, _, errors, _ = command(typed, "--detector=hog", photo)
+    assert (status, errors) == (
+        0,
+        ["note: --boxes says where people are; --detector=hog is idle"],
+    )
+    listed = tmp_path / "boxes.json"
+    listed.write_text("[[150, 60, 250, 240]]")
+    said = ["note: boxes without scores all count, whatever --threshold=0.9 says"]
+    for boxes in (typed, f"--boxes={listed}"):
+        assert command(boxes, "--threshold=0.9", photo)[2] == said
+    assert command(typed, photo)[2] == []
+    # Detections have scores.
+    found = {"file_name": "a.png", "bbox": [150, 60, 100, 180], "score": 0.5}
+    listed.write_text(json.dumps([found]))
+    status, printed, errors, _ = command(f"--boxes={listed}", "--threshold=0.9", photo)
+    assert (status, errors) == (0, [])
+    assert any("no person found" in line for line in printed)
+
+
+# Files of the user's own where ours would be.
+
+
+def test_files_that_no_run_wrote_are_never_overwritten(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    own = {"p00_overlay.jpg": encode_png(SPOT), "p00_2.json": b"{}", "index.html": b"<p>mine"}
+    for name, content in own.items():
+        (folder / name).write_bytes(content)
+    output = f"--output={folder}"
+    status, printed, errors, _ = command(output, "--outputs=npz,json,overlay,page", folder)
+    assert (status, len(errors)) == (1, 1)
+    assert "index.html is there and no run wrote it" in errors[0]
+    # The overlay of the user's own is a photograph like any other.
+    assert summary(printed)[0] == "done: 3 photographs with 3 people"
+    assert {name: (folder / name).read_bytes() for name in own} == own
+    assert {"p00_3.json", "p00_3_overlay.jpg", "p01.json"} <= stamps(folder).keys()
+    before = stamps(folder)
+    assert any("3 of them before" in line for line in command(output, *_same(folder))[1])
+    assert stamps(folder) == before
+    (folder / "index.html").unlink()
+    for _ in range(2):  # a page of our own is written again
+        assert command(output, *_same(folder))[0] == 0
+
+
+def _same(folder: Path):
+    return "--outputs=npz,json,overlay,page", folder
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("x.glb", {"x"}),
+        ("x_side.jpg", {"x"}),
+        ("x_overlay.webm", {"x"}),
+        ("x_attention.jpg", {"x"}),
+        ("x_attention_12.jpg", {"x"}),
+        ("x_track_3.npz", {"x", "x_track_3"}),
+        ("x.jpg", set()),
+        ("x_attention_notes.jpg", set()),
+        ("notes.txt", set()),
+    ],
+)
+def test_names_that_would_meet_files_of_others(tmp_path, file, names):
+    (tmp_path / file).write_bytes(b"")
+    assert Records(tmp_path).names_of_others() == names
+
+
+def test_a_file_that_came_later_is_not_overwritten_either(command, tmp_path, photo):
+    output = command("--outputs=json", photo)[3]
+    (output / "a_overlay.jpg").write_bytes(b"mine")
+    status, _, errors, _ = command("--outputs=json,overlay", photo)
+    assert (status, len(errors)) == (2, 1)
+    assert f"{output / 'a_overlay.jpg'} is there and no run wrote it: move it away" in errors[0]
+    assert (output / "a_overlay.jpg").read_bytes() == b"mine"
+    assert (output / "a.json").exists()
+
+
+def test_what_an_unreadable_record_is_of_is_done_again_under_its_name(command, photo):
+    output = command(photo)[3]
+    (output / ".predictions" / "a.json").write_text("{")
+    assert command(photo)[0] == 0
+    assert sorted(path.name for path in output.glob("a*.json")) == ["a.json"]

@@ -1,0 +1,26 @@
+"""Pictures of several people: who is who."""
+
+import numpy as np
+
+from pare_jax.prediction.drawing import side_and_back_picture
+from pare_jax.rendering.overlay import BODY_COLOURS
+from tests.prediction.made_up_people import make_person, small_body
+
+BODY = small_body()
+
+
+def test_everybody_is_seen_from_the_side_and_from_behind_in_their_own_colour():
+    people = [make_person(BODY, number, 100.0) for number in range(2)]
+    alone = [side_and_back_picture([person]) for person in people]
+    both = side_and_back_picture(people)
+    width = alone[0].shape[1]
+    left, right = both[:, :width], both[:, -width:]
+    # The first keeps the colour of a lone person; a number is added in the corner.
+    changed = np.argwhere((left != alone[0]).any(2))
+    assert len(changed) > 10
+    assert changed.max(0)[0] < 40
+    for part, colour in ((left, BODY_COLOURS[0]), (right, BODY_COLOURS[1])):
+        drawn = part[50:-60].reshape(-1, 3).astype(float)
+        drawn = drawn[np.ptp(drawn, axis=1) > 20]
+        hue = np.median(drawn / drawn.max(1, keepdims=True), axis=0)
+        np.testing.assert_allclose(hue, np.array(colour) / max(colour), atol=0.05)

@@ -1,0 +1,256 @@
+"""People as files and pictures, without a network."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pare_jax.errors import UserError
+from pare_jax.prediction.person import people_json, people_npz, read_people
+from pare_jax.rendering.camera import Camera
+from pare_jax.rendering.overlay import BODY_COLOURS
+from tests.meshes.glb_reader import Glb
+from tests.prediction.made_up_people import PHOTO_SIZE, make_person, small_body
+
+BODY = small_body()
+PICTURE = np.full((PHOTO_SIZE[1], PHOTO_SIZE[0], 3), 90, np.uint8)
+
+
+@pytest.fixture
+def person():
+    attention = np.full((4, 4, 24), 1 / 16, np.float32)
+    return make_person(BODY, attention=attention, id=7, frame=12, score=0.75)
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        assert (a is None) == (b is None), field.name
+        if a is not None:
+            np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6, err_msg=field.name)
+
+
+def test_what_is_saved_is_read_again(person, tmp_path):
+    person.save(tmp_path / "person.npz")
+    found = read_people(tmp_path / "person.npz")
+    (again,) = found.people
+    assert_same(person, again)
+    assert isinstance(again.id, int)
+    assert found.photo_size is None
+    assert found.frame_rate is None
+
+
+def test_one_person_is_saved_as_several_are(person, tmp_path):
+    person.save(tmp_path / "one.npz")
+    (tmp_path / "several.npz").write_bytes(people_npz([person, person], BODY.faces, PHOTO_SIZE))
+    with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "several.npz") as several:
+        full = {f"full_{name}" for name in ("focal_length", "principal_point", "translation")}
+        assert set(several) - set(one) == {"photo_size", *full}
+        for name in set(one) - {"faces", "joint_names"}:
+            assert several[name].shape == (2, *one[name].shape[1:])
+            assert one[name].dtype == several[name].dtype
+        assert several["id"].dtype == np.int32
+        assert several["faces"].shape == (40, 3)
+        np.testing.assert_array_equal(several["photo_size"], PHOTO_SIZE)
+
+
+def test_numbers_only_some_have(tmp_path):
+    people = [
+        make_person(BODY, 0, id=4, score=0.5),
+        make_person(BODY, 1),
+        make_person(BODY, 2, id=0),
+    ]
+    (tmp_path / "some.npz").write_bytes(people_npz(people, BODY.faces, frame_rate=29.97))
+    found = read_people(tmp_path / "some.npz")
+    assert [person.id for person in found.people] == [4, None, 0]
+    assert [person.score for person in found.people] == [0.5, None, None]
+    assert [person.frame for person in found.people] == [None] * 3
+    assert found.frame_rate == 29.97
+    with np.load(tmp_path / "some.npz") as arrays:
+        assert "frame" not in arrays
+        assert arrays["id"].tolist() == [4, -1, 0]
+
+
+def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
+    (tmp_path / "a.npz").write_bytes(people_npz([person], BODY.faces, PHOTO_SIZE, mesh=False))
+    (again,) = read_people(tmp_path / "a.npz").people
+    assert again.vertices.shape == (0, 3)
+    assert again.faces is None
+    with pytest.raises(UserError, match="without its mesh"):
+        again.to_mesh(BODY.faces)
+    np.testing.assert_allclose(again.joints_3d, person.joints_3d, rtol=1e-6)
+
+
+def test_meshes_are_left_where_they_are_unless_asked_for(person, tmp_path):
+    person.save(tmp_path / "a.npz")
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    start = content.index(b"vertices.npy") + 200
+    content[start : start + 8] = bytes(8)  # which only who reads it notices
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError, match="not a readable"):
+        read_people(tmp_path / "a.npz")
+    (again,) = read_people(tmp_path / "a.npz", vertices=False).people
+    assert_same(dataclasses.replace(person, vertices=np.zeros((0, 3))), again)
+
+
+@pytest.mark.parametrize("x", [60.0, 200.0, 390.0])
+def test_the_whole_pictures_camera_sees_the_joints_where_they_are(x, tmp_path):
+    """Exactly so of the body's origin; of the rest but for its perspective from nearer by."""
+    people = [make_person(BODY, 0, x=x), make_person(BODY, 1, x=200.0)]
+    (tmp_path / "a.npz").write_bytes(people_npz(people, BODY.faces, PHOTO_SIZE))
+    found = read_people(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["full_focal_length"].shape == ()
+        assert arrays["full_translation"].shape == (2, 3)
+        np.testing.assert_array_equal(arrays["full_principal_point"], np.array(PHOTO_SIZE) / 2)
+        assert float(arrays["full_focal_length"]) == pytest.approx(500.0)
+    assert found.full_camera is not None
+    assert found.full_translations is not None
+    described = json.loads(people_json(people, None, PHOTO_SIZE))["people"]
+    for person, place, said in zip(people, found.full_translations, described, strict=True):
+        origin = person.camera.project(person.translation)
+        np.testing.assert_allclose(found.full_camera.project(place), origin, atol=1e-3)
+        body = person.joints_3d - person.translation
+        seen = found.full_camera.project(body + place)
+        # Perspective moves what is nearer or farther than the origin, by its share of the distance.
+        nearness = np.abs(body[:, 2]).max() / (place[2] - np.abs(body[:, 2]).max())
+        reach = np.abs(person.joints_2d - found.full_camera.principal_point).max()
+        off = np.abs(seen - person.joints_2d).max()
+        assert off < 1.1 * nearness * reach + 1.0
+        full = said["camera"]["full_image"]
+        camera = Camera(full["focal_length_px"], full["principal_point_px"])
+        told = camera.project(body + full["translation_m"])
+        np.testing.assert_allclose(told, seen, atol=0.05)
+
+
+def test_a_file_without_size_says_nothing_of_the_whole_picture(person, tmp_path):
+    person.save(tmp_path / "a.npz")
+    found = read_people(tmp_path / "a.npz")
+    assert found.full_camera is None
+    assert found.full_translations is None
+    assert "full_image" not in json.loads(people_json([person]))["people"][0]["camera"]
+
+
+def test_a_file_about_nobody(tmp_path):
+    (tmp_path / "empty.npz").write_bytes(people_npz([], BODY.faces, PHOTO_SIZE))
+    found = read_people(tmp_path / "empty.npz")
+    assert found.people == []
+    assert found.photo_size == PHOTO_SIZE
+
+
+def test_what_is_no_such_file_is_named(tmp_path, person):
+    with pytest.raises(UserError, match=r"no file .*gone\.npz"):
+        read_people(tmp_path / "gone.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(UserError, match=r"text\.npz is not a readable"):
+        read_people(tmp_path / "text.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(UserError, match=r"one\.npy is not a readable"):
+        read_people(tmp_path / "one.npy")
+    # NumPy would advise to unpickle both.
+    np.savez(tmp_path / "objects.npz", a=np.array([{}]))
+    for name in ("text.npz", "objects.npz"):
+        with pytest.raises(UserError, match="is not a readable") as refusal:
+            read_people(tmp_path / name)
+        assert "pickle" not in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
+        read_people(tmp_path)
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    with pytest.raises(UserError, match=r"other\.npz holds no people"):
+        read_people(tmp_path / "other.npz")
+    whole = people_npz([person], BODY.faces)
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cut\.npz is not a readable"):
+        read_people(tmp_path / "cut.npz")
+    np.savez(tmp_path / "half.npz", joint_names=np.array(["a"]), betas=np.zeros((2, 10)))
+    with pytest.raises(UserError, match=r"half\.npz holds people of another kind"):
+        read_people(tmp_path / "half.npz")
+
+
+def test_json_names_what_is_known(person, tmp_path):
+    person.save(tmp_path / "person.json")
+    (described,) = json.loads((tmp_path / "person.json").read_text())["people"]
+    assert (described["id"], described["frame"], described["score"]) == (7, 12, 0.75)
+    np.testing.assert_allclose(
+        described["joints"]["left_wrist"]["camera_m"], person.joints_3d[20], atol=1e-4
+    )
+    plain = json.loads(people_json([make_person(BODY)], "a.jpg", PHOTO_SIZE))
+    assert "id" not in plain["people"][0]
+    assert plain["photo_size_px"] == list(PHOTO_SIZE)
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".ply", ".glb", ".GLB"])
+def test_meshes_are_saved_by_suffix(person, tmp_path, suffix):
+    person.save(tmp_path / f"person{suffix}")
+    content = (tmp_path / f"person{suffix}").read_bytes()
+    start = {".obj": b"#", ".ply": b"ply\n", ".glb": b"glTF"}[suffix.lower()]
+    assert content.startswith(start)
+    assert b"person" in content
+
+
+def test_glb_of_a_person_is_the_persons_mesh(person):
+    vertices, faces = Glb(person.to_glb()).still(0)
+    np.testing.assert_allclose(vertices, person.vertices * (1, -1, -1), atol=1e-5)
+    np.testing.assert_array_equal(faces, BODY.faces)
+
+
+def test_what_cannot_be_saved_is_said(person, tmp_path):
+    with pytest.raises(UserError, match=r"\.npz, \.json, \.obj"):
+        person.save(tmp_path / "person.stl")
+    bare = dataclasses.replace(person, faces=None)
+    with pytest.raises(UserError, match="no faces"):
+        bare.save(tmp_path / "person.glb")
+    assert bare.to_glb(BODY.faces) == person.to_glb()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overlay_keeps_the_photographs_size_and_draws_at_the_joints(person):
+    large = np.full((2400, 3200, 3), 90, np.uint8)
+    assert person.overlay(large).shape == large.shape
+    drawn = person.overlay(PICTURE)
+    assert drawn.shape == PICTURE.shape
+    changed = (drawn != PICTURE).any(-1)
+    x, y = np.nonzero(changed)[1].mean(), np.nonzero(changed)[0].mean()
+    assert abs(x - 200) < 40
+    assert abs(y - 150) < 40
+
+
+def test_colour_follows_the_id(person):
+    """The same person has the same colour in every frame, whoever else is there."""
+    sheet = dataclasses.replace(person, vertices=_sheet(), faces=np.array([[0, 1, 2], [0, 2, 3]]))
+    drawn = sheet.overlay(PICTURE)[150, 200].astype(float)
+    colour = np.array(BODY_COLOURS[7 % len(BODY_COLOURS)], float)
+    below = 0.1 * 90
+    lit = (drawn - below) / np.linalg.norm(drawn - below)
+    assert lit @ (colour / np.linalg.norm(colour)) > 0.995
+
+
+def test_side_and_back_view_is_one_picture(person):
+    picture = person.side_and_back_view(200)
+    assert picture.dtype == np.uint8
+    assert picture.shape[0] > 200
+    assert picture.shape[1] == 2 * 150 + 4
+
+
+def test_reading_people_loads_no_jax(person, tmp_path):
+    person.save(tmp_path / "person.npz")
+    code = (
+        "import sys; from pare_jax.prediction.person import read_people;"
+        "import pare_jax.prediction.page.index_page;"
+        f"read_people({str(tmp_path / 'person.npz')!r}); print('jax' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
+
+
+def _sheet() -> np.ndarray:
+    """A square that faces the camera about the photograph's middle."""
+    corners = np.array([[-1.0, -1, 0], [-1, 1, 0], [1, 1, 0], [1, -1, 0]])
+    return corners * 0.3 + (0, 0, 45.0)

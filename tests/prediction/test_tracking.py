@@ -1,0 +1,189 @@
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from data_pipelines.synthetic.clip import ClipSettings, draw_clip
+from pare_jax.prediction.detection import Detection
+from pare_jax.prediction.detection.detector import box_iou
+from pare_jax.prediction.tracking import Tracker, TrackSettings, given_tracks, track_clip
+
+
+def person(x, *, y=100.0, height=200.0, width=70.0):
+    return np.array([x - width / 2, y, x + width / 2, y + height])
+
+
+def crossing(seed, *, speed=8.0, post=(440, 520), noise=3.0, missing=0.1, frames=110):
+    """Two people pass each other behind a post; detections show what the post leaves of them.
+
+    Returns for each frame the detections and whose each is.
+    """
+    rng = np.random.default_rng(seed)
+    clip = []
+    for frame in range(frames):
+        found = []
+        for who, (x, size) in enumerate(
+            ((40 + speed * frame, 210.0), (920 - speed * frame, 190.0))
+        ):
+            box = person(x, height=size)
+            if post[0] < box[2] and box[0] < post[1]:  # one side of the person may be left
+                left = np.array([box[0], box[1], min(box[2], post[0]), box[3]])
+                right = np.array([max(box[0], post[1]), box[1], box[2], box[3]])
+                box = max(left, right, key=lambda b: b[2] - b[0])
+            share = (box[2] - box[0]) / 70.0
+            if share < 0.35 or rng.random() < missing:
+                continue
+            score = 0.9 if share > 0.8 else 0.35
+            found.append((Detection(box + rng.normal(0, noise, 4), score), who))
+        order = rng.permutation(len(found))
+        clip.append([found[i] for i in order])
+    return clip
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ids_stay_through_a_crossing_behind_a_post(seed):
+    clip = crossing(seed)
+    frames = track_clip([[d for d, _ in found] for found in clip])
+    ids = {0: set(), 1: set()}
+    for found, tracked in zip(clip, frames, strict=True):
+        for detection, who in found:
+            ids[who] |= {t.id for t in tracked if np.array_equal(t.box, detection.box)}
+    assert sorted(map(sorted, ids.values())) == [[1], [2]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ids_stay_in_a_drawn_clip(seed):
+    """True boxes of drawn people, with noise, some missing and all while they are hidden."""
+    rng = np.random.default_rng(seed)
+    clip = []
+    for frame in drawn_clip():
+        found = []
+        for box, share in zip(frame.boxes, frame.seen, strict=True):
+            if share > 0.25 and rng.random() > 0.1:
+                noise = rng.normal(0, 0.02 * (box[3] - box[1]), 4)
+                found.append(Detection(box + noise, 0.9 if share > 0.6 else 0.3))
+        clip.append(found[:: rng.choice([-1, 1])])
+    frames = track_clip(clip)
+    assert {t.id for tracked in frames for t in tracked} == {1, 2}
+    whose = set()
+    # Detections missing at the very ends cannot be interpolated.
+    for frame, tracked in zip(drawn_clip()[8:-8], frames[8:-8], strict=True):
+        overlap = box_iou(frame.boxes, np.array([t.box for t in tracked]).reshape(-1, 4))
+        for person in np.flatnonzero(frame.seen > 0.6):
+            best = int(overlap[person].argmax())
+            assert overlap[person, best] > 0.6
+            whose.add((int(person), tracked[best].id))
+    assert len(whose) == 2
+
+
+@functools.cache
+def drawn_clip():
+    return list(draw_clip(ClipSettings(width=320, height=180, mesh="coarse")))
+
+
+def test_a_gap_is_filled_on_the_way():
+    clip = [[Detection(person(100 + 6 * i), 0.9)] for i in range(40)]
+    clip[20:28] = [[]] * 8
+    frames = track_clip(clip)
+    for number, (tracked,) in enumerate(frames):
+        np.testing.assert_allclose(tracked.box, person(100 + 6 * number), atol=1e-9)
+        assert tracked.id == 1
+        assert tracked.seen == (not 20 <= number < 28)
+
+
+def test_a_gap_too_long_ends_a_track_and_ids_are_not_used_again():
+    settings = TrackSettings(max_gap=5)
+    found = [Detection(person(300), 0.9)]
+    tracker = Tracker(settings)
+    ids = []
+    for frame in range(60):
+        ids += [t.id for t in tracker.update(found if frame % 20 < 10 else [])]
+    assert list(dict.fromkeys(ids)) == [1, 2, 3]
+    assert ids == sorted(ids)
+    assert len(ids) == 3 * (10 + 5)  # predicted for as long as the gap may last
+
+
+def test_hidden_people_are_predicted_to_keep_walking():
+    tracker = Tracker()
+    for frame in range(30):
+        tracker.update([Detection(person(100 + 6 * frame), 0.9)])
+    for frame in range(30, 36):
+        (tracked,) = tracker.update([])
+        assert not tracked.seen
+        np.testing.assert_allclose(tracked.box, person(100 + 6 * frame), atol=4)
+
+
+def test_unsure_detections_go_on_with_a_track_but_start_none():
+    box = person(200)
+    sure, unsure = Detection(box, 0.9), Detection(box, 0.2)
+    frames = track_clip([[sure], [sure], *[[unsure]] * 5, [sure]])
+    assert all(len(frame) == 1 and frame[0].seen for frame in frames)
+    assert track_clip([[unsure]] * 10) == [[]] * 10
+    hopeless = Detection(box, 0.05)
+    assert not any(t.seen for t in track_clip([[sure]] * 4 + [[hopeless]] * 3 + [[sure]])[5])
+
+
+def test_short_tracks_are_dropped_unless_asked_for():
+    clip = [[Detection(person(200), 0.9)] for _ in range(20)]
+    clip[10].append(Detection(person(600), 0.95))
+    assert {t.id for frame in track_clip(clip) for t in frame} == {1}
+    everyone = track_clip(clip, TrackSettings(min_length=1))
+    assert {t.id for frame in everyone for t in frame} == {1, 2}
+    assert track_clip([]) == []
+
+
+def test_streaming_and_whole_clip_agree_where_people_are_seen():
+    clip = crossing(3)
+    tracker = Tracker()
+    streamed = [tracker.update([d for d, _ in found]) for found in clip]
+    whole = track_clip([[d for d, _ in found] for found in clip], TrackSettings(min_length=1))
+    for live, looked_back in zip(streamed, whole, strict=True):
+        seen = [[(t.id, *t.box) for t in frame if t.seen] for frame in (live, looked_back)]
+        assert sorted(seen[0]) == sorted(seen[1])
+
+
+def test_a_frames_ids_differ():
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        clip = [
+            [Detection(person(x), 0.9) for x in rng.uniform(0, 800, rng.integers(0, 6))]
+            for _ in range(30)
+        ]
+        for frame in track_clip(clip):
+            assert all(a.id != b.id for a, b in itertools.combinations(frame, 2))
+
+
+def test_bad_settings():
+    for values in ({"low_score": 0.6}, {"min_iou": 0.0}, {"max_gap": -1}, {"min_length": 0}):
+        with pytest.raises(ValueError, match="expected"):
+            TrackSettings(**values)
+
+
+def test_given_ids_are_kept_and_short_gaps_filled():
+    def seen(number, x):
+        return Detection(np.array([x, 0.0, x + 10, 20.0]), np.nan, number)
+
+    # Person 7 is away for two frames, person 0 for more than are bridged, person 3 seen once.
+    frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
+    frames.append([seen(0, 80.0)])
+    found = given_tracks(frames, TrackSettings(max_gap=4))
+    people = [[(one.id, one.box[0], one.seen) for one in frame] for frame in found]
+    assert people == [
+        [(0, 50.0, True), (7, 0.0, True)],
+        [(7, 10.0, False)],
+        [(3, 90.0, True), (7, 20.0, False)],
+        [(7, 30.0, True)],
+        [],
+        [],
+        [(0, 80.0, True)],
+    ]
+    assert [one.score for one in found[1]] == [0.0]
+
+
+def test_boxes_that_were_given_are_sure():
+    """Their score is NaN; it stays so, and between two sightings it is 0."""
+    box = np.array([0.0, 0.0, 10.0, 20.0])
+    frames = [[Detection(box, np.nan)], [Detection(box, np.nan)], [], [Detection(box, np.nan)]]
+    scores = [one.score for frame in track_clip(frames) for one in frame]
+    np.testing.assert_array_equal(scores, [np.nan, np.nan, 0.0, np.nan])

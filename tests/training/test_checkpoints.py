@@ -1,0 +1,138 @@
+"""Checkpoints that are missing, damaged, of another network, or that no longer fit on the disk."""
+
+import resource
+import shutil
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.step import create_state
+from pare_jax.training.workdir import write_config
+from tests.fakes import TINY_MODEL, tiny_config
+
+
+def make_state(seed=0, optimizer=None, **changes):
+    model = build_model(ConfigDict(TINY_MODEL | changes), rngs=nnx.Rngs(seed))
+    return create_state(model, optimizer or optax.adam(1e-3), average=True)[1]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("saved")
+    write_config(workdir, tiny_config())
+    state = make_state(seed=1)
+    store = Checkpoints(workdir, keep=5)
+    store.save(state.replace(step=np.int32(1)), {"mpjpe": 5.0})
+    store.save(state.replace(step=np.int32(2)))
+    store.close()
+    return workdir, state
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    shutil.copytree(saved[0], tmp_path / "run")
+    return tmp_path / "run"
+
+
+def _save_and_wait(store, state):
+    store.save(state)
+    store.wait()
+
+
+def one_line(caught):
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_everything_comes_back_bit_for_bit(saved):
+    workdir, state = saved
+    restored = Checkpoints(workdir, read_only=True).restore(make_state(seed=2), 2)
+    wanted = jax.tree.leaves(state.replace(step=np.int32(2)))
+    for ours, theirs in zip(jax.tree.leaves(restored), wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_no_checkpoint_says_so(tmp_path):
+    write_config(tmp_path, tiny_config())
+    with pytest.raises(UserError, match="no checkpoint in") as caught:
+        load_model(tmp_path)
+    one_line(caught)
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path):
+    with pytest.raises(UserError, match="is not a run") as caught:
+        load_model(tmp_path)
+    one_line(caught)
+
+
+def test_a_file_is_no_run(tmp_path):
+    (tmp_path / "README.md").write_text("hello")
+    with pytest.raises(
+        UserError, match=r"README\.md is a file, not a run: give the folder"
+    ) as caught:
+        load_model(tmp_path / "README.md")
+    assert "Errno" not in one_line(caught)
+
+
+def test_another_architecture_is_told_by_the_first_parameter_that_differs(saved):
+    workdir, _ = saved
+    store = Checkpoints(workdir, read_only=True)
+    with pytest.raises(UserError, match="of another architecture: ") as caught:
+        store.restore(make_state(branch_features=16))
+    assert "branch" in one_line(caught)
+
+
+def test_the_state_of_another_optimizer_is_told_from_another_network(saved):
+    workdir, _ = saved
+    store = Checkpoints(workdir, read_only=True)
+    with pytest.raises(UserError, match="keeps the state of another optimizer") as caught:
+        store.restore(make_state(optimizer=optax.sgd(1e-3, momentum=0.9)))
+    assert "evaluated and predicted with" in one_line(caught)
+
+
+def test_every_truncated_or_missing_file_is_one_line_and_the_one_before_stays(copy):
+    data = [p for p in (copy / "checkpoints" / "2" / "model").rglob("*") if p.is_file()]
+    largest = max(data, key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    with pytest.raises(UserError, match="damaged or incomplete") as caught:
+        load_model(copy, weights="last")
+    assert "checkpoints/2" in one_line(caught)
+    load_model(copy / "checkpoints" / "1", weights="last")
+    shutil.rmtree(copy / "checkpoints" / "2" / "model")
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        load_model(copy, weights="last")
+
+
+def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
+    store = Checkpoints(copy, keep=5)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The kernel refuses writes past this size, as it does when the disk is full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(UserError, match="cannot save a checkpoint") as caught:
+            _save_and_wait(store, make_state(seed=4).replace(step=np.int32(3)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "earlier checkpoints are intact" in one_line(caught)
+    fresh = Checkpoints(copy, read_only=True)
+    assert fresh.latest_step() == 2
+    restored = fresh.restore(make_state(seed=2))
+    assert int(restored.step) == 2
+
+
+def test_the_best_outlives_the_latest(tmp_path):
+    write_config(tmp_path, tiny_config())
+    store = Checkpoints(tmp_path, keep=2)
+    state = make_state()
+    for step, error in enumerate([9.0, 3.0, 5.0, 6.0, 7.0], start=1):
+        store.save(state.replace(step=np.int32(step)), {"mpjpe": error})
+    store.close()
+    kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+    assert kept == {2, 4, 5}

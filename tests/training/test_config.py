@@ -1,0 +1,100 @@
+"""Every experiment in configs/ is valid, and bad values are named before anything starts."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from flax import nnx
+
+from configs.common import get_base
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.training import config as config_lib
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS = sorted(p.stem for p in (ROOT / "configs").glob("[a-z]*.py") if p.stem != "common")
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_are_valid_and_their_networks_exist(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config_lib.validate(config)
+    nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("batch_size", -8),
+        ("batch_size", 0),
+        ("image_size", 100),
+        ("precision", "float16"),
+        ("optimizer.learning_rate", 0.0),
+        ("optimizer.schedule", "linear"),
+        ("augment.flip", 1.5),
+        ("loss.pose", -1.0),
+        ("data.memory", -1.0),
+        ("data.train", ()),
+        ("data.train", (("synthetic", -1.0),)),
+        ("data.eval", ("synthetic",)),
+        ("data.eval", ()),
+        ("data.train", (("synthetic", "much"),)),
+        ("data.synthetic.validation", 0),
+        ("model.backbone", "resnet51"),
+        ("model.num_blocks", 0),
+        ("num_epochs", float("inf")),
+        ("eval.every_epochs", float("inf")),
+        ("eval.attention_joints", ("nose",)),
+        ("eval.protocol", "h36m"),
+        ("eval.protocol", "j14"),
+        ("profile", (5, 2)),
+        ("pretrained.format", "caffe"),
+        ("pretrained.freeze_epochs", -1.0),
+    ],
+)
+def test_a_bad_value_is_named(key, value):
+    config = get_base()
+    with config.ignore_type():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=key.replace(".", r"\.")) as caught:
+        config_lib.validate(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_that_synthetic_people_lack_is_named():
+    config = get_base()
+    config.data.eval = ("synthetic/testing",)
+    with pytest.raises(UserError, match="testing"):
+        config_lib.validate(config)
+
+
+def test_an_experiment_cannot_misspell_a_key():
+    with pytest.raises(AttributeError, match="learnig_rate"):
+        get_base().optimizer.learnig_rate = 1e-4
+
+
+def test_part_loss_without_part_maps_is_refused():
+    config = get_base()
+    config.model.name = "baseline"
+    config.loss.parts = 60.0
+    with pytest.raises(UserError, match="baseline"):
+        config_lib.validate(config)
+
+
+def test_part_loss_on_maps_finer_than_the_labels_is_refused():
+    config = get_base()
+    config.loss.parts = 60.0
+    config.model.num_blocks = 4
+    with pytest.raises(UserError, match="num_blocks smaller than 4"):
+        config_lib.validate(config)
+
+
+def test_differences_name_keys_and_both_values():
+    old, new = get_base(), get_base()
+    new.model.num_blocks = 2
+    new.data.train = (("synthetic", 0.5),)
+    changed = "model.num_blocks: 3 -> 2"
+    assert changed in config_lib.differences(old, new)
+    assert config_lib.differences(old, new, ("model", "data.memory")) == [changed]
+    assert len(config_lib.differences(old, new, ("data.train",))) == 1
+    assert config_lib.differences(old, get_base()) == []

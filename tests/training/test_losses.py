@@ -1,0 +1,164 @@
+"""Losses against float64 references written from their definitions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from pare_jax import geometry
+from pare_jax.models.prediction import Prediction
+from pare_jax.training import losses
+
+BATCH = 5
+
+
+@pytest.fixture
+def case():
+    rng = np.random.default_rng(0)
+    rotations = Rotation.random(BATCH * 48, random_state=1).as_matrix().reshape(2, BATCH, 24, 3, 3)
+    prediction = Prediction(
+        rotations=jnp.asarray(rotations[0], jnp.float32),
+        betas=jnp.asarray(rng.normal(size=(BATCH, 10)), jnp.float32),
+        camera=jnp.asarray(
+            np.c_[rng.uniform(0.5, 1.2, BATCH), rng.normal(0, 0.1, (BATCH, 2))], jnp.float32
+        ),
+        part_logits=jnp.asarray(rng.normal(size=(BATCH, 4, 4, 25)), jnp.float32),
+        attention=None,
+    )
+    joints = jnp.asarray(rng.normal(0, 0.4, (BATCH, 24, 3)), jnp.float32)
+    head_top = jnp.asarray(rng.normal(0, 0.4, (BATCH, 3)), jnp.float32)
+    labels = rng.integers(0, 25, (BATCH, 16, 16)).astype(np.uint8)
+    labels[0, :8] = 255
+    batch = {
+        "joints_3d": rng.normal(0, 0.4, (BATCH, 24, 3)).astype(np.float32),
+        "joints_3d_weight": np.array([1, 0, 1, 1, 0], np.float32),
+        "joints_2d": rng.normal(0, 0.4, (BATCH, 24, 2)).astype(np.float32),
+        "joints_2d_weight": rng.uniform(0, 1, (BATCH, 24)).astype(np.float32),
+        "head_top": rng.normal(0, 0.4, (BATCH, 2)).astype(np.float32),
+        "head_top_weight": np.array([1, 0, 0.3, 0, 1], np.float32),
+        "rotations": rotations[1].astype(np.float32),
+        "pose_weight": np.array([0, 1, 1, 0, 1], np.float32),
+        "betas": rng.normal(size=(BATCH, 10)).astype(np.float32),
+        "betas_weight": np.array([0, 1, 1, 0, 1], np.float32),
+        "part_labels": labels,
+        "parts_weight": np.array([1, 1, 0, 0, 1], np.float32),
+    }
+    return prediction, joints, head_top, batch
+
+
+WEIGHTS = {
+    "joints_3d": 300.0,
+    "joints_2d": 150.0,
+    "pose": 60.0,
+    "shape": 0.06,
+    "camera": 1.0,
+    "parts": 60.0,
+}
+
+
+def projected(points, camera):
+    """Points (n, 3) in crop units, float64."""
+    scale, tx, ty = np.asarray(camera, np.float64)
+    translation = np.array([tx, ty, 2 * 5000 / (224 * scale + 1e-9)])
+    moved = np.asarray(points, np.float64) + translation
+    return 5000 * moved[:, :2] / moved[:, 2:] / 112
+
+
+def reference(prediction, joints, head_top, batch):
+    """Sample by sample, in float64, from the definitions."""
+    joints = np.asarray(joints, np.float64)
+    logits = np.asarray(prediction.part_logits, np.float64)
+    terms = {name: [] for name in WEIGHTS}
+    for i in range(BATCH):
+        if batch["joints_3d_weight"][i]:
+            ours, true = joints[i] - joints[i, 0], batch["joints_3d"][i] - batch["joints_3d"][i, 0]
+            terms["joints_3d"].append(np.mean((ours - true) ** 2))
+        points = np.concatenate([joints[i], np.asarray(head_top)[[i]]])
+        true = np.concatenate([batch["joints_2d"][i], batch["head_top"][[i]]])
+        weights = np.append(batch["joints_2d_weight"][i], batch["head_top_weight"][i])
+        squares = (projected(points, prediction.camera[i]) - true) ** 2
+        terms["joints_2d"].append(np.sum(squares * weights[:, None]) / 48)
+        if batch["pose_weight"][i]:
+            difference = np.asarray(prediction.rotations[i], np.float64) - batch["rotations"][i]
+            terms["pose"].append(np.mean(difference**2))
+            terms["shape"].append(
+                np.mean((np.asarray(prediction.betas[i], np.float64) - batch["betas"][i]) ** 2)
+            )
+        terms["camera"].append(np.exp(-10 * np.float64(prediction.camera[i, 0])) ** 2)
+        if batch["parts_weight"][i]:
+            entropy = []
+            for y in range(4):
+                for x in range(4):
+                    label = batch["part_labels"][i, 4 * y + 2, 4 * x + 2]
+                    if label != 255:
+                        z = logits[i, y, x]
+                        entropy.append(np.log(np.exp(z).sum()) - z[label])
+            terms["parts"].append(np.mean(entropy))
+    return {name: WEIGHTS[name] * np.mean(values) for name, values in terms.items()}
+
+
+def test_terms_match_the_definitions(case):
+    prediction, joints, head_top, batch = case
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, WEIGHTS)
+    wanted = reference(prediction, joints, head_top, batch)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(terms[name], value, rtol=2e-5, err_msg=name)
+    np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
+
+
+def test_a_batch_without_labels_gives_zero_and_finite_gradients(case):
+    prediction, joints, head_top, batch = case
+    empty = {k: np.zeros_like(v) if k.endswith("weight") else v for k, v in batch.items()}
+    empty["part_labels"] = np.full_like(batch["part_labels"], 255)
+
+    def loss(joints, prediction):
+        return losses.total_loss(prediction, joints, head_top, empty, {**WEIGHTS, "camera": 0.0})[0]
+
+    value, gradients = jax.value_and_grad(loss, argnums=(0, 1))(joints, prediction)
+    assert value == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
+
+
+def test_a_batch_without_head_tops_has_the_loss_of_the_joints_to_the_bit(case):
+    prediction, joints, head_top, batch = case
+    batch["head_top_weight"][:] = 0
+    batch["joints_2d_weight"][3] = 0
+    translation = geometry.camera_translation(prediction.camera)
+    squares = (geometry.project(joints, translation) - batch["joints_2d"]) ** 2
+    per_sample = jnp.mean(batch["joints_2d_weight"][..., None] * squares, axis=(1, 2))
+    wanted = jnp.sum(per_sample * np.float32([1, 1, 1, 0, 1])) / 4
+    for top in (head_top, 100.0 * head_top):
+        found = losses.joints_2d_loss(joints, top, prediction.camera, batch)
+        assert float(found) == float(wanted)
+
+
+def test_a_head_top_alone_makes_a_sample_count(case):
+    prediction, joints, head_top, batch = case
+    batch["joints_2d_weight"][:] = 0
+    batch["head_top_weight"][:] = [0, 1, 0, 0, 0]
+    squares = (projected(head_top[1:2], prediction.camera[1]) - batch["head_top"][1]) ** 2
+    found = losses.joints_2d_loss(joints, head_top, prediction.camera, batch)
+    np.testing.assert_allclose(found, squares.sum() / 48, rtol=1e-5)
+
+
+def test_unlabelled_samples_do_not_dilute_the_others(case):
+    prediction, _, _, batch = case
+    only = batch["pose_weight"] > 0
+    whole = losses.squared_error(prediction.rotations, batch["rotations"], batch["pose_weight"])
+    part = losses.squared_error(
+        prediction.rotations[only], batch["rotations"][only], np.ones(only.sum())
+    )
+    np.testing.assert_allclose(whole, part, rtol=1e-6)
+
+
+def test_camera_prior_stays_finite_for_a_scale_far_below_zero():
+    value, gradient = jax.value_and_grad(losses.camera_prior)(jnp.array([[-50.0, 0.0, 0.0]]))
+    assert np.isfinite(value)
+    assert np.isfinite(gradient).all()
+
+
+def test_part_loss_without_part_maps_says_what_to_change(case):
+    *_, batch = case
+    with pytest.raises(ValueError, match=r"set loss\.parts to 0"):
+        losses.part_cross_entropy(None, batch["part_labels"], batch["parts_weight"])

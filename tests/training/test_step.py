@@ -1,0 +1,150 @@
+"""The step: it learns, skips what is not finite, repeats itself, and ignores how it is split."""
+
+import dataclasses
+import functools
+import types
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from ml_collections import ConfigDict
+
+from pare_jax import sharding
+from pare_jax.body.model import load_body_model
+from pare_jax.errors import UserError
+from pare_jax.models import build_model
+from pare_jax.training.augment import AugmentSettings
+from pare_jax.training.step import (
+    StepSettings,
+    create_state,
+    predict_step,
+    statistics_graph,
+    statistics_step,
+    train_step,
+)
+from tests.fakes import TINY_MODEL, fake_batch
+
+WEIGHTS = (
+    ("camera", 1.0),
+    ("joints_2d", 150.0),
+    ("joints_3d", 300.0),
+    ("parts", 60.0),
+    ("pose", 60.0),
+    ("shape", 0.06),
+)
+
+
+@pytest.fixture(scope="module")
+def parts():
+    model = build_model(ConfigDict(TINY_MODEL), rngs=nnx.Rngs(0))
+    optimizer = optax.adam(1e-3)
+    graphdef, state = create_state(model, optimizer, average=True)
+    settings = StepSettings(
+        seed=3,
+        loss_weights=WEIGHTS,
+        augment=AugmentSettings(colour=0.2, noise=0.02, occlusion=0.5),
+        swa_start=2,
+        swa_every=2,
+    )
+    step = functools.partial(
+        train_step,
+        graphdef=graphdef,
+        body=load_body_model(),
+        optimizer=optimizer,
+        settings=settings,
+    )
+    return model, state, jax.jit(step), settings
+
+
+def arrays(tree):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def test_loss_falls_on_one_batch(parts):
+    _, state, step, _ = parts
+    batch = fake_batch(8)
+    history = []
+    for _ in range(12):
+        state, scalars = step(state, batch)
+        history.append(float(scalars["loss"]))
+    assert history[-1] < 0.97 * history[0]
+    terms = sum(float(v) for k, v in scalars.items() if k.startswith("loss/"))
+    np.testing.assert_allclose(terms, history[-1], rtol=1e-5)
+
+
+def test_step_is_a_function_of_state_and_batch(parts):
+    _, state, step, _ = parts
+    first, again = step(state, fake_batch(8)), step(state, fake_batch(8))
+    chex.assert_trees_all_equal(first, again)
+
+
+def test_averages_the_due_steps(parts):
+    _, state, step, _ = parts
+    due = []
+    for number in range(1, 7):
+        state, _ = step(state, fake_batch(8, seed=number))
+        if number in (2, 4, 6):
+            due.append(arrays(state.params))
+    assert int(state.swa.count) == 3
+    for mean, *sets in zip(arrays(state.swa.params), *due, strict=True):
+        np.testing.assert_allclose(mean, np.mean(sets, 0), rtol=1e-5, atol=1e-7)
+
+
+def test_a_non_finite_loss_changes_nothing_but_the_counters(parts):
+    _, state, step, _ = parts
+    good = fake_batch(8)
+    state, _ = step(state, good)
+    bad = {**good, "joints_3d": np.full_like(good["joints_3d"], np.inf)}
+    after, scalars = step(state, bad)
+    assert not np.isfinite(scalars["loss"])
+    kept = ("params", "batch_stats", "opt_state", "swa")
+    for name in kept:
+        chex.assert_trees_all_equal(getattr(after, name), getattr(state, name))
+    assert (int(after.step), int(after.bad_steps), int(after.skipped)) == (2, 1, 1)
+    after, _ = step(after, bad)
+    assert (int(after.bad_steps), int(after.skipped)) == (2, 2)
+    after, scalars = step(after, good)
+    assert np.isfinite(scalars["loss"])
+    assert (int(after.bad_steps), int(after.skipped)) == (0, 2)
+
+
+def test_statistics_are_the_mean_over_batches(parts):
+    model, state, _, settings = parts
+    plain = dataclasses.replace(settings, augment=AugmentSettings())
+    run = jax.jit(
+        functools.partial(statistics_step, graphdef=statistics_graph(model), settings=plain)
+    )
+    batches = [fake_batch(8, seed=number) for number in range(3)]
+    stats = state.batch_stats
+    for count, batch in enumerate(batches):
+        stats = run(stats, jnp.float32(count), state.params, batch)
+    singles = [
+        arrays(run(state.batch_stats, jnp.float32(0), state.params, batch)) for batch in batches
+    ]
+    for got, *each in zip(arrays(stats), *singles, strict=True):
+        np.testing.assert_allclose(got, np.mean(each, 0), rtol=1e-3, atol=1e-4)
+
+
+def test_prediction_in_evaluation_mode_leaves_statistics_alone(parts):
+    model, state, _, _ = parts
+    quiet = nnx.clone(model)
+    quiet.eval()
+    images = fake_batch(4)["image"]
+    first = predict_step(
+        state.params, state.batch_stats, jnp.asarray(images), graphdef=nnx.graphdef(quiet)
+    )
+    half = predict_step(
+        state.params, state.batch_stats, jnp.asarray(images[:2]), graphdef=nnx.graphdef(quiet)
+    )
+    np.testing.assert_allclose(first.rotations[:2], half.rotations, atol=1e-5)
+
+
+def test_batch_size_must_divide_over_the_devices():
+    mesh = types.SimpleNamespace(size=4)
+    sharding.check_batch_size("batch_size", 8, mesh)
+    with pytest.raises(UserError, match="not divisible by the 4 devices"):
+        sharding.check_batch_size("eval.batch_size", 9, mesh)

@@ -1,0 +1,297 @@
+"""The real loop on made-up batches: what it writes, how it goes on, how it stops."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pare_jax.errors import UserError
+from pare_jax.training import checkpoints
+from pare_jax.training import workdir as workdir_lib
+from pare_jax.training.train import train
+from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    writer = Recorder()
+    state = train(tiny_config(), workdir, FakeData(), writer)
+    return workdir, writer, state
+
+
+def test_a_run_leaves_its_config_and_checkpoints(finished):
+    workdir, _, state = finished
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["backbone_width"] == 4
+    assert int(state.step) == 10
+    assert checkpoints.Checkpoints(workdir, read_only=True).latest_step() == 10
+
+
+def test_tensorboard_gets_scalars_pictures_and_texts(finished):
+    _, writer, _ = finished
+    assert {2, 4, 6, 8, 10} <= writer.scalars.keys()
+    wanted = {"loss", "loss/pose", "grad_norm", "learning_rate", "examples_per_second", "epoch"}
+    assert {f"train/{name}" for name in wanted} <= writer.scalars[2].keys()
+    assert writer.scalars[4]["fake/test/mpjpe"] > 0
+    assert sorted(writer.images) == [4, 8, 10]
+    pictures = writer.images[10]["held_out"]
+    assert pictures.dtype == np.uint8
+    assert pictures.shape[0] == 2
+    assert "kernel" in writer.texts[0]["parameters"]
+    assert writer.hparams["optimizer.learning_rate"] == 1e-3
+
+
+class FakePictures(FakeData):
+    """A first evaluation split with 2D labels alone."""
+
+    def __init__(self, *splits):
+        super().__init__()
+        self.evals = {"fake/pictures": self._pictures} | dict.fromkeys(splits, self._evaluation)
+
+    def _pictures(self):
+        for batch in self._evaluation():
+            for name in ("joints_3d_weight", "pose_weight", "betas_weight"):
+                batch[name][:] = 0
+            yield batch
+
+
+@pytest.mark.parametrize("splits", [(), ("fake/test",)])
+def test_a_split_with_2d_joints_alone_is_told_and_decides_nothing(splits, tmp_path):
+    writer, config = Recorder(), tiny_config()
+    config.num_steps = 4
+    state = train(config, tmp_path, FakePictures(*splits), writer)
+    assert int(state.step) == 4
+    assert 0 <= writer.scalars[4]["fake/pictures/pckh"] <= 100
+    assert "fake/pictures/mpjpe" not in writer.scalars[4]
+    assert ("fake/test/mpjpe" in writer.scalars[4]) == bool(splits)
+    assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() == 4
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
+    _, _, undisturbed = finished
+
+    class Stops(FakeData):
+        def train(self, start):
+            for step, batch in zip(range(start, 8), super().train(start), strict=False):
+                if step == 7:
+                    raise KeyboardInterrupt
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_config(), tmp_path, Stops(), Recorder())
+    assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() in (3, 4)
+    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+KILLED = """
+    import os
+    import signal
+    import sys
+
+    from pare_jax.training.checkpoints import Checkpoints
+    from pare_jax.training.train import train
+    from tests.fakes import FakeData, Recorder, tiny_config
+
+    class Dies(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if Checkpoints(sys.argv[1], read_only=True).latest_step():
+                    os.kill(os.getpid(), signal.SIGKILL)
+                yield batch
+
+    train(tiny_config(), sys.argv[1], Dies(), Recorder())
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
+    _, _, undisturbed = finished
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_finished_run_that_is_started_again_changes_nothing(finished):
+    workdir, _, state = finished
+    again = train(tiny_config(), workdir, FakeData(), Recorder())
+    for ours, theirs in zip(leaves(again), leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_keeps_the_latest_and_the_best(finished):
+    workdir, _, _ = finished
+    kept = {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+    assert {9, 10} <= kept
+    assert len(kept) <= 3
+
+
+def test_another_network_in_the_workdir_is_named(finished):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config.model.branch_features = 16
+    with pytest.raises(UserError, match="branch_features: 8 -> 16"):
+        train(config, workdir, FakeData(), Recorder())
+
+
+def test_another_input_in_the_workdir_is_named(finished):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config.image_size = 64
+    with pytest.raises(UserError, match=r"image_size: .* -> "):
+        workdir_lib.check(workdir, config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", 7),
+        ("loss.pose", 1.0),
+        ("batch_size", 16),
+        ("augment.flip", 0.1),
+        ("pretrained.path", "other.pth"),
+        ("pretrained.mean_parameters", "other.npz"),
+        ("pretrained.freeze_epochs", 2.0),
+    ],
+)
+def test_going_on_as_another_experiment_is_refused(finished, key, value):
+    workdir, _, _ = finished
+    config = tiny_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"another experiment .*{key}: "):
+        workdir_lib.check(workdir, config)
+
+
+def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
+    config = tiny_config()
+    config.num_steps = 4
+    train(config, tmp_path, FakeData(), Recorder())
+    config.num_steps, config.optimizer.learning_rate = 6, 1e-4
+    state = train(config, tmp_path, FakeData(), Recorder())
+    assert int(state.step) == 6
+    assert "optimizer.learning_rate: 0.001 -> 0.0001" in capsys.readouterr().out
+
+
+def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):
+    config = tiny_config()
+    config.num_steps, config.swa.start_epoch = 3, 50.0
+    train(config, tmp_path, FakeData(), Recorder())
+    assert "before swa.start_epoch" in capsys.readouterr().out
+
+
+def test_a_run_of_no_step_is_refused(tmp_path):
+    config = tiny_config()
+    config.num_steps, config.num_epochs = 0, 0.01
+    with pytest.raises(UserError, match="not one step"):
+        train(config, tmp_path, FakeData(), Recorder())
+
+
+def test_a_run_that_cannot_go_on_leaves_the_config_as_it_was(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    for folder in (tmp_path / "run" / "checkpoints").iterdir():
+        shutil.rmtree(folder / "training")
+    config = tiny_config()
+    config.optimizer.learning_rate = 1e-5
+    with pytest.raises(UserError, match="damaged or incomplete"):
+        train(config, tmp_path / "run", FakeData(), Recorder())
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
+    class Breaks(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if step >= 4:
+                    batch["joints_3d"] = np.full_like(batch["joints_3d"], np.inf)
+                yield batch
+
+    config = tiny_config()
+    config.num_steps = 40
+    config.max_bad_steps = 3
+    config.log_every_steps = 30
+    writer = Recorder()
+    with pytest.raises(UserError, match=r"since step 5 .*batches 4 to 6 of seed"):
+        train(config, tmp_path, Breaks(), writer)
+    # Long before the next line of the log.
+    assert not any("train/loss" in scalars for scalars in writer.scalars.values())
+    store = checkpoints.Checkpoints(tmp_path, read_only=True)
+    assert store.latest_step() is not None
+    config_, model = checkpoints.load_model(tmp_path)
+    assert config_.batch_size == 8
+    assert np.isfinite(np.asarray(model(fake_batch(1)["image"].astype(np.float32)).betas)).all()
+
+
+def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot write to the workdir"):
+        train(tiny_config(), blocked / "run", FakeData(), Recorder())
+
+
+SEVERAL_DEVICES = """
+    import tempfile
+
+    import jax
+    from pare_jax.training.train import train
+    from tests.fakes import FakeData, Recorder, tiny_config
+
+    config = tiny_config()
+    config.num_steps = 3
+    config.log_every_steps = 1
+    writer = Recorder()
+    train(config, tempfile.mkdtemp(), FakeData(), writer)
+    names = ("loss", "loss/parts", "loss/pose", "grad_norm")
+    print(jax.device_count(), *[writer.scalars[s][f"train/{n}"] for s in (1, 2, 3) for n in names])
+"""
+
+
+def test_numbers_do_not_depend_on_the_number_of_devices():
+    """Rounding differs; batch statistics or losses of a part of the batch would differ by far."""
+    rows = []
+    for devices in (1, 4):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        out = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(SEVERAL_DEVICES)],
+            env=os.environ | {"XLA_FLAGS": flags},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split("\n")[-2]
+        count, *values = map(float, out.split())
+        assert count == devices
+        rows.append(values)
+    np.testing.assert_allclose(rows[0][:4], rows[1][:4], rtol=1e-5)
+    # Adam divides rounding errors by gradients near zero, so later steps drift apart slowly.
+    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-2)
+
+
+WITHOUT_TENSORFLOW = """
+    import sys
+    import pare_jax, pare_jax.predict, pare_jax.training.step, pare_jax.training.train
+    assert not any(name.split('.')[0] == 'tensorflow' for name in sys.modules), 'tensorflow'
+"""
+
+
+def test_the_loop_needs_no_tensorflow():
+    command = [sys.executable, "-c", textwrap.dedent(WITHOUT_TENSORFLOW)]
+    subprocess.run(command, check=True, cwd=ROOT)

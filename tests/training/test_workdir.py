@@ -1,0 +1,133 @@
+"""Whose run a folder holds, and whose body: known by its numbers, not by where its file lies."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pare_jax.body.io import load_body_data
+from pare_jax.errors import UserError
+from pare_jax.training import workdir as workdir_lib
+from tests.body.small_bodies import random_body_fields
+from tests.fakes import tiny_config
+from tests.io.legacy_pickle_writer import smpl_file
+
+
+@pytest.fixture(name="run")
+def run_fixture(tmp_path):
+    """Return a workdir whose body is tmp_path/body.npz, and its config."""
+    np.savez(tmp_path / "body.npz", **random_body_fields())
+    config = tiny_config()
+    config.body_model = str(tmp_path / "body.npz")
+    workdir_lib.write_config(tmp_path, config)
+    return tmp_path, config
+
+
+def changed(config, path):
+    other = config.copy_and_resolve_references()
+    other.body_model = str(path)
+    return other
+
+
+def test_work_that_comes_to_nothing_leaves_no_empty_folder(tmp_path):
+    def fail(workdir, content):
+        with workdir_lib.left_as_found(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            for name in content:
+                (workdir / name).write_text("{}")
+            raise UserError("no data")
+
+    workdir = tmp_path / "runs" / "new"
+    for content in ([], ["config.json"]):
+        with pytest.raises(UserError, match="no data"):
+            fail(workdir, content)
+        assert workdir.exists() == bool(content)
+        assert (tmp_path / "runs").exists() == bool(content)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError):
+        fail(tmp_path / "mine", [])
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_a_body_that_was_moved_or_converted_is_the_same(run, tmp_path):
+    workdir, config = run
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(tmp_path / "body.npz", tmp_path / "elsewhere" / "SMPL.npz")
+    (tmp_path / "SMPL.pkl").write_bytes(smpl_file(random_body_fields()))
+    for path in (tmp_path / "elsewhere" / "SMPL.npz", tmp_path / "SMPL.pkl"):
+        workdir_lib.check_same_network(config, changed(config, path), workdir)
+
+
+def test_another_body_is_noticed_under_the_same_path(run):
+    workdir, config = run
+    np.savez(workdir / "body.npz", **random_body_fields(seed=1))
+    with pytest.raises(UserError, match=r"another body: it was trained with body of 60 vertices"):
+        workdir_lib.check_same_network(config, config, workdir)
+    with pytest.raises(UserError, match=r"free_body of \d+ vertices is another"):
+        workdir_lib.check_same_network(config, changed(config, ""), workdir)
+
+
+@pytest.mark.parametrize("name", ["v_template", "shapedirs", "posedirs", "weights", "f"])
+def test_every_array_of_a_body_decides(tmp_path, name):
+    fields = random_body_fields()
+    np.savez(tmp_path / "one.npz", **fields)
+    fields[name] = fields[name][::-1]
+    np.savez(tmp_path / "other.npz", **fields)
+    digests = {load_body_data(tmp_path / f"{file}.npz").digest for file in ("one", "other")}
+    assert len(digests) == 2
+
+
+def test_a_damaged_note_is_named(run):
+    workdir, config = run
+    (workdir / "body.json").write_text("{}")
+    with pytest.raises(UserError, match=r"cannot read .*body\.json"):
+        workdir_lib.check_same_network(config, config, workdir)
+
+
+def test_without_a_note_the_path_decides(run, tmp_path):
+    workdir, config = run
+    (workdir / "body.json").unlink()
+    workdir_lib.check_same_network(config, config, workdir)
+    shutil.copy(tmp_path / "body.npz", tmp_path / "other.npz")
+    with pytest.raises(UserError, match=r"another network .body_model: .* -> "):
+        workdir_lib.check_same_network(config, changed(config, tmp_path / "other.npz"), workdir)
+
+
+def with_checkpoint(workdir, name):
+    (workdir / "checkpoints" / name).mkdir(parents=True)
+    return workdir
+
+
+def test_an_interrupted_first_save_is_no_run(run):
+    workdir, _ = run
+    assert not workdir_lib.has_run(workdir)
+    assert not workdir_lib.has_run(with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7"))
+    assert workdir_lib.has_run(with_checkpoint(workdir, "1000"))
+
+
+@pytest.mark.parametrize("key", ["path", "mean_parameters", "freeze_epochs"])
+def test_a_run_from_before_weights_could_be_named_started_without(run, key):
+    workdir, config = run
+    with_checkpoint(workdir, "7")
+    old = json.loads((workdir / "config.json").read_text())
+    del old["pretrained"]
+    (workdir / "config.json").write_text(json.dumps(old))
+    config.pretrained.format = "resnet"  # says nothing without a file
+    workdir_lib.check(workdir, config)
+    config.pretrained[key] = 1.0 if key == "freeze_epochs" else "some.file"
+    with pytest.raises(UserError, match=rf"another experiment .pretrained\.{key}: "):
+        workdir_lib.check(workdir, config)
+
+
+def test_converted_weights_may_be_frozen_but_not_replaced(run):
+    """A save of the training itself that was interrupted does not change that."""
+    workdir, config = run
+    with_checkpoint(workdir, "0")
+    with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7")
+    config.pretrained.freeze_epochs = 2.0
+    config.loss.pose = 1.0
+    workdir_lib.check(workdir, config)
+    config.pretrained.path = "other.pth"
+    with pytest.raises(UserError, match=r"pretrained\.path: '' -> 'other\.pth'"):
+        workdir_lib.check(workdir, config)
