@@ -26,8 +26,6 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 # The stored crop is this much larger than the nominal network crop, for rotation and scale.
 CROP_MARGIN = 1.5
-# The nominal crop's side over the longer side of the person's tight box, for predictions too.
-BOX_SCALE = 1.2
 # Part labels are stored at 1 / STORED_PARTS_STRIDE of the stored crop's side and batched at
 # 1 / BATCH_PARTS_STRIDE of the network crop's side (the part maps' own resolution in `final`).
 STORED_PARTS_STRIDE = 2

@@ -25,10 +25,10 @@ from typing import Any
 
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
-from data_pipelines.releases.release import RELEASED, RawDataset, SaysMore, be, counted
+from data_pipelines.releases.release import RELEASED, RawDataset, SaysMore
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
 from pare_jax.body.gendered import find_bodies, find_body_files
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, be, counted
 from pare_jax.io import command_line
 
 _MAX_SKIPPED = 0.01

@@ -8,11 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# The focal length, in pixels of a crop of CROP_RESOLUTION, that the weak-perspective camera stands
-# for (SPIN, Kolotouros et al. 2019, section 3.1). Both are used for every network input size: the
-# camera is a property of the crop, not of how finely it is sampled.
-FOCAL_LENGTH = 5000.0
-CROP_RESOLUTION = 224
+from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 
 # Below this squared angle the Taylor series replaces sin(t)/t: exact in float32, and smooth.
 _SMALL_SQUARED_ANGLE = 1e-6

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from benchmark_releases import CORES, cpu_seconds
 
+from pare_jax.crop import IMAGENET_MEAN, IMAGENET_STD
 from pare_jax.skeleton import MIRROR
-from pare_jax.training.augment import IMAGENET_MEAN, IMAGENET_STD
 
 IMAGE_SIZE, BATCH_SIZE = 224, 64
 # As configs/common.py has it for ours; the noise is SPIN's.

@@ -30,7 +30,7 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
 
     from pare_jax.export.stablehlo import INPUT, crops_to_people, export
     from pare_jax.models.folding import fold
-    from pare_jax.training.step import predict_step
+    from pare_jax.models.inference import predict_step
 
     def compiled(module) -> Callable:
         graphdef, params, rest = nnx.split(module, nnx.Param, ...)

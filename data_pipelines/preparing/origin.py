@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.releases.release import HasSettings, RawDataset, be
+from data_pipelines.releases.release import HasSettings, RawDataset
+from pare_jax.errors import be
 
 ORIGIN_FILE = "preparation.json"
 _ROOT = Path(__file__).parents[2]

@@ -30,8 +30,8 @@ from data_pipelines.preparing.origin import (
 )
 from data_pipelines.preparing.progress import with_progress
 from data_pipelines.reading import storage
-from data_pipelines.releases.release import RawDataset, SaysMore, Skipped, be
-from pare_jax.errors import UserError
+from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
+from pare_jax.errors import UserError, be
 
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20

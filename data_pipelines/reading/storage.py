@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from data_pipelines.example import STORED_FIELDS
-from data_pipelines.releases.release import RELEASED, be
+from data_pipelines.releases.release import RELEASED
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, be
 from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
 
 if TYPE_CHECKING:

@@ -24,14 +24,7 @@ from jaxtyping import Float
 from data_pipelines.example import CROP_MARGIN, unknown_labels
 from data_pipelines.preparing.origin import fingerprint
 from data_pipelines.releases.mpii_annotations import AnnotatedImage, MpiiPerson, read_annotations
-from data_pipelines.releases.release import (
-    STORED_SIDE,
-    Skipped,
-    UnitResult,
-    be,
-    counted,
-    existing_folder,
-)
+from data_pipelines.releases.release import STORED_SIDE, Skipped, UnitResult, existing_folder
 from data_pipelines.releases.stored_crop import (
     BrokenPhotographError,
     StoredCrop,
@@ -40,7 +33,7 @@ from data_pipelines.releases.stored_crop import (
     read_whole_jpeg,
     seems_whole,
 )
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, be, counted
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
 ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")

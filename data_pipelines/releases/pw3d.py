@@ -21,16 +21,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.example import BOX_SCALE, CROP_MARGIN, unknown_labels
+from data_pipelines.example import CROP_MARGIN, unknown_labels
 from data_pipelines.preparing import part_labels
 from data_pipelines.preparing.origin import fingerprint
 from data_pipelines.reading.storage import SEQUENCES_FILE
 from data_pipelines.releases import stored_crop as photographs
 from data_pipelines.releases.pw3d_sequence import NEAREST, BrokenSequence, Sequence, load_sequence
-from data_pipelines.releases.release import Skipped, UnitResult, counted, existing_folder
+from data_pipelines.releases.release import Skipped, UnitResult, existing_folder
 from data_pipelines.releases.stored_crop import BrokenPhotographError, StoredCrop
 from pare_jax.body.io import load_body_data
-from pare_jax.errors import UserError
+from pare_jax.crop import BOX_SCALE
+from pare_jax.errors import UserError, counted
 from pare_jax.evaluation.sequences import BY_PROTOCOL
 from pare_jax.skeleton import NUM_JOINTS
 

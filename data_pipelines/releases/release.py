@@ -50,16 +50,6 @@ class UnitResult:
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 picture", "2 pictures"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def be(number: int) -> str:
-    """Return "is" after one of something and "are" after any other number."""
-    return "is" if number == 1 else "are"
-
-
 def existing_folder(source: str | Path) -> Path:
     """Return the absolute path of a release's folder; raises UserError where there is none."""
     path = Path(source)

@@ -9,9 +9,10 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float
 
-from data_pipelines.example import BOX_SCALE, CROP_MARGIN
+from data_pipelines.example import CROP_MARGIN
 from data_pipelines.synthetic import angles
 from data_pipelines.synthetic.settings import SyntheticSettings
+from pare_jax.crop import BOX_SCALE
 
 _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
 _PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph

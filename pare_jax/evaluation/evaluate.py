@@ -20,10 +20,10 @@ from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
 from pare_jax.evaluation import metrics, pckh, protocols
 from pare_jax.evaluation.protocols import Measured, Protocol, TrueBodies
+from pare_jax.models.inference import predict_step
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import PCKH_POINTS
 from pare_jax.training.data import HostBatch
-from pare_jax.training.step import predict_step
 
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
 # The fields of `SampleErrors` that are no metrics.

@@ -25,8 +25,8 @@ from pare_jax.export.onnx_graph import onnx_model
 from pare_jax.io import command_line
 from pare_jax.io.files import write_together
 from pare_jax.models.folding import FoldedUpsamplingBlock, fold
+from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
-from pare_jax.training.augment import normalise
 from pare_jax.training.checkpoints import load_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, listed
 from pare_jax.io.files import printable
 from pare_jax.io.images import IMAGE_SUFFIXES
 from pare_jax.io.media import Photo, find_sources
@@ -188,7 +188,7 @@ def _boxes_of_file(
         boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
         unmatched = [name for name in unmatched if name not in used]
         if images and not matched and not of_clips:
-            raise UserError(f"{path} names none of the photographs; it has {_listed(unmatched)}")
+            raise UserError(f"{path} names none of the photographs; it has {listed(unmatched, 3)}")
     elif isinstance(content, list):
         if not content:  # a detector that found nobody anywhere
             return {source: [] for source in [*photos, *clips]}
@@ -208,7 +208,7 @@ def _boxes_of_file(
             "COCO detections"
         )
     if unmatched:
-        names = _listed(unmatched)
+        names = listed(unmatched, 3)
         say(f"note: {path} has boxes for {names}, which no photograph or clip is called")
     return boxes
 
@@ -238,11 +238,6 @@ def _list_of_boxes(path: Path, content: list) -> list[Box]:
             "four of [x0,y0,x1,y1]"
         )
     return [content]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
 
 
 def _for_single(boxes: list[Box], photos: Sequence[Path], what: str) -> dict[Path, Any]:

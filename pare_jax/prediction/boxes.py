@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.example import BOX_SCALE
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 
 # A box this many times larger than the picture is a mistake: of a person in it nothing can be seen.

@@ -1,13 +1,13 @@
 """Pictures of predicted people: an overlay on the photograph, a sheet of attention for each."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from pare_jax.io.images import cut_crop
+from pare_jax.prediction.person_arrays import Faces, PersonArrays
 from pare_jax.rendering.attention_maps import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.normals import vertex_normals
@@ -15,22 +15,18 @@ from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_and_back_vi
 from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
 
-if TYPE_CHECKING:
-    from pare_jax.prediction.person import Person
-
 # The longer side of the photograph in an overlay is reduced to this.
 MAX_OVERLAY_SIDE = 1600
 # Side in pixels of each picture of a sheet of attention.
 SHEET_CELL = 176
 _MAX_PANEL_WIDTH = 640
 
-Faces = Int[np.ndarray, "faces 3"]
 Normals = Float[np.ndarray, "vertices 3"]
 
 
 def draw_people(
     image: Picture,
-    people: "Sequence[Person]",
+    people: Sequence[PersonArrays],
     faces: Faces | None = None,
     boxes: bool = True,
     max_side: int = MAX_OVERLAY_SIDE,
@@ -72,7 +68,7 @@ def draw_people(
 
 
 def overlay_picture(
-    image: Picture, people: "Sequence[Person]", faces: Faces | None = None
+    image: Picture, people: Sequence[PersonArrays], faces: Faces | None = None
 ) -> Picture:
     """Draw everybody over the photograph, and each from the side in a column to its right.
 
@@ -91,7 +87,7 @@ def overlay_picture(
     return row([picture, _side_views(people, faces, picture.shape[0], normals)])
 
 
-def side_and_back_picture(people: "Sequence[Person]", faces: Faces | None = None) -> Picture:
+def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = None) -> Picture:
     """Draw everybody from the side and from behind, one after the other in a row.
 
     Args:
@@ -108,18 +104,18 @@ def side_and_back_picture(people: "Sequence[Person]", faces: Faces | None = None
     return row(views)
 
 
-def person_number(person: "Person", number: int) -> int:
+def person_number(person: PersonArrays, number: int) -> int:
     """Return what a person is called by: its id where it has one, else its place `number`."""
     return number if person.id is None else person.id
 
 
-def person_colour(person: "Person", number: int) -> Colour:
+def person_colour(person: PersonArrays, number: int) -> Colour:
     """Return a person's colour, which stays the same for the same id."""
     return BODY_COLOURS[person_number(person, number) % len(BODY_COLOURS)]
 
 
 def attention_pictures(
-    image: Picture, people: "Sequence[Person]", faces: Faces | None = None
+    image: Picture, people: Sequence[PersonArrays], faces: Faces | None = None
 ) -> Iterator[Picture]:
     """Draw a sheet for each person whose network has attention.
 
@@ -140,7 +136,7 @@ def attention_pictures(
 
 def attention_picture(
     crop: Picture,
-    person: "Person",
+    person: PersonArrays,
     attention: Float[np.ndarray, "h w 24"],
     faces: Faces | None = None,
     number: int = 0,
@@ -180,12 +176,12 @@ def attention_picture(
     return sheet
 
 
-def _normals(person: "Person", triangles: Faces) -> Normals:
+def _normals(person: PersonArrays, triangles: Faces) -> Normals:
     return vertex_normals(np.asarray(person.vertices, np.float64), triangles)
 
 
 def _side_views(
-    people: "Sequence[Person]", faces: Faces | None, height: int, normals: Sequence[Normals]
+    people: Sequence[PersonArrays], faces: Faces | None, height: int, normals: Sequence[Normals]
 ) -> Picture:
     """Panels in columns as high as the photograph."""
     rows = max(1, min(len(people), height // 200))

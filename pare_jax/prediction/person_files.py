@@ -13,17 +13,14 @@ import textwrap
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from pare_jax.errors import UserError
+from pare_jax.prediction.person_arrays import Faces, PersonArrays
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
-
-if TYPE_CHECKING:
-    from pare_jax.prediction.person import Person
 
 # What stands in a file where only some people have a number of this name.
 UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
@@ -32,11 +29,9 @@ _BLOCK = 256
 # How many people, and their fields with a leading axis of people.
 _Block = tuple[int, dict[str, np.ndarray]]
 
-Faces = Int[np.ndarray, "faces 3"]
-
 
 def people_npz(
-    people: "Sequence[Person]",
+    people: Sequence[PersonArrays],
     faces: Faces | None,
     photo_size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
@@ -66,7 +61,7 @@ def people_npz(
 
 
 def people_arrays(
-    people: "Iterable[Person]",
+    people: Iterable[PersonArrays],
     faces: Faces | None,
     photo_size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
@@ -129,7 +124,7 @@ def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np
 
 
 def people_json(
-    people: "Iterable[Person]",
+    people: Iterable[PersonArrays],
     photo: str | None = None,
     photo_size: tuple[int, int] | None = None,
 ) -> str:
@@ -144,7 +139,7 @@ def people_json(
 
 
 def people_json_parts(
-    people: "Iterable[Person]",
+    people: Iterable[PersonArrays],
     photo: str | None = None,
     photo_size: tuple[int, int] | None = None,
 ) -> Iterator[str]:
@@ -207,7 +202,7 @@ def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
     return entry
 
 
-def _as_rows(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
+def _as_rows(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict[str, np.ndarray]:
     rows = {name: value[None] for name, value in person.arrays().items()}
     if photo_size is not None:
         rows["full_translation"] = scene_translation(person, photo_size).astype(np.float32)[None]
@@ -233,7 +228,7 @@ def _joined(blocks: list[_Block]) -> _Block:
     return sum(count for count, _ in blocks), result
 
 
-def _described(person: "Person", photo_size: tuple[int, int] | None) -> dict[str, Any]:
+def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
     given = {"id": person.id, "frame": person.frame, "score": person.score}
     known = {name: value for name, value in given.items() if value is not None}

@@ -15,11 +15,11 @@ from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture, cut_crop
 from pare_jax.models.folding import fold
+from pare_jax.models.inference import predict_step
 from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_finite, person_of
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
-from pare_jax.training.step import predict_step
 from pare_jax.training.workdir import check_same_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.

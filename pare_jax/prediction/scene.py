@@ -9,18 +9,16 @@ whole picture, its axis through the picture's centre (CLIFF, Li et al. 2022, sec
 import dataclasses
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from pare_jax.errors import UserError
 from pare_jax.meshes.animation import BodyMotion
 from pare_jax.meshes.mesh import Mesh
 from pare_jax.prediction.drawing import person_colour, person_number
+from pare_jax.prediction.person_arrays import PersonArrays
 from pare_jax.rendering.camera import Camera
-
-if TYPE_CHECKING:
-    from pare_jax.prediction.person import Person
 
 
 def scene_focal_length(photo_size: tuple[int, int]) -> float:
@@ -41,7 +39,7 @@ def scene_camera(photo_size: tuple[int, int], focal_length: float | None = None)
 
 
 def scene_translation(
-    person: "Person", photo_size: tuple[int, int], focal_length: float | None = None
+    person: PersonArrays, photo_size: tuple[int, int], focal_length: float | None = None
 ) -> Float[np.ndarray, "3"]:
     """Return where a person's body stands in the frame of the photograph's one camera.
 
@@ -63,7 +61,7 @@ def scene_translation(
 
 
 def scene_meshes(
-    people: "Sequence[Person]",
+    people: Sequence[PersonArrays],
     photo_size: tuple[int, int],
     faces: Int[np.ndarray, "faces 3"] | None = None,
 ) -> list[Mesh]:
@@ -74,18 +72,35 @@ def scene_meshes(
         photo_size: its width and height, pixels.
         faces: of their meshes; None: their own.
     """
-    return [
-        dataclasses.replace(
-            person.to_mesh(faces),
-            vertices=person.vertices + scene_translation(person, photo_size) - person.translation,
-            colour=person_colour(person, number),
-            name=f"person {person_number(person, number)}",
-        )
-        for number, person in enumerate(people)
-    ]
+    meshes = []
+    for number, person in enumerate(people):
+        mesh = person_mesh(person, number, faces)
+        move = scene_translation(person, photo_size) - person.translation
+        meshes.append(dataclasses.replace(mesh, vertices=person.vertices + move))
+    return meshes
 
 
-def track_motion(people: "Iterable[Person]", photo_size: tuple[int, int]) -> BodyMotion:
+def person_mesh(
+    person: PersonArrays, number: int, faces: Int[np.ndarray, "faces 3"] | None = None
+) -> Mesh:
+    """Return a person's mesh in the person's own camera frame, named and coloured as in overlays.
+
+    Args:
+        person: with vertices.
+        number: of the person among others, for name and colour.
+        faces: of the mesh; None: the person's own.
+
+    Raises:
+        UserError: there are no faces, or the person was stored without vertices.
+    """
+    triangles = person.triangles(faces)
+    if not len(person.vertices):
+        raise UserError("this person was stored without its mesh: predict it again")
+    name = f"person {person_number(person, number)}"
+    return Mesh(person.vertices, triangles, person_colour(person, number), name)
+
+
+def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) -> BodyMotion:
     """Return one tracked person's motion in the frame of the clip's one camera.
 
     Args:
@@ -100,7 +115,7 @@ def track_motion(people: "Iterable[Person]", photo_size: tuple[int, int]) -> Bod
         ValueError: nobody, somebody without a frame number, or a frame twice.
     """
     frames, betas, rotations, translations = [], [], [], []
-    first: Person | None = None
+    first: PersonArrays | None = None
     for person in people:
         if person.frame is None:
             raise ValueError("a motion needs people with frame numbers")

@@ -5,10 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-# pare_jax.geometry's FOCAL_LENGTH and CROP_RESOLUTION, said again because that module loads jax
-# (a test holds the two together).
-FOCAL_LENGTH = 5000.0
-CROP_RESOLUTION = 224
+from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
+from pare_jax.crop import PATCH_COLOUR
 from pare_jax.rendering.attention_maps import fit
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.overlay import draw_mesh
@@ -15,11 +16,7 @@ from pare_jax.skeleton import JOINT_NAMES
 
 if TYPE_CHECKING:
     from pare_jax.sensitivity.maps import Sensitivity
-    from pare_jax.sensitivity.patches import PatchGrid
 
-# augment.IMAGENET_MEAN as a colour, said again because that module loads jax (a test
-# holds the two together). To the network, which sees normalised pixels, it is exactly 0.
-PATCH_COLOUR = (124, 116, 104)
 
 # The brightest colour stands for this quantile of a map's values and all above it: a few extreme
 # places would leave the rest in the dark.
@@ -31,8 +28,6 @@ _COLUMNS = 6
 _CELL = 192
 _FRAME = 384
 _BAR_WIDTH = 92
-# A clip has no more frames than this: ten seconds.
-_MAX_FRAMES = 120
 # Steps of a scale's end within a power of ten.
 _ROUND_NUMBERS = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 
@@ -189,25 +184,6 @@ class ClipScene:
             self._bar,
         ]
         return row(pictures)
-
-
-def route(places: "PatchGrid") -> list[tuple[int, int]]:
-    """Return the places (row, column) a clip goes through, back and forth from the top.
-
-    Its rows are about a patch apart, so that the patch passes over everything once.
-    """
-    step = max(1, places.patch // places.stride)
-    rows = _evenly(places.count, max(1, -(-places.count // step)))
-    columns = _evenly(places.count, max(1, min(places.count, _MAX_FRAMES // len(rows))))
-    found = []
-    for number, line in enumerate(rows):
-        found += [(line, column) for column in (columns if number % 2 == 0 else columns[::-1])]
-    return found
-
-
-def _evenly(count: int, wanted: int) -> list[int]:
-    """Choose `wanted` of `count` numbers, each in the middle of its share."""
-    return [int((k + 0.5) * count / wanted) for k in range(wanted)]
 
 
 def _heated(

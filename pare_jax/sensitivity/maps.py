@@ -22,10 +22,11 @@ from pare_jax.sensitivity import heat_maps as drawing
 from pare_jax.sensitivity.patches import (
     BATCH_SIZE,
     NOWHERE,
-    Answers,
+    PatchedPredictions,
     PatchGrid,
     answers_under_patches,
     patch_grid,
+    route,
 )
 from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
 
@@ -61,8 +62,8 @@ class Sensitivity:
     baseline_joints: Float[np.ndarray, "24 3"]
     baseline_errors: Float[np.ndarray, "24"] | None
     crop: Picture = dataclasses.field(repr=False)
-    answers: Answers = dataclasses.field(repr=False)
-    baseline: Answers = dataclasses.field(repr=False)
+    answers: PatchedPredictions = dataclasses.field(repr=False)
+    baseline: PatchedPredictions = dataclasses.field(repr=False)
     body: BodyModel = dataclasses.field(repr=False)
 
     @property
@@ -97,10 +98,10 @@ class Sensitivity:
             (places, vertices, 3), or (vertices, 3) without patch.
         """
         if places is None:
-            chosen = Answers(*(values[None] for values in self.baseline))
+            chosen = PatchedPredictions(*(values[None] for values in self.baseline))
         else:
             rows, columns = np.array(places).T
-            chosen = Answers(*(values[rows, columns] for values in self.answers))
+            chosen = PatchedPredictions(*(values[rows, columns] for values in self.answers))
         posed = _vertices(self.body, chosen.betas, chosen.rotations, chosen.camera)
         return np.asarray(posed)[0] if places is None else np.asarray(posed)
 
@@ -112,9 +113,9 @@ class Sensitivity:
         """Draw the pictures of a clip: the patch sliding over the crop, the mesh following it."""
         faces = np.asarray(self.body.faces)
         scene = drawing.ClipScene(self)
-        route = drawing.route(self.grid)
-        for start in range(0, len(route), _POSED_AT_ONCE):
-            places = route[start : start + _POSED_AT_ONCE]
+        places_of_clip = route(self.grid)
+        for start in range(0, len(places_of_clip), _POSED_AT_ONCE):
+            places = places_of_clip[start : start + _POSED_AT_ONCE]
             padded = places + [places[-1]] * (_POSED_AT_ONCE - len(places))
             for place, vertices in zip(places, self.vertices(padded), strict=False):
                 yield scene.frame(place, vertices, faces)
@@ -236,9 +237,11 @@ def crop_sensitivity(
         batch_size,
         advance,
     )
-    baseline = Answers(*(values[0] for values in found))
+    baseline = PatchedPredictions(*(values[0] for values in found))
     rows = (grid.count, grid.count)
-    answers = Answers(*(values[1:].reshape(*rows, *values.shape[1:]) for values in found))
+    answers = PatchedPredictions(
+        *(values[1:].reshape(*rows, *values.shape[1:]) for values in found)
+    )
     errors = None
     reference = baseline.joints
     if truth is not None:

@@ -19,8 +19,8 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from pare_jax.body.model import BodyModel
 from pare_jax.errors import UserError
+from pare_jax.models.inference import normalise
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.training.augment import normalise
 
 # Patch and stride over the side of the crop, where none are given: 40 and 8 pixels of 224.
 _PATCH_SHARE = 40 / 224
@@ -32,6 +32,8 @@ AnyArray: TypeAlias = Any
 
 # Crops the network sees at once.
 BATCH_SIZE = 32
+# A clip has no more frames than this: ten seconds.
+_MAX_FRAMES = 120
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,3 +228,22 @@ def covered(
     low, high = centres - patch / 2.0, centres + patch / 2.0
     inside = (place >= low[..., None]) & (place < high[..., None])  # (b, 2, side)
     return inside[:, 1, :, None] & inside[:, 0, None, :]
+
+
+def route(places: PatchGrid) -> list[tuple[int, int]]:
+    """Return the places (row, column) a clip goes through, back and forth from the top.
+
+    Its rows are about a patch apart, so that the patch passes over everything once.
+    """
+    step = max(1, places.patch // places.stride)
+    rows = _evenly(places.count, max(1, -(-places.count // step)))
+    columns = _evenly(places.count, max(1, min(places.count, _MAX_FRAMES // len(rows))))
+    found = []
+    for number, line in enumerate(rows):
+        found += [(line, column) for column in (columns if number % 2 == 0 else columns[::-1])]
+    return found
+
+
+def _evenly(count: int, wanted: int) -> list[int]:
+    """Choose `wanted` of `count` numbers, each in the middle of its share."""
+    return [int((k + 0.5) * count / wanted) for k in range(wanted)]

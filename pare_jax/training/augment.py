@@ -16,11 +16,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
+from pare_jax.models.inference import standardise
 from pare_jax.skeleton import PART_BACKGROUND
 
-# ImageNet statistics in RGB, which every pretrained backbone expects.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 # Luma of ITU-R BT.601, the grey that saturation moves towards.
 _LUMA = (0.299, 0.587, 0.114)
 
@@ -48,11 +46,6 @@ class AugmentSettings:
     colour: float = 0.0
     noise: float = 0.0
     occlusion: float = 0.0
-
-
-def normalise(images: UInt8[Array, "*b s s 3"]) -> Float[Array, "*b s s 3"]:
-    """Scale uint8 RGB to [0, 1] and normalise it with ImageNet's mean and standard deviation."""
-    return _standardise(images.astype(jnp.float32) / 255.0)
 
 
 def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -> dict[str, Array]:
@@ -94,11 +87,7 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
         changed["visible"] = jnp.where(hidden, 0.0, batch["visible"])
     if settings.noise > 0:
         images = jnp.clip(images + settings.noise * math.sqrt(3.0) * grain, 0.0, 1.0)
-    return {**batch, **changed, "image": _standardise(images)}
-
-
-def _standardise(images: Float[Array, "*b s s 3"]) -> Float[Array, "*b s s 3"]:
-    return (images - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
+    return {**batch, **changed, "image": standardise(images)}
 
 
 def _grain(key: Array, count: int, size: int) -> Float[Array, "b s s 3"]:

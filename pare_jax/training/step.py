@@ -19,7 +19,6 @@ from pare_jax.body.model import BodyModel
 from pare_jax.models.baseline import Baseline
 from pare_jax.models.layers import BatchNorm
 from pare_jax.models.pare import Pare
-from pare_jax.models.prediction import Prediction
 from pare_jax.training import augment, losses, swa
 from pare_jax.training.optimizer import is_backbone
 
@@ -192,13 +191,6 @@ def frozen_graph(model: Network) -> nnx.GraphDef:
     model.train()
     model.backbone.eval()
     return nnx.graphdef(model)
-
-
-def predict_step(
-    params: nnx.State, batch_stats: nnx.State, images: Array, *, graphdef: nnx.GraphDef
-) -> Prediction:
-    """Run the network on uint8 crops (B, S, S, 3); `graphdef` must be in evaluation mode."""
-    return nnx.merge(graphdef, params, batch_stats)(augment.normalise(images))
 
 
 def statistics_graph(model: Network, *, frozen: bool = False) -> nnx.GraphDef:

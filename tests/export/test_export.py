@@ -15,7 +15,7 @@ from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
 from pare_jax.geometry import camera_translation
 from pare_jax.models import build_model
-from pare_jax.training.augment import normalise
+from pare_jax.models.inference import normalise
 from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints
 from pare_jax.training.step import create_state
 from tests.models.test_folding import SIZE, make_network

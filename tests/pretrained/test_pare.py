@@ -11,12 +11,12 @@ from flax import nnx
 
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state
+from pare_jax.models.inference import normalise
 from pare_jax.prediction.predictor import load_predictor
 from pare_jax.pretrained import convert, load, table
 from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.read import read_weights
 from pare_jax.training import checkpoints
-from pare_jax.training.augment import normalise
 from pare_jax.training.run import Run
 from pare_jax.training.step import create_state
 from pare_jax.training.train import train

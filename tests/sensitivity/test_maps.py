@@ -4,13 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
+from pare_jax.crop import IMAGENET_MEAN, IMAGENET_STD, PATCH_COLOUR
 from pare_jax.errors import UserError
 from pare_jax.io.images import read_image
 from pare_jax.sensitivity import occlusion_sensitivity, patch_grid
-from pare_jax.sensitivity.heat_maps import PATCH_COLOUR, route, scale_bar, scale_end
+from pare_jax.sensitivity.heat_maps import scale_bar, scale_end
 from pare_jax.sensitivity.maps import crop_sensitivity
+from pare_jax.sensitivity.patches import route
 from pare_jax.skeleton import JOINT_NAMES, joint_index
-from pare_jax.training.augment import IMAGENET_MEAN, IMAGENET_STD
 from tests.sensitivity.fakes import (
     MOVED,
     RED,

@@ -5,18 +5,18 @@ import pytest
 from flax import nnx
 
 from pare_jax.body.model import body_from_data
+from pare_jax.crop import IMAGENET_MEAN, IMAGENET_STD, PATCH_COLOUR
 from pare_jax.errors import UserError
 from pare_jax.io.images import cut_crop
 from pare_jax.models import build_model
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.sensitivity.heat_maps import PATCH_COLOUR, painted
+from pare_jax.sensitivity.heat_maps import painted
 from pare_jax.sensitivity.patches import (
     NOWHERE,
     answers_under_patches,
     covered,
     patch_grid,
 )
-from pare_jax.training.augment import IMAGENET_MEAN, IMAGENET_STD
 from tests.fakes import tiny_config
 from tests.prediction.made_up_people import small_body
 from tests.sensitivity.fakes import SIZE, make_predictor, pixels_covered, red_crop

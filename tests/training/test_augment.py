@@ -7,13 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pare_jax.training.augment import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    AugmentSettings,
-    augment,
-    normalise,
-)
+from pare_jax.crop import IMAGENET_MEAN, IMAGENET_STD
+from pare_jax.models.inference import normalise
+from pare_jax.training.augment import AugmentSettings, augment
 
 EVERYTHING = AugmentSettings(colour=0.4, noise=0.05, occlusion=0.8)
 

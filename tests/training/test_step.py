@@ -17,11 +17,11 @@ from pare_jax import sharding
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
+from pare_jax.models.inference import predict_step
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.step import (
     StepSettings,
     create_state,
-    predict_step,
     statistics_graph,
     statistics_step,
     train_step,

@@ -11,6 +11,7 @@ import html
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from pare_jax.errors import counted
 from pare_jax.io.files import write_together
 from pare_jax.io.threads import ordered_map
 from pare_jax.prediction.page.cards import Sheet, card, with_pictures
@@ -176,8 +177,8 @@ def _filter(part: _Part) -> list[str]:
 
 def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[str]:
     photos, videos = count.photos, count.videos
-    done = [_counted(photos, "photograph")] if photos or not videos else []
-    done += [_counted(videos, "video")] if videos else []
+    done = [counted(photos, "photograph")] if photos or not videos else []
+    done += [counted(videos, "video")] if videos else []
     people = "1 person" if count.people == 1 else f"{count.people} people"
     lines = [f"<h1>{html.escape(run.title)}</h1>"]
     lines.append(f"<p>{' and '.join(done)}, {people}.</p>")
@@ -197,7 +198,3 @@ def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[s
             f"<ul>{''.join(rows)}</ul></section>"
         )
     return lines
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable
 from pare_jax.io.media import Clip, Frame, FrameReader
 from pare_jax.io.threads import ordered_map
@@ -32,7 +32,6 @@ from pare_jax.prediction.run.moving import ClipFiles, left_out, video_suffix
 from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.photographs import BATCH
 from pare_jax.prediction.run.records import Record
-from pare_jax.prediction.run.reporting import counted
 from pare_jax.prediction.run.tracks import (
     people_of_rows,
     row_of,

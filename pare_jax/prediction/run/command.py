@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import flags
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import Clip, Photo, Source, Webcam
 from pare_jax.io.threads import said_plainly
 from pare_jax.prediction.answers import DivergedError
@@ -26,7 +26,7 @@ from pare_jax.prediction.run.moving import video_suffix
 from pare_jax.prediction.run.options import DEFAULT_OUTPUTS, OUTPUTS, SMOOTHED, PredictionRun
 from pare_jax.prediction.run.photographs import PhotoJob, predict_photos
 from pare_jax.prediction.run.records import Record, Records, checkpoint_identity, key_of
-from pare_jax.prediction.run.reporting import Reporter, counted, listed
+from pare_jax.prediction.run.reporting import Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from absl import flags
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_sources
 from pare_jax.prediction.box_files import Box, place_of, read_all_boxes
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.detection.frames import FrameDetections
 from pare_jax.prediction.run.records import FOLDER, Records
-from pare_jax.prediction.run.reporting import Reporter, counted, listed
+from pare_jax.prediction.run.reporting import Reporter
 
 # Of photographs, and of clips by frame; None: the detector finds people.
 Boxes = Mapping[Path, list[Box | Detection] | FrameDetections | None]

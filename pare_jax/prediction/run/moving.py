@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pare_jax.errors import counted
 from pare_jax.io.files import replacing, write_atomically, write_together
 from pare_jax.io.images import Picture, encode_jpeg
 from pare_jax.io.threads import ordered_map
@@ -24,7 +25,6 @@ from pare_jax.prediction.run.chunks import Rows
 from pare_jax.prediction.run.largest import LargestView
 from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.records import remove_meshes
-from pare_jax.prediction.run.reporting import counted
 from pare_jax.prediction.run.tracks import people_of_rows
 from pare_jax.prediction.scene import scene_meshes, track_motion
 from pare_jax.rendering.overlay import side_and_back_view

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable, write_together
 from pare_jax.io.images import Photograph, read_photograph
 from pare_jax.io.media import Photo
@@ -27,7 +27,7 @@ from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.records import Record
-from pare_jax.prediction.run.reporting import Bar, counted
+from pare_jax.prediction.run.reporting import Bar
 from pare_jax.prediction.run.writing import photo_files
 
 # People computed at once, fewer than `predictor.MAX_BATCH` because larger batches are no

@@ -3,11 +3,12 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from pare_jax.errors import counted, listed
 from pare_jax.io.files import printable
 from pare_jax.io.progress import duration
 from pare_jax.prediction.page.entries import Failure
@@ -146,15 +147,3 @@ class Reporter:
             tqdm.write(text, file=file)
         else:
             print(text, file=file, flush=True)
-
-
-def counted(count: int, noun: str) -> str:
-    """Return "1 person", "2 people", "3 photographs", "4 boxes"."""
-    plural = {"person": "people", "box": "boxes"}.get(noun, f"{noun}s")
-    return f"{count} {noun if count == 1 else plural}"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first five names, and how many more there are."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

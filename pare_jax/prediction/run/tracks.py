@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.geometry import CROP_RESOLUTION, FOCAL_LENGTH
+from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
 from pare_jax.prediction.run.chunks import Rows

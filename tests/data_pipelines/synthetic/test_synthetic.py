@@ -7,12 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_pipelines.example import BOX_SCALE, CROP_MARGIN, STORED_FIELDS
+from data_pipelines.example import CROP_MARGIN, STORED_FIELDS
 from data_pipelines.synthetic import generate
 from data_pipelines.synthetic import scenery as scene
 from data_pipelines.synthetic.settings import SPLITS, SyntheticSettings, from_mapping
 from pare_jax.body.io import load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, joint_index
 

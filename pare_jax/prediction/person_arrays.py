@@ -1,0 +1,112 @@
+"""The arrays of one predicted person: parameters, body and camera, and nothing else.
+
+Drawing and file formats take these; `person.Person` adds methods that draw and save. Coordinates
+follow `data_pipelines/example.py`: photo pixels are continuous with the origin at the top-left
+corner; the camera frame is x right, y down, z forward, in metres. Needs no JAX.
+"""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from pare_jax.errors import UserError
+from pare_jax.io.images import crop_to_photo
+from pare_jax.rendering.camera import Camera
+
+Faces = Int[np.ndarray, "faces 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class PersonArrays:
+    """One person's parameters, body and camera.
+
+    The camera is the network crop's own, written for the whole photograph: its axes are the
+    crop camera's, its principal point the crop's centre, its focal length the crop's 5000 px (at
+    224 px) in pixels of the photograph. So it draws the very pixels that the crop's camera drew,
+    anywhere in the photograph.
+
+    Attributes:
+        betas: shape coefficients.
+        rotations: of each joint relative to its parent, the root's into the camera frame.
+        pose: the same as 24 axis-angle vectors, radians, flattened.
+        camera_crop: the network's own (s, tx, ty), see `pare_jax.geometry.camera_translation`.
+        translation: of the body in the camera frame, metres; joints_3d and vertices contain it.
+        focal_length: pixels of the photograph.
+        principal_point: pixels of the photograph (x, y).
+        joints_3d: camera frame, metres.
+        joints_2d: their pixels in the photograph; they may lie outside of it.
+        vertices: camera frame, metres.
+        box: the person's box as given (x0, y0, x1, y1), pixels of the photograph.
+        crop_centre: of the square the network saw, pixels of the photograph.
+        crop_side: of that square, pixels of the photograph.
+        attention: where in the crop each joint was read off, each map summing to 1; None for a
+            network without attention.
+        faces: triangles of the mesh, counter-clockwise seen from outside; the same array for all
+            people of a predictor.
+        id: the same number for the same person of a clip; None for photographs.
+        frame: number of the clip's frame, from 0.
+        score: the detector's confidence in the box, 0 to 1; None for a box that was given.
+    """
+
+    betas: Float[np.ndarray, "10"]
+    rotations: Float[np.ndarray, "24 3 3"]
+    pose: Float[np.ndarray, "72"]
+    camera_crop: Float[np.ndarray, "3"]
+    translation: Float[np.ndarray, "3"]
+    focal_length: float
+    principal_point: Float[np.ndarray, "2"]
+    joints_3d: Float[np.ndarray, "24 3"]
+    joints_2d: Float[np.ndarray, "24 2"]
+    vertices: Float[np.ndarray, "vertices 3"]
+    box: Float[np.ndarray, "4"]
+    crop_centre: Float[np.ndarray, "2"]
+    crop_side: float
+    attention: Float[np.ndarray, "h w 24"] | None = None
+    faces: Int[np.ndarray, "faces 3"] | None = dataclasses.field(default=None, repr=False)
+    id: int | None = None
+    frame: int | None = None
+    score: float | None = None
+
+    @property
+    def camera(self) -> Camera:
+        """The photograph's camera, as the drawing functions take it."""
+        x, y = self.principal_point
+        return Camera(self.focal_length, (float(x), float(y)))
+
+    @property
+    def crop_to_photo(self) -> Float[np.ndarray, "2 3"]:
+        """Affine from crop units, [-1, 1] over the crop, to pixels of the photograph."""
+        affine = crop_to_photo(self.crop_centre, self.crop_side, 2)
+        affine[:, 2] = self.crop_centre
+        return affine
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return every field but the faces by name; one that is None is left out.
+
+        Numbers are 32 bits wide: integers for `id` and `frame`, floats for all others.
+        """
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["faces"]
+        return {
+            name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
+            for name, value in fields.items()
+            if value is not None
+        }
+
+    def triangles(self, faces: Faces | None = None) -> Faces:
+        """Return `faces`, or else the person's own.
+
+        Raises:
+            UserError: there are neither.
+        """
+        faces = self.faces if faces is None else faces
+        if faces is None:
+            raise UserError("this person has no faces; give those of the predictor, `.faces`")
+        return faces
+
+
+# The names of a person's arrays in files; faces are stored once for all people.
+PERSON_FIELDS = tuple(
+    field.name for field in dataclasses.fields(PersonArrays) if field.name != "faces"
+)
