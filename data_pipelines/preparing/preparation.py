@@ -28,10 +28,10 @@ from data_pipelines.preparing.origin import (
     read_origin,
     undecided,
 )
-from data_pipelines.preparing.progress import with_progress
 from data_pipelines.reading import storage
 from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
 from pare_jax.errors import UserError, be
+from pare_jax.io.progress import with_progress
 
 # Examples of a shard are held in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
@@ -245,7 +245,7 @@ def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | 
         return
     workers = processes.count_cores() if workers is None else workers
     done = _in_processes(dataset, wanted, workers) if workers > 1 else _here(dataset, wanted)
-    collections.deque(with_progress(done, len(wanted), f"reading {dataset.name}", "parts"), 0)
+    collections.deque(with_progress(done, len(wanted), f"reading {dataset.name}", "part"), 0)
 
 
 def _here(dataset: RawDataset, pieces: Sequence[_Piece]) -> Iterator[None]:

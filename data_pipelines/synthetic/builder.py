@@ -6,7 +6,6 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from data_pipelines.preparing import processes, tfds_writer
-from data_pipelines.preparing.progress import with_progress
 from data_pipelines.reading.storage import (
     VERSION,
     cannot_write,
@@ -16,6 +15,7 @@ from data_pipelines.reading.storage import (
 )
 from data_pipelines.synthetic.generate import generate_examples
 from data_pipelines.synthetic.settings import SPLITS, SyntheticSettings
+from pare_jax.io.progress import with_progress
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -1,101 +1,158 @@
-"""How far a run is: a live line on a terminal, a readable line now and then in a log file."""
+"""Progress of long work: a live bar on a terminal, a readable line now and then in a log file."""
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from pare_jax.errors import counted
 
-class Progress:
-    """Counts steps and tells step, epoch, loss, speed and time left."""
+_Item = TypeVar("_Item")
+# In a log file, at most one line in this time.
+_SECONDS_BETWEEN_LINES = 10.0
 
-    def __init__(self, num_steps: int, steps_per_epoch: int, batch_size: int, start: int = 0):
+
+class ProgressBar:
+    """Counts finished items; a context manager, so that the terminal is left tidy.
+
+    Where stderr is a terminal this is tqdm's bar. Elsewhere a line with the count and the time left
+    is printed to stderr every ten seconds.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        total: int | None = None,
+        *,
+        unit: str = "",
+        start: int = 0,
+        lines: bool = True,
+    ):
         """Start counting.
 
         Args:
-            num_steps: of the whole run.
-            steps_per_epoch: to turn steps into epochs.
-            batch_size: to turn steps into examples.
-            start: the step the run goes on from.
+            what: text before the bar.
+            total: number of items; None where it is not known.
+            unit: what is counted, in the singular, for instance "person".
+            start: number of items finished by an earlier run.
+            lines: whether a log file gets lines; False for short work.
         """
-        self._num_steps = num_steps
-        self._steps_per_epoch = steps_per_epoch
-        self._batch_size = batch_size
-        self._live = sys.stderr.isatty()
-        self._bar = tqdm(
-            total=num_steps,
-            initial=start,
-            disable=not self._live,
-            dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
-        )
-        self._mark = (start, time.perf_counter())
-        self._paused = 0.0
-
-    def advance(self) -> None:
-        """Count one step."""
-        self._bar.update()
-
-    def report(self, step: int, loss: float) -> float:
-        """Tell how the run is doing; returns examples a second since the last report."""
-        last_step, last_time = self._mark
-        now = time.perf_counter()
-        seconds = max(now - last_time - self._paused, 1e-9)
-        self._mark, self._paused = (step, now), 0.0
-        rate = (step - last_step) * self._batch_size / seconds
-        epoch = step / self._steps_per_epoch
-        line = f"step {step}/{self._num_steps}  epoch {epoch:.2f}  loss {loss:.2f}  {rate:.0f} ex/s"
-        if self._live:
-            self._bar.set_description_str(line)
-        else:
-            left = (self._num_steps - step) * self._batch_size / max(rate, 1e-9)
-            self.say(f"{line}  {duration(left)} left")
-        return rate
-
-    def pause(self, seconds: float) -> None:
-        """Leave `seconds`, spent on something else, out of the next report's speed."""
-        self._paused += seconds
-
-    def say(self, text: str) -> None:
-        """Print a line without disturbing the live one."""
-        if self._live:
-            self._bar.write(text)
-        else:
-            print(text, flush=True)
-
-    def close(self) -> None:
-        """Leave the terminal tidy."""
-        self._bar.close()
-
-
-class Countdown:
-    """Counts what is done of a known number; on a terminal a bar, in a log file nothing."""
-
-    def __init__(self, total: int, what: str):
-        """Start counting.
-
-        Args:
-            total: how many there are.
-            what: said before the bar.
-        """
+        self._what, self._total, self._unit = what, total, unit
+        self._done, self._lines, self._live = start, lines, sys.stderr.isatty()
+        self._began = self._last_line = time.monotonic()
+        # The first item is left out of the speed: it pays for compiling.
+        self._mark: tuple[int, float] | None = None
+        self._status_mark, self._paused = (start, self._began), 0.0
+        known = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} elapsed, {remaining} left"
         self._bar = tqdm(
             total=total,
+            initial=start,
             desc=what,
-            disable=not sys.stderr.isatty(),
+            disable=not self._live,
             leave=False,
             dynamic_ncols=True,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, {remaining} left",
+            bar_format=known if total else "{desc} {n_fmt}, {elapsed} elapsed",
         )
 
     def advance(self, count: int = 1) -> None:
-        """Count some more."""
+        """Count finished items."""
+        self._done += count
         self._bar.update(count)
+        now = time.monotonic()
+        if self._mark is None:
+            self._mark = self._done, now
+        due = now - self._last_line >= _SECONDS_BETWEEN_LINES and self._done != self._total
+        if self._live or not self._lines or not due:
+            return
+        self._last_line = now
+        done, began = self._mark
+        speed = max(self._done - done, 1) / max(now - began, 1e-9)
+        if self._total:
+            left = duration(max(self._total - self._done, 0) / speed)
+            self._print(f"{self._done:,} of {self._count(self._total)}, {left} left")
+        else:
+            self._print(self._count(self._done))
 
-    def __enter__(self) -> "Countdown":
+    def status(self, text: str) -> float:
+        """Show a text beside the bar, or print it with the time left where there is no terminal.
+
+        Returns:
+            Items a second since the last status, pauses left out.
+        """
+        done, then = self._status_mark
+        now = time.monotonic()
+        speed = (self._done - done) / max(now - then - self._paused, 1e-9)
+        self._status_mark, self._paused = (self._done, now), 0.0
+        if self._live:
+            self._bar.set_description_str(text)
+        else:
+            left = (self._total or self._done) - self._done
+            self.say(f"{text}  {duration(left / max(speed, 1e-9))} left")
+        return speed
+
+    def pause(self, seconds: float) -> None:
+        """Leave time spent on something else out of the next status' speed."""
+        self._paused += seconds
+
+    def say(self, text: str, file: TextIO | None = None) -> None:
+        """Print a line, to stdout by default, without disturbing the bar."""
+        say(text, file)
+
+    def close(self) -> None:
+        """Remove the bar from the terminal."""
+        self._bar.close()
+
+    def __enter__(self) -> "ProgressBar":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.close()
+        self.close()
+
+    def _count(self, number: int) -> str:
+        return counted(number, self._unit) if self._unit else f"{number:,}"
+
+    def _print(self, text: str) -> None:
+        print(f"{self._what}: {text}", file=sys.stderr, flush=True)
+
+    def summary(self) -> str:
+        """Return the number of finished items, the time they took and the speed."""
+        seconds = time.monotonic() - self._began
+        speed = self._done / max(seconds, 1e-9)
+        rate = f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+        return f"{self._what}: {self._count(self._done)} in {duration(seconds)} ({rate}/s)"
+
+
+def with_progress(
+    items: Iterable[_Item], total: int, what: str, unit: str = "person"
+) -> Iterator[_Item]:
+    """Yield `items`, show their number and the time left on stderr, and their speed at the end.
+
+    Args:
+        items: what is being made.
+        total: how many there will be.
+        what: what they are called, for instance "synthetic/train".
+        unit: what is counted, in the singular.
+
+    Yields:
+        The items.
+    """
+    with ProgressBar(what, total, unit=unit) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+        summary = bar.summary()
+    print(summary, file=sys.stderr, flush=True)
+
+
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print a line, to stdout by default, without disturbing any bar on the terminal."""
+    file = file or sys.stdout
+    if sys.stderr.isatty():
+        tqdm.write(text, file=file)
+    else:
+        print(text, file=file, flush=True)
 
 
 def duration(seconds: float) -> str:

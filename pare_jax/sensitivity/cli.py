@@ -33,7 +33,7 @@ from pare_jax.io import command_line
 from pare_jax.io.command_line import complain
 from pare_jax.io.files import write_together
 from pare_jax.io.images import encode_png, read_photograph
-from pare_jax.io.progress import Countdown
+from pare_jax.io.progress import ProgressBar
 from pare_jax.prediction.box_files import Box, find_photos, output_names, read_boxes
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.predictor import Predictor, load_predictor
@@ -171,7 +171,7 @@ def _probe_photo(
             complain(bad[-1])
             continue
         ending = f"_{number}" if len(given) > 1 else ""
-        with Countdown(grid.count**2 + 1, str(photo.name)) as progress:
+        with ProgressBar(str(photo.name), grid.count**2 + 1, lines=False) as progress:
             found = occlusion_sensitivity(
                 predictor,
                 photograph.image,
@@ -195,7 +195,7 @@ def _run_split(values: flags.FlagValues) -> int:
     chosen = _Chosen(source, np.linspace(0, len(source) - 1, count).round().astype(int))
     batches = _batches(chosen, min(_PEOPLE_AT_ONCE, count), predictor.image_size)
     try:
-        with Countdown(count, values.dataset) as progress:
+        with ProgressBar(values.dataset, count, lines=False) as progress:
             table = occlusion_table(predictor, batches, grid.patch, advance=progress.advance)
     except UserError as error:
         raise UserError(f"{values.dataset}: {error}") from None
@@ -210,7 +210,7 @@ def _run_split(values: flags.FlagValues) -> int:
     print(f"written: {output / TABLE}.txt, .csv, .json and .png")
     for sample in _labelled(chosen, values.maps, predictor.image_size):
         number = int(chosen.indices[int(sample["index"])])
-        with Countdown(grid.count**2 + 1, f"person {number}") as progress:
+        with ProgressBar(f"person {number}", grid.count**2 + 1, lines=False) as progress:
             found = crop_sensitivity(
                 predictor, sample["image"], grid, sample["joints_3d"], advance=progress.advance
             )

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from pare_jax import sharding
 from pare_jax.evaluation import report
-from pare_jax.io.progress import Progress
+from pare_jax.io.progress import ProgressBar
 from pare_jax.pretrained.load import Loaded
 from pare_jax.training import config as config_lib
 from pare_jax.training import workdir as workdir_lib
@@ -84,7 +84,7 @@ def fit(
     workdir_lib.write_config(workdir, config)
     start = int(state.step)
     errors: Errors | None = None
-    progress = Progress(run.num_steps, data.steps_per_epoch, config.batch_size, start)
+    progress = ProgressBar("training", run.num_steps, start=start, lines=False)
     if goes_on:
         progress.say(f"going on from step {start} in {workdir}")
         if changed:
@@ -161,13 +161,15 @@ def _log(
     state: TrainState,
     run: Run,
     writer: Writer,
-    progress: Progress,
+    progress: ProgressBar,
 ) -> None:
     """Write the mean of the latest steps' scalars, and stop a run that has gone astray."""
     host = jax.device_get(recent)
     recent.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
-    rate = progress.report(step, means["loss"])
+    epoch = step / run.data.steps_per_epoch
+    text = f"step {step}/{run.num_steps}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
+    rate = progress.status(text) * run.config.batch_size
     skipped = int(jax.device_get(state.skipped))
     extra = {
         "examples_per_second": rate,
@@ -184,7 +186,9 @@ def _finite_mean(values: list[np.ndarray]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def _tell(errors: Errors, weights: Weights, writer: Writer, progress: Progress) -> dict[str, float]:
+def _tell(
+    errors: Errors, weights: Weights, writer: Writer, progress: ProgressBar
+) -> dict[str, float]:
     """Write an evaluation's scalars; returns what tells the best checkpoint.
 
     That is the first split with 3D joints; without any it is empty, and none is the best.

@@ -10,9 +10,9 @@ import pytest
 
 from data_pipelines import prepare
 from data_pipelines.preparing import preparation
-from data_pipelines.preparing.progress import with_progress
 from data_pipelines.reading import input_pipeline, storage
 from pare_jax.body.io import FREE_BODY
+from pare_jax.io.progress import with_progress
 from tests.data_pipelines.releases import small_pw3d
 
 HERE = Path(__file__).parent
@@ -231,7 +231,7 @@ def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("count", "unit", "told"),
-    [(1, "people", "1 person in"), (2, "people", "2 people in"), (1, "parts", "1 part in")],
+    [(1, "person", "1 person in"), (2, "person", "2 people in"), (1, "part", "1 part in")],
 )
 def test_progress_names_what_it_counts(capsys, count, unit, told):
     assert list(with_progress(range(count), count, "reading pw3d", unit)) == list(range(count))

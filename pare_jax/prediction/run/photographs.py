@@ -18,6 +18,7 @@ from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable, write_together
 from pare_jax.io.images import Photograph, read_photograph
 from pare_jax.io.media import Photo
+from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import said_plainly
 from pare_jax.prediction.answers import Crop, PendingPeople
 from pare_jax.prediction.box_files import Box, place_of
@@ -27,7 +28,6 @@ from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.records import Record
-from pare_jax.prediction.run.reporting import Bar
 from pare_jax.prediction.run.writing import photo_files
 
 # People computed at once, fewer than `predictor.MAX_BATCH` because larger batches are no
@@ -74,7 +74,7 @@ class _UnderWay:
         return self.photograph.image.shape[0] * self.photograph.image.shape[1]
 
 
-def predict_photos(run: PredictionRun, jobs: Sequence[PhotoJob], bar: Bar) -> None:
+def predict_photos(run: PredictionRun, jobs: Sequence[PhotoJob], bar: ProgressBar) -> None:
     """Predict the people of photographs and write what is wanted about each.
 
     What goes wrong with one is reported and does not stop the others.
@@ -87,7 +87,7 @@ def predict_photos(run: PredictionRun, jobs: Sequence[PhotoJob], bar: Bar) -> No
 
 
 class _Pipeline:
-    def __init__(self, run: PredictionRun, jobs: Sequence[PhotoJob], bar: Bar):
+    def __init__(self, run: PredictionRun, jobs: Sequence[PhotoJob], bar: ProgressBar):
         self._run, self._bar = run, bar
         self._jobs = collections.deque(jobs)
         self._workers = max(2, len(os.sched_getaffinity(0)))

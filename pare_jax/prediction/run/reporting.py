@@ -2,63 +2,14 @@
 
 import dataclasses
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 from pare_jax.errors import counted, listed
 from pare_jax.io.files import printable
-from pare_jax.io.progress import duration
+from pare_jax.io.progress import ProgressBar, say
 from pare_jax.prediction.page.entries import Failure
 from pare_jax.prediction.run.records import Record
-
-# Where stderr is no terminal, a line about progress at most so often.
-_SECONDS_BETWEEN_LINES = 10.0
-
-
-class Bar:
-    """How far one part of a run is: live on a terminal, now and then a line elsewhere."""
-
-    def __init__(self, what: str, total: int | None, start: int = 0):
-        """Begin with `start` of `total` done; None: nobody knows how many there are."""
-        self._what, self._total, self._done = what, total, start
-        self._live = sys.stderr.isatty()
-        self._last = time.monotonic()
-        self._mark: tuple[int, float] | None = None
-        known = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} gone, {remaining} left"
-        self._bar = tqdm(
-            total=total,
-            initial=start,
-            desc=what,
-            disable=not self._live,
-            leave=False,
-            dynamic_ncols=True,
-            bar_format=known if total else "{desc} {n_fmt}, {elapsed} gone",
-        )
-
-    def advance(self) -> None:
-        """Count one more."""
-        self._done += 1
-        self._bar.update()
-        now = time.monotonic()
-        if self._mark is None:  # what comes before the first, compiling, tells no speed
-            self._mark = self._done, now
-        if self._live or now - self._last < _SECONDS_BETWEEN_LINES or self._done == self._total:
-            return
-        self._last = now
-        if self._total:
-            done, began = self._mark
-            each = (now - began) / max(self._done - done, 1)
-            left = duration(each * max(self._total - self._done, 0))
-            print(f"{self._what} {self._done}/{self._total}, {left} left", file=sys.stderr)
-        else:
-            print(f"{self._what} {self._done}", file=sys.stderr)
-
-    def close(self) -> None:
-        """Leave the terminal tidy."""
-        self._bar.close()
 
 
 @dataclasses.dataclass
@@ -105,13 +56,10 @@ class Reporter:
             self.say(f"{record.source}: {found} -> {', '.join(files)}")
 
     @contextmanager
-    def bar(self, what: str, total: int | None, start: int = 0) -> Iterator[Bar]:
+    def bar(self, what: str, total: int | None, start: int = 0) -> Iterator[ProgressBar]:
         """Show a bar for as long as something takes."""
-        bar = Bar(what, total, start)
-        try:
+        with ProgressBar(what, total, start=start) as bar:
             yield bar
-        finally:
-            bar.close()
 
     @property
     def status(self) -> int:
@@ -143,7 +91,4 @@ class Reporter:
         # A name must not end the run because the terminal has no such letters.
         encoding = getattr(file, "encoding", None) or "utf-8"
         text = printable(text).encode(encoding, "replace").decode(encoding)
-        if sys.stderr.isatty():
-            tqdm.write(text, file=file)
-        else:
-            print(text, file=file, flush=True)
+        say(text, file)
