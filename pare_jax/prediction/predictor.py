@@ -211,12 +211,17 @@ class Predictor:
         return people
 
 
-def load_predictor(checkpoint_or_workdir: str | Path, weights: str = "auto") -> Predictor:
+def load_predictor(
+    checkpoint_or_workdir: str | Path,
+    weights: str = "auto",
+    body: str | Path | None = None,
+) -> Predictor:
     """Load a trained network and its body.
 
     Args:
         checkpoint_or_workdir: a run's folder, or one checkpoint's folder within it.
         weights: "swa", "last", or "auto" for what the run's evaluation uses.
+        body: file of the run's body model, if it has moved; None: the path in the run's config.
 
     Returns:
         The predictor; its first call compiles the network.
@@ -226,9 +231,9 @@ def load_predictor(checkpoint_or_workdir: str | Path, weights: str = "auto") -> 
             not the one it was trained with.
     """
     config, module = load_model(checkpoint_or_workdir, weights)
-    body = load_body_data(config.body_model or None)
-    check_same_body(split_checkpoint(checkpoint_or_workdir)[0], body)
-    return Predictor(module, body_from_data(body), config.image_size, body)
+    data = load_body_data(body or config.body_model or None)
+    check_same_body(split_checkpoint(checkpoint_or_workdir)[0], data)
+    return Predictor(module, body_from_data(data), config.image_size, data)
 
 
 def check_picture(image: np.ndarray) -> None:

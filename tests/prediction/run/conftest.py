@@ -17,7 +17,7 @@ def predictor():
 @pytest.fixture
 def command(predictor, monkeypatch, tmp_path, capsys):
     """Runs the command: exit status, lines on stdout, lines on stderr, the output folder."""
-    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: predictor)
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):

@@ -8,7 +8,7 @@ import pytest
 
 from pare_jax.io import media as sources_module
 from pare_jax.io.images import encode_png
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.predict_fakes import box_about, photo_with_spots
 from tests.prediction.run.folders import save_photos, stamps
 
@@ -62,7 +62,7 @@ def test_a_photograph_is_done_once_however_often_it_is_named(command, tmp_path, 
     (tmp_path / "link").symlink_to(folder)
     monkeypatch.chdir(tmp_path)
     named = [folder, tmp_path / "link" / "p00.png", "link", "photos/p01.png", "photos/../link"]
-    for before in ("", " (2 of them before)"):
+    for before in ("", " (2 by an earlier run)"):
         status, printed, errors, output = command(*named, "photos/no.png", "link/no.png")
         assert (status, len(errors)) == (1, 1)
         assert summary(printed)[0] == f"done: 2 photographs with 2 people{before}"
@@ -77,7 +77,7 @@ def test_what_is_not_there_does_not_stop_the_others(command, tmp_path, photo):
     away = [tmp_path / "x*.jpg", tmp_path / "empty", tmp_path / "no.jpg", tmp_path / "no.mp4"]
     status, printed, errors, output = command(*away, photo, "webcam:x")
     assert status == 1
-    assert summary(printed)[:2] == ["done: 1 photograph with 1 person", "could not be done: 5"]
+    assert summary(printed)[:2] == ["done: 1 photograph with 1 person", "failed: 5"]
     page = (output / "index.html").read_text()
     for name, reason in (
         ("x*.jpg", "no image or video matches"),
@@ -210,7 +210,7 @@ def test_files_that_no_run_wrote_are_never_overwritten(command, tmp_path):
     assert {name: (folder / name).read_bytes() for name in own} == own
     assert {"p00_3.json", "p00_3_overlay.jpg", "p01.json"} <= stamps(folder).keys()
     before = stamps(folder)
-    assert any("3 of them before" in line for line in command(output, *_same(folder))[1])
+    assert any("3 by an earlier run" in line for line in command(output, *_same(folder))[1])
     assert stamps(folder) == before
     (folder / "index.html").unlink()
     for _ in range(2):  # a page of our own is written again
@@ -237,7 +237,7 @@ def _same(folder: Path):
 )
 def test_names_that_would_meet_files_of_others(tmp_path, file, names):
     (tmp_path / file).write_bytes(b"")
-    assert Records(tmp_path).names_of_others() == names
+    assert OutputFolder(tmp_path).names_of_others() == names
 
 
 def test_a_file_that_came_later_is_not_overwritten_either(command, tmp_path, photo):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.run.folders import save_clip, save_photos
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,11 +20,11 @@ import signal, sys, time
 from pathlib import Path
 from pare_jax import predict
 from pare_jax.body.model import load_body_model
-from pare_jax.prediction.run import command, photos
+from pare_jax.prediction.run import command, photographs, reporting
 from tests.prediction.predict_fakes import make_predictor
 predictor = make_predictor(load_body_model())
-command.load_predictor = lambda path, weights: predictor
-photos._UNDER_WAY = 3
+command.load_predictor = lambda *_, **__: predictor
+photographs._MOST_PHOTOGRAPHS = 3
 slow, began = sys.argv.pop(1).split(","), Path(sys.argv.pop(1))
 def make_late(owner, name, seconds):
     wrapped = getattr(owner, name)
@@ -34,11 +34,11 @@ def make_late(owner, name, seconds):
         return wrapped(*arguments, **options)
     setattr(owner, name, late)
 if "files" in slow:
-    make_late(photos, "photo_files", 0.2)
+    make_late(photographs, "photo_files", 0.2)
 if "finishing" in slow:
-    make_late(photos._Pipeline, "close", 60)
+    make_late(photographs._Pipeline, "close", 60)
 if "page" in slow:
-    make_late(command, "write_page", 60)
+    make_late(reporting, "write_page", 60)
 # Whoever runs the tests in the background may have told children to ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(predict.main(["predict", *sys.argv[1:]]))
@@ -53,7 +53,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.prediction.run import clips, command
 from tests.prediction.predict_fakes import make_predictor
 predictor = make_predictor(load_body_model())
-command.load_predictor = lambda path, weights: predictor
+command.load_predictor = lambda *_, **__: predictor
 last, replace, drawn = sys.argv.pop(1), os.replace, []
 os.replace = lambda old, new: os._exit(9) if str(new).endswith(last) else replace(old, new)
 def draw(picture, *_):
@@ -133,11 +133,11 @@ _AGAIN = "interrupted: run the same command again, and it goes on from here"
 
 def test_ctrl_c_writes_the_page_of_what_is_done(tmp_path):
     run = Interrupted(tmp_path, "files")
-    run.wait_until(lambda: len(Records(run.output)) >= 2)
+    run.wait_until(lambda: len(OutputFolder(run.output)) >= 2)
     run.press()
     status, printed, errors = run.end()
     assert (status, errors) == (130, [_AGAIN])
-    done = list(Records(run.output))
+    done = list(OutputFolder(run.output))
     assert 2 <= len(done) < 40
     assert f"done: {len(done)} photographs with {len(done)} people" in printed
     page = (run.output / "index.html").read_text()
@@ -151,7 +151,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path, slow):
     if slow == "page":  # a first one is as good as a second while the page is written
         run.wait_for("write_page")
     else:
-        run.wait_until(lambda: len(Records(run.output)) >= 1)
+        run.wait_until(lambda: len(OutputFolder(run.output)) >= 1)
         run.press()
         # Two in a row would be one to a process that is not given its turn in between.
         if "finishing" in slow:

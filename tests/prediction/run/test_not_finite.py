@@ -9,11 +9,11 @@ from pare_jax.body.model import load_body_model
 from pare_jax.io.images import encode_png
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.predict_fakes import BLUE, box_about, make_predictor, photo_with_spots
 from tests.prediction.run.folders import boxes_of_clip, save_clip, save_photos
 
-_REASON = "the network's answer is not finite"
+_REASON = "the network's prediction is not finite"
 
 
 @pytest.fixture
@@ -40,20 +40,20 @@ def test_such_an_answer_costs_that_person_alone(command, with_one_bad_person):
     alone, both = sorted(errors)
     assert f"alone.png: nobody in it could be predicted: {_REASON}" in alone
     assert f"both.png: 1 person of 2 left out: {_REASON}" in both
-    assert "could not be done: 2" in printed
+    assert "failed: 2" in printed
     assert "done: 4 photographs with 4 people" in printed
     (person,) = read_people(output / "both.npz").people
     assert person.joints_2d[0, 0] == pytest.approx(100, abs=2)
     assert not list(output.glob("alone*"))
     # A photograph that gave nothing is tried again, the others are done.
     printed = command(boxes, folder)[1]
-    assert any("4 of them before" in line for line in printed)
+    assert any("4 by an earlier run" in line for line in printed)
 
 
 @pytest.fixture
 def diverged(command, monkeypatch):
     nobody = make_predictor(load_body_model(), scale=np.nan)
-    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: nobody)
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: nobody)
     return command
 
 
@@ -63,7 +63,7 @@ def test_a_network_that_answers_nobody_is_said_once(diverged, tmp_path):
     assert (status, printed, len(errors)) == (2, [], 1)
     assert "no finite answer to any picture" in errors[0]
     assert "WORKDIR/checkpoints/STEP" in errors[0]
-    assert not len(Records(output))
+    assert not len(OutputFolder(output))
     assert not list(output.glob("p*"))
 
 

@@ -17,8 +17,8 @@ from pare_jax.io.images import encode_png, read_image
 from pare_jax.prediction.box_files import output_names, place_of
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
-from pare_jax.prediction.run import photographs as photos_module
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run import photographs
+from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.predict_fakes import box_about, photo_with_spots
 from tests.prediction.run.folders import save_photos, stamps
 
@@ -28,11 +28,11 @@ _KILLED = """
 import sys
 from pare_jax import predict
 from pare_jax.body.model import load_body_model
-from pare_jax.prediction.run import command, photos
+from pare_jax.prediction.run import command, photographs
 from tests.prediction.predict_fakes import make_predictor
 predictor = make_predictor(load_body_model())
-command.load_predictor = lambda path, weights: predictor
-photos._UNDER_WAY = 3
+command.load_predictor = lambda *_, **__: predictor
+photographs._MOST_PHOTOGRAPHS = 3
 sys.exit(predict.main(["predict", *sys.argv[1:]]))
 """
 
@@ -49,11 +49,11 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(command, tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while process.poll() is None and len(Records(output)) < 4:
+    while process.poll() is None and len(OutputFolder(output)) < 4:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = {record.name for record in Records(output)}
+    done = {record.name for record in OutputFolder(output)}
     assert 4 <= len(done) < 14
     before = {name: time_ for name, time_ in stamps(output).items() if name[:3] in done}
     assert not (output / "index.html").exists()
@@ -66,7 +66,7 @@ def test_a_killed_run_goes_on_and_does_nothing_twice(command, tmp_path):
     assert len(list(output.glob("p*.npz"))) == 14
     told = [line for line in printed if " -> " in line]
     assert len(told) == 14 - len(done)
-    assert f"done: 14 photographs with 14 people ({len(done)} of them before)" in printed
+    assert f"done: 14 photographs with 14 people ({len(done)} by an earlier run)" in printed
     page = (output / "index.html").read_text()
     assert page.count('<article class="card"') == 14
     assert "broken.jpg" in page
@@ -79,7 +79,7 @@ def test_what_changed_is_done_again_and_nothing_else(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 3)
     output = command(folder)[3]
     first = stamps(output)
-    assert any("3 of them before" in line for line in command(folder)[1])
+    assert any("3 by an earlier run" in line for line in command(folder)[1])
     assert stamps(output) == first
     changed = photo_with_spots((30.0, 90.0), height=170, width=130)
     (folder / "p01.png").write_bytes(encode_png(changed))
@@ -129,10 +129,10 @@ def test_outputs_among_the_photographs_are_not_photographs(command, tmp_path):
 def test_pictures_written_without_a_record_are_no_photographs(command, tmp_path, monkeypatch):
     folder = save_photos(tmp_path / "photos", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Records, "add", _interrupted)  # after the files, before the record
+        patch.setattr(OutputFolder, "_save", _interrupted)  # after the files, before the record
         assert command(f"--output={folder}", folder)[0] == 130
     assert (folder / "p00_overlay.jpg").exists()
-    assert not list(Records(folder))
+    assert not list(OutputFolder(folder))
     link = tmp_path / "link"
     link.symlink_to(folder)
     status, printed, _, _ = command(f"--output={folder}", link)
@@ -166,7 +166,7 @@ def test_a_name_that_is_not_utf8(command, tmp_path):
         page = (output / "index.html").read_text()
         assert ">caf\ufffd.png</h2>" in page
         assert 'href="./caf%EF%BF%BD_overlay.jpg"' in page
-    assert "1 of them before" in "\n".join(printed)
+    assert "1 by an earlier run" in "\n".join(printed)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), cv2.error("no such thing")])
@@ -176,8 +176,8 @@ def test_what_cannot_be_drawn_does_not_stop_the_others(command, tmp_path, monkey
             raise error
         return photo_files(run, name, *rest)
 
-    photo_files = photos_module.photo_files
-    monkeypatch.setattr(photos_module, "photo_files", fail_for_one)
+    photo_files = photographs.photo_files
+    monkeypatch.setattr(photographs, "photo_files", fail_for_one)
     status, printed, errors, output = command("--outputs=json", save_photos(tmp_path / "photos", 2))
     assert (status, len(errors)) == (1, 1)
     assert "p00.png: cannot be worked on: " in errors[0]
@@ -194,7 +194,7 @@ def test_a_later_run_overwrites_nothing_of_another_photograph(command, tmp_path)
     assert stamps(output)["p00.json"] == before["p00.json"]
     # Each keeps its name, whatever comes first and wherever it is named from.
     printed = command("--outputs=json", other, tmp_path / "h" / ".." / "g" / "p00.png")[1]
-    assert any("2 of them before" in line for line in printed)
+    assert any("2 by an earlier run" in line for line in printed)
     assert len(stamps(output)) == 2
 
 
@@ -232,7 +232,7 @@ def test_a_full_disk_takes_nothing_that_an_earlier_run_finished(command, tmp_pat
             assert "No space left" in errors[0]
             assert stamps(output) == before
             assert (output / "index.html").read_text().count('<article class="card"') == 1
-    assert any("1 of them before" in line for line in command("--outputs=npz,json,page", folder)[1])
+    assert any("1 by an earlier run" in line for line in command("--outputs=npz,json,page", folder)[1])
     assert stamps(output) == before
     assert command("--outputs=npz,ply", folder)[0] == 0
     assert stamps(output).keys() == {"p00.npz", "p00.ply"}
@@ -324,7 +324,7 @@ def test_pictures_of_every_kind(command, tmp_path):
     assert huge.photo_size == (20_000, 12_000)
     np.testing.assert_allclose(huge.people[0].box, (0, 0, 20_000, 12_000), rtol=1e-3)
     assert max(read_image(output / "huge_overlay.jpg").shape[:2]) < 2400
-    assert "could not be done: 3" in printed
+    assert "failed: 3" in printed
     assert f"  {tmp_path / 'empty.jpg'}: is empty; expected an image" in printed
 
 

@@ -47,7 +47,7 @@ def predictor(body):
 @pytest.fixture
 def command(predictor, monkeypatch, tmp_path, capsys):
     """Runs the command: exit status, what it printed, its lines on stderr, the output folder."""
-    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: predictor)
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
@@ -205,7 +205,7 @@ def test_names_of_outputs_do_not_collide():
 def test_a_network_without_attention_has_no_attention_sheet(body, command, tmp_path, monkeypatch):
     photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
     plain = make_predictor(body, attention=False)
-    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: plain)
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: plain)
     output = command("--outputs=npz,json,overlay,attention", photo)[3]
     assert written(output) == ["photo.json", "photo.npz", "photo_overlay.jpg"]
     with np.load(output / "photo.npz") as found:

@@ -14,7 +14,7 @@ def test_a_damaged_picture_of_an_earlier_run_costs_its_place_on_the_page_alone(c
     (output / "p01_attention.jpg").write_text("not a picture")
     status, printed, errors, _ = command(folder)
     assert (status, len(errors)) == (1, 2)
-    assert "done: 2 photographs with 2 people (2 of them before)" in printed
+    assert "done: 2 photographs with 2 people (2 by an earlier run)" in printed
     page = (output / "index.html").read_text()
     assert page.count('<article class="card"') == 2
     assert page.count("<img ") == 2
@@ -54,7 +54,7 @@ def test_a_card_says_what_an_earlier_run_used_where_it_was_another(command, tmp_
     assert re.findall(r'<p class="facts">(Network.*)</p>', cards) == [of_clip, older]
     # The same network named in another way is no other.
     printed = command("--checkpoint=./run", "--weights=last", folder / "p01.png")[1]
-    assert any("1 of them before" in line for line in printed)
+    assert any("1 by an earlier run" in line for line in printed)
     assert (output / "index.html").read_text().count("Network:") == 2
 
 
