@@ -32,7 +32,7 @@ from pare_jax.prediction.run.command import define_flags, run_command
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    again = "interrupted: run the same command again, and it goes on from here"
+    again = "interrupted: run the same command again to resume"
     return command_line.run(__doc__, define_flags, run_command, argv, again)
 
 

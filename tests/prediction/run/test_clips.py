@@ -85,10 +85,10 @@ def test_smoothing_has_its_switches(command, tmp_path, monkeypatch):
             writer.write(photo_with_spots(place))
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"clip.webm": [[box_about(*place, 60, 100)] for place in shaken]}))
-    asked = []
+    used = []
 
     def smooth_rows(rows, times, smoothing):
-        asked.append((smoothing.rotations, smoothing.shape, smoothing.camera))
+        used.append((smoothing.rotations, smoothing.shape, smoothing.camera))
         return tracks.smooth_rows(rows, times, smoothing)
 
     monkeypatch.setattr(clips, "smooth_rows", smooth_rows)
@@ -102,10 +102,10 @@ def test_smoothing_has_its_switches(command, tmp_path, monkeypatch):
     steady = jitter()
     assert steady < 0.7 * jitter("--nosmooth_camera")
     jitter("--nosmooth_rotations", "--nosmooth_shape")
-    assert asked == [(True, True, True), (True, True, False), (False, False, True)]
+    assert used == [(True, True, True), (True, True, False), (False, False, True)]
 
 
-def test_frames_that_change_their_size_are_drawn_in_the_first_ones(command, tmp_path, monkeypatch):
+def test_frames_that_change_their_size_are_drawn_in_the_first_size(command, tmp_path, monkeypatch):
     class Changing(FrameReader):
         def __iter__(self):
             for frame in super().__iter__():
@@ -173,12 +173,12 @@ def test_boxes_of_clips_are_lists_for_each_frame(command, tmp_path):
     boxes.write_text(json.dumps({"clip.webm": [[1, 2, 30, 40]]}))
     status, _, errors, _ = command(f"--boxes={boxes}", clip)
     assert (status, len(errors)) == (2, 1)
-    assert "for each of its frames" in errors[0]
+    assert "clip.webm" in errors[0]
     bad = [[box_about(60, 90), (10, 10, 10, 40)]] * 4
     boxes.write_text(json.dumps({"clip.webm": bad}))
     status, printed, errors, _ = command("--outputs=npz", f"--boxes={boxes}", clip)
     assert (status, len(errors)) == (1, 1)
-    assert "4 boxes cannot be used" in errors[0]
+    assert "4 boxes " in errors[0]
     assert "done: 1 clip with 1 person" in printed
 
 
@@ -186,13 +186,13 @@ def test_boxes_of_clips_are_lists_for_each_frame(command, tmp_path):
 
 
 class _Camera:
-    """Stands in for a camera whose user presses Ctrl-C after some frames."""
+    """A camera whose user presses Ctrl-C after some frames."""
 
     size = (400, 300)
 
     def __init__(self, source, start=0):
         if source.index:
-            raise UserError(f"there is no camera {source.index} on this machine; try webcam:0")
+            raise UserError(f"{source} cannot be opened")
 
     def __enter__(self):
         return self
@@ -218,7 +218,7 @@ def test_a_camera_is_followed_until_ctrl_c(command, tmp_path, monkeypatch):
     status, printed, errors, output = command("webcam:0", "webcam:7")
     assert status == 1
     assert len(errors) == 1
-    assert "no camera 7" in errors[0]
+    assert "webcam:7" in errors[0]
     assert "done: 1 clip with 1 person" in printed
     (recording,) = [record.name for record in OutputFolder(output)]
     assert re.fullmatch(r"webcam0_\d{8}_\d{6}", recording)
@@ -227,13 +227,13 @@ def test_a_camera_is_followed_until_ctrl_c(command, tmp_path, monkeypatch):
     assert (np.diff([person.frame for person in people]) > 0).all()
     assert np.ptp([person.betas for person in people], axis=0).max() == 0
     assert len(list(output.glob(f"{recording}_overlay.*"))) == 1
-    # A camera's people have what a clip's have.
+    # A camera's people have the same outputs as a clip's.
     monkeypatch.setattr(command_module.time, "strftime", lambda _: "20290101_000000")
     arguments = "--outputs=attention,side,obj", f"--output={tmp_path / 'more'}", "webcam:0"
     assert command(*arguments)[0] == 0
     endings = {path.name.split("_track_1_")[1] for path in (tmp_path / "more").glob("webcam0*_1_*")}
     assert endings == {"attention.jpg", f"side{video_suffix()}", "obj"}
-    # A later recording is another; who was hardly seen is left out of it.
+    # A later recording has another name; people seen in too few frames are left out.
     monkeypatch.setattr(command_module, "TrackSettings", _ten_frames)
     monkeypatch.setattr(command_module.time, "strftime", lambda _: "20300101_000000")
     assert command("webcam:0")[0] == 0
