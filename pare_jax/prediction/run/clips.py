@@ -4,9 +4,10 @@ The clip is read three times: to find people, to predict those who are tracked, 
 Tracks, and boxes of people while they are hidden, are known only at the end of a reading.
 """
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,28 +41,17 @@ from pare_jax.prediction.tracking import TrackedBox, given_tracks, track_clip
 
 @dataclasses.dataclass(frozen=True)
 class _TrackedClip:
-    """The boxes of tracked people in every frame.
+    """The boxes of tracked people in every frame."""
 
-    Attributes:
-        times: seconds of every frame.
-        boxes: by frame.
-        frame_size: width and height, pixels.
-        frame_rate: frames a second.
-        complaints: what was left out and why.
-    """
-
-    times: np.ndarray
+    times: np.ndarray  # of every frame, seconds
     boxes: list[list[TrackedBox]]
-    frame_size: tuple[int, int]
-    frame_rate: float
+    frame_size: tuple[int, int]  # width and height, pixels
+    frame_rate: float  # frames a second
     complaints: list[str]
 
 
 def predict_clip(run: PredictionRun, job: Job) -> Record:
-    """Predict the people of one clip and write the outputs.
-
-    Returns:
-        The clip's record.
+    """Predict the people of one clip, write the outputs, and return the record.
 
     Raises:
         UserError: the clip cannot be read, or the files cannot be written.
@@ -97,11 +87,8 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
             assert run.clip_detector is not None
             return frame.time, run.clip_detector(frame.image), 0
         own = job.boxes.get(frame.number, [])
-        good = [
-            dataclasses.replace(one, box=box)
-            for one in own
-            for box in _good_boxes([one.box], frame.image.shape)
-        ]
+        size = frame.image.shape[:2]
+        good = [dataclasses.replace(one, box=box) for one in own for box in _good(one.box, *size)]
         return frame.time, good, len(own) - len(good)
 
     times: list[float] = []
@@ -131,22 +118,16 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
     return _TrackedClip(np.array(times), boxes, reader.size, reader.frame_rate, complaints)
 
 
-def _good_boxes(boxes: Sequence[np.ndarray], shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    for box in boxes:
-        try:
-            yield check_box(box, *shape[:2])
-        except UserError:
-            continue
+def _good(box: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
+    """Yield the checked box, or nothing if it cannot be used."""
+    with contextlib.suppress(UserError):
+        yield check_box(box, height, width)
 
 
 def _predict_people(
     run: PredictionRun, job: Job, clip: _TrackedClip, views: LargestViews
 ) -> tuple[Rows, int]:
-    """Predict every tracked person in every frame.
-
-    Returns:
-        The predictions, and the number of frames in which one was not finite.
-    """
+    """Return the predictions of all tracked people, and the number of frames with NaN in one."""
     rows: list[Rows] = []
     lost: set[int] = set()
     for batch, people in _in_batches(run.predictor, _queries(run, job, clip, views)):
@@ -175,6 +156,7 @@ class _Query:
 def _queries(
     run: PredictionRun, job: Job, clip: _TrackedClip, views: LargestViews
 ) -> Iterator[_Query]:
+    """Yield every tracked person with the crop, frame by frame."""
     with (
         FrameReader(Clip(job.path)) as reader,
         ProgressBar(f"{job.path.name}: predicting", len(clip.boxes)) as bar,
@@ -182,7 +164,7 @@ def _queries(
         for frame, tracked in zip(reader, clip.boxes, strict=False):
             for one in tracked:
                 # A box between two detections may lie outside the picture.
-                for box in _good_boxes([one.box], frame.image.shape):
+                for box in _good(one.box, *frame.image.shape[:2]):
                     crop, view = run.predictor.crop(frame.image, box), None
                     if run.wants("attention"):
                         view = views.candidate(frame.number, one, crop, frame.image)

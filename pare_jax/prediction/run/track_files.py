@@ -112,10 +112,10 @@ def write_tracks(
     frame_size: tuple[int, int],
     frame_rate: float,
 ) -> None:
-    """Write the chosen outputs of every person of a clip.
+    """Write the chosen outputs of every person of a clip, see `TrackFiles`.
 
     Args:
-        run: has the choice.
+        run: has the chosen outputs.
         folder: where the files are written.
         name: the beginning of their names.
         source: the clip's path, for JSON files.
@@ -123,9 +123,6 @@ def write_tracks(
         views: for the attention sheets.
         frame_size: width and height, pixels.
         frame_rate: frames a second.
-
-    Raises:
-        OSError: something cannot be written.
     """
     for number, which in rows_by_track(rows):
         path = folder / f"{name}_track_{number}"
@@ -145,13 +142,7 @@ def write_tracks(
 class TrackFiles:
     """Writes the files of one person, whose body is posed a few frames at a time.
 
-    Attributes:
-        run: has the predictor and the chosen outputs.
-        path: of the files without their endings.
-        rows: of all people in all frames.
-        which: numbers of the person's rows, by frame.
-        frame_size: width and height, pixels.
-        frame_rate: frames a second.
+    `path` lacks the endings; `which` numbers the person's rows, by frame.
     """
 
     run: PredictionRun
@@ -172,8 +163,7 @@ class TrackFiles:
             described = people_json_parts(people_of_arrays(arrays), source, self.frame_size)
             with self._file(".json").open("w", encoding="utf-8") as file:
                 file.writelines(described)
-        body = run.predictor.body_data
-        if run.wants("glb") and body is not None:
+        if run.wants("glb") and (body := run.predictor.body_data) is not None:
             motion = track_motion(people_of_arrays(arrays), self.frame_size)
             self._file(".glb").write_bytes(animated_glb(body, [motion], self.frame_rate))
         if run.wants("npz"):
@@ -246,15 +236,15 @@ class TrackFiles:
 
     def _write_npz(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the track's .npz as `people_npz` does, meshes frame by frame."""
-        arrays = dict(arrays)
-        if self.run.wants("vertices"):
-            arrays["faces"] = np.asarray(self.run.predictor.faces, np.int32)
+        with_meshes = self.run.wants("vertices")
+        if with_meshes:
+            arrays = {**arrays, "faces": np.asarray(self.run.predictor.faces, np.int32)}
         with zipfile.ZipFile(self._file(".npz"), "w", compresslevel=1) as archive:
             for name, value in arrays.items():
                 # Arrays may be larger than 2 GiB.
                 with archive.open(npz_entry(name, value.dtype), "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, value, allow_pickle=False)
-            if self.run.wants("vertices"):
+            if with_meshes:
                 shape = (len(self.which), self.run.predictor.body.num_vertices, 3)
                 header = {"descr": "<f4", "fortran_order": False, "shape": shape}
                 entry = npz_entry("vertices", np.float32)

@@ -161,7 +161,7 @@ def test_nothing_done_is_status_2_and_nothing_written(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "name"),
+    ("arguments", "offender"),
     [
         ([], "--help"),
         (["--boxs=1,2,3,4", "{photo}"], "boxs"),
@@ -176,7 +176,7 @@ def test_nothing_done_is_status_2_and_nothing_written(command, tmp_path):
         (["--output={photo}", "{photo}"], "photo.png is a file"),
     ],
 )
-def test_usage_errors_are_one_line(command, tmp_path, arguments, name):
+def test_usage_errors_are_one_line(command, tmp_path, arguments, offender):
     names = {"photo": save(tmp_path / "photo.png", photo_with_spots())}
     for name, text in (("broken", "{"), ("wrong", '{"a": 3}'), ("other", '{"b.png": []}')):
         names[name] = tmp_path / f"{name}.json"
@@ -187,7 +187,7 @@ def test_usage_errors_are_one_line(command, tmp_path, arguments, name):
     status, _, errors, _ = command(*(a.format(**names) for a in arguments))
     assert status == 2
     assert len(errors) == 1
-    assert name in errors[0]
+    assert offender in errors[0]
 
 
 def test_help(command):
@@ -326,7 +326,7 @@ def test_a_folder_without_a_run_is_one_line(tmp_path):
 
 
 def test_missing_weights_are_refused(workdir):
-    with pytest.raises(UserError, match="swa|averaged"):
+    with pytest.raises(UserError, match="averaged"):
         pare_jax.load_predictor(workdir, "swa")
     with pytest.raises(UserError, match="best"):
         pare_jax.load_predictor(workdir, "best")
