@@ -92,10 +92,8 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         _keep_mean(path, key, mean)
     return RunData(
         train=lambda step: stream(start_step=step),
-        evals=evals,
-        eval_names=names,
         steps_per_epoch=max(1, examples // config.batch_size),
-        mean_joints=mean,
+        held_out=HeldOut(evals, names, mean),
     )
 
 
