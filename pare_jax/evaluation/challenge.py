@@ -14,13 +14,13 @@ many there are of each.
 import collections
 import contextlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from pare_jax.errors import UserError
-from pare_jax.evaluation.evaluate import SplitPredictions
+from pare_jax.evaluation.sample_errors import SampleErrors, SplitPredictions
 from pare_jax.evaluation.sequences import BY_PROTOCOL, Extent, SplitNames
 from pare_jax.io.files import remove_files, write_atomically
 from pare_jax.skeleton import NUM_JOINTS, ORIENTATION_PARTS
@@ -66,12 +66,40 @@ def remove(exported: Path) -> None:
             folder.rmdir()
 
 
-def write(folder: Path, answers: SplitPredictions, names: SplitNames) -> list[str]:
+def export(
+    folder: Path,
+    splits: Sequence[str],
+    errors: Mapping[str, SampleErrors],
+    names: Mapping[str, Callable[[], SplitNames]],
+) -> list[str]:
+    """Write the predictions of some splits, after removing those of an earlier evaluation.
+
+    Args:
+        folder: the workdir's `eval/res`.
+        splits: DATASET/SPLIT of each split to write, from `exportable`; may be empty.
+        errors: by DATASET/SPLIT, from `evaluate.measure_splits`.
+        names: by DATASET/SPLIT, a function that returns the names of the split's samples.
+
+    Returns:
+        Notes for the user, one line each.
+
+    Raises:
+        UserError: see `remove` and `write`.
+    """
+    remove(folder)
+    lines = []
+    for split in splits:
+        into = folder / split.rpartition("/")[2]
+        lines += write(into, errors[split].predictions, names[split]())
+    return lines
+
+
+def write(folder: Path, predictions: SplitPredictions, names: SplitNames) -> list[str]:
     """Write the predictions of a split, a file for each sequence, each whole or not at all.
 
     Args:
         folder: where the split's files go.
-        answers: of the split's samples.
+        predictions: of the split's samples.
         names: of the same samples.
 
     Returns:
@@ -104,8 +132,8 @@ def write(folder: Path, answers: SplitPredictions, names: SplitNames) -> list[st
         positions = np.zeros((*extent, NUM_JOINTS, 3), np.float32)
         parts = len(ORIENTATION_PARTS)
         turns = np.tile(np.eye(3, dtype=np.float32), (*extent, parts, 1, 1))
-        positions[people, frames] = answers.joints[rows]
-        turns[people, frames] = answers.orientations[rows]
+        positions[people, frames] = predictions.joints[rows]
+        turns[people, frames] = predictions.orientations[rows]
         content = _pickled({"jointPositions": positions, "orientations": turns})
         write_atomically(folder / f"{sequence}.pkl", content)
         places += extent.people * extent.frames

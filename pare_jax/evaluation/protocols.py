@@ -32,16 +32,21 @@ class Measured(NamedTuple):
     vertices: Float[Array, "*batch V 3"]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("regressor",),
+    meta_fields=("name", "joint_names"),
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Protocol:
-    """Which joints of a body are compared, about which root.
+    """Joints to compare and their root; a pytree, to be passed to jitted functions.
 
     Attributes:
         name: one of `NAMES`.
-        joint_names: of the joints, in order; all of them are names of `skeleton.JOINT_NAMES` too,
-            by which their visibility is known.
-        regressor: the root's row, then a row for each joint, over the mesh's vertices; None takes
-            the body's own joints, the pelvis being the root.
+        joint_names: of the joints, in order. Each is also in `skeleton.JOINT_NAMES`, whose
+            visibility it shares.
+        regressor: the root's row, then a row for each joint, over the mesh's vertices. None takes
+            the body's own joints, with the pelvis as root.
     """
 
     name: str
@@ -50,22 +55,22 @@ class Protocol:
 
     @property
     def from_mesh(self) -> bool:
-        """Whether true joints are regressed from the true mesh, instead of the record's own."""
+        """True if true joints are regressed from the true mesh, False if they are labels."""
         return self.regressor is not None
 
     @property
     def pck_joints(self) -> tuple[int, ...]:
-        """The limbs' joints, which PCK and AUC count, among this protocol's."""
+        """Indices of the limbs' joints, which PCK and AUC count."""
         names = [skeleton.JOINT_NAMES[joint] for joint in skeleton.PCK_JOINTS]
         return tuple(self.joint_names.index(name) for name in names)
 
     @property
     def smpl_joints(self) -> tuple[int, ...]:
-        """For each joint the number of SMPL's joint of that name."""
+        """For each joint, the index of SMPL's joint of the same name."""
         return tuple(skeleton.joint_index(name) for name in self.joint_names)
 
     def measure(self, output: BodyOutput) -> Measured:
-        """Take what is compared from a posed body."""
+        """Return a posed body's points about the protocol's root."""
         if self.regressor is None:
             root, joints = output.joints[..., :1, :], output.joints
         else:
@@ -80,29 +85,30 @@ SMPL24 = Protocol("smpl24", skeleton.JOINT_NAMES)
 
 
 def j14(regressor: Float[np.ndarray, "17 V"]) -> Protocol:
-    """Make the protocol from the regressor of Human3.6M's joints, rows as `skeleton.H36M_NAMES`."""
+    """Return protocol `j14` for a regressor whose rows are `skeleton.H36M_NAMES`."""
     rows = [skeleton.H36M_NAMES.index(name) for name in ("pelvis", *skeleton.J14_NAMES)]
     return Protocol("j14", skeleton.J14_NAMES, jnp.asarray(regressor[rows], jnp.float32))
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("bodies",), meta_fields=())
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrueBodies:
-    """The bodies that true poses and shapes are applied to, all of the same mesh.
+    """Bodies that pose the labels, all of one mesh; a pytree, to be passed to jitted functions.
 
     Attributes:
-        bodies: for each of `GENDERS`; the same object several times where there is but one.
+        bodies: one for everybody, or one for each of `GENDERS`.
     """
 
     bodies: tuple[BodyModel, ...]
 
     @property
     def gendered(self) -> bool:
-        """Whether men and women have bodies of their own."""
-        return self.bodies[1] is not self.bodies[0]
+        """True if men and women have bodies of their own."""
+        return len(self.bodies) > 1
 
     def name_of(self, gender: int) -> str:
-        """Return what the body for `GENDERS[gender]` is called."""
-        return self.bodies[gender].name
+        """Return the name of the body for `GENDERS[gender]`."""
+        return self.bodies[gender if self.gendered else 0].name
 
     def __call__(
         self,
@@ -112,20 +118,14 @@ class TrueBodies:
     ) -> BodyOutput:
         """Pose each person with the body of their gender.
 
-        Every body poses the whole batch, and what fits is chosen: beside the network this costs
-        little, and it is the same program whoever is in the batch.
+        Every body poses the whole batch, and the person's own is selected. This costs little
+        beside the network, and one program serves every mix of genders.
         """
         posed = self.bodies[0](betas, rotations)
         for number, body in enumerate(self.bodies[1:], start=1):
-            if body is not self.bodies[0]:
-                chosen = functools.partial(jnp.where, (gender == number)[:, None, None])
-                posed = jax.tree.map(chosen, body(betas, rotations), posed)
+            select = functools.partial(jnp.where, (gender == number)[:, None, None])
+            posed = jax.tree.map(select, body(betas, rotations), posed)
         return posed
-
-
-def one_body(body: BodyModel) -> TrueBodies:
-    """Pose everybody with the same body."""
-    return TrueBodies((body,) * len(GENDERS))
 
 
 def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
@@ -138,7 +138,7 @@ def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
     Raises:
         UserError: a file is missing, broken, or made for another mesh than the body's.
     """
-    protocol, truth = SMPL24, one_body(body)
+    protocol, truth = SMPL24, TrueBodies((body,))
     if settings.protocol == "j14":
         protocol = j14(_read_regressor(settings.joint_regressor, body.num_vertices, body.name))
     if settings.bodies:

@@ -1,7 +1,7 @@
 """What an evaluation found, for people and programs: table, metrics.json, figures, pictures."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,15 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluation import pckh
-from pare_jax.evaluation.evaluate import Drawn, SampleErrors
+from pare_jax.evaluation.evaluate import (
+    EvalStep,
+    EvaluationSetup,
+    PredictedSample,
+    Weights,
+    draw,
+)
 from pare_jax.evaluation.hidden_joints import by_hidden_share, hidden_share
+from pare_jax.evaluation.sample_errors import HostBatch, SampleErrors
 from pare_jax.evaluation.sequences import SplitNames, by_sequence, mean
 from pare_jax.io.files import remove_files, write_atomically
 from pare_jax.io.images import encode_png
@@ -53,7 +60,7 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
         summary[name] = mean(errors.values[name])
     # The constant's error over the same people and joints, so that the two compare.
     summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][measured])
-    constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
+    constant = np.where(np.isfinite(errors.per_joint), errors.mean_pose_per_joint, np.nan)
     summary |= _pckh_entries(errors)
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
@@ -66,7 +73,7 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
         summary[name] = {
             "joints": int(kept.sum()),
             "mpjpe": mean(errors.per_joint[kept]),
-            "mean_pose_mpjpe": mean(errors.constant_per_joint[kept]),
+            "mean_pose_mpjpe": mean(errors.mean_pose_per_joint[kept]),
         }
     summary["by_hidden_share"] = by_hidden_share(
         errors.values["mpjpe"], errors.values["mean_pose_mpjpe"], hidden_share(errors.visible)
@@ -90,7 +97,7 @@ def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
         finite = np.isfinite(errors.values["mpjpe"])
         return errors.labelled & finite, errors.labelled & ~finite
     judged = errors.pckh_points > 0
-    return judged, judged & ~errors.answered
+    return judged, judged & ~errors.finite_2d
 
 
 def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
@@ -184,47 +191,59 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def write_report(
+def write_results(
     folder: Path,
-    step: int,
-    weights: str,
+    step: EvalStep,
+    weights: Weights,
+    setup: EvaluationSetup,
     errors: Mapping[str, SampleErrors],
-    draw: Callable[[str, Sequence[int]], list[Drawn]],
-    faces: np.ndarray,
+    evals: Mapping[str, Callable[[], Iterable[HostBatch]]],
     names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json and the figures of every split; figures of earlier reports go.
+    """Write metrics.json and the figures of every split; remove figures of earlier evaluations.
 
     Args:
         folder: the workdir's `eval`.
-        step: of the weights.
-        weights: "swa" or "last".
-        errors: by split.
-        draw: predicts the given rows of a split, for the sheet of worst and median samples.
-        faces: the body's.
-        names: by split, a function that tells the samples' names; None: no sequence is summed up.
+        step: `eval_step` with its graph bound, jitted; predicts the samples to draw.
+        weights: the weights that were measured.
+        setup: bodies and devices.
+        errors: by DATASET/SPLIT, from `evaluate.measure_splits`.
+        evals: by DATASET/SPLIT, a function that passes over the split once.
+        names: by DATASET/SPLIT, a function that returns the names of the split's samples. None
+            leaves out the means of each sequence.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     report = {
-        "step": step,
-        "weights": weights,
+        "step": weights.step,
+        "weights": weights.name,
         "splits": {
             name: summarise(split, names[name]() if names else None)
             for name, split in errors.items()
         },
     }
+    faces = np.asarray(setup.body.faces)
     written = set()
     for name, split in errors.items():
         prefix = name.replace("/", "_")
-        for kind, picture in _figures(name, split, draw, faces):
+        median, worst = _ranked_rows(split)
+        # At once: to find samples is a pass over the split.
+        samples = draw(step, weights, setup, evals[name](), sorted({*median, *worst}))
+        pictures = _error_figures(name, split) | {
+            "median": _sheet(samples, median, split, faces),
+            "worst": _sheet(samples, worst, split, faces),
+        }
+        for kind, picture in pictures.items():
             path = folder / f"{prefix}_{kind}.png"
-            _write_png(path, picture)
+            write_atomically(path, encode_png(picture))
             written.add(path)
     earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
     remove_files(sorted(earlier - written))
@@ -232,55 +251,29 @@ def write_report(
     return report
 
 
-def _figures(
-    name: str,
-    errors: SampleErrors,
-    draw: Callable[[str, Sequence[int]], list[Drawn]],
-    faces: np.ndarray,
-) -> Iterator[tuple[str, np.ndarray]]:
-    if np.isfinite(errors.values["mpjpe"]).any():
-        yield from _error_figures(name, errors)
-    badness, captions = _ranking(errors)
-    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
-    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
-    chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
-    # At once, for finding samples takes a pass over the split.
-    drawn = {one.index: one for one in draw(name, sorted({*chosen["median"], *chosen["worst"]}))}
-    for kind, rows in chosen.items():
-        yield kind, _sheet([drawn[row] for row in rows], captions, faces)
-
-
-def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.ndarray]]:
-    # Loads matplotlib, which nothing but a report needs.
+def _error_figures(name: str, errors: SampleErrors) -> dict[str, np.ndarray]:
+    """Draw errors by joint and by hidden share, where there are 3D joints to measure."""
+    mpjpe, mean_pose = errors.values["mpjpe"], errors.values["mean_pose_mpjpe"]
+    if not np.isfinite(mpjpe).any():
+        return {}
+    # Loads matplotlib, which only a report needs.
     from pare_jax.evaluation import figures
 
-    mpjpe, constant = errors.values["mpjpe"], errors.values["mean_pose_mpjpe"]
-    yield (
-        "per_joint",
-        figures.joint_error_figure(
+    pictures = {
+        "per_joint": figures.joint_error_figure(
             _joint_means(errors.per_joint),
-            _joint_means(errors.constant_per_joint),
+            _joint_means(errors.mean_pose_per_joint),
             f"{name}: error per joint",
             errors.protocol.joint_names,
-        ),
-    )
+        )
+    }
     hidden = hidden_share(errors.visible)
     known = np.isfinite(hidden) & np.isfinite(mpjpe)
     if known.any():
-        yield (
-            "occlusion",
-            figures.occlusion_figure(
-                mpjpe[known], constant[known], hidden[known], f"{name}: error against occlusion"
-            ),
+        pictures["occlusion"] = figures.occlusion_figure(
+            mpjpe[known], mean_pose[known], hidden[known], f"{name}: error against occlusion"
         )
-
-
-def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
-    """Return a number that is larger for worse samples, and what their captions say."""
-    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
-    if np.isfinite(mpjpe).any():
-        return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
-    return np.where(errors.answered, -shares, np.nan), [f"PCKh {value:.0f} %" for value in shares]
+    return pictures
 
 
 def _joint_means(per_joint: np.ndarray) -> np.ndarray:
@@ -289,16 +282,26 @@ def _joint_means(per_joint: np.ndarray) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in means])
 
 
-def _sheet(drawn: Sequence[Drawn], captions: Sequence[str], faces: np.ndarray) -> np.ndarray:
-    panels = [
-        text.caption(
-            overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention),
-            f"sample {sample.index}: {captions[sample.index]}",
-        )
-        for sample in drawn
-    ]
+def _ranked_rows(errors: SampleErrors) -> tuple[list[int], list[int]]:
+    """Return the rows of median and of worst samples, each from better to worse."""
+    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
+    badness = mpjpe
+    if not np.isfinite(mpjpe).any():
+        badness = np.where(errors.finite_2d, -shares, np.nan)
+    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
+    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
+    return order[first : first + _SHEET_ROWS], order[-_SHEET_ROWS:]
+
+
+def _sheet(
+    samples: Sequence[PredictedSample], rows: Sequence[int], errors: SampleErrors, faces: np.ndarray
+) -> np.ndarray:
+    """Draw the samples at some rows of the split below each other."""
+    by_row = {sample.index: sample for sample in samples}
+    panels = []
+    for sample in (by_row[row] for row in rows):
+        panel = overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention)
+        mpjpe, share = (errors.values[name][sample.index] for name in ("mpjpe", "pckh"))
+        error = f"{mpjpe:.0f} mm" if np.isfinite(mpjpe) else f"PCKh {share:.0f} %"
+        panels.append(text.caption(panel, f"sample {sample.index}: {error}"))
     return np.concatenate(panels)
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    write_atomically(path, encode_png(picture))

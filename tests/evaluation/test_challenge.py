@@ -1,21 +1,27 @@
 """A made-up dataset of sequences, evaluated and exported, and scored again by the definitions."""
 
+import functools
 import json
 import pickle
 import pickletools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from flax import nnx
 from scipy.spatial.transform import Rotation
 
+from data_pipelines import datasets
 from data_pipelines.reading import storage
-from pare_jax import main
+from pare_jax import sharding
+from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.evaluation import challenge
-from pare_jax.evaluation.evaluate import SplitPredictions
+from pare_jax.evaluation import challenge, evaluate, report
+from pare_jax.evaluation.sample_errors import SplitPredictions
 from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.models import build_model
 from pare_jax.skeleton import PARENTS
 from tests.body.small_bodies import random_body_fields, random_pose, reference_body
 from tests.data_pipelines.conftest import make_record
@@ -113,10 +119,32 @@ def config(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workdir(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    main.run(main.Request(config, workdir, "train", None))
-    return workdir
+def evaluation(config, tmp_path_factory):
+    """An untrained network, its setup and the data to evaluate it on."""
+    data = datasets.load_held_out(config, tmp_path_factory.mktemp("statistics"), config)
+    model = build_model(config.model, rngs=nnx.Rngs(0))
+    model.eval()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
+    body = load_body_model(config.body_model)
+    setup = evaluate.make_setup(config.eval, body, data.mean_joints, sharding.make_mesh())
+    return step, evaluate.Weights(params, rest, "last", 1), setup, data
+
+
+def write_all(folder, evaluation, splits):
+    """Evaluate, and write the results and the predictions of `splits`; returns the notes."""
+    *network, data = evaluation
+    errors = evaluate.measure_splits(*network, data.evals)
+    report.write_results(folder, *network, errors, data.evals, data.eval_names)
+    return challenge.export(folder / "res", splits, errors, data.eval_names)
+
+
+@pytest.fixture(scope="module")
+def folder(evaluation, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "eval"
+    *_, data = evaluation
+    write_all(folder, evaluation, challenge.exportable(data.eval_names))
+    return folder
 
 
 def globals_of(rotations):
@@ -173,43 +201,45 @@ def score(folder, truth):
     return by_sequence
 
 
-def test_another_scorer_agrees_with_metrics_json(workdir):
-    report = json.loads((workdir / "eval" / "metrics.json").read_text())["splits"]["made_up/test"]
-    scores = score(workdir / "eval" / "res" / "test", make_truth())
-    assert list(report["sequences"]) == sorted(SIZES)
+def test_another_scorer_agrees_with_metrics_json(folder):
+    ours = json.loads((folder / "metrics.json").read_text())["splits"]["made_up/test"]
+    scores = score(folder / "res" / "test", make_truth())
+    assert list(ours["sequences"]) == sorted(SIZES)
     everybody = [row for rows in scores.values() for row in rows]
-    assert report["count"] == len(everybody) == 12
-    for found, rows in [(report, everybody)] + [
-        (report["sequences"][name], rows) for name, rows in scores.items()
+    assert ours["count"] == len(everybody) == 12
+    for found, rows in [(ours, everybody)] + [
+        (ours["sequences"][name], rows) for name, rows in scores.items()
     ]:
         assert found["count"] == len(rows)
         for metric in rows[0]:
             mean = np.mean([row[metric] for row in rows])
             assert found[metric] == pytest.approx(mean, abs=1e-3), metric
-    assert report["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
+    assert ours["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
 
 
-def test_evaluating_twice_writes_the_same_bytes(workdir, config, tmp_path, capsys):
-    written = []
-    for _ in range(2):
-        main.run(main.Request(config, workdir, "evaluate", None))
-        files = sorted(path for path in (workdir / "eval").rglob("*") if path.is_file())
-        written.append({path.name: path.read_bytes() for path in files})
-    assert written[0] == written[1]
-    assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= written[0].keys()
-    other = config.copy_and_resolve_references()
-    other.eval.export = False
-    copy = shutil.copytree(workdir, tmp_path / "run")
-    main.run(main.Request(other, copy, "evaluate", None))
-    assert not (copy / "eval" / "res").exists()
-    assert "sequences.json" not in capsys.readouterr().out
+def test_evaluating_twice_writes_the_same_bytes(folder, evaluation):
+    def content():
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    first = content()
+    lines = write_all(folder, evaluation, ["made_up/test"])
+    assert content() == first
+    assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= first.keys()
+    assert "sequences.json" not in "".join(lines)
 
 
-def test_a_dataset_of_single_pictures_cannot_be_exported(workdir, config):
+def test_an_evaluation_without_export_removes_the_exported_files(folder, evaluation, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "eval")
+    assert write_all(copy, evaluation, []) == []
+    assert not (copy / "res").exists()
+
+
+def test_a_dataset_of_single_pictures_cannot_be_exported(config, tmp_path):
     other = config.copy_and_resolve_references()
     other.data.eval = ("made_up/train",)
-    with pytest.raises(UserError, match=r"made_up/train holds single pictures") as caught:
-        main.run(main.Request(other, workdir, "evaluate", None))
+    data = datasets.load_held_out(other, tmp_path, config)
+    with pytest.raises(UserError, match="made_up/train") as caught:
+        challenge.exportable(data.eval_names)
     assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,8 @@
 """Protocols against float64 bodies and metrics written from the definitions."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,11 +13,11 @@ from pare_jax import sharding, skeleton
 from pare_jax.body.io import GENDERS
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.evaluation import protocols, report
-from pare_jax.evaluation.evaluate import Evaluator
+from pare_jax.evaluation import evaluate, protocols, report
 from pare_jax.models.prediction import Prediction
 from pare_jax.training import config as config_lib
 from tests.body.small_bodies import random_body_fields, random_pose, reference_body
+from tests.evaluation.compilations import compiled_programs
 from tests.evaluation.metric_references import reference_errors, reference_pa_mpjpe
 from tests.fakes import fake_batch
 
@@ -70,21 +73,18 @@ def people():
     return batch
 
 
-def make_evaluator(config, mean_joints=None):
+GRAPHDEF, PARAMS, REST = nnx.split(Constant(), nnx.Param, ...)
+STEP = jax.jit(functools.partial(evaluate.eval_step, graphdef=GRAPHDEF))
+
+
+def make_setup(config):
     body = load_body_model(config.body_model)
-    mean_joints = np.zeros((24, 3), np.float32) if mean_joints is None else mean_joints
-    return Evaluator(
-        nnx.graphdef(Constant()),
-        body,
-        mean_joints,
-        sharding.make_mesh(),
-        *protocols.load(config.eval, body),
-    )
+    mesh = sharding.make_mesh()
+    return evaluate.make_setup(config.eval, body, np.zeros((24, 3), np.float32), mesh)
 
 
-def measure(evaluator, *batches):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
-    return evaluator.measure(params, rest, batches)
+def measure(setup, *batches):
+    return evaluate.measure(STEP, evaluate.Weights(PARAMS, REST, "last", 1), setup, batches)
 
 
 def posed(batch, gender_of=lambda gender: gender):
@@ -116,7 +116,7 @@ def test_rows_are_those_of_the_field():
 
 
 def test_j14_agrees_with_float64(config, folder, people):
-    errors = measure(make_evaluator(config), people)
+    errors = measure(make_setup(config), people)
     regressor = np.load(folder / "J_regressor_h36m.npy")
     (true_vertices, _), (vertices, _) = posed(people)
     true, pred = regressor @ true_vertices, regressor @ vertices
@@ -147,7 +147,7 @@ def test_j14_agrees_with_float64(config, folder, people):
 
 def test_smpl24_takes_joints_from_the_record_and_the_mesh_of_the_gender(config, people):
     config.eval.protocol = "smpl24"
-    errors = measure(make_evaluator(config), people)
+    errors = measure(make_setup(config), people)
     (true_vertices, true_joints), (vertices, joints) = posed(people)
     mpjpe = reference_errors(joints, people["joints_3d"].astype(np.float64)).mean(-1)
     pve = (vertices - joints[:, :1]) - (true_vertices - true_joints[:, :1])
@@ -167,7 +167,7 @@ def test_smpl24_takes_joints_from_the_record_and_the_mesh_of_the_gender(config, 
 @pytest.mark.parametrize("protocol", protocols.NAMES)
 def test_a_neutral_truth_is_said_in_one_line(config, people, protocol):
     config.eval.protocol, config.eval.bodies = protocol, ""
-    errors = measure(make_evaluator(config), people)
+    errors = measure(make_setup(config), people)
     (true_vertices, true_joints), (vertices, joints) = posed(people, lambda gender: 0)
     if protocol == "smpl24":
         pve = (vertices - joints[:, :1]) - (true_vertices - true_joints[:, :1])
@@ -182,7 +182,7 @@ def test_a_neutral_truth_is_said_in_one_line(config, people, protocol):
     assert "config.eval.bodies" in line
 
     neutral = people | {"gender": np.zeros(BATCH, np.int32)}
-    summary = report.summarise(measure(make_evaluator(config), neutral))
+    summary = report.summarise(measure(make_setup(config), neutral))
     assert summary["gendered_truth"] is True
     assert "neutral body" not in report.table({"synthetic/test": summary})
 
@@ -192,23 +192,24 @@ def test_a_sample_without_pose_has_no_mesh_to_regress_from(config, people):
     batch["pose_weight"][0] = 0
     batch["betas_weight"][1] = 0
     batch["joints_3d_weight"][2] = 0
-    errors = measure(make_evaluator(config), batch)
+    errors = measure(make_setup(config), batch)
     assert list(np.flatnonzero(~errors.labelled)) == [0, 1]
     assert list(np.flatnonzero(np.isnan(errors.values["mpjpe"]))) == [0, 1]
 
 
-def test_several_splits_are_one_program(config, people):
-    evaluator = make_evaluator(config)
-    for gender in (0, 1, 2):
-        measure(evaluator, people | {"gender": np.full(BATCH, gender, np.int32)})
-    assert evaluator._bodies._cache_size() == 1
+def test_one_program_serves_every_gender(config, people):
+    setup = make_setup(config)
+    with compiled_programs() as names:
+        for gender in (0, 1, 2):
+            measure(setup, people | {"gender": np.full(BATCH, gender, np.int32)})
+    assert sorted(names) in ([], ["batch_errors"], ["batch_errors", "eval_step"])
 
 
 def test_answers_are_the_same_by_either_protocol(config, people):
     found = []
     for name in protocols.NAMES:
         config.eval.protocol = name
-        found.append(measure(make_evaluator(config), people).answers)
+        found.append(measure(make_setup(config), people).predictions)
     np.testing.assert_array_equal(found[0].joints, found[1].joints)
     _, joints = reference_body(random_body_fields(0), BETAS, ANSWER)
     np.testing.assert_allclose(found[0].joints[5], joints - joints[0], atol=1e-6)
