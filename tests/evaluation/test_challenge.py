@@ -1,4 +1,4 @@
-"""A made-up dataset of sequences, evaluated and exported, and scored again by the definitions."""
+"""Evaluates and exports a made-up dataset of sequences, and scores the files by definition."""
 
 import functools
 import json
@@ -29,12 +29,12 @@ from tests.fakes import tiny_config
 
 PARTS = [0, 1, 2, 4, 5, 16, 17, 18, 19]
 SIZES = {"courtyard": (2, 5), "downtown": (2, 3)}
-# (person, frame) that the protocol skips.
+# (person, frame) pairs that the protocol skips.
 SKIPPED = {"courtyard": {(0, 1), (0, 4), (1, 2)}, "downtown": {(1, 2)}}
 
 
 def make_truth():
-    """By sequence, betas, rotations and joints of every person and frame, in float64."""
+    """Make betas, rotations and joints of every person and frame by sequence, float64."""
     rng = np.random.default_rng(21)
     truth = {}
     for sequence, (people, frames) in SIZES.items():
@@ -68,7 +68,7 @@ def make_records(truth):
 
 
 class MadeUp(tfds.core.GeneratorBasedBuilder):
-    """The dataset, as any builder writes one."""
+    """The dataset, written like any other."""
 
     name = "made_up"
     VERSION = tfds.core.Version(storage.VERSION)
@@ -84,7 +84,7 @@ class MadeUp(tfds.core.GeneratorBasedBuilder):
         return {"train": enumerate(pictures), "test": enumerate(make_records(make_truth()))}
 
     def _generate_examples(self):
-        """Asked for by TFDS's base class; the splits bring their examples along."""
+        """TFDS's base class requires this; the splits have their examples already."""
         return iter(())
 
 
@@ -156,7 +156,7 @@ def globals_of(rotations):
 
 
 def procrustes(pred, true):
-    """The similarity that takes `pred` to `true` (Umeyama 1991): aligned prediction, rotation."""
+    """Return the aligned prediction, the rotation and the centred truth (Umeyama 1991)."""
     p, t = pred - pred.mean(0), true - true.mean(0)
     u, values, vt = np.linalg.svd(t.T @ p / len(p))
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
@@ -170,12 +170,12 @@ def angles(pred, true):
 
 
 def score(folder, truth):
-    """A scorer that knows the challenge's files and definitions, and nothing of this package."""
+    """Score exported files by the challenge's definitions, without this package's code."""
     by_sequence = {}
     for sequence, (people, frames) in SIZES.items():
         with (folder / f"{sequence}.pkl").open("rb") as file:
-            answer = pickle.load(file)
-        positions, turns = answer["jointPositions"], answer["orientations"]
+            exported = pickle.load(file)
+        positions, turns = exported["jointPositions"], exported["orientations"]
         assert positions.shape == (people, frames, 24, 3)
         assert turns.shape == (people, frames, 9, 3, 3)
         rows = []
@@ -243,7 +243,7 @@ def test_a_dataset_of_single_pictures_cannot_be_exported(config, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_list_of_sequences_is_one_line(prepared, tmp_path):
+def test_damaged_sequences_and_skipped_files_are_refused(prepared, tmp_path):
     source = storage.open_split(storage.find_dataset(prepared, "made_up"), "test")
     source.path = tmp_path
     assert source.names().extents == {}
@@ -272,50 +272,52 @@ def names_of(*samples, **extents):
     return SplitNames([SampleName(*sample) for sample in samples], extents)
 
 
-def answers_of(count):
+def predictions_of(count):
     rng = np.random.default_rng(count)
     joints = rng.normal(size=(count, 24, 3)).astype(np.float32)
     return SplitPredictions(joints, rng.normal(size=(count, 9, 3, 3)).astype(np.float32))
 
 
-def test_without_a_list_the_largest_numbers_count_and_that_is_said(tmp_path):
+def test_without_sequences_json_the_largest_numbers_count_and_are_reported(tmp_path):
     names = names_of(("a", 1, 3), ("b", 0, 0), ("a", 0, 2), b=Extent(2, 2))
-    answers = answers_of(3)
-    zeros, line = challenge.write(tmp_path, answers, names)
-    assert "1 sequences" in line
-    assert "zeros for 9 people and frames" in zeros
-    assert "9 for reasons the dataset does not tell" in zeros
+    predictions = predictions_of(3)
+    zeros, line = challenge.write(tmp_path, predictions, names)
+    assert "sequences.json" in line
+    assert "1 sequence " in line
+    assert "9 people and frames" in zeros
+    assert "9 for unknown reasons" in zeros
     found = pickle.loads((tmp_path / "a.pkl").read_bytes())
     assert found["jointPositions"].shape == (2, 4, 24, 3)
-    np.testing.assert_array_equal(found["jointPositions"][1, 3], answers.joints[0])
-    np.testing.assert_array_equal(found["orientations"][0, 2], answers.orientations[2])
+    np.testing.assert_array_equal(found["jointPositions"][1, 3], predictions.joints[0])
+    np.testing.assert_array_equal(found["orientations"][0, 2], predictions.orientations[2])
     assert pickle.loads((tmp_path / "b.pkl").read_bytes())["jointPositions"].shape[:2] == (2, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
 
 
-def test_what_zeros_stand_for_is_counted_by_reason(tmp_path):
+def test_missing_predictions_are_counted_by_reason(tmp_path):
     left_out = {
         "a": {"camera pose not valid": 2, "outside the photograph": 1},
         "b": {"picture missing": 4},
-        "unreadable": {"sequence file unreadable": 30},  # no file is written for it
+        "unreadable": {"sequence file unreadable": 30},  # of a sequence that is not exported
     }
     extents = {"a": Extent(1, 5), "b": Extent(2, 2)}
     names = SplitNames([SampleName("a", 0, 1), SampleName("a", 0, 4)], extents, left_out)
-    (line,) = challenge.write(tmp_path, answers_of(2), names)
-    assert line == (
-        f"{tmp_path}: zeros for 7 people and frames without a prediction: 2 camera pose not valid, "
-        "which the protocol skips; 1 outside the photograph, 4 picture missing, which it counts: "
-        "leave these out of another score too"
-    )
-    # A sequence of which nobody became a sample has its file all the same.
+    (line,) = challenge.write(tmp_path, predictions_of(2), names)
+    assert line.startswith(f"{tmp_path}: ")
+    assert "7 people and frames" in line
+    skipped, counted = line.split(";")
+    assert "2 camera pose not valid" in skipped
+    assert "1 outside the photograph, 4 picture missing" in counted
+    assert "unreadable" not in line
+    # A sequence without any sample has its file as well.
     found = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert found["jointPositions"].shape == (2, 2, 24, 3)
     assert not found["jointPositions"].any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
 
 
-def test_files_are_for_any_python_and_numpy(tmp_path):
-    challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 0)))
+def test_any_python_and_numpy_can_read_the_files(tmp_path):
+    challenge.write(tmp_path, predictions_of(1), names_of(("a", 0, 0)))
     operations = list(pickletools.genops((tmp_path / "a.pkl").read_bytes()))
     assert operations[0][1] == 2
     modules = {argument for operation, argument, _ in operations if operation.name == "GLOBAL"}
@@ -327,11 +329,11 @@ def test_files_are_for_any_python_and_numpy(tmp_path):
     }
 
 
-def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
+def test_only_files_of_an_earlier_export_are_removed(tmp_path):
     exported = tmp_path / "res"
     challenge.remove(exported)
     for split in ("validation", "test"):
-        challenge.write(exported / split, answers_of(1), names_of(("a", 0, 0)))
+        challenge.write(exported / split, predictions_of(1), names_of(("a", 0, 0)))
     (exported / "test" / "notes.txt").write_text("mine")
     challenge.remove(exported)
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
@@ -342,17 +344,17 @@ def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
     assert not exported.exists()
 
 
-def test_a_sample_outside_its_sequence_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"frame 5, but .* 5 frames"):
-        challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 5), a=Extent(2, 5)))
-    with pytest.raises(UserError, match="cannot be a file's name"):
-        challenge.write(tmp_path, answers_of(1), names_of(("a/b", 0, 0)))
+def test_samples_outside_their_sequence_and_bad_names_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^a .*frame 5.*sequences\.json.*5 frames"):
+        challenge.write(tmp_path, predictions_of(1), names_of(("a", 0, 5), a=Extent(2, 5)))
+    with pytest.raises(UserError, match="a/b"):
+        challenge.write(tmp_path, predictions_of(1), names_of(("a/b", 0, 0)))
 
 
-def test_splits_that_would_meet_in_one_folder_are_refused():
+def test_splits_that_would_share_a_folder_are_refused():
     walk = names_of(("a", 0, 0), ("a", 0, 1))
     picture = names_of(("a", 0, 0), ("a", 1, 0), ("b", 0, 0))
     names = {"pw3d/test": lambda: walk, "mine/validation": lambda: picture}
     assert challenge.exportable(names) == ["pw3d/test"]
-    with pytest.raises(UserError, match="same folder"):
+    with pytest.raises(UserError, match="pw3d/test, mine/test"):
         challenge.exportable(names | {"mine/test": lambda: walk})

@@ -1,4 +1,4 @@
-"""What an evaluation measures: a network that answers one body, on people made for it."""
+"""Evaluation of a network that always predicts one body, on people made for it."""
 
 import functools
 import json
@@ -27,14 +27,14 @@ from tests.fakes import IMAGE_SIZE, TINY_MODEL, fake_batch
 
 BATCH = 8
 CAMERA = np.array([0.9, 0.02, -0.05], np.float32)
-ANSWER = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
+POSE = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
 
 
-class Constant(nnx.Module):
-    """Answers with the same pose whatever it sees; NaN where the picture is all white."""
+class ConstantNetwork(nnx.Module):
+    """Predicts the same pose for every image; NaN where the image is all white."""
 
     def __init__(self):
-        self.rotations = nnx.Param(jnp.asarray(ANSWER))
+        self.rotations = nnx.Param(jnp.asarray(POSE))
 
     def __call__(self, images):
         white = jnp.min(images, axis=(1, 2, 3)) > 1.5
@@ -59,16 +59,16 @@ def setup(body):
     return make_setup(body, mean_joints)
 
 
-GRAPHDEF, PARAMS, REST = nnx.split(Constant(), nnx.Param, ...)
+GRAPHDEF, PARAMS, REST = nnx.split(ConstantNetwork(), nnx.Param, ...)
 STEP = jax.jit(functools.partial(evaluate.eval_step, graphdef=GRAPHDEF))
 WEIGHTS = Weights(PARAMS, REST, "last", 7)
 
 
 def people(body, seed=0):
-    """Make a batch whose labels are the network's own answer."""
+    """Make a batch whose labels are the network's own prediction."""
     batch = fake_batch(BATCH, seed)
     batch["image"] //= 2
-    batch["rotations"] = np.broadcast_to(ANSWER, (BATCH, 24, 3, 3)).copy()
+    batch["rotations"] = np.broadcast_to(POSE, (BATCH, 24, 3, 3)).copy()
     batch["betas"] = np.zeros((BATCH, 10), np.float32)
     joints = np.asarray(body.joints(batch["betas"], batch["rotations"]))
     batch["joints_3d"] = joints - joints[:, :1]
@@ -77,11 +77,11 @@ def people(body, seed=0):
 
 
 def people_in_2d(body, seed=0, head_size=0.2):
-    """Make a batch labelled with the network's own answer in the picture, and nothing else."""
+    """Make a batch with the network's own 2D prediction as its only labels."""
     batch = people(body, seed)
-    answer = body(batch["betas"], batch["rotations"])
+    predicted = body(batch["betas"], batch["rotations"])
     highest = body.template[1].argmax()  # in the T-pose, y up
-    points = jnp.concatenate([answer.joints, answer.vertices[:, highest, None]], axis=1)
+    points = jnp.concatenate([predicted.joints, predicted.vertices[:, highest, None]], axis=1)
     projected = geometry.project(points, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
     batch["joints_2d"] = np.array(projected[:, :24])
     batch["head_top"] = np.array(projected[:, 24])
@@ -114,7 +114,7 @@ def test_the_truth_has_no_error(setup, body):
     assert errors.labelled.all()
 
 
-def test_errors_are_in_millimetres_and_the_constant_is_root_aligned(setup, body):
+def test_errors_are_in_millimetres_and_the_mean_pose_is_root_aligned(setup, body):
     batch = people(body)
     batch["joints_3d"][3, 10] += [0.0, 0.24, 0.0]
     errors = measure(setup, batch)
@@ -124,9 +124,9 @@ def test_errors_are_in_millimetres_and_the_constant_is_root_aligned(setup, body)
     np.testing.assert_allclose(errors.mean_pose_per_joint, lengths, rtol=1e-4, atol=0.05)
 
 
-def test_a_constant_that_is_not_known_is_told_as_none(body, tmp_path):
-    nothing = np.full((24, 3), np.nan, np.float32)
-    setup = make_setup(body, nothing)
+def test_an_unknown_mean_pose_is_reported_as_none(body, tmp_path):
+    unknown = np.full((24, 3), np.nan, np.float32)
+    setup = make_setup(body, unknown)
     batch = people(body)
     errors = {"some/split": measure(setup, batch)}
 
@@ -137,7 +137,7 @@ def test_a_constant_that_is_not_known_is_told_as_none(body, tmp_path):
     assert set(summary["mean_pose_per_joint_mpjpe"].values()) == {None}
     assert all(part["mean_pose_mpjpe"] is None for part in summary["by_hidden_share"])
     json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert "constant: MPJPE" not in report.table(found["splits"])
+    assert "mean-pose" not in report.table(found["splits"])
 
 
 def test_padding_is_left_out(setup, body):
@@ -149,7 +149,7 @@ def test_padding_is_left_out(setup, body):
     assert errors.values["mpjpe"].max() < 1.0
 
 
-def test_what_is_not_labelled_is_not_measured(setup, body):
+def test_samples_without_a_label_are_not_measured(setup, body):
     batch = people(body)
     batch["joints_3d_weight"][0] = 0
     batch["pose_weight"][1] = 0
@@ -167,7 +167,7 @@ def test_what_is_not_labelled_is_not_measured(setup, body):
     assert report.summarise(errors)["non_finite"] == 0
 
 
-def test_visible_and_hidden_joints_are_told_apart(setup, body):
+def test_visible_and_hidden_joints_have_their_own_means(setup, body):
     batch = people(body)
     batch["visible"][:] = 1
     batch["visible"][:, 20] = 0
@@ -180,7 +180,7 @@ def test_visible_and_hidden_joints_are_told_apart(setup, body):
     np.testing.assert_allclose(summary["per_joint_mpjpe"]["left_wrist"], 100.0, atol=0.05)
 
 
-def test_answers_that_are_not_finite_are_counted_and_told(setup, body):
+def test_predictions_that_are_not_finite_are_counted_and_reported(setup, body):
     batch = people(body)
     batch["image"][:2] = 255
     summary = report.summarise(measure(setup, batch))
@@ -221,7 +221,8 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(setup, body):
     summary = report.summarise(errors)
     assert summary["count"] == BATCH - 1
     assert summary["non_finite"] == 0
-    # All people's points together: five have 14, two of them wrong, one has 13, one a wrong one.
+    # All people's points together: five people have 14, two of these wrong; one has 13 right; one
+    # has a single wrong one.
     assert summary["pckh"] == pytest.approx(100 * (5 * 14 + 13 - 2) / (5 * 14 + 13 + 1), rel=1e-5)
     groups = summary["pckh_groups"]
     assert groups["Total"] == summary["pckh"]
@@ -236,7 +237,7 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(setup, body):
         assert summary[name] is None
 
 
-def test_2d_answers_that_are_not_finite_are_misses(setup, body):
+def test_2d_predictions_that_are_not_finite_are_misses(setup, body):
     batch = people_in_2d(body)
     batch["image"][:3] = 255
     batch["head_size"][3] = 0
@@ -244,15 +245,16 @@ def test_2d_answers_that_are_not_finite_are_misses(setup, body):
     assert (summary["count"], summary["non_finite"]) == (BATCH - 1, 3)
     assert summary["pckh"] == pytest.approx(100 * (BATCH - 4) / (BATCH - 1))
     assert summary["per_joint_pckh"]["head_top"] == pytest.approx(summary["pckh"])
-    told = report.table({"some/pictures": summary})
-    assert "counted as missed, for the network's answer is not finite: 3 of some/pictures" in told
-    assert "left out" not in told
+    text = report.table({"some/pictures": summary})
+    assert "3 of some/pictures" in text
+    assert "missed" in text
+    assert "left out" not in text
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
         measure(setup, batch)
 
 
-def test_3d_and_2d_splits_stand_in_one_report(setup, body, tmp_path):
+def test_one_report_has_3d_and_2d_splits(setup, body, tmp_path):
     batches = {"some/people": people(body), "some/pictures": people_in_2d(body)}
     batches["some/pictures"]["joints_2d"][:4, 20] += 1.0
     errors = {name: measure(setup, batch) for name, batch in batches.items()}
@@ -262,12 +264,12 @@ def test_3d_and_2d_splits_stand_in_one_report(setup, body, tmp_path):
     drawn = {path.name for path in tmp_path.glob("some_pictures_*.png")}
     assert drawn == {"some_pictures_median.png", "some_pictures_worst.png"}
     assert (tmp_path / "some_people_per_joint.png").exists()
-    told = report.table(found["splits"])
-    lines = [line.split() for line in told.splitlines()]
+    text = report.table(found["splits"])
+    lines = [line.split() for line in text.splitlines()]
     headings = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Total"]
     assert ["PCKh@0.5", "%", *headings] in lines
     assert ["some/pictures", *["100.0"] * 3, "75.0", *["100.0"] * 3, "96.4"] in lines
-    header, *rows = told.partition("\n\n")[0].splitlines()
+    header, *rows = text.partition("\n\n")[0].splitlines()
     assert "MPJPE mm" in header
     assert "PCKh@0.5" in header
     (row,) = (row.split() for row in rows if "some/pictures" in row)
@@ -279,7 +281,7 @@ def test_3d_and_2d_splits_stand_in_one_report(setup, body, tmp_path):
     assert found["splits"]["some/people"]["pckh_groups"] is None
 
 
-def test_a_report_holds_what_was_measured_and_is_the_same_twice(setup, body, tmp_path):
+def test_results_hold_the_errors_and_are_the_same_twice(setup, body, tmp_path):
     batch = people(body)
     batch["joints_3d"][:, 15] += np.linspace(0, 0.3, BATCH)[:, None]
     errors = {"some/split": measure(setup, batch)}
@@ -308,7 +310,7 @@ def test_a_report_holds_what_was_measured_and_is_the_same_twice(setup, body, tmp
     np.testing.assert_allclose(head, expected, rtol=1e-3)
 
 
-def test_figures_of_earlier_reports_go_and_nothing_else_does(setup, body, tmp_path):
+def test_only_figures_of_earlier_evaluations_are_removed(setup, body, tmp_path):
     batch = people_in_2d(body)
     errors = measure(setup, batch)
 
@@ -323,7 +325,7 @@ def test_figures_of_earlier_reports_go_and_nothing_else_does(setup, body, tmp_pa
         assert {path.name for path in tmp_path.iterdir()} == mine | figures | {"metrics.json"}
 
 
-def test_drawn_samples_are_those_asked_for(setup, body):
+def test_drawn_samples_are_at_the_given_rows(setup, body):
     batches = [people(body, 0), people(body, 1)]
     drawn = draw(setup, batches, [9, 2])
     assert [one.index for one in drawn] == [9, 2]
@@ -333,7 +335,7 @@ def test_drawn_samples_are_those_asked_for(setup, body):
     assert drawn[0].attention is None
 
 
-def test_drawing_ends_the_stream_of_batches(setup, body):
+def test_drawing_closes_the_stream_of_batches(setup, body):
     batch = people(body)
 
     class Stream:
@@ -356,8 +358,8 @@ def test_drawing_ends_the_stream_of_batches(setup, body):
     assert broken.closed
 
 
-def test_sequences_are_summed_up_by_what_people_average_to(setup, body):
-    """PCKh is left out: a split's is the share of all points, not a mean over people."""
+def test_sequences_have_the_means_over_people(setup, body):
+    """PCKh is missing, because a split's is the share of all points, not a mean over people."""
     errors = measure(setup, people_in_2d(body) | {"joints_3d_weight": np.ones(BATCH)})
     names = SplitNames([SampleName(f"walk {n // 4}", 0, n % 4) for n in range(BATCH)])
     summary = report.summarise(errors, names)
@@ -366,6 +368,14 @@ def test_sequences_are_summed_up_by_what_people_average_to(setup, body):
         errors.values["mpjpe"][:4].mean()
     )
     assert all("pckh" not in entry for entry in summary["sequences"].values())
+
+
+def test_an_error_of_one_of_several_splits_names_the_split(setup, body):
+    empty = people(body)
+    empty["joints_3d_weight"][:] = 0
+    evals = {"good/test": lambda: [people(body)], "empty/test": lambda: [empty]}
+    with pytest.raises(UserError, match=r"^empty/test: "):
+        evaluate.measure_splits(STEP, WEIGHTS, setup, evals)
 
 
 def test_several_batches_and_drawings_compile_two_programs(setup, body):
