@@ -159,11 +159,13 @@ def main(argv: Sequence[str]) -> int:
 def _main(argv: Sequence[str]) -> int:
     """Parse, check, run."""
     request = parse(argv)
+    from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
 
     command_line.quieten_libraries()
     config_lib.validate(request.config)
+    datasets.check_config(request.config)
     sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
     run(request)
     return 0
