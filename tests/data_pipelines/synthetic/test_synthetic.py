@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.example import CROP_MARGIN, STORED_FIELDS
-from data_pipelines.synthetic import generate, scenery
+from data_pipelines.synthetic import angles, generate, scenery
 from data_pipelines.synthetic.backgrounds import draw_background
 from data_pipelines.synthetic.meshes import load_mesh
 from data_pipelines.synthetic.settings import SPLITS, SyntheticSettings, from_mapping
@@ -107,14 +107,30 @@ def test_rotations_and_shape_give_the_joints(scenes):
         assert np.abs(person.betas).max() <= scenery.SHAPE_LIMIT
 
 
-def test_undressed_mesh_is_the_bodys_own():
-    data = load_body_data()
-    mesh = load_mesh("full")
+@pytest.mark.parametrize("kind", ["full", "coarse"])
+def test_a_mesh_without_clothes_is_the_body(kind):
+    data, mesh = load_body_data(), load_mesh(kind)
     person = scenery.draw_scene(PLAIN, "train", 3).person
-    vertices, joints = vertices_and_joints(data, person.betas, person.rotations)
+    vertices, joints = vertices_and_joints(
+        data, person.betas, person.rotations, coarse=kind == "coarse"
+    )
     bare = np.zeros(len(mesh.template), np.float32)
     posed = mesh.pose(person.betas, person.rotations, joints[0], bare)
     np.testing.assert_allclose(posed.vertices, vertices, atol=1e-4)
+
+
+def test_normals_turn_with_the_skin_and_clothes_lie_along_them():
+    mesh = load_mesh("coarse")
+    rotations = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
+    rotations[0] = angles.about_y(0.7) @ angles.about_x(-0.4)
+    place = np.array([0.1, -0.2, 5.0])
+    bare, dressed = (
+        mesh.pose(np.zeros(10), rotations, place, np.full(len(mesh.template), t, np.float32))
+        for t in (0.0, 0.02)
+    )
+    np.testing.assert_allclose(bare.normals, mesh.normals.T @ rotations[0].T, atol=1e-5)
+    np.testing.assert_allclose(dressed.vertices, bare.vertices + 0.02 * bare.normals, atol=1e-5)
+    np.testing.assert_allclose(bare.joints[0], place)
 
 
 def test_picture_shows_the_person_where_the_part_labels_are():
