@@ -2,9 +2,9 @@
 
     python -m scripts.compare_metrics [--poses=5000] [--seed=0]
 
-Prints, as a Markdown table, the largest difference over all poses: for predictions that are off by
-anything from nothing to another pose altogether, and for degenerate ones. The references are those
-of the tests, `tests/evaluation/metric_references.py`.
+It prints a Markdown table of the largest differences over all poses. Predictions are random, from
+nearly right to entirely wrong, or degenerate. The references are those of the tests,
+`tests/evaluation/metric_references.py`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pare_jax.evaluation import metrics, pckh
 from pare_jax.geometry import axis_angle_to_matrix
 from tests.evaluation.metric_references import reference_pckh, reference_table
 
-_CHUNK = 500  # poses at a time, for the meshes' memory
+_CHUNK = 500  # poses at a time; limits the meshes' memory
 _FLIP = np.array([-1.0, 1.0, 1.0])
 UNITS = {
     "MPJPE": "mm",
@@ -37,7 +37,7 @@ UNITS = {
 
 @dataclasses.dataclass
 class People:
-    """Posed bodies: float32, as networks and datasets give them; metres, and pixels in 2D."""
+    """Posed bodies in float32, as from networks and datasets; metres, and pixels in 2D."""
 
     joints: np.ndarray  # (n, 24, 3)
     vertices: np.ndarray  # (n, V, 3)
@@ -45,7 +45,7 @@ class People:
     points_2d: np.ndarray  # (n, 25, 2)
 
     def moved(self, change: Callable[[np.ndarray], np.ndarray], rotations: np.ndarray) -> "People":
-        """Change all points, and take other rotations."""
+        """Return people with changed points and these rotations."""
         return People(
             change(self.joints).astype(np.float32),
             change(self.vertices).astype(np.float32),
@@ -55,7 +55,7 @@ class People:
 
 
 def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
-    """Pose the free body 4 m before a camera of 1,000 px focal length."""
+    """Pose the free body 4 m in front of a camera of 1,000 px focal length."""
     data = load_body_data()
     rotations = np.asarray(axis_angle_to_matrix(jnp.asarray(axis_angle)), np.float32)
     vertices, joints = vertices_and_joints(data, betas, rotations, coarse=True)
@@ -73,7 +73,7 @@ def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
 
 
 def random_pairs(rng: np.random.Generator, count: int) -> tuple[People, People]:
-    """Draw true people, and predictions from nearly right to quite another pose."""
+    """Return random predictions, from nearly right to entirely wrong, and true people."""
     betas = rng.normal(size=(count, 10)).astype(np.float32)
     angles = rng.normal(0, 0.5, (count, 24, 3)).astype(np.float32)
     angles[:, 0] = rng.normal(0, 2, (count, 3))
@@ -84,7 +84,7 @@ def random_pairs(rng: np.random.Generator, count: int) -> tuple[People, People]:
 
 
 def predictions(rng: np.random.Generator, pred: People, true: People) -> Iterator[tuple]:
-    """Yield the name of each kind of prediction and the predicted people."""
+    """Yield the name and the people of each kind of prediction."""
     identity = np.broadcast_to(np.eye(3), true.rotations.shape)
     mirrored = true.rotations[:, list(skeleton.MIRROR)] * _FLIP[:, None] * _FLIP
     directions = rng.normal(size=(len(true.joints), 1, 3))
@@ -105,7 +105,7 @@ def predictions(rng: np.random.Generator, pred: People, true: People) -> Iterato
 def differences(
     pred: People, true: People, known: np.ndarray, head_size: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return by metric how far ours is from the definition, NaN where that has no one value."""
+    """Return each metric's difference from its definition, NaN where that is undefined."""
     in_2d = (pred.points_2d, true.points_2d, known, head_size)
     wanted = reference_table(pred, true) | {"PCKh@0.5": reference_pckh(*in_2d)}
     found = {
@@ -126,7 +126,7 @@ def differences(
 
 
 def _difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return infinity where only ours is not a number."""
+    """Return absolute differences; infinity where only `found` is NaN."""
     difference = np.where(np.isnan(found), np.inf, np.abs(found - wanted))
     return np.where(np.isnan(wanted), np.nan, difference)
 
@@ -161,8 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"| --- | --- |{' ---: |' * len(kinds)}")
     for name, unit in UNITS.items():
         cells = [largest[name][kind] for kind in kinds]
-        told = ["-" if np.isnan(cell) else f"{cell:.1e}" if cell else "0" for cell in cells]
-        print(f"| {name} | {unit} | {' | '.join(told)} |")
+        texts = ["-" if np.isnan(cell) else f"{cell:.1e}" if cell else "0" for cell in cells]
+        print(f"| {name} | {unit} | {' | '.join(texts)} |")
 
 
 if __name__ == "__main__":
