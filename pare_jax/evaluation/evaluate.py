@@ -57,6 +57,11 @@ class EvaluationSetup:
     mean_joints: Float[Array, "24 3"]
     mesh: Mesh
 
+    def with_baseline(self, mean_joints: Float[np.ndarray, "24 3"]) -> "EvaluationSetup":
+        """Return the setup with the training set's mean joints, metres; NaN if unknown."""
+        mean = np.asarray(mean_joints - mean_joints[:1], np.float32)
+        return dataclasses.replace(self, mean_joints=sharding.put_replicated(mean, self.mesh))
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictedSample:
@@ -76,15 +81,14 @@ class PredictedSample:
     attention: np.ndarray | None
 
 
-def make_setup(
-    settings: ConfigDict, body: BodyModel, mean_joints: Float[np.ndarray, "24 3"], mesh: Mesh
-) -> EvaluationSetup:
+def make_setup(settings: ConfigDict, body: BodyModel, mesh: Mesh) -> EvaluationSetup:
     """Load what a config's `eval` names and copy all of it to every device.
+
+    The mean-pose baseline is unknown until `with_baseline`, which needs the training set.
 
     Args:
         settings: config.eval.
         body: the body that poses predictions.
-        mean_joints: the training set's mean joints, metres; NaN where they are unknown.
         mesh: the devices that share a batch.
 
     Raises:
@@ -92,8 +96,9 @@ def make_setup(
     """
     body = sharding.put_replicated(body, mesh)
     protocol, truth = sharding.put_replicated(protocols.load(settings, body), mesh)
-    mean = np.asarray(mean_joints - mean_joints[:1], np.float32)
-    return EvaluationSetup(body, protocol, truth, sharding.put_replicated(mean, mesh), mesh)
+    unknown = np.full((skeleton.NUM_JOINTS, 3), np.nan, np.float32)
+    setup = EvaluationSetup(body, protocol, truth, jnp.asarray(unknown), mesh)
+    return setup.with_baseline(unknown)
 
 
 def eval_step(

@@ -127,7 +127,9 @@ def evaluation(config, tmp_path_factory):
     graphdef, params, rest = nnx.split(model, nnx.Param, ...)
     step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
     body = load_body_model(config.body_model)
-    setup = evaluate.make_setup(config.eval, body, data.mean_joints, sharding.make_mesh())
+    setup = evaluate.make_setup(config.eval, body, sharding.make_mesh()).with_baseline(
+        data.mean_joints
+    )
     return step, evaluate.Weights(params, rest, "last", 1), setup, data
 
 

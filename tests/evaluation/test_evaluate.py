@@ -49,7 +49,9 @@ def body():
 
 
 def make_setup(body, mean_joints):
-    return evaluate.make_setup(get_base().eval, body, mean_joints, sharding.make_mesh())
+    return evaluate.make_setup(get_base().eval, body, sharding.make_mesh()).with_baseline(
+        mean_joints
+    )
 
 
 @pytest.fixture(scope="module")

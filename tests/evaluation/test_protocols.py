@@ -80,7 +80,7 @@ STEP = jax.jit(functools.partial(evaluate.eval_step, graphdef=GRAPHDEF))
 def make_setup(config):
     body = load_body_model(config.body_model)
     mesh = sharding.make_mesh()
-    return evaluate.make_setup(config.eval, body, np.zeros((24, 3), np.float32), mesh)
+    return evaluate.make_setup(config.eval, body, mesh).with_baseline(np.zeros((24, 3), np.float32))
 
 
 def measure(setup, *batches):
