@@ -168,6 +168,17 @@ def test_links_are_neither_followed_nor_replaced(tmp_path):
     assert (folder.path / "a_track_1_obj").is_symlink()
 
 
+def test_a_link_in_place_of_a_scratch_file_is_not_followed(tmp_path):
+    folder, mine = OutputFolder(tmp_path / "out"), tmp_path / "mine.txt"
+    mine.write_text("mine")
+    scratch = folder.path / ".predictions" / ".a.json.partial"
+    scratch.parent.mkdir(parents=True)
+    scratch.symlink_to(mine)
+    publish(folder, "a", "a.npz")
+    assert mine.read_text() == "mine"
+    assert [record.name for record in OutputFolder(folder.path)] == ["a"]
+
+
 def test_an_input_is_done_with_its_key_and_all_files(tmp_path):
     folder = OutputFolder(tmp_path)
     published = publish(folder, "a", "a_track_1.npz", "a_track_1_obj/000001.obj")

@@ -26,8 +26,9 @@ from pare_jax.models.inference import normalise
 from pare_jax.prediction.box_files import output_names
 from pare_jax.prediction.run import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
-from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints, load_model
+from pare_jax.training.checkpoints import Checkpoints, load_model
 from pare_jax.training.step import create_state
+from pare_jax.training.workdir import write_config
 from tests.prediction.predict_fakes import (
     SIZE,
     box_about,
@@ -246,7 +247,7 @@ def workdir(tmp_path_factory):
     if "dtype" not in config.model:
         config.model.dtype = "float32"
     folder = tmp_path_factory.mktemp("run")
-    (folder / CONFIG_FILE).write_text(config.to_json_best_effort())
+    write_config(folder, config)
     # Filled with numbers instead of initialised, which would compile a program for every shape.
     shapes = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     random = np.random.default_rng(0)
