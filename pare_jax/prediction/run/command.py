@@ -11,7 +11,7 @@ from pare_jax.io.media import Clip, Photo, Source, Webcam
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import said_plainly
 from pare_jax.prediction.answers import DivergedError
-from pare_jax.prediction.detection import Detector, make_detector
+from pare_jax.prediction.detection import make_detector
 from pare_jax.prediction.predictor import load_predictor
 from pare_jax.prediction.run.clips import predict_clip
 from pare_jax.prediction.run.inputs import Boxes, boxes_of, named_sources
@@ -75,7 +75,7 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """
     if not values.checkpoint or not values.output:
         raise UserError("--checkpoint=RUN and --output=FOLDER are needed; see --help")
-    outputs = checked_outputs(values.outputs)
+    checked_outputs(values.outputs)
     reporter = Reporter()
     if values.detector == "hog" and not values.boxes:
         reporter.hint = _HOG_HINT
@@ -85,28 +85,33 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         if not sources:  # each has been reported
             return reporter.status
         boxes = boxes_of(values, sources, missing, reporter)
-        detectors = _detectors(values, sources, boxes)
-        run = _load_run(values, outputs, folder, reporter, detectors)
+        run = _load_run(values, folder, reporter, sources, boxes)
         return _predict_and_report(run, values, sources, boxes)
 
 
 def _load_run(
     values: flags.FlagValues,
-    outputs: frozenset[str],
     folder: OutputFolder,
     reporter: Reporter,
-    detectors: tuple[Detector | None, Detector | None],
+    sources: Sequence[Source],
+    boxes: Boxes,
 ) -> PredictionRun:
-    """Load the network and collect the settings."""
+    """Load the detectors and the network, and collect the settings."""
     tracking = TrackSettings()
     if values.threshold is not None:
         low = min(values.threshold, tracking.low_score)
         tracking = TrackSettings(high_score=values.threshold, low_score=low)
-    detector, clip_detector = detectors
+    # Made even if it is not needed: a wrong name or file is an error in any case.
+    detector = make_detector(values.detector, values.threshold)
+    clip_detector = None
+    detected = [s for s in sources if isinstance(s, Webcam) or boxes[s.path] is None]
+    if not all(isinstance(source, Photo) for source in detected):
+        # The tracker uses detections with low scores, too.
+        clip_detector = make_detector(values.detector, tracking.low_score)
     return PredictionRun(
         predictor=load_predictor(values.checkpoint, values.weights, body=values.body),
         folder=folder,
-        outputs=outputs,
+        outputs=checked_outputs(values.outputs),
         detector=detector,
         clip_detector=clip_detector,
         tracking=tracking,
@@ -175,22 +180,3 @@ def _predict(
             raise  # the others would fail alike
         except UserError as error:
             run.reporter.failed(str(source), str(error))
-
-
-def _detectors(
-    values: flags.FlagValues, sources: Sequence[Source], boxes: Boxes
-) -> tuple[Detector | None, Detector | None]:
-    """Return the detectors for photographs and for clips; None where boxes are given."""
-    needed = [s for s in sources if isinstance(s, Webcam) or boxes[s.path] is None]
-    # Made even if it is not needed: a wrong name or file is an error in any case.
-    detector = make_detector(values.detector, values.threshold)
-    photos = any(isinstance(source, Photo) for source in needed)
-    clips = any(not isinstance(source, Photo) for source in needed)
-    # The tracker uses detections with low scores, too.
-    low = TrackSettings.low_score
-    if values.threshold is not None:
-        low = min(low, values.threshold)
-    return (
-        detector if photos else None,
-        make_detector(values.detector, low) if clips else None,
-    )

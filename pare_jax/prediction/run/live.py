@@ -11,7 +11,6 @@ from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
 from pare_jax.io.media import FrameReader, Webcam
 from pare_jax.io.video import VideoWriter
-from pare_jax.prediction.answers import Crop
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
@@ -113,11 +112,8 @@ class LiveTracks:
         for left in self._smoothers.keys() - {one.id for one in tracked}:
             del self._smoothers[left]
         tracked = [one for one in tracked if one.seen and _is_good(one.box, image)]
-        if not tracked:
-            self._last = number
-            return draw_people(image, [], run.predictor.faces)
         crops = [run.predictor.crop(image, one.box) for one in tracked]
-        predicted = run.predictor.start(crops).people_or_none()
+        predicted = run.predictor.start(crops).people_or_none() if crops else []
         known = [
             (person, one, crop)
             for person, one, crop in zip(predicted, tracked, crops, strict=True)
@@ -126,32 +122,19 @@ class LiveTracks:
         self.lost += len(known) < len(tracked)
         people = self._smoothed([(person, one) for person, one, _ in known], number)
         if number > self._last:  # several frames may fall into one of the video
-            self._keep(number, image, known, people)
+            for person, one, crop in known:
+                if run.wants("attention") and person.attention is not None:
+                    view = self.views.candidate(number, one, crop, image)
+                    if view is not None:
+                        self.views.keep(one.id, view, person.attention)
+            # The shape is smoothed at the end, from the predictions of all frames.
+            unshaped = [
+                (number, one, dataclasses.replace(smooth, betas=person.betas))
+                for (person, one, _), smooth in zip(known, people, strict=True)
+            ]
+            self._rows.append(stack_rows(unshaped))
         self._last = number
         return draw_people(image, people, run.predictor.faces)
-
-    def _keep(
-        self,
-        number: int,
-        image: Picture,
-        known: Sequence[tuple[Person, TrackedBox, Crop]],
-        smoothed: Sequence[Person],
-    ) -> None:
-        """Keep rows and views of a frame's people."""
-        for person, one, crop in known:
-            if self._run.wants("attention") and person.attention is not None:
-                view = self.views.candidate(number, one, crop, image)
-                if view is not None:
-                    self.views.keep(one.id, view, person.attention)
-        # The shape is smoothed at the end, from the predictions of all frames.
-        self._rows.append(
-            stack_rows(
-                [
-                    (number, one, dataclasses.replace(steady, betas=person.betas))
-                    for (person, one, _), steady in zip(known, smoothed, strict=True)
-                ]
-            )
-        )
 
     def rows(self) -> Rows:
         """Return the rows of people who were seen long enough, with one shape for each person."""

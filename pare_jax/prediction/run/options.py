@@ -56,8 +56,8 @@ class PredictionRun:
         predictor: the network with its body model.
         folder: the output folder.
         outputs: the chosen ones of `OUTPUTS`.
-        detector: finds people in a photograph; None where boxes are given.
-        clip_detector: finds people in a clip's frame, with lower scores for the tracker.
+        detector: finds people in a photograph.
+        clip_detector: the same in a clip's frame, with lower scores; None if no clip needs it.
         tracking: how detections become tracks.
         smoothing: of tracks.
         reporter: prints and counts results and failures.
