@@ -87,6 +87,33 @@ def test_stages_are_what_the_call_does(body):
     np.testing.assert_allclose(moved + posed.transforms[..., 3], posed.joints, atol=1e-5)
 
 
+def test_an_smpl_sized_body_is_an_argument_of_a_jitted_function(tmp_path):
+    path = tmp_path / "body.npz"
+    np.savez(path, **random_body_fields(seed=13, vertices=6890))
+    body = body_from_data(load_body_data(path))
+    betas, _, rotations = random_pose(np.random.default_rng(14), 2)
+    lowered = jax.jit(lambda body, *pose: body(*pose)).lower(body, betas, rotations)
+    # As a constant the body would take 38 MB of this text.
+    assert len(lowered.as_text()) < 100_000
+    closure = jax.jit(lambda *pose: body(*pose))(betas, rotations)
+    for got, wanted in zip(lowered.compile()(body, betas, rotations), closure, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_a_body_that_is_read_again_does_not_compile_again(data):
+    traced = []
+
+    @jax.jit
+    def joints(body, *pose):
+        traced.append(body.name)
+        return body.joints(*pose)
+
+    betas, _, rotations = random_pose(np.random.default_rng(15))
+    for _ in range(2):
+        joints(body_from_data(data), betas, rotations)
+    assert len(traced) == 1
+
+
 def test_single_vertices_are_those_of_the_mesh(body):
     indices = [7, 0, 59, 7]
     for batch in ((), (1,), (5,), (2, 3)):
