@@ -5,7 +5,7 @@ import logging
 import pytest
 from absl import flags
 
-from pare_jax import predict
+from pare_jax import main, predict
 from pare_jax.demo import __main__ as demo
 from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
@@ -100,7 +100,7 @@ def test_libraries_say_only_what_fails(run):
         log.setLevel(before)
 
 
-@pytest.mark.parametrize("command", [predict, export, convert, sensitivity, demo])
+@pytest.mark.parametrize("command", [main, predict, export, convert, sensitivity, demo])
 def test_every_command_has_help_and_refuses_in_one_line(command, capsys):
     assert command.main(["name", "--help"]) == 0
     assert capsys.readouterr().out.startswith(command.__doc__)
