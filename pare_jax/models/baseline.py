@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
+from pare_jax.models.layers import full_precision
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
@@ -41,6 +42,7 @@ class Baseline(nnx.Module):
             camera=Mlp(features, camera_hidden, 3, rngs=rngs),
         )
 
+    @full_precision
     def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
         """Predict one person per image.
 

@@ -24,6 +24,9 @@ from pare_jax.models.initializers import constant, normal
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
+# Decorates networks: GPUs and TPUs would multiply float32 as TF32 or bfloat16. bfloat16 stays so.
+full_precision = jax.default_matmul_precision("highest")
+
 # Maps with a side no longer than this are convolved through explicit patches.
 _TINY = 2
 

@@ -14,7 +14,7 @@ from pare_jax.models.attention import attend, part_attention
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.branches import Branch
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
-from pare_jax.models.layers import Conv
+from pare_jax.models.layers import Conv, full_precision
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
 
@@ -103,6 +103,7 @@ class Pare(nnx.Module):
             camera=Mlp(attended, camera_hidden, 3, rngs=rngs),
         )
 
+    @full_precision
     def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
         """Predict one person per image.
 

@@ -1,6 +1,7 @@
 """What every network promises: shapes, types, modes, a first prediction, clear errors."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -69,6 +70,37 @@ def test_shapes_and_types(backbone, width, num_blocks, size, side, shallow_hrnet
         "attention": (3, side, side, 24),
     }
     assert {value.dtype for value in vars(prediction).values()} == {jnp.dtype("float32")}
+
+
+def products(jaxpr):
+    """All convolutions and matrix products of a program, and those of programs inside it."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("change", [{}, {"backbone": "hrnet_w32"}, {"name": "baseline"}])
+def test_the_dtype_is_what_accelerators_multiply_in(dtype, change):
+    model = build_model(make_config(dtype=dtype, **change), rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        prediction = nnx.merge(graphdef, params, rest, copy=True)(make_images())
+        return sum(leaf.sum() for leaf in jax.tree.leaves(prediction))
+
+    found = list(products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert all(equation.params["precision"] == highest for equation in found)
+    types = {
+        variable.aval.dtype
+        for equation in found
+        if equation.primitive.name == "conv_general_dilated"
+        for variable in equation.invars
+    }
+    assert types == {jnp.dtype(dtype)}
 
 
 def test_baseline_has_no_part_maps():
