@@ -233,7 +233,8 @@ class TestTorchFiles:
         for name, tensor in content.items():
             np.testing.assert_array_equal(tensors[name], tensor.numpy())
 
-    def test_what_is_no_plain_tensor_is_left_out(self, torch, tmp_path):
+    @pytest.mark.filterwarnings("ignore:torch.quantize")
+    def test_other_kinds_of_tensors_are_skipped(self, torch, tmp_path):
         content = {
             "a": torch.tensor(WEIGHT),
             "sparse": torch.eye(3).to_sparse(),
@@ -253,6 +254,7 @@ class TestTorchFiles:
         assert got.metadata["size"] == [1, 2]
         assert got.metadata["milestones"] == {"3": 2, "5": 1}
 
+    @pytest.mark.filterwarnings("ignore:TypedStorage")
     @pytest.mark.parametrize("legacy", [False, True])
     @pytest.mark.parametrize("change", [{"size": (3, 3)}, {"offset": 5}, {"stride": (-1, 1)}])
     def test_a_tensor_beyond_its_numbers_is_refused(self, torch, tmp_path, legacy, change):
