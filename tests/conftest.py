@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 @pytest.fixture
 def shallow_hrnet(monkeypatch):
-    """Shorten every stage of HRNets: a network of full depth takes a minute to compile."""
+    """Make HRNets shallow: those of full depth take a minute to compile."""
     from pare_jax.models import hrnet
 
     monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
