@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
-  2 data_pipelines/datasets.py
+  3 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   6 data_pipelines/reading/input_pipeline.py
@@ -39,9 +39,10 @@ EXPECTED = """
   3 pare_jax/demo/session.py
   4 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
-  2 pare_jax/evaluation/evaluate.py
+  1 pare_jax/evaluation/evaluate.py
   7 pare_jax/evaluation/protocols.py
   1 pare_jax/evaluation/report.py
+  2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   4 pare_jax/export/stablehlo.py
   1 pare_jax/io/command_line.py
@@ -91,7 +92,7 @@ EXPECTED = """
  16 pare_jax/training/checkpoints.py
   9 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
-  2 pare_jax/training/run.py
+  1 pare_jax/training/train.py
   1 pare_jax/training/watch.py
   4 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
