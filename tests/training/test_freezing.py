@@ -177,7 +177,11 @@ def test_adam_corrects_each_part_by_its_own_number_of_updates(states):
                 corrected = mean[name] / (1 - 0.9**own)
                 expected = RATE * corrected / (np.sqrt(square[name] / (1 - 0.999**own)) + 1e-8)
             moved = before[f"params.{name}"] - after[f"params.{name}"]
-            np.testing.assert_allclose(moved, expected, atol=3e-2 * RATE, err_msg=name)
+            # Where gradients are not much larger than Adam's epsilon, it weighs otherwise.
+            clear = np.sqrt(square[name]) > 1e-5
+            np.testing.assert_allclose(
+                moved[clear], expected[clear], atol=5e-3 * RATE, err_msg=name
+            )
 
 
 def test_the_thawed_backbone_moves_with_its_statistics(states):
