@@ -121,7 +121,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit status."""
-    stopped = "interrupted: nothing is written"
+    stopped = "interrupted: nothing was written"
     return command_line.run(__doc__, define_flags, _run, argv, stopped)
 
 

@@ -13,7 +13,7 @@ from flax import nnx
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state, resnet
-from pare_jax.pretrained import export, load
+from pare_jax.pretrained import load, torch_files
 from pare_jax.training import checkpoints
 from pare_jax.training.optimizer import make_optimizer
 from pare_jax.training.run import Run, step_settings
@@ -78,7 +78,7 @@ def other():
 def run(other, tmp_path_factory):
     config = frozen_config()
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    export.export(other, config.model, path)
+    torch_files.export(other, config.model, path)
     config.pretrained.path = str(path)
     run = Repeatable(config, Stoppable())
     run.load_pretrained()
