@@ -208,9 +208,7 @@ def measure_splits(
     """Measure several splits.
 
     Args:
-        step: `eval_step` with its graph bound, jitted.
-        weights: the weights to evaluate.
-        setup: bodies, protocol and devices.
+        step, weights, setup: see `measure`.
         evals: by DATASET/SPLIT, a function that passes over the split once.
 
     Raises:
@@ -235,9 +233,7 @@ def draw(
     """Predict the samples at the given rows of a split, for drawing.
 
     Args:
-        step: `eval_step` with its graph bound, jitted.
-        weights: the weights to evaluate.
-        setup: bodies and devices.
+        step, weights, setup: see `measure`.
         batches: the split's batches from its beginning; closed when the last row is found.
         rows: rows of the samples.
 
@@ -292,9 +288,7 @@ def panels(
     """Draw the first samples of a split side by side with their predictions.
 
     Args:
-        step: `eval_step` with its graph bound, jitted.
-        weights: the weights to evaluate.
-        setup: bodies and devices.
+        step, weights, setup: see `measure`.
         batches: the split's batches from its beginning; closed at the end.
         count: number of samples.
         attention_joints: names of the joints whose attention maps are drawn.

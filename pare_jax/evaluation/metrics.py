@@ -12,8 +12,10 @@ the error off by hundreds of millimetres. Beside a network, float64 costs nothin
 operations are additions, multiplications, divisions and square roots, because every accelerator
 has these in float64, natively or emulated.
 
-Definitions are those of the 3DPW challenge (von Marcard et al., "Recovering Accurate 3D Human Pose
-in the Wild Using IMUs and a Moving Camera", ECCV 2018) unless a function says otherwise.
+Definitions are the 3DPW challenge's unless a function says otherwise.
+
+Source: von Marcard et al., "Recovering Accurate 3D Human Pose in the Wild Using IMUs and a Moving
+Camera", ECCV 2018.
 """
 
 import math
