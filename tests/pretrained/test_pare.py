@@ -18,10 +18,8 @@ from pare_jax.pretrained import convert, load, table
 from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.read import read_weights
 from pare_jax.training import checkpoints
-from pare_jax.training.run import Run
 from pare_jax.training.step import create_state
-from pare_jax.training.train import train
-from tests.fakes import IMAGE_SIZE, FakeData, Recorder, tiny_config
+from tests.fakes import IMAGE_SIZE, Recorder, tiny_config, train_on
 
 torch = pytest.importorskip("torch")
 
@@ -262,7 +260,7 @@ class TestFineTuning:
         shrink_pictures(tmp_path / "run", IMAGE_SIZE)
         config, writer = self.config(), Recorder()
         config.pretrained.freeze_epochs = 1.0
-        state = train(config, tmp_path / "run", FakeData(), writer)
+        state = train_on(config, tmp_path / "run", writer=writer)
         assert int(state.step) == 2
         assert int(state.skipped) == 0
         assert np.isfinite(writer.scalars[2]["train/loss"])
@@ -275,7 +273,7 @@ class TestFineTuning:
         assert store.latest_step() == 2
         config.pretrained.freeze_epochs = 0.0
         with pytest.raises(UserError, match=r"pretrained\.freeze_epochs: 1\.0 -> 0\.0"):
-            train(config, tmp_path / "run", FakeData(), Recorder())
+            train_on(config, tmp_path / "run")
 
     def test_averaging_starts_from_the_converted_weights(self, checkpoint, tmp_path):
         convert.to_workdir(checkpoint, tmp_path / "run")
@@ -292,9 +290,11 @@ class TestFineTuning:
     def test_in_a_new_workdir(self, checkpoint):
         config = self.config()
         config.pretrained.path = str(checkpoint)
-        run = Run(config, FakeData())
-        assert "head" in run.load_pretrained()[0]
-        state = run.initial_state()
+        loaded = load.load(config)
+        assert "head" in loaded.notes[0]
+        network = build_model(config.model, rngs=nnx.Rngs(0))
+        load.fill(network, loaded.flat)
+        state = create_state(network, optax.sgd(0.1), average=False)
         assert not any(difference.any() for difference in self.distances(state))
         assert not np.asarray(state.batch_stats["heads"]["mean_camera"].get_value()).any()
 
