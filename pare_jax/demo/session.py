@@ -74,7 +74,7 @@ class Session:
         folder: UploadFolder,
         examples: Sequence[Example] = (),
     ):
-        """Take what the page needs.
+        """Take the predictor, the detector and the files of the page.
 
         Args:
             predictor: predicts the people in boxes.

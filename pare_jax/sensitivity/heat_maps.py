@@ -19,7 +19,7 @@ from pare_jax.skeleton import JOINT_NAMES
 # positions would darken all others.
 _BRIGHTEST = 0.995
 # Brightness of the crop where the heat is 0, and the first colour used of the colour map, whose
-# darkest colours could not be told from the crop.
+# darkest colours look like the crop.
 _DIMMED, _FIRST_COLOUR = 0.7, 0.25
 # Meshes posed at once for a clip.
 _POSED_AT_ONCE = 16

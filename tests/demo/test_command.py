@@ -67,6 +67,15 @@ def test_errors_are_one_line(run, arguments, name):
     assert name in lines[0]
 
 
+def test_the_body_of_the_command_line_is_used(run, monkeypatch):
+    def load(path, weights, body=None):
+        raise UserError(f"{path} with {body}")
+
+    monkeypatch.setattr(command, "load_predictor", load)
+    status, lines = run("--checkpoint=run", "--body=moved.npz", "--port=0")
+    assert (status, lines) == (2, ["error: run with moved.npz"])
+
+
 def test_only_this_machine_is_served_by_default():
     assert is_local("127.0.0.1")
     assert is_local("localhost")
