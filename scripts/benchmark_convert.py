@@ -29,7 +29,7 @@ def make_file(path: Path, backbone: str, format: str) -> None:
     from pare_jax.models.flat_state import of_network
     from pare_jax.pretrained.load import FORMATS
     from pare_jax.pretrained.table import shape_of_theirs
-    from pare_jax.pretrained.torch_files import save_tensors
+    from pare_jax.pretrained.write import save_tensors
 
     model = _model(backbone)
     template = of_network(nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0))))

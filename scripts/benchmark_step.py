@@ -106,7 +106,9 @@ def main() -> None:
     rows = [_in_a_process("--xla_force_host_platform_device_count=1")]
     if rows[0]["platform"] == "cpu":
         rows.append(_in_a_process(""))
-    print("| devices | kind | step, ms | examples/s | ratio | send, ms | program, MB | compile, s |")
+    print(
+        "| devices | kind | step, ms | examples/s | ratio | send, ms | program, MB | compile, s |"
+    )
     print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         print(

@@ -30,8 +30,8 @@ from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.load import FORMATS, convert, detect
 from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.table import Report
-from pare_jax.pretrained.torch_files import export
 from pare_jax.pretrained.weight_format import within
+from pare_jax.pretrained.write import export
 from pare_jax.training.checkpoints import Checkpoints, load_model
 from pare_jax.training.config import validate
 from pare_jax.training.workdir import write_config

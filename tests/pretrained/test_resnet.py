@@ -11,7 +11,7 @@ from configs.common import get_base
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state
 from pare_jax.models.resnet import DEPTHS
-from pare_jax.pretrained import load, table, torch_files
+from pare_jax.pretrained import load, table, write
 from pare_jax.pretrained import resnet_weights as resnet
 from pare_jax.pretrained.read import read_weights
 
@@ -234,7 +234,7 @@ class TestExport:
         network = build(config)
         load.fill(network, load_state(source.state_dict(), config, tmp_path))
         ours = features(network, images)
-        written, _ = torch_files.export(network, config.model, tmp_path / name)
+        written, _ = write.export(network, config.model, tmp_path / name)
         read = safetensors.load_file if name.endswith("safetensors") else torch.load
         original = TorchResNet(WIDTH, DEPTHS["resnet18"][1], False)
         original.load_state_dict(read(tmp_path / name))
@@ -252,12 +252,12 @@ class TestExport:
         config = config_of("resnet18")
         network = build(config)
         with pytest.raises(UserError, match=r"backbone\.onnx"):
-            torch_files.export(network, config.model, tmp_path / "backbone.onnx")
+            write.export(network, config.model, tmp_path / "backbone.onnx")
         with pytest.raises(UserError, match="'caffe'"):
-            torch_files.export(network, config.model, tmp_path / "backbone.pth", "caffe")
+            write.export(network, config.model, tmp_path / "backbone.pth", "caffe")
         (tmp_path / "file").write_text("")
         with pytest.raises(UserError, match=r"file/backbone\.pth"):
-            torch_files.export(network, config.model, tmp_path / "file" / "backbone.pth")
+            write.export(network, config.model, tmp_path / "file" / "backbone.pth")
 
 
 class TestRefusals:

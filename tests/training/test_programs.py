@@ -6,17 +6,16 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from ml_collections import ConfigDict
 
 from pare_jax.body.model import load_body_model
 from pare_jax.evaluation.evaluate import eval_step
-from pare_jax.models import build_model
+from pare_jax.models import build_model, resnet
 from pare_jax.training.optimizer import make_optimizer
 from pare_jax.training.step import create_state, network_graphs, statistics_step, train_step
 from pare_jax.training.train import step_settings
 from tests.body.small_bodies import random_body_fields
 from tests.evaluation.compilations import compiled_programs
-from tests.fakes import TINY_MODEL, fake_batch, tiny_config, train_on
+from tests.fakes import fake_batch, tiny_config, train_on
 
 MEGABYTE = 1_000_000
 
@@ -37,11 +36,19 @@ def smpl_sized_body(tmp_path_factory):
     return load_body_model(path)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_block_a_stage():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.DEPTHS, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+        yield
+
+
 @pytest.mark.parametrize("name", ["train_step", "statistics_step", "eval_step"])
 def test_programs_take_the_body_as_an_argument(name, smpl_sized_body):
     """As a constant of the program, SMPL's arrays would be tens of megabytes of text."""
     config = tiny_config()
-    model = build_model(ConfigDict(TINY_MODEL), rngs=nnx.Rngs(0))
+    config.model.num_blocks = 1  # maps of the size that part labels have
+    model = build_model(config.model, rngs=nnx.Rngs(0))
     graphs, settings = network_graphs(model), step_settings(config, 4)
     optimizer = make_optimizer(config.optimizer, 10)
     state = create_state(model, optimizer, average=True)

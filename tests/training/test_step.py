@@ -42,7 +42,7 @@ WEIGHTS = (
 @pytest.fixture(scope="module")
 def parts():
     model = build_model(ConfigDict(TINY_MODEL), rngs=nnx.Rngs(0))
-    optimizer, graphs = optax.adam(3e-3), network_graphs(model)
+    optimizer, graphs = optax.adam(6e-3), network_graphs(model)
     settings = StepSettings(
         seed=3,
         loss_weights=WEIGHTS,
