@@ -14,7 +14,7 @@ from flax import nnx
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state, resnet
-from pare_jax.pretrained import export, load
+from pare_jax.pretrained import load, write
 from pare_jax.training import checkpoints
 from pare_jax.training import config as config_lib
 from pare_jax.training.optimizer import make_optimizer
@@ -74,7 +74,7 @@ def other():
 def config(other, tmp_path_factory):
     config = frozen_config()
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    export.export(other, config.model, path)
+    write.export(other, config.model, path)
     config.pretrained.path = str(path)
     return config
 
