@@ -76,7 +76,7 @@ class OnnxDetector:
         self._is_normalised = not self._is_yolox and "yolox" not in self.path.stem.lower()
 
     def __call__(self, image: Picture) -> list[Detection]:
-        """Return the people in a photograph, the surest first; see `Detector`."""
+        """Return the people in a photograph, the highest scores first; see `Detector`."""
         height, width = image.shape[:2]
         scale = min(self._size[0] / width, self._size[1] / height)
         outputs = self._run(self._letterbox(image, scale))
