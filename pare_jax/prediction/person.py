@@ -1,7 +1,6 @@
 """`Person`: one predicted person, with methods that draw and save it; reads people from files.
 
-Needs no JAX. Coordinates follow `data_pipelines/example.py`: photo pixels are continuous with the origin at the
-top-left corner; the camera frame is x right, y down, z forward, in metres.
+Needs no JAX. `person_arrays` has the fields and their coordinates.
 """
 
 import dataclasses
