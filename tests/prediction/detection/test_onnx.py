@@ -15,7 +15,7 @@ CELLS = [(x * s, y * s, s) for s in (8, 16, 32) for y in range(SIDE // s) for x 
 
 
 def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
-    """Save a model with constant outputs; with `echo` the first score is the input's maximum."""
+    """Save a model with constant outputs; with `echo` the first score tells the input's maximum."""
     nodes, infos, values = [], [], []
     for number, array in enumerate(outputs):
         name = f"out{number}"
@@ -24,14 +24,20 @@ def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         infos.append(helper.make_tensor_value_info(name, kind, array.shape))
     if echo:
-        # The blue channel's maximum becomes the first box's score.
-        index = numpy_helper.from_array(np.array([0, 0, 4]), "where")
-        score = numpy_helper.from_array(np.array([0]), "blue")
-        values += [index, score]
+        # The first box's score is 0.5 + maximum of the blue channel / 1000.
+        constants = {
+            "where": np.array([0, 0, 4]),
+            "blue": np.array([0]),
+            "unit": np.float32(1e-3),
+            "offset": np.float32(0.5),
+        }
+        values += [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
         nodes = [
             helper.make_node("Gather", ["picture", "blue"], ["channel"], axis=1),
             helper.make_node("ReduceMax", ["channel"], ["most"], keepdims=0),
-            helper.make_node("ScatterND", ["value0", "where", "most"], ["out0"]),
+            helper.make_node("Mul", ["most", "unit"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "offset"], ["score"]),
+            helper.make_node("ScatterND", ["value0", "where", "score"], ["out0"]),
             *nodes[1:],
         ]
     inputs = []
@@ -100,20 +106,21 @@ def test_rtmdet_takes_people_only_and_clips(tmp_path):
 
 @pytest.mark.parametrize("name", ["rtmdet", "yolox"])
 def test_inputs_are_normalised_as_the_layout_needs(tmp_path, name):
-    """The first box's score is the maximum of the model's first input channel."""
+    """The first box's score tells the maximum of the model's first input channel."""
     detector = make_detector(save(tmp_path / f"{name}.onnx", rtmdet(), echo=True), threshold=0.0)
     image = np.zeros((64, 64, 3), np.uint8)
     image[..., 0] = 200  # red must not be fed as blue
     image[..., 2] = 5
 
-    def fed(picture):
-        return detector._run(detector._letterbox(picture, 1.0))[0][0, 0, 4]
+    def brightest(photograph):
+        (score,) = [d.score for d in detector(photograph) if d.box.tolist() == [1, 2, 11, 32]]
+        return (score - 0.5) * 1000
 
     def expected(value):  # of the blue channel
         return value if name == "yolox" else (value - 103.53) / 57.375
 
-    np.testing.assert_allclose(fed(image), expected(5), atol=1e-4)
-    np.testing.assert_allclose(fed(image[:32]), expected(114), atol=1e-4)  # the padding
+    assert brightest(image) == pytest.approx(expected(5), abs=1e-3)
+    assert brightest(image[:32]) == pytest.approx(expected(114), abs=1e-3)  # the padding
 
 
 def test_input_of_any_size(tmp_path):
