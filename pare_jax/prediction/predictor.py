@@ -274,8 +274,8 @@ def compiled_network(network: nnx.Module) -> tuple[Callable[..., _Arrays], list[
 
     @jax.jit
     def predict_people(weights: list[jax.Array], body: BodyModel, images: jax.Array) -> _Arrays:
-        state = jax.tree.unflatten(structure, weights)
-        prediction = predict_step(*state, images, graphdef=graphdef)
+        params, batch_stats = jax.tree.unflatten(structure, weights)
+        prediction = predict_step(params, batch_stats, images, graphdef=graphdef)
         translation = geometry.camera_translation(prediction.camera)
         return {
             **_posed_body(body, prediction.betas, prediction.rotations, translation),
