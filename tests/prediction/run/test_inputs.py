@@ -181,9 +181,9 @@ def test_flags_that_boxes_leave_idle_are_said(command, tmp_path, photo):
     )
     listed = tmp_path / "boxes.json"
     listed.write_text("[[150, 60, 250, 240]]")
-    note = ["note: --threshold=0.9 is not used, because the boxes have no scores"]
+    said = ["note: boxes without scores all count, whatever --threshold=0.9 says"]
     for boxes in (typed, f"--boxes={listed}"):
-        assert command(boxes, "--threshold=0.9", photo)[2] == note
+        assert command(boxes, "--threshold=0.9", photo)[2] == said
     assert command(typed, photo)[2] == []
     # Detections have scores.
     found = {"file_name": "a.png", "bbox": [150, 60, 100, 180], "score": 0.5}
