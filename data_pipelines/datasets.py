@@ -28,6 +28,28 @@ _STATISTICS_EXAMPLES = 5_000
 _LABEL_EXAMPLES = 200
 
 
+def check_config(config: ConfigDict) -> None:
+    """Check what a config says of synthetic people, before any data is read.
+
+    Args:
+        config: passed `pare_jax.training.config.validate`.
+
+    Raises:
+        UserError: a setting is unknown or out of range, or a split that the config uses is empty.
+    """
+    used = [*_train_names(config), *config.data.eval]
+    splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
+    if not splits:
+        return
+    people = settings.from_mapping(config.data.synthetic)
+    for split in splits:
+        if not people.size(split):
+            raise UserError(
+                f"config.data.synthetic.{split} is 0, but data.train or data.eval names it: "
+                "set a size or remove the split from them"
+            )
+
+
 def load(config: ConfigDict, workdir: Path) -> RunData:
     """Open, and for synthetic people first draw, what a config names.
 
@@ -70,10 +92,8 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         _keep_mean(path, key, mean)
     return RunData(
         train=lambda step: stream(start_step=step),
-        evals=evals,
-        eval_names=names,
         steps_per_epoch=max(1, examples // config.batch_size),
-        mean_joints=mean,
+        held_out=HeldOut(evals, names, mean),
     )
 
 

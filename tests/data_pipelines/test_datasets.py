@@ -1,6 +1,7 @@
 """What a run is given of its data: streams, lengths, the best constant, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,32 @@ def config():
     config = get_base()
     config.image_size, config.batch_size, config.eval.batch_size = 64, 4, 4
     return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("data.synthetic.validation", 0, "config.data.synthetic.validation"),
+        ("data.synthetic.occluders", 2.0, "occluders"),
+        ("data.synthetic.focal", 3.0, "focal"),
+        ("data.eval", ("synthetic/testing",), "testing"),
+    ],
+)
+def test_a_bad_synthetic_setting_is_named(config, key, value, named):
+    datasets.check_config(config)
+    with config.ignore_type(), config.unlocked():
+        config.update_from_flattened_dict({key: value})
+        if key.endswith("focal"):
+            config.data.synthetic.focal = value
+    with pytest.raises(UserError, match=re.escape(named)) as caught:
+        datasets.check_config(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_synthetic_settings_are_checked_only_where_synthetic_people_are_used(config):
+    config.data.synthetic.train = 0
+    config.data.train, config.data.eval = (("pw3d", 1.0),), ("pw3d/test",)
+    datasets.check_config(config)
 
 
 def test_streams_lengths_and_the_mean_of_the_mixture(load, config, make_record, tmp_path):
