@@ -16,6 +16,7 @@ from pare_jax.prediction import predictor as predictor_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.workdir import write_config
 from tests.body.small_bodies import random_body_fields
+from tests.evaluation.compilations import compiled_programs
 from tests.fakes import tiny_config
 from tests.prediction.predict_fakes import SIZE, Finder, box_about, make_predictor, photo_with_spots
 
@@ -216,12 +217,12 @@ class Counted:
         return 0
 
 
-def test_calls_of_one_batch_size_compile_once_and_never_hash_the_graph(body, caplog):
+def test_calls_of_one_batch_size_compile_once_and_never_hash_the_graph(body):
     network = Finder()
     network.counted = Counted()
     predictor = predictor_module.Predictor(network, body, SIZE)
     box = box_about(200, 150)
-    with jax.log_compiles():
+    with compiled_programs() as programs:
         predictor(photo_with_spots(), [box])
         Counted.hashes = 0
         hash(nnx.graphdef(predictor.network))
@@ -231,8 +232,7 @@ def test_calls_of_one_batch_size_compile_once_and_never_hash_the_graph(body, cap
         assert Counted.hashes == 1
         predictor(photo_with_spots(), [box] * 3)
         predictor(photo_with_spots(), [box] * 4)
-    compiled = [r for r in caplog.messages if r.startswith("Compiling jit(predict_people)")]
-    assert len(compiled) == 2  # for 1 person, and for 3 or 4
+    assert programs.count("predict_people") == 2  # for 1 person, and for 3 or 4
 
 
 def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
