@@ -44,15 +44,15 @@ EXPECTED = """
   1 pare_jax/evaluation/report.py
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
-  4 pare_jax/export/stablehlo.py
-  1 pare_jax/io/command_line.py
+  6 pare_jax/export/stablehlo.py
+  2 pare_jax/io/command_line.py
   4 pare_jax/io/files.py
   6 pare_jax/io/images.py
  11 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
-  6 pare_jax/main.py
+  5 pare_jax/main.py
   1 pare_jax/meshes/animation.py
   3 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
@@ -67,7 +67,7 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   4 pare_jax/prediction/person_files.py
-  4 pare_jax/prediction/predictor.py
+  5 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/chunks.py
   4 pare_jax/prediction/run/command.py
   3 pare_jax/prediction/run/folder.py
@@ -76,18 +76,20 @@ EXPECTED = """
   1 pare_jax/prediction/run/records.py
   1 pare_jax/prediction/scene.py
   8 pare_jax/pretrained/convert.py
-  4 pare_jax/pretrained/export.py
-  3 pare_jax/pretrained/hrnet_weights.py
+  2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
   4 pare_jax/pretrained/mean_parameters.py
   9 pare_jax/pretrained/pare_weights.py
-  7 pare_jax/pretrained/read.py
-  2 pare_jax/pretrained/resnet_weights.py
+  3 pare_jax/pretrained/read.py
+  1 pare_jax/pretrained/resnet_weights.py
   3 pare_jax/pretrained/table.py
+  3 pare_jax/pretrained/torch_file.py
+  1 pare_jax/pretrained/weight_format.py
+  4 pare_jax/pretrained/write.py
   8 pare_jax/sensitivity/cli.py
-  1 pare_jax/sensitivity/maps.py
   1 pare_jax/sensitivity/occlusion_errors.py
   2 pare_jax/sensitivity/patches.py
+  1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  16 pare_jax/training/checkpoints.py
   9 pare_jax/training/config.py
