@@ -17,10 +17,8 @@ import jax.numpy as jnp
 from absl import flags
 from flax import nnx
 from jaxtyping import Array, UInt8
-from ml_collections import ConfigDict
 
 from pare_jax import geometry
-from pare_jax.body.io import load_body_data
 from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.errors import UserError
 from pare_jax.export.onnx_graph import onnx_model
@@ -30,7 +28,7 @@ from pare_jax.models.folding import FoldedUpsamplingBlock, fold
 from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
 from pare_jax.training.checkpoints import load_model, split_checkpoint
-from pare_jax.training.workdir import check_same_body
+from pare_jax.training.workdir import load_run_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 INPUT = "images"
@@ -137,7 +135,10 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     if values.body and not with_body:
         raise UserError(f"--body={values.body} has no effect without --with-body: add it")
     config, network = load_model(values.checkpoint, values.weights)
-    body = _load_body(values.checkpoint, config, values.body) if with_body else None
+    body = None
+    if with_body:
+        workdir, _ = split_checkpoint(values.checkpoint)
+        body = body_from_data(load_run_body(workdir, config, values.body))
     function = crops_to_people(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
     content = export(function, config.image_size, kind)
@@ -145,19 +146,3 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     side = config.image_size
     print(f"{output}: {len(content) / 1e6:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
     return 0
-
-
-def _load_body(run: str, config: ConfigDict, path: str | None) -> BodyModel:
-    """Load the body of a run, from `path` if given, and check that it is the run's.
-
-    Raises:
-        UserError: the file is missing, is not a body, or is another than the run's body.
-    """
-    if not path and config.body_model and not Path(config.body_model).exists():
-        raise UserError(
-            f"the body model {config.body_model} of the run {run} is missing: name its file with "
-            "--body=FILE"
-        )
-    body = load_body_data(path or config.body_model or None)
-    check_same_body(split_checkpoint(run)[0], body)
-    return body_from_data(body)

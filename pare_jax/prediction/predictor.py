@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from pare_jax import geometry
-from pare_jax.body.io import BodyData, load_body_data
+from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture, cut_crop
@@ -21,7 +21,7 @@ from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
-from pare_jax.training.workdir import check_same_body
+from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
 MAX_BATCH = 16
@@ -225,13 +225,7 @@ def load_predictor(
     """
     config, module = load_model(checkpoint_or_workdir, weights)
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
-    if body is None and config.body_model and not Path(config.body_model).exists():
-        raise UserError(
-            f"the body model {config.body_model} of the run {workdir} is missing: name its file "
-            "with --body=FILE, in Python body=FILE"
-        )
-    data = load_body_data(body or config.body_model or None)
-    check_same_body(workdir, data)
+    data = load_run_body(workdir, config, body)
     return Predictor(module, body_from_data(data), config.image_size, data)
 
 
