@@ -1,7 +1,7 @@
-"""The body in plain numpy, for data pipelines: posing one person must not need JAX.
+"""The body model in NumPy, for data pipelines, which do not import JAX.
 
-Single bodies are fast: arrays are transposed once so that a mesh is two matrix products. Leading
-batch axes work too. Everything is computed in the dtype of `betas`.
+A single body is fast: arrays are transposed once, so that a mesh is two matrix products. Functions
+take any leading batch axes and compute in the dtype of `betas`.
 """
 
 import functools
@@ -15,7 +15,7 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
 
 
 class _Skin(NamedTuple):
-    """A mesh with vertices last: three rows of x, y and z are what the products want."""
+    """A mesh with the vertices last, flattened for matrix products."""
 
     template: np.ndarray  # (3 V,)
     shape_basis: np.ndarray  # (10, 3 V)
@@ -66,7 +66,7 @@ def forward_kinematics(
         parents: parent of each joint, -1 for the root.
 
     Returns:
-        Global rotations and the joints in metres, in the frame the root's rotation leads to.
+        Global rotations and the joints in metres, in the frame that the root's rotation maps into.
     """
     turned = np.array(rotations, rest.dtype)
     posed = np.array(rest)
@@ -96,7 +96,7 @@ def joints_of(
     betas: Float[np.ndarray, "*batch 10"],
     rotations: Float[np.ndarray, "*batch 24 3 3"],
 ) -> Float[np.ndarray, "*batch 24 3"]:
-    """Pose the joints without touching the mesh.
+    """Pose the joints without the mesh.
 
     Args:
         data: the body.
@@ -104,7 +104,7 @@ def joints_of(
         rotations: each joint's rotation relative to its parent, root first.
 
     Returns:
-        Joints in metres, in the frame the root's rotation leads to.
+        Joints in metres, in the frame that the root's rotation maps into.
     """
     return forward_kinematics(rest_joints(data, betas), rotations, data.parents)[1]
 
@@ -114,7 +114,7 @@ def skin_transforms(
     betas: Float[np.ndarray, "*batch 10"],
     rotations: Float[np.ndarray, "*batch 24 3 3"],
 ) -> tuple[Float[np.ndarray, "*batch 24 3 4"], Float[np.ndarray, "*batch 24 3"]]:
-    """Pose the joints, and say how each one carries the skin.
+    """Pose the joints, and return each one's transform of the skin.
 
     Args:
         data: the body.
@@ -122,7 +122,7 @@ def skin_transforms(
         rotations: each joint's rotation relative to its parent, root first.
 
     Returns:
-        [R | t] that takes each joint's skin from the T-pose to this pose, and the joints, metres.
+        [R | t] that moves each joint's skin from the T-pose to this pose, and the joints, metres.
     """
     rest = rest_joints(data, betas)
     turned, posed = forward_kinematics(rest, rotations, data.parents)
@@ -142,7 +142,7 @@ def vertices_and_joints(
         data: the body.
         betas: shape coefficients.
         rotations: each joint's rotation relative to its parent, root first.
-        coarse: take the free body's lighter mesh (`extras["coarse_faces"]`); same joints.
+        coarse: use the free body's coarse mesh (`extras["coarse_faces"]`); same joints.
 
     Returns:
         Vertices and joints in metres. The vertices are a transposed view of (3, V) memory.
