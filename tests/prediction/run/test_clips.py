@@ -190,7 +190,7 @@ class _Camera:
 
     size = (400, 300)
 
-    def __init__(self, source, start=0):
+    def __init__(self, source):
         if source.index:
             raise UserError(f"{source} cannot be opened")
 
