@@ -97,65 +97,44 @@ def run(request: Request) -> None:
     from pare_jax.training import workdir as workdir_lib
 
     with workdir_lib.left_as_found(request.workdir):
-        _run(request)
+        if request.mode == "train":
+            _train(request.config, request.workdir)
+        else:
+            _evaluate(request.config, request.workdir, request.step)
 
 
-def _run(request: Request) -> None:
+def _train(config: ConfigDict, workdir: Path) -> None:
     from data_pipelines import datasets
-    from pare_jax import sharding
-    from pare_jax.body.io import load_body_data
-    from pare_jax.evaluation import protocols
-    from pare_jax.pretrained import load as pretrained
-    from pare_jax.training import checkpoints, train
-    from pare_jax.training import run as run_lib
-    from pare_jax.training import workdir as workdir_lib
+    from pare_jax.training.train import train
 
-    config, workdir = request.config, request.workdir
-    trained = None
-    if request.mode == "evaluate":
-        trained = checkpoints.load_config(workdir)
-        config.body_model = config.body_model or trained.get("body_model", "")
-        workdir_lib.check_same_network(trained, config, workdir)
-    # Whatever can go wrong at once comes before the data, which may take hours to make.
-    run_lib.check_devices(config, sharding.make_mesh())
-    load_body_data(config.body_model or None)
-    protocols.check(config)
-    if trained is not None:
-        store = checkpoints.Checkpoints(workdir, read_only=True)
-        store.find(request.step)
-        loop = run_lib.Evaluation(config, datasets.load_held_out(config, workdir, trained))
-        _tell_of_body(config)
-        weights = loop.stored_weights(store, request.step)
-        errors = loop.measure(weights)
-    else:
-        workdir_lib.check(workdir, config)
-        start = None if workdir_lib.has_run(workdir) else pretrained.load(config)
-        loop = run_lib.Run(config, datasets.load(config, workdir))
-        _tell_of_body(config)
-        writer = datasets.tensorboard_writer(workdir)
-        state, errors = train.fit(loop, workdir, writer, start)
-        writer.close()
-        weights = loop.weights(state)
-    _show(loop.report(weights, errors, workdir), workdir)
-    for line in loop.export(errors, workdir):
+    def load_data() -> "RunData":
+        data = datasets.load(config, workdir)
+        _warn_of_free_body(config)
+        return data
+
+    train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir))
+
+
+def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
+    from data_pipelines import datasets
+    from pare_jax.training.evaluate_checkpoint import evaluate_checkpoint
+
+    def load_data(trained: ConfigDict) -> "HeldOut":
+        data = datasets.load_held_out(config, workdir, trained)
+        _warn_of_free_body(config)
+        return data
+
+    for line in evaluate_checkpoint(config, workdir, load_data, step):
         print(line)
 
 
-def _tell_of_body(config: ConfigDict) -> None:
+def _warn_of_free_body(config: ConfigDict) -> None:
     if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
         print(
-            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions are posed on "
-            "the free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions use the free "
+            "body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
             file=sys.stderr,
         )
-
-
-def _show(metrics: dict, workdir: Path) -> None:
-    from pare_jax.evaluation import report
-
-    print(f"step {metrics['step']}, weights: {metrics['weights']}")
-    print(report.table(metrics["splits"]))
-    print(f"written: {workdir / 'eval'}")
 
 
 def _one_line(error: Exception) -> str:

@@ -1,16 +1,18 @@
-"""Where arrays live: one mesh whose `data` axis splits batches, everything else replicated.
+"""Placement of arrays: a mesh whose `data` axis splits batches; everything else is replicated.
 
 The jitted step is one program for 1 or N devices. Because it sees global arrays, batch statistics
 and losses are those of the global batch, and the numbers do not depend on the number of devices.
 """
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
 
@@ -20,23 +22,22 @@ _MOST_CPU_DEVICES = 8
 
 
 def make_mesh() -> Mesh:
-    """Put all devices of all processes on the `data` axis."""
-    return Mesh(np.array(jax.devices()), (DATA_AXIS,))
+    """Put all devices of all processes on the `data` axis, in the order their links favour."""
+    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
 def split_cpu(*batch_sizes: int) -> int:
-    """Make a device of each core, for machines without an accelerator; call before anything else.
+    """Make each core a CPU device; call this before JAX is used.
 
     A core that works on its own rows of the batch does not wait for others at each small operation.
-    That matters where cores have other work too; on two idle ones a run is equally fast either way
-    (scripts/benchmark_step.py).
+    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_step.py).
 
     Args:
-        batch_sizes: what the number of devices has to divide.
+        batch_sizes: the number of devices divides all of them.
 
     Returns:
-        The number of CPU devices asked for. Devices of other kinds are not affected, nor is a
-        number set by --xla_force_host_platform_device_count.
+        The number of CPU devices. Other devices are not affected. A number that is set by
+        --xla_force_host_platform_device_count has precedence.
     """
     cores = min(len(os.sched_getaffinity(0)), _MOST_CPU_DEVICES)
     count = max(n for n in range(1, cores + 1) if not any(size % n for size in batch_sizes))
@@ -55,22 +56,30 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
 
 
-def check_batch_size(key: str, batch_size: int, mesh: Mesh) -> None:
-    """Raise UserError, naming the config's key, unless every device gets equally many examples."""
-    if batch_size % mesh.size:
-        raise UserError(
-            f"config.{key} is {batch_size}: it is not divisible by the {mesh.size} devices: "
-            f"use a multiple of {mesh.size}"
-        )
+def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
+    """Raise UserError unless the config's batches divide evenly over the devices."""
+    for key, size in (
+        ("batch_size", config.batch_size),
+        ("eval.batch_size", config.eval.batch_size),
+    ):
+        if size % mesh.size:
+            raise UserError(
+                f"config.{key} is {size}, which is not divisible by the {mesh.size} devices: "
+                f"use a multiple of {mesh.size}"
+            )
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Send this process' rows of a batch to its devices; returns the global arrays."""
+    """Send this process' rows of a batch to its devices; returns the global arrays.
+
+    One call for all fields: a call for each takes several times as long, most of it for the small
+    ones (scripts/benchmark_step.py).
+    """
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(value))
-        for name, value in batch.items()
-    }
+    if mesh.is_multi_process:
+        local = functools.partial(jax.make_array_from_process_local_data, sharding)
+        return {name: local(np.asarray(value)) for name, value in batch.items()}
+    return jax.device_put(dict(batch), sharding)
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
@@ -81,9 +90,9 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
 def prefetch(
     batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh, ahead: int = 2
 ) -> Iterator[dict[str, jax.Array]]:
-    """Keep `ahead` batches on their way to the devices while the current one is used.
+    """Send batches to the devices `ahead` of the one in use.
 
-    Transfers are asynchronous, so looking ahead is all it takes; no thread is needed.
+    Transfers are asynchronous, so that no thread is needed.
     """
     queue: list[dict[str, jax.Array]] = []
     for batch in batches:
@@ -94,7 +103,7 @@ def prefetch(
 
 
 def close_stream(stream: Any) -> None:
-    """End a stream of batches, if it has an end to its work to wait for."""
+    """Close a stream of batches, if it can be closed."""
     close = getattr(stream, "close", None)
     if close is not None:
         close()

@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 from configs.common import get_base
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
 from pare_jax.evaluation.sequences import SampleName, SplitNames
+from pare_jax.training.data import HeldOut
 
 TINY_MODEL = {
     "name": "pare",
@@ -55,15 +56,17 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
 
 
 class FakeData:
-    """Training and evaluation batches that are a function of the step, as in `run_data.RunData`."""
+    """Training and evaluation batches that are a function of the step, as `RunData` has them."""
 
     def __init__(self, batch_size: int = 8, steps_per_epoch: int = 4):
         self._batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
-        self.mean_joints = np.zeros((24, 3), np.float32)
-        self.evals = {"fake/test": self._evaluation}
         pictures = [SampleName(f"picture {number}", 0, 0) for number in range(11)]
-        self.eval_names = {"fake/test": lambda: SplitNames(pictures)}
+        self.held_out = HeldOut(
+            evals={"fake/test": self._evaluation},
+            eval_names={"fake/test": lambda: SplitNames(pictures)},
+            mean_joints=np.zeros((24, 3), np.float32),
+        )
 
     def train(self, start: int):
         step = start
@@ -96,8 +99,15 @@ class Recorder:
     def write_hparams(self, hparams):
         self.hparams = hparams
 
-    def flush(self):
+    def close(self):
         pass
+
+
+def train_on(config, workdir, data=None, writer=None):
+    """Train with made-up batches; returns the final state."""
+    from pare_jax.training.train import train
+
+    return train(config, workdir, lambda: data or FakeData(), lambda: writer or Recorder())
 
 
 def tiny_config():

@@ -179,8 +179,10 @@ class Checkpoints:
         which = "last"
         if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
             target = flatten("params", params) | flatten("batch_stats", batch_stats)
-            flat = self._read(step, "swa", target | {"count": np.zeros((), np.int32)})
-            which = "swa" if flat["count"] else "last"
+            counts = dict.fromkeys(("count", "measured"), np.zeros((), np.int32))
+            flat = self._read(step, "swa", target | counts)
+            # Between two evaluations the mean has moved on from its batch statistics.
+            which = "swa" if flat["count"] and flat["count"] == flat["measured"] else "last"
         if which == "last":
             target = flatten("params", params) | flatten("batch_stats", batch_stats)
             flat = self._read(step, "model", target)
@@ -311,7 +313,7 @@ def _items_of(state: TrainState) -> dict[str, Flat]:
         items["swa"] = (
             flatten("params", state.swa.params)
             | flatten("batch_stats", state.swa.batch_stats)
-            | {"count": state.swa.count}
+            | {"count": state.swa.count, "measured": state.swa.measured}
         )
     return items
 
@@ -322,6 +324,7 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
     if averages is not None:
         averages = averages.replace(
             count=items["swa"]["count"],
+            measured=items["swa"]["measured"],
             params=unflatten("params", averages.params, items["swa"]),
             batch_stats=unflatten("batch_stats", averages.batch_stats, items["swa"]),
         )

@@ -1,4 +1,7 @@
-"""What a run is given of the data; where it comes from the run does not ask."""
+"""The data that a run is given: streams of batches, their lengths and the samples' names.
+
+Training asks nothing about where it comes from; `data_pipelines.datasets` makes it from a config.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,11 +17,11 @@ HostBatch = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """What an evaluation needs.
+    """The data of an evaluation.
 
     Attributes:
         evals: by DATASET/SPLIT, a function that passes over the split once.
-        eval_names: by DATASET/SPLIT, a function that tells the names of its samples.
+        eval_names: by DATASET/SPLIT, a function that returns the names of its samples.
         mean_joints: the training set's mean root-centred joints, metres.
     """
 
@@ -28,14 +31,16 @@ class HeldOut:
 
 
 @dataclasses.dataclass(frozen=True)
-class RunData(HeldOut):
-    """What training needs.
+class RunData:
+    """The data of a training run.
 
     Attributes:
-        train: from the step to start at to an endless stream of this process' training batches; a
-            function of (seed, step) alone.
-        steps_per_epoch: of training.
+        train: maps the step to start at to an endless stream of this process' training batches,
+            which is a function of (seed, step) alone.
+        steps_per_epoch: length of an epoch.
+        held_out: the data of the run's evaluations.
     """
 
     train: Callable[[int], Iterator[HostBatch]]
     steps_per_epoch: int
+    held_out: HeldOut

@@ -1,19 +1,20 @@
-"""One step of training, of evaluation and of measuring batch statistics, as pure functions.
+"""The training step and the measurement of batch statistics, as pure functions.
 
-The step maps (state, batch) to (state, metrics). What is static is bound beforehand: the network's
-graph, the body, the optimizer and `StepSettings`. Random numbers are a function of (seed, step), so
-a run that was killed and resumed draws the same ones.
+`train_step` maps (state, body, batch) to (state, scalars). Everything static is bound beforehand:
+the network's graphs, the optimizer and `StepSettings`. Random numbers are a function of
+(seed, step), so that a resumed run draws the same ones.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx, struct
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from pare_jax.body.model import BodyModel
 from pare_jax.models.baseline import Baseline
@@ -27,17 +28,17 @@ Network = Pare | Baseline
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that changes while training; all of it is in a checkpoint.
+    """Everything that changes while training; a checkpoint holds all of it.
 
     Attributes:
         step: updates attempted so far, int32 scalar.
         params: the network's parameters.
         batch_stats: its batch statistics, and the mean parameters its heads start from.
-        opt_state: the optimizer's.
-        swa: the running mean of the parameters, or None when the run keeps none.
-        bad_steps: how many of the latest steps in a row were skipped for a non-finite loss or
-            gradient, int32 scalar.
-        skipped: how many steps were skipped in all, int32 scalar.
+        opt_state: the optimizer's state.
+        swa: the running mean of the parameters, or None for a run without averaging.
+        bad_steps: number of consecutive steps, up to the latest, that were skipped because loss or
+            gradient was not finite, int32 scalar.
+        skipped: number of skipped steps in all, int32 scalar.
     """
 
     step: jax.Array
@@ -49,9 +50,25 @@ class TrainState(struct.PyTreeNode):
     skipped: jax.Array
 
 
+class Graphs(NamedTuple):
+    """A network's static graph in the modes that training needs.
+
+    Attributes:
+        training: training mode.
+        frozen: training mode, but for the backbone, which is in evaluation mode.
+        statistics: training mode; running statistics become those of the last batch.
+        evaluation: evaluation mode.
+    """
+
+    training: nnx.GraphDef
+    frozen: nnx.GraphDef
+    statistics: nnx.GraphDef
+    evaluation: nnx.GraphDef
+
+
 @dataclasses.dataclass(frozen=True)
 class StepSettings:
-    """What the step needs to know of the config.
+    """The part of a config that the step needs.
 
     Attributes:
         seed: of the augmentation's random numbers.
@@ -59,6 +76,8 @@ class StepSettings:
         augment: strengths of the augmentation done on the device.
         swa_start: the first step whose parameters are averaged.
         swa_every: steps between two sets of averaged parameters.
+        frozen_steps: the backbone stays as it is for this many steps.
+        max_bad_steps: after this many consecutive non-finite steps nothing is updated any more.
     """
 
     seed: int
@@ -66,24 +85,37 @@ class StepSettings:
     augment: augment.AugmentSettings
     swa_start: int = 0
     swa_every: int = 1
+    frozen_steps: int = 0
+    max_bad_steps: int = 5
+
+
+def network_graphs(model: Network) -> Graphs:
+    """Return the static graph of a network in each mode."""
+    training, frozen, statistics, evaluation = (nnx.clone(model) for _ in range(4))
+    training.train()
+    frozen.train()
+    frozen.backbone.eval()
+    statistics.train()
+    for _, module in nnx.iter_modules(statistics):
+        if isinstance(module, BatchNorm):
+            module.momentum = 0.0
+    evaluation.eval()
+    return Graphs(*map(nnx.graphdef, (training, frozen, statistics, evaluation)))
 
 
 def create_state(
     model: nnx.Module, optimizer: optax.GradientTransformation, *, average: bool
-) -> tuple[nnx.GraphDef, TrainState]:
-    """Split a network into its static graph and the state a run starts from.
+) -> TrainState:
+    """Return the state that a run starts from.
 
     Args:
-        model: the network, in training mode.
+        model: the network.
         optimizer: gives the optimizer's first state.
         average: whether the run keeps a running mean of the parameters.
-
-    Returns:
-        The graph and the state.
     """
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
+    _, params, batch_stats = nnx.split(model, nnx.Param, ...)
     zero = jnp.zeros((), jnp.int32)
-    state = TrainState(
+    return TrainState(
         step=zero,
         params=params,
         batch_stats=batch_stats,
@@ -92,46 +124,43 @@ def create_state(
         bad_steps=jnp.copy(zero),
         skipped=jnp.copy(zero),
     )
-    return graphdef, state
 
 
 def train_step(
     state: TrainState,
+    body: BodyModel,
     batch: Batch,
     *,
-    graphdef: nnx.GraphDef,
-    body: BodyModel,
+    graphs: Graphs,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
-    frozen: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Make one update.
 
     A non-finite loss or gradient changes nothing but the counters: parameters, statistics and the
-    optimizer's state stay as they were.
+    optimizer's state stay as they were. After `max_bad_steps` of them in a row this holds for every
+    later step, until the host reads the counter and stops the run.
 
     Args:
         state: before the step.
-        batch: of the global batch, see `data_pipelines/example.py`.
-        graphdef: the network's static graph, in training mode; from `frozen_graph` if `frozen`.
         body: gives the joints and the top of the head of the predicted pose.
+        batch: the global batch, see `data_pipelines/example.py`.
+        graphs: from `network_graphs`.
         optimizer: the one `state` was created with.
         settings: see `StepSettings`.
-        frozen: leave the backbone's parameters, and what the optimizer keeps of them, as they are,
-            and take no gradient through it.
 
     Returns:
-        The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm, and
-        the state's bad_steps.
+        The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
     batch = augment.augment(batch, key, settings.augment)
 
-    def loss_of(params: nnx.State) -> tuple[Array, tuple[nnx.State, dict[str, Array]]]:
+    def loss_of(params: nnx.State, frozen: bool) -> tuple[Array, tuple[nnx.State, dict]]:
         if frozen:
-            params = _for_backbone(jax.lax.stop_gradient, params)
+            params = _without_backbone_gradient(params)
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
-        model = nnx.merge(graphdef, params, state.batch_stats, copy=True)
+        graph = graphs.frozen if frozen else graphs.training
+        model = nnx.merge(graph, params, state.batch_stats, copy=True)
         prediction = model(batch["image"])
         posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
         head_top = posed.points([body.head_top])[:, 0]
@@ -141,18 +170,25 @@ def train_step(
         _, _, batch_stats = nnx.split(model, nnx.Param, ...)
         return loss, (batch_stats, terms)
 
-    (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    train_all, train_heads = (
+        functools.partial(gradient, frozen=frozen) for frozen in (False, True)
+    )
+    if settings.frozen_steps:
+        is_frozen = state.step < settings.frozen_steps
+        (loss, (batch_stats, terms)), grads = jax.lax.cond(
+            is_frozen, train_heads, train_all, state.params
+        )
+    else:
+        (loss, (batch_stats, terms)), grads = train_all(state.params)
     grad_norm = optax.global_norm(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    if frozen:  # Its count of updates as well: to Adam these are none.
-        params, opt_state = _for_backbone(
-            lambda _, old: old, (params, opt_state), (state.params, state.opt_state)
-        )
 
-    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    diverged = state.bad_steps >= settings.max_bad_steps
+    good = jnp.isfinite(loss) & jnp.isfinite(grad_norm) & ~diverged
     params, batch_stats, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old),
+        lambda new, old: jnp.where(good, new, old),
         (params, batch_stats, opt_state),
         (state.params, state.batch_stats, state.opt_state),
     )
@@ -160,9 +196,9 @@ def train_step(
     averages = state.swa
     if averages is not None:
         since_start = step - settings.swa_start
-        due = finite & (since_start >= 0) & (since_start % settings.swa_every == 0)
+        due = good & (since_start >= 0) & (since_start % settings.swa_every == 0)
         averages = swa.update(averages, params, due)
-    bad = (~finite).astype(jnp.int32)
+    bad = (~good).astype(jnp.int32)
     state = TrainState(
         step=step,
         params=params,
@@ -172,61 +208,33 @@ def train_step(
         bad_steps=(state.bad_steps + 1) * bad,
         skipped=state.skipped + bad,
     )
-    scalars = {"loss": loss, "grad_norm": grad_norm, "bad_steps": state.bad_steps}
+    scalars = {"loss": loss, "grad_norm": grad_norm}
     return state, scalars | {f"loss/{name}": value for name, value in terms.items()}
 
 
-def _for_backbone(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply a function to the leaves of the backbone alone."""
+def _without_backbone_gradient(params: nnx.State) -> nnx.State:
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf, *others: function(leaf, *others) if is_backbone(path) else leaf,
-        tree,
-        *rest,
+        lambda path, leaf: jax.lax.stop_gradient(leaf) if is_backbone(path) else leaf, params
     )
-
-
-def frozen_graph(model: Network) -> nnx.GraphDef:
-    """Return the graph of a network in training mode whose backbone is in evaluation mode."""
-    model = nnx.clone(model)
-    model.train()
-    model.backbone.eval()
-    return nnx.graphdef(model)
-
-
-def statistics_graph(model: Network, *, frozen: bool = False) -> nnx.GraphDef:
-    """Return the graph of a network whose running statistics become those of its last batch.
-
-    Args:
-        model: the network.
-        frozen: let the backbone keep its running statistics.
-    """
-    model = nnx.clone(model)
-    model.train()
-    if frozen:
-        model.backbone.eval()
-    for _, module in nnx.iter_modules(model):
-        if isinstance(module, BatchNorm):
-            module.momentum = 0.0
-    return nnx.graphdef(model)
 
 
 def statistics_step(
     mean: nnx.State,
-    count: Array,
+    count: Float[Array, ""],
     params: nnx.State,
     batch: Batch,
     *,
-    graphdef: nnx.GraphDef,
+    graphs: Graphs,
     settings: StepSettings,
 ) -> nnx.State:
     """Add one batch to the mean of the batch statistics that `params` produce.
 
     Args:
-        mean: of the statistics of `count` batches.
-        count: float scalar; with 0 whatever `mean` holds is forgotten.
+        mean: mean statistics of `count` batches; ignored if `count` is 0.
+        count: number of batches so far.
         params: the averaged parameters.
         batch: a training batch, augmented here as in training.
-        graphdef: from `statistics_graph`.
+        graphs: from `network_graphs`.
         settings: as in `train_step`.
 
     Returns:
@@ -234,7 +242,7 @@ def statistics_step(
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), count.astype(jnp.int32))
     batch = augment.augment(batch, key, settings.augment)
-    model = nnx.merge(graphdef, params, mean, copy=True)
+    model = nnx.merge(graphs.statistics, params, mean, copy=True)
     model(batch["image"])
     _, _, stats = nnx.split(model, nnx.Param, ...)
 

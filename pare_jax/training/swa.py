@@ -1,42 +1,51 @@
 """Stochastic weight averaging (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
 
-From a given step on the running mean of the parameters is kept beside them. Batch statistics that
-belong to the mean have never been seen during training; `train_step.statistics_step` measures
-them on training batches (section 3.2 of the paper).
+From a given step on the running mean of the parameters is kept beside them. Training never runs the
+mean, so that its batch statistics are measured on training batches (section 3.2 of the paper):
+before each evaluation and at the end of a run.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
+from jax.sharding import Mesh
+
+from pare_jax import sharding
 
 
 class SwaState(struct.PyTreeNode):
     """The running mean of the parameters.
 
     Attributes:
-        count: how many sets of parameters were averaged, int32 scalar.
-        params: their mean; zeros while count is 0.
+        count: number of averaged sets of parameters, int32 scalar.
+        measured: `count` when the batch statistics were measured, int32 scalar; if it is smaller
+            than `count`, they do not fit the mean any more.
+        params: the mean; zeros while count is 0.
         batch_stats: batch statistics measured for the mean.
     """
 
     count: jax.Array
+    measured: jax.Array
     params: Any
     batch_stats: Any
 
 
 def init(params: Any, batch_stats: Any) -> SwaState:
-    """Start with nothing averaged."""
+    """Return a mean of nothing."""
     return SwaState(
         count=jnp.zeros((), jnp.int32),
+        measured=jnp.zeros((), jnp.int32),
         params=jax.tree.map(jnp.zeros_like, params),
         batch_stats=jax.tree.map(jnp.copy, batch_stats),
     )
 
 
 def update(swa: SwaState, params: Any, due: jax.Array) -> SwaState:
-    """Add `params` to the mean where `due`, a boolean scalar, holds."""
+    """Add `params` to the mean if `due`, a boolean scalar, holds."""
 
     def add(swa: SwaState) -> SwaState:
         count = swa.count + 1
@@ -44,3 +53,33 @@ def update(swa: SwaState, params: Any, due: jax.Array) -> SwaState:
         return swa.replace(count=count, params=mean)
 
     return jax.lax.cond(due, add, lambda swa: swa, swa)
+
+
+def measure_statistics(
+    swa: SwaState,
+    statistics_step: Callable[..., Any],
+    batches: Iterable[dict[str, np.ndarray]],
+    num_batches: int,
+    mesh: Mesh,
+) -> SwaState:
+    """Measure the batch statistics of the averaged parameters.
+
+    Args:
+        swa: the mean.
+        statistics_step: the compiled `step.statistics_step`.
+        batches: training batches; closed afterwards.
+        num_batches: number of batches to measure on.
+        mesh: the devices.
+
+    Returns:
+        The mean with its statistics; `swa` itself if there is nothing new to measure.
+    """
+    if int(swa.count) == int(swa.measured):
+        return swa
+    stats = swa.batch_stats
+    stream = sharding.prefetch(batches, mesh)
+    for number in range(num_batches):
+        count = sharding.put_replicated(np.float32(number), mesh)
+        stats = statistics_step(stats, count, swa.params, next(stream))
+    sharding.close_stream(batches)
+    return swa.replace(batch_stats=stats, measured=jnp.copy(swa.count))

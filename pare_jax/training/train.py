@@ -1,30 +1,47 @@
-"""The training loop: ties data, step, writer and checkpoints together, and reads as a run goes.
+"""The story of a training run, from the mesh of devices to the last checkpoint.
 
-It takes an iterator of numpy batches and a writer with clu's interface, and asks nothing about
+`train` takes an iterator of NumPy batches and a writer with clu's interface. It asks nothing about
 where they come from, so that it works without TensorFlow.
 """
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax import sharding
-from pare_jax.evaluation import report
+from pare_jax.body.model import load_body_model
+from pare_jax.errors import UserError
+from pare_jax.evaluation import challenge, evaluate, report
+from pare_jax.evaluation.evaluate import Weights
+from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.io.progress import ProgressBar
-from pare_jax.pretrained.load import Loaded
+from pare_jax.models import build_model
+from pare_jax.pretrained import load as pretrained
 from pare_jax.training import config as config_lib
+from pare_jax.training import swa
 from pare_jax.training import workdir as workdir_lib
+from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints, load_config
 from pare_jax.training.data import RunData
-from pare_jax.training.run import Errors, Run, Weights
-from pare_jax.training.step import TrainState
-from pare_jax.training.watch import DivergenceWatch, Tracer
+from pare_jax.training.evaluate_checkpoint import write_evaluation
+from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from pare_jax.training.step import (
+    StepSettings,
+    TrainState,
+    create_state,
+    network_graphs,
+    statistics_step,
+    train_step,
+)
+from pare_jax.training.watch import Tracer, check_finite
 
 
 class Writer(Protocol):
@@ -34,117 +51,195 @@ class Writer(Protocol):
     def write_images(self, step: int, images: Mapping[str, Any]) -> None: ...
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None: ...
     def write_hparams(self, hparams: Mapping[str, Any]) -> None: ...
-    def flush(self) -> None: ...
+    def close(self) -> None: ...
 
 
-def train(config: ConfigDict, workdir: str | Path, data: RunData, writer: Writer) -> TrainState:
-    """Train, or go on training, until the configured number of steps.
+def train(
+    config: ConfigDict,
+    workdir: str | Path,
+    load_data: Callable[[], RunData],
+    open_writer: Callable[[], Writer],
+) -> TrainState:
+    """Train, or resume training, until the configured number of steps; then evaluate.
 
     Args:
         config: a validated config.
-        workdir: where config.json, checkpoints and the evaluation go. A run that was stopped here
-            goes on from its latest checkpoint and ends with the same bits.
-        data: see `run_data.RunData`.
-        writer: takes scalars, pictures and texts for TensorBoard.
+        workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
+            from its latest checkpoint and ends with the same bits.
+        load_data: returns the data. It may take hours, and is called when everything that can be
+            checked without data has been checked.
+        open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
 
     Returns:
-        The final state; it is also the latest checkpoint.
+        The final state, which is also the latest checkpoint.
 
     Raises:
-        UserError: the workdir cannot be used, a checkpoint does not fit, saving fails, or the loss
-            stays non-finite.
+        UserError: the workdir cannot be used, a file cannot be read, a checkpoint does not fit,
+            saving fails, or the loss stays non-finite.
     """
-    return fit(Run(config, data), workdir, writer)[0]
+    # The devices.
+    mesh = sharding.make_mesh()
+    sharding.check_batch_sizes(config, mesh)
+    replicated, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
-
-def fit(
-    run: Run, workdir: str | Path, writer: Writer, start_from: Loaded | None = None
-) -> tuple[TrainState, Errors]:
-    """Train as `train` does, with a run whose compiled programs the caller goes on using.
-
-    Args:
-        run: the run.
-        workdir: as in `train`.
-        writer: as in `train`.
-        start_from: the weights that the config names, if the caller has read them already.
-
-    Returns:
-        The final state, and its errors by evaluation split.
-    """
-    workdir, config, data = Path(workdir), run.config, run.data
+    # The workdir, the network with the weights it starts from, and the bodies.
+    workdir = Path(workdir)
     workdir_lib.check(workdir, config)
+    resumes = workdir_lib.has_run(workdir)
+    model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+    notes: list[str] = []
+    if not resumes:
+        loaded = pretrained.load(config)
+        pretrained.fill(model, loaded.flat)
+        notes += loaded.notes
+    graphs = network_graphs(model)
+    body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
+    eval_setup = evaluate.make_setup(config.eval, body, mesh)
+
+    # The data, and the length of the run in steps.
+    data = load_data()
+    held_out, per_epoch = data.held_out, data.steps_per_epoch
+    num_steps = config.num_steps or round(config.num_epochs * per_epoch)
+    if not num_steps:
+        raise UserError(f"config.num_epochs is {config.num_epochs}, which is less than one step")
+    eval_every = max(1, round(config.eval.every_epochs * per_epoch))
+    eval_setup = eval_setup.with_baseline(held_out.mean_joints)
+    exports = challenge.exportable(held_out.eval_names) if config.eval.export else []
+
+    # The optimizer and the state.
+    settings = step_settings(config, per_epoch)
+    schedule = learning_rate_schedule(config.optimizer, num_steps)
+    optimizer = make_optimizer(config.optimizer, num_steps, settings.frozen_steps)
+    state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
+    state = sharding.put_replicated(state, mesh)
+    del model  # The state holds its arrays, and the first step donates them.
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
-    goes_on = checkpoints.latest_step() is not None
-    notes = [] if goes_on else run.load_pretrained(start_from)
-    state, changed = run.initial_state(), []
-    if goes_on:
-        state = sharding.put_replicated(checkpoints.restore(state), run.mesh)
-        changed = config_lib.differences(load_config(workdir), config)
-    # Last, so that a command that comes to nothing does not pass for a run.
+    if resumes:
+        state = sharding.put_replicated(checkpoints.restore(state), mesh)
+        notes.append(f"resuming from step {int(state.step)} in {workdir}")
+        changes = config_lib.differences(load_config(workdir), config)
+        notes += [f"changed since the run was started: {'; '.join(changes)}"] if changes else []
+    if settings.swa_start > num_steps:
+        notes.append("the run ends before swa.start_epoch: there will be no averaged weights")
+
+    # The programs. Each compiles once, on its first batch.
+    compiled_step = jax.jit(
+        functools.partial(train_step, graphs=graphs, optimizer=optimizer, settings=settings),
+        in_shardings=(replicated, replicated, split),
+        out_shardings=replicated,
+        donate_argnums=0,
+    )
+    measure_statistics = functools.partial(
+        swa.measure_statistics,
+        statistics_step=jax.jit(
+            functools.partial(statistics_step, graphs=graphs, settings=settings),
+            in_shardings=(replicated, replicated, replicated, split),
+            out_shardings=replicated,
+        ),
+        num_batches=config.swa.statistics_batches,
+        mesh=mesh,
+    )
+    eval_step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphs.evaluation))
+
+    # Last of the preparations, so that a command that fails before does not pass for a run.
     workdir_lib.write_config(workdir, config)
-    start = int(state.step)
-    errors: Errors | None = None
-    progress = ProgressBar("training", run.num_steps, start=start, lines=False)
-    if goes_on:
-        progress.say(f"going on from step {start} in {workdir}")
-        if changed:
-            progress.say(f"changed since it was started: {'; '.join(changed)}")
-    else:
+    writer = open_writer()
+    if not resumes:
         _write_overview(writer, config, state, notes)
-    for note in notes:
-        progress.say(note)
-    if run.settings.swa_start > run.num_steps:
-        progress.say("the run ends before swa.start_epoch: there will be no averaged weights")
-    tracer = Tracer(workdir, config.profile)
-    recent: list[dict[str, jax.Array]] = []
-    watch = DivergenceWatch(config.max_bad_steps, config.seed)
+
+    start = int(state.step)
     stream = data.train(start)
-    batches = sharding.prefetch(stream, run.mesh)
-    try:
-        for step in range(start, run.num_steps):
-            tracer.before(step)
-            batch = next(batches)
-            with jax.transfer_guard("disallow"):
-                state, scalars = run.step_after(step)(state, batch)
-            watch.after(step, scalars.pop("bad_steps"))
-            recent.append(scalars)
-            progress.advance()
-            done = step + 1
-            last = done == run.num_steps
-            if done % config.log_every_steps == 0 or last:
-                _log(done, recent, state, run, writer, progress)
-            evaluated = None
-            if done % run.eval_every == 0 or last:
-                started = time.perf_counter()
-                state = run.with_statistics(state)
-                weights = run.weights(state)
-                errors = run.measure(weights)
-                evaluated = _tell(errors, weights, writer, progress)
-                if config.eval.pictures:
-                    writer.write_images(done, {"held_out": run.panels(weights)})
-                progress.pause(time.perf_counter() - started)
-            if evaluated is not None or done % config.checkpoint.every_steps == 0:
-                if evaluated is None:
-                    # Whoever reads the mean from this checkpoint needs statistics that fit it.
-                    state = run.with_statistics(state)
-                checkpoints.save(state, evaluated or None)
-        watch.finish()
-        checkpoints.wait()
-    finally:
-        tracer.stop()
-        progress.close()
-        sharding.close_stream(stream)
-        checkpoints.close()
-        writer.flush()
-    if errors is None:  # The run was at its end already.
-        errors = run.measure(run.weights(state))
-    return state, errors
+    batches = sharding.prefetch(stream, mesh)
+    recent: list[dict[str, jax.Array]] = []
+    errors: dict[str, SampleErrors] = {}
+    tracer = Tracer(workdir, config.profile)
+    with ProgressBar("training", num_steps, start=start, lines=False) as progress:
+        for note in notes:
+            progress.say(note)
+        try:
+            for step in range(start + 1, num_steps + 1):
+                tracer.before(step - 1)
+                batch = next(batches)
+                with jax.transfer_guard("disallow"):
+                    state, scalars = compiled_step(state, body, batch)
+                recent.append(scalars)
+                progress.advance()
+                is_last = step == num_steps
+                evaluates = step % eval_every == 0 or is_last
+                saves = evaluates or step % config.checkpoint.every_steps == 0
+                if step % config.log_every_steps == 0 or saves:
+                    check_finite(state, config)
+                if step % config.log_every_steps == 0 or is_last:
+                    epoch = step / per_epoch
+                    _log(recent, state, epoch, config, schedule, writer, progress)
+                metrics: dict[str, float] = {}
+                if evaluates:
+                    paused = time.perf_counter()
+                    if state.swa is not None:
+                        averages = measure_statistics(state.swa, batches=data.train(0))
+                        state = state.replace(swa=averages)
+                    weights = weights_to_evaluate(state, config)
+                    errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
+                    metrics = _report_errors(errors, weights, writer, progress)
+                    if config.eval.pictures:
+                        first = next(iter(held_out.evals.values()))()
+                        panels = evaluate.panels(
+                            eval_step,
+                            weights,
+                            eval_setup,
+                            first,
+                            config.eval.pictures,
+                            config.eval.attention_joints,
+                        )
+                        writer.write_images(step, {"held_out": panels})
+                    progress.pause(time.perf_counter() - paused)
+                if saves:
+                    checkpoints.save(state, metrics or None)
+            checkpoints.wait()
+        finally:
+            tracer.stop()
+            sharding.close_stream(stream)
+            checkpoints.close()
+            writer.close()
+
+    # The report: metrics.json, figures and exported predictions.
+    weights = weights_to_evaluate(state, config)
+    if not errors:  # The run was finished before.
+        errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
+    lines = write_evaluation(workdir, eval_step, weights, eval_setup, errors, held_out, exports)
+    print("\n".join(lines))
+    return state
+
+
+def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
+    """Collect the part of a config that the step needs."""
+    return StepSettings(
+        seed=config.seed,
+        loss_weights=tuple(sorted(config.loss.items())),
+        augment=AugmentSettings(
+            colour=config.augment.colour,
+            noise=config.augment.noise,
+            occlusion=config.augment.occlusion,
+        ),
+        swa_start=max(1, round(config.swa.start_epoch * steps_per_epoch)),
+        swa_every=config.swa.every_steps,
+        frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
+        max_bad_steps=config.max_bad_steps,
+    )
+
+
+def weights_to_evaluate(state: TrainState, config: ConfigDict) -> Weights:
+    """Return the averaged weights if the config wants them and there are any, else the last."""
+    step = int(state.step)
+    if config.eval.weights == "swa" and state.swa is not None and int(state.swa.count):
+        return Weights(state.swa.params, state.swa.batch_stats, "swa", step)
+    return Weights(state.params, state.batch_stats, "last", step)
 
 
 def _write_overview(
     writer: Writer, config: ConfigDict, state: TrainState, notes: Sequence[str]
 ) -> None:
-    """Record the hyperparameters, a table of the network's parameters, and where they are from."""
+    """Write the hyperparameters, a table of the parameters, and the notes on pretrained weights."""
     from clu import parameter_overview
 
     flat = config_lib.flat(config_lib.plain(config))
@@ -156,26 +251,25 @@ def _write_overview(
 
 
 def _log(
-    step: int,
     recent: list[dict[str, jax.Array]],
     state: TrainState,
-    run: Run,
+    epoch: float,
+    config: ConfigDict,
+    schedule: optax.Schedule,
     writer: Writer,
     progress: ProgressBar,
 ) -> None:
-    """Write the mean of the latest steps' scalars, and stop a run that has gone astray."""
+    """Write the means of the latest steps' scalars, and forget them."""
     host = jax.device_get(recent)
     recent.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
-    epoch = step / run.data.steps_per_epoch
-    text = f"step {step}/{run.num_steps}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
-    rate = progress.status(text) * run.config.batch_size
-    skipped = int(jax.device_get(state.skipped))
+    step, skipped = int(state.step), int(state.skipped)
+    speed = progress.status(f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}")
     extra = {
-        "examples_per_second": rate,
-        # The optimizer does not count the steps that were skipped.
-        "learning_rate": float(np.asarray(run.schedule(max(0, step - skipped - 1)))),
-        "epoch": step / run.data.steps_per_epoch,
+        "examples_per_second": speed * config.batch_size,
+        # The optimizer does not count skipped steps.
+        "learning_rate": float(schedule(max(0, step - skipped - 1))),
+        "epoch": epoch,
         "skipped_steps": skipped,
     }
     writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
@@ -186,30 +280,20 @@ def _finite_mean(values: list[np.ndarray]) -> float:
     return float(np.mean(finite)) if finite else float("nan")
 
 
-def _tell(
-    errors: Errors, weights: Weights, writer: Writer, progress: ProgressBar
+def _report_errors(
+    errors: Mapping[str, SampleErrors], weights: Weights, writer: Writer, progress: ProgressBar
 ) -> dict[str, float]:
-    """Write an evaluation's scalars; returns what tells the best checkpoint.
+    """Write an evaluation's scalars; return the metrics that choose the best checkpoint.
 
-    That is the first split with 3D joints; without any it is empty, and none is the best.
+    They are those of the first split with 3D joints; without any there are none.
     """
-    first: dict[str, float] = {}
+    best: dict[str, float] = {}
     for name, split in errors.items():
         summary = report.summarise(split)
         scalars = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
-        writer.write_scalars(
-            weights.step, {f"{name}/{key}": value for key, value in scalars.items()}
-        )
+        writer.write_scalars(weights.step, {f"{name}/{k}": v for k, v in scalars.items()})
         if "mpjpe" in scalars:
-            first = first or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
-        progress.say(f"step {weights.step}  {name} ({weights.name}): {_headline(scalars)}")
-    return first
-
-
-def _headline(scalars: Mapping[str, float]) -> str:
-    if "mpjpe" not in scalars:
-        return f"PCKh@0.5 {scalars['pckh']:.1f} %"
-    against = ""
-    if constant := scalars.get("mean_pose_mpjpe"):
-        against = f" ({scalars['mpjpe'] / constant:.3f} of the best constant)"
-    return f"MPJPE {scalars['mpjpe']:.1f} mm{against}, PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"
+            best = best or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
+        headline = report.headline(scalars)
+        progress.say(f"step {weights.step}  {name} ({weights.name}): {headline}")
+    return best

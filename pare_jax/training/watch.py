@@ -1,46 +1,29 @@
-"""What looks on while a run trains: for divergence, and for the profiler."""
+"""Observers of a run: the check for divergence and the profiler's trace."""
 
-import collections
 from pathlib import Path
 
 import jax
+from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
+from pare_jax.training.step import TrainState
 
 
-class DivergenceWatch:
-    """Stops a run whose loss stays non-finite.
+def check_finite(state: TrainState, config: ConfigDict) -> None:
+    """Raise UserError if the loss has been non-finite for `max_bad_steps` steps in a row.
 
-    Looks at a step's counter only when later steps are on their way, so that the device never
-    waits for the host.
+    The step counts on the device and updates nothing from then on. Reading the counter waits for
+    the device: call this only where the host waits anyway.
     """
-
-    _BEHIND = 2
-
-    def __init__(self, limit: int, seed: int):
-        self._limit, self._seed = limit, seed
-        self._pending: collections.deque[tuple[int, jax.Array]] = collections.deque()
-
-    def after(self, step: int, bad_steps: jax.Array) -> None:
-        """Take the counter that batch number `step` left; raises UserError."""
-        self._pending.append((step, bad_steps))
-        if len(self._pending) > self._BEHIND:
-            self._look()
-
-    def finish(self) -> None:
-        """Look at the steps that are left; raises UserError."""
-        while self._pending:
-            self._look()
-
-    def _look(self) -> None:
-        step, counter = self._pending.popleft()
-        bad = int(jax.device_get(counter))
-        if bad >= self._limit:
-            raise UserError(
-                f"the loss is not finite since step {step - bad + 2} ({bad} steps in a row; "
-                f"batches {step - bad + 1} to {step} of seed {self._seed}): lower "
-                "optimizer.learning_rate and run again to go on from the last checkpoint"
-            )
+    bad = int(state.bad_steps)
+    if bad < config.max_bad_steps:
+        return
+    first = int(state.step) - bad
+    raise UserError(
+        f"the loss is not finite since step {first + 1} (batches {first} to "
+        f"{first + config.max_bad_steps - 1} of seed {config.seed}): lower "
+        "optimizer.learning_rate and run again to resume from the last checkpoint"
+    )
 
 
 class Tracer:
@@ -52,6 +35,7 @@ class Tracer:
         self._running = False
 
     def before(self, step: int) -> None:
+        """Start or stop the trace if this step is the first or the last."""
         if self._last > self._first == step:
             jax.profiler.start_trace(self._folder)
             self._running = True
@@ -59,6 +43,7 @@ class Tracer:
             self.stop()
 
     def stop(self) -> None:
+        """Write the trace, if one is being recorded."""
         if self._running:
             jax.profiler.stop_trace()
             self._running = False

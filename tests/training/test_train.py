@@ -16,8 +16,7 @@ import pytest
 from pare_jax.errors import UserError
 from pare_jax.training import checkpoints
 from pare_jax.training import workdir as workdir_lib
-from pare_jax.training.train import train
-from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
+from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,7 +29,7 @@ def leaves(state):
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
     writer = Recorder()
-    state = train(tiny_config(), workdir, FakeData(), writer)
+    state = train_on(tiny_config(), workdir, writer=writer)
     return workdir, writer, state
 
 
@@ -74,7 +73,7 @@ class FakePictures(FakeData):
 def test_a_split_with_2d_joints_alone_is_told_and_decides_nothing(splits, tmp_path):
     writer, config = Recorder(), tiny_config()
     config.num_steps = 4
-    state = train(config, tmp_path, FakePictures(*splits), writer)
+    state = train_on(config, tmp_path, FakePictures(*splits), writer)
     assert int(state.step) == 4
     assert 0 <= writer.scalars[4]["fake/pictures/pckh"] <= 100
     assert "fake/pictures/mpjpe" not in writer.scalars[4]
@@ -93,9 +92,9 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
                 yield batch
 
     with pytest.raises(KeyboardInterrupt):
-        train(tiny_config(), tmp_path, Stops(), Recorder())
+        train_on(tiny_config(), tmp_path, Stops())
     assert checkpoints.Checkpoints(tmp_path, read_only=True).latest_step() in (3, 4)
-    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    resumed = train_on(tiny_config(), tmp_path)
     for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -106,8 +105,7 @@ KILLED = """
     import sys
 
     from pare_jax.training.checkpoints import Checkpoints
-    from pare_jax.training.train import train
-    from tests.fakes import FakeData, Recorder, tiny_config
+    from tests.fakes import FakeData, Recorder, tiny_config, train_on
 
     class Dies(FakeData):
         def train(self, start):
@@ -116,7 +114,7 @@ KILLED = """
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield batch
 
-    train(tiny_config(), sys.argv[1], Dies(), Recorder())
+    train_on(tiny_config(), sys.argv[1], Dies())
 """
 
 
@@ -125,14 +123,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    resumed = train(tiny_config(), tmp_path, FakeData(), Recorder())
+    resumed = train_on(tiny_config(), tmp_path)
     for ours, theirs in zip(leaves(resumed), leaves(undisturbed), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_finished_run_that_is_started_again_changes_nothing(finished):
     workdir, _, state = finished
-    again = train(tiny_config(), workdir, FakeData(), Recorder())
+    again = train_on(tiny_config(), workdir)
     for ours, theirs in zip(leaves(again), leaves(state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -149,7 +147,7 @@ def test_another_network_in_the_workdir_is_named(finished):
     config = tiny_config()
     config.model.branch_features = 16
     with pytest.raises(UserError, match="branch_features: 8 -> 16"):
-        train(config, workdir, FakeData(), Recorder())
+        train_on(config, workdir)
 
 
 def test_another_input_in_the_workdir_is_named(finished):
@@ -183,9 +181,9 @@ def test_going_on_as_another_experiment_is_refused(finished, key, value):
 def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
     config = tiny_config()
     config.num_steps = 4
-    train(config, tmp_path, FakeData(), Recorder())
+    train_on(config, tmp_path)
     config.num_steps, config.optimizer.learning_rate = 6, 1e-4
-    state = train(config, tmp_path, FakeData(), Recorder())
+    state = train_on(config, tmp_path)
     assert int(state.step) == 6
     assert "optimizer.learning_rate: 0.001 -> 0.0001" in capsys.readouterr().out
 
@@ -193,7 +191,7 @@ def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
 def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):
     config = tiny_config()
     config.num_steps, config.swa.start_epoch = 3, 50.0
-    train(config, tmp_path, FakeData(), Recorder())
+    train_on(config, tmp_path)
     assert "before swa.start_epoch" in capsys.readouterr().out
 
 
@@ -201,7 +199,7 @@ def test_a_run_of_no_step_is_refused(tmp_path):
     config = tiny_config()
     config.num_steps, config.num_epochs = 0, 0.01
     with pytest.raises(UserError, match="not one step"):
-        train(config, tmp_path, FakeData(), Recorder())
+        train_on(config, tmp_path)
 
 
 def test_a_run_that_cannot_go_on_leaves_the_config_as_it_was(finished, tmp_path):
@@ -212,7 +210,7 @@ def test_a_run_that_cannot_go_on_leaves_the_config_as_it_was(finished, tmp_path)
     config = tiny_config()
     config.optimizer.learning_rate = 1e-5
     with pytest.raises(UserError, match="damaged or incomplete"):
-        train(config, tmp_path / "run", FakeData(), Recorder())
+        train_on(config, tmp_path / "run")
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
@@ -230,7 +228,7 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp
     config.log_every_steps = 30
     writer = Recorder()
     with pytest.raises(UserError, match=r"since step 5 .*batches 4 to 6 of seed"):
-        train(config, tmp_path, Breaks(), writer)
+        train_on(config, tmp_path, Breaks(), writer)
     # Long before the next line of the log.
     assert not any("train/loss" in scalars for scalars in writer.scalars.values())
     store = checkpoints.Checkpoints(tmp_path, read_only=True)
@@ -244,21 +242,20 @@ def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(UserError, match="cannot write to the workdir"):
-        train(tiny_config(), blocked / "run", FakeData(), Recorder())
+        train_on(tiny_config(), blocked / "run")
 
 
 SEVERAL_DEVICES = """
     import tempfile
 
     import jax
-    from pare_jax.training.train import train
-    from tests.fakes import FakeData, Recorder, tiny_config
+    from tests.fakes import FakeData, Recorder, tiny_config, train_on
 
     config = tiny_config()
     config.num_steps = 3
     config.log_every_steps = 1
     writer = Recorder()
-    train(config, tempfile.mkdtemp(), FakeData(), writer)
+    train_on(config, tempfile.mkdtemp(), writer=writer)
     names = ("loss", "loss/parts", "loss/pose", "grad_norm")
     print(jax.device_count(), *[writer.scalars[s][f"train/{n}"] for s in (1, 2, 3) for n in names])
 """
