@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.reading import input_pipeline, remembering, storage
-from data_pipelines.reading.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
-from pare_jax.evaluation.sequences import SplitNames
 from pare_jax.io.files import write_atomically
 from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.data import HeldOut, RunData
@@ -78,21 +76,13 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         augment=config.augment,
         **_processes(),
     )
-    evals, names = _held_out(config, opened)
     if config.loss.parts:
         _check_part_labels(sources)
     examples = sum(len(source) for source, _ in sources)
-    path, key = workdir / _STATISTICS_FILE, _mixture_key(sources, config.data.root)
-    mean = _read_mean(path, key)
-    if mean is None:
-        mean = _measure_mean(sources)
-        _keep_mean(path, key, mean)
     return RunData(
         train=lambda step: stream(start_step=step),
-        evals=evals,
-        eval_names=names,
         steps_per_epoch=max(1, examples // config.batch_size),
-        mean_joints=mean,
+        held_out=_held_out(config, opened, _mean_joints(config, workdir, sources)),
     )
 
 
@@ -111,7 +101,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     Raises:
         UserError: an evaluation split is missing or damaged.
     """
-    evals, names = _held_out(config, _open_all(config, config.data.eval))
+    opened = _open_all(config, config.data.eval)
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
     if mean is None:
@@ -127,9 +117,8 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:
-            mean = _measure_mean(sources)
-            _keep_mean(path, _mixture_key(sources, config.data.root), mean)
-    return HeldOut(evals, names, mean)
+            mean = _mean_joints(config, workdir, sources)
+    return _held_out(config, opened, mean)
 
 
 def tensorboard_writer(workdir: Path) -> Any:
@@ -176,20 +165,18 @@ def _train_names(config: ConfigDict) -> list[str]:
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
-) -> tuple[Mapping[str, Callable[[], Iterator[Batch]]], Mapping[str, Callable[[], SplitNames]]]:
-    """Return functions that pass over the evaluation splits, and that read their names."""
-    splits = {name: opened[name] for name in config.data.eval}
-    evals = {
-        name: partial(
+    config: ConfigDict, opened: Mapping[str, storage.StoredSplit], mean_joints: np.ndarray
+) -> HeldOut:
+    evals, names = {}, {}
+    for name in config.data.eval:
+        evals[name] = partial(
             input_pipeline.eval_batches,
-            source,
+            opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
         )
-        for name, source in splits.items()
-    }
-    return evals, {name: cache(source.names) for name, source in splits.items()}
+        names[name] = cache(opened[name].names)
+    return HeldOut(evals, names, mean_joints)
 
 
 def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
@@ -213,11 +200,21 @@ def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None
     )
 
 
-def _mixture_key(sources: list[tuple[storage.StoredSplit, float]], data_root: str) -> list:
-    """Identify a mixture by names, lengths and weights, without the folder of the datasets."""
-    return [
-        [os.path.relpath(source.path, data_root), len(source), weight] for source, weight in sources
+def _mean_joints(
+    config: ConfigDict, workdir: Path, sources: list[tuple[storage.StoredSplit, float]]
+) -> np.ndarray:
+    """Return the mean joints of a mixture, read from the workdir or measured and kept there."""
+    path = workdir / _STATISTICS_FILE
+    # Identifies the mixture by names, lengths and weights, without the folder of the datasets.
+    key = [
+        [os.path.relpath(source.path, config.data.root), len(source), weight]
+        for source, weight in sources
     ]
+    mean = _read_mean(path, key)
+    if mean is None:
+        mean = _measure_mean(sources)
+        _keep_mean(path, key, mean)
+    return mean
 
 
 def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:

@@ -35,6 +35,7 @@ _CODE = (
     "data_pipelines/preparing/unit_files.py",
     "pare_jax/body/io.py",
     "pare_jax/body/numpy_body.py",
+    "pare_jax/crop.py",
     "pare_jax/io/images.py",
     "pare_jax/rendering/rasterizer.py",
     "pare_jax/io/safe_pickle.py",
