@@ -1,6 +1,6 @@
 """The report's baseline: ResNet-50, global average pooling, MLPs for pose, shape and camera.
 
-Its ImageNet weights are given by --config.pretrained.path=FILE, see docs/weights.md.
+Give its ImageNet weights by --config.pretrained.path=FILE (docs/weights.md).
 """
 
 from ml_collections import ConfigDict
@@ -13,11 +13,11 @@ def get_config() -> ConfigDict:
     config = get_base()
     use_photographs(config)
     config.model.name = "baseline"
-    # The report gives no sizes; two hidden layers of 1024 are what HMR and SPIN regress with.
+    # The report gives no sizes; HMR and SPIN have two hidden layers of 1024.
     config.model.pose_hidden = (1024, 1024)
     config.model.shape_hidden = (1024, 1024)
     config.model.camera_hidden = (1024, 1024)
-    # Its length is not given either; it gets the shallow model's, so that the two compare.
+    # Nor does it give a length; the shallow model's makes the two comparable.
     config.num_epochs = 4.0
     config.optimizer.learning_rate = 1e-4
     config.swa.start_epoch = -1.0

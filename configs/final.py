@@ -1,7 +1,7 @@
 """The report's final model: ResNet-50, three blocks (56x56 maps), part attention, SWA.
 
-The report starts from ImageNet's weights, which are not part of this project: give them by
---config.pretrained.path=FILE (docs/weights.md); without, the backbone starts from random weights.
+The report starts from ImageNet's weights. Give them by --config.pretrained.path=FILE
+(docs/weights.md); without them the backbone starts from random weights.
 """
 
 from ml_collections import ConfigDict

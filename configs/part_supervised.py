@@ -1,4 +1,4 @@
-"""The final model with PARE's own trick: part maps supervised by rendered part labels."""
+"""The final model with part maps supervised by rendered part labels, as in PARE."""
 
 from ml_collections import ConfigDict
 

@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
     config.model.branch_features = 32
     config.model.shape_features = 16
 
-    # Every viewpoint and the everyday poses; a thing in front or a cut edge in more than a third.
-    # What a small network learns slowly in minutes is kept low: clutter, bystanders, bad pictures.
+    # All viewpoints and everyday poses; more than a third of the people are hidden or cut off.
+    # Clutter, bystanders and bad images are rare: a small network learns slowly from them.
     people = config.data.synthetic
     people.train, people.validation = 24_000, 0
     people.test, people.test_occluded = 1_000, 1_000
@@ -33,14 +33,14 @@ def get_config() -> ConfigDict:
     people.pitch, people.roll = 12.0, 3.0
     config.data.eval = ("synthetic/test", "synthetic/test_occluded")
 
-    # Eight passes over this many people do not overfit: little augmentation learns fastest.
+    # Eight epochs of this many people do not overfit; little augmentation learns fastest.
     config.augment.scale = 0.05
     config.augment.rotation = 5.0
     config.augment.colour = 0.1
     config.augment.noise = 0.0
 
-    # Where things are in the picture is learned slowest from scratch: dense part labels tell it
-    # best, and errors of twists and of projected joints, noisy this early, count for less.
+    # Finding the parts is learned slowest from scratch. Dense part labels help most; errors of
+    # twists and of projected joints are noisy this early and weigh less.
     config.loss.parts = 30.0
     config.loss.pose = 10.0
     config.loss.joints_2d = 15.0

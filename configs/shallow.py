@@ -1,6 +1,6 @@
 """The report's shallow model: two blocks (28x28 maps) in each branch, four epochs.
 
-Its ImageNet weights are given by --config.pretrained.path=FILE, see docs/weights.md.
+Give its ImageNet weights by --config.pretrained.path=FILE (docs/weights.md).
 """
 
 from ml_collections import ConfigDict

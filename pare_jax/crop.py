@@ -1,4 +1,4 @@
-"""Conventions of the square crop that a network sees: its size, its camera and its colours.
+"""Conventions of the square crop that a network sees: its size, camera and colours.
 
 Plain numbers, so that modules without JAX can use them.
 """
@@ -6,14 +6,14 @@ Plain numbers, so that modules without JAX can use them.
 # Side of the crop over the longer side of the person's box, as in SPIN and PARE.
 BOX_SCALE = 1.2
 
-# The camera that every crop is assumed to be seen by (SPIN, Kolotouros et al. 2019): focal length
-# in pixels of a crop of CROP_RESOLUTION pixels a side.
+# Focal length of the crop's assumed camera (SPIN, Kolotouros et al. 2019), in pixels of a crop of
+# CROP_RESOLUTION pixels a side.
 FOCAL_LENGTH = 5000.0
 CROP_RESOLUTION = 224
 
-# ImageNet statistics in RGB, which every pretrained backbone expects.
+# ImageNet's statistics in RGB; every pretrained backbone expects them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# IMAGENET_MEAN as a colour, RGB. A network sees normalised pixels, in which it is 0.
+# IMAGENET_MEAN as an RGB colour. Normalised, it is 0.
 PATCH_COLOUR = (124, 116, 104)

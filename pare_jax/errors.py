@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read, and the words that messages share."""
+"""UserError, and helpers that format messages: counts, lists, is or are."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ _PLURALS = {"person": "people", "box": "boxes"}
 
 
 class UserError(Exception):
-    """An error that the user can mend: one line that says what, where, and what to do.
+    """A mistake that the user can correct: one line that says what, where, and what to do.
 
-    Command lines print the message to stderr and exit with status 2, without a traceback.
+    Commands print it to stderr without a traceback, and exit with status 2.
     """
 
 
@@ -19,11 +19,11 @@ def counted(number: int, noun: str) -> str:
 
 
 def be(number: int) -> str:
-    """Return "is" for one and "are" for any other number."""
+    """Return "is" for one, "are" for any other number."""
     return "is" if number == 1 else "are"
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Return the first names, separated by commas, and how many more there are."""
+    """Return the first names, separated by commas, and the number of further ones."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

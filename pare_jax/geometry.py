@@ -1,7 +1,7 @@
-"""Rotations and cameras.
+"""Converts rotations and projects points: axis-angle, 6D, matrices, cameras.
 
-Frames: the camera's is x right, y down, z forward, in metres. Crop units span [-1, 1] over the
-network crop, x right and y down. All functions take any leading batch axes.
+The camera's frame is x right, y down, z forward, in metres. Crop units span [-1, 1] over the
+crop, x right and y down. All functions take any leading batch axes.
 """
 
 import jax
@@ -10,12 +10,12 @@ from jaxtyping import Array, Float
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 
-# Below this squared angle the Taylor series replaces sin(t)/t: exact in float32, and smooth.
+# Below this squared angle Taylor series replace quotients; they are exact in float32.
 _SMALL_SQUARED_ANGLE = 1e-6
 
 
 def axis_angle_to_matrix(axis_angle: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
-    """Turn axis-angle vectors (radians) into rotation matrices by Rodrigues' formula.
+    """Convert axis-angle vectors (radians) to rotation matrices by Rodrigues' formula.
 
     Differentiable everywhere, the zero vector included.
 
@@ -31,7 +31,7 @@ def axis_angle_to_matrix(axis_angle: Float[Array, "... 3"]) -> Float[Array, "...
     safe = jnp.where(small, 1.0, squared)
     angle = jnp.sqrt(safe)
     sinc = jnp.where(small, 1.0 - squared / 6.0, jnp.sin(angle) / angle)
-    # (1 - cos t) / t^2 = 2 sin^2(t/2) / t^2, which does not cancel for small angles.
+    # (1 - cos t) / t^2 = 2 sin^2(t/2) / t^2, which loses no digits for small angles.
     versine = jnp.where(small, 0.5 - squared / 24.0, 2.0 * jnp.sin(angle / 2.0) ** 2 / safe)
     cross = cross_matrix(axis_angle)
     return jnp.eye(3, dtype=axis_angle.dtype) + sinc * cross + versine * _matmul(cross, cross)
@@ -46,10 +46,10 @@ def cross_matrix(vector: Float[Array, "... 3"]) -> Float[Array, "... 3 3"]:
 
 
 def matrix_to_axis_angle(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3"]:
-    """Turn rotation matrices into axis-angle vectors with angles in [0, pi].
+    """Convert rotation matrices to axis-angle vectors with angles in [0, pi].
 
-    Goes through the unit quaternion whose largest component is found first (Shepperd 1978), so
-    that it is accurate near the identity and near half turns.
+    Uses the unit quaternion and computes its largest component first (Shepperd 1978). This is
+    accurate near the identity and near half turns.
 
     Args:
         matrix: rotation matrices, (..., 3, 3).
@@ -60,7 +60,7 @@ def matrix_to_axis_angle(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3
     matrix = jnp.asarray(matrix)
     m = [[matrix[..., i, j] for j in range(3)] for i in range(3)]
     trace = m[0][0] + m[1][1] + m[2][2]
-    # Four times each quaternion component (w, x, y, z) times the component in the row's place.
+    # Row i: 4 q_i (q_w, q_x, q_y, q_z).
     products = jnp.stack(
         [
             jnp.stack(row, -1)
@@ -96,13 +96,13 @@ def matrix_to_axis_angle(matrix: Float[Array, "... 3 3"]) -> Float[Array, "... 3
     squared = jnp.sum(vector**2, -1)
     small = squared < _SMALL_SQUARED_ANGLE
     sine = jnp.sqrt(jnp.where(small, 1.0, squared))
-    # angle / sin(angle / 2), with its series about 0 where the vector part vanishes.
+    # angle / sin(angle / 2); for small angles its series.
     scale = jnp.where(small, 2.0 + squared / 3.0, 2.0 * jnp.arctan2(sine, w) / sine)
     return scale[..., None] * vector
 
 
 def sixd_to_matrix(sixd: Float[Array, "... 6"]) -> Float[Array, "... 3 3"]:
-    """Turn the continuous 6D representation into rotation matrices by Gram-Schmidt.
+    """Convert the continuous 6D representation to rotation matrices by Gram-Schmidt.
 
     Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", 2019, section
     4.2, in SPIN's and PARE's layout: the six numbers are a row-major 3x2 matrix whose columns are
@@ -131,9 +131,9 @@ def camera_translation(
     focal_length: float = FOCAL_LENGTH,
     image_size: float = CROP_RESOLUTION,
 ) -> Float[Array, "... 3"]:
-    """Turn a weak-perspective camera into the body's translation in the crop's camera frame.
+    """Convert a weak-perspective crop camera to the body's translation in the camera frame.
 
-    PARE (Kocabas et al. 2021) section 3.3 and SPIN.
+    As in SPIN and PARE (Kocabas et al. 2021), section 3.3.
 
     Args:
         camera: (s, tx, ty): scale (crop half-sides a metre) and shift in metres, (..., 3).
@@ -158,7 +158,7 @@ def project(
 
     Args:
         points: metres, camera axes, (..., N, 3).
-        translation: added to the points, (..., 3), as `camera_translation` gives it.
+        translation: added to the points, (..., 3); see `camera_translation`.
         focal_length: in pixels of the crop.
         image_size: the crop's side in those pixels.
 
@@ -176,22 +176,22 @@ def full_frame_translation(
     picture_size: Float[Array, "... 2"],
     focal_length: Float[Array, "..."],
 ) -> Float[Array, "... 3"]:
-    """Place the body in the frame of a camera that took the whole picture.
+    """Return the body's translation in the frame of the full camera.
 
-    The crop's camera looks along the crop's centre; the picture's along the picture's. The shift
-    between the two is added to the translation (CLIFF, Li et al. 2022, section 3.2).
+    The principal point of the crop camera is the crop's centre, that of the full camera the
+    photograph's. Their distance is added (CLIFF, Li et al. 2022, section 3.2).
 
     Args:
-        camera: the crop's (s, tx, ty), (..., 3).
-        crop_centre: of the square crop, in pixels of the picture, (..., 2).
-        crop_side: in pixels of the picture, (...).
-        picture_size: width and height in pixels, (..., 2).
-        focal_length: of the full camera, in pixels of the picture, (...). `full_frame_focal_length`
-            gives the one for which both cameras draw the same person pixel for pixel when the
-            crop's centre is the picture's.
+        camera: the crop camera (s, tx, ty), (..., 3).
+        crop_centre: of the square crop, in pixels of the photograph, (..., 2).
+        crop_side: in pixels of the photograph, (...).
+        picture_size: the photograph's width and height, pixels, (..., 2).
+        focal_length: of the full camera, in pixels of the photograph, (...). With
+            `full_frame_focal_length` both cameras draw the same pixels for a crop at the
+            photograph's centre.
 
     Returns:
-        Translation in metres in the full camera's frame, principal point at the picture's centre.
+        Translation in metres.
     """
     camera = jnp.asarray(camera)
     scale, shift_x, shift_y = jnp.moveaxis(camera, -1, 0)
@@ -202,7 +202,7 @@ def full_frame_translation(
 
 
 def full_frame_focal_length(crop_side: Float[Array, "..."] | float) -> Float[Array, "..."] | float:
-    """Return the crop camera's focal length in pixels of the picture the crop was cut from."""
+    """Return the crop camera's focal length in pixels of the photograph."""
     return FOCAL_LENGTH * crop_side / CROP_RESOLUTION
 
 
@@ -213,5 +213,5 @@ def _unit(vector: Array) -> Array:
 
 
 def _matmul(a: Array, b: Array) -> Array:
-    """Multiply 3x3 matrices at full precision on every accelerator."""
+    """Multiply 3x3 matrices in full float32 on GPUs and TPUs too."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

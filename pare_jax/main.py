@@ -4,12 +4,12 @@
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart --mode=evaluate
 
 Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints.
-Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. What the user can
-mend is told in one line on stderr, with exit status 2.
+Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. A user's mistake is
+reported in one line on stderr, with exit status 2.
 """
 
+import functools
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +22,10 @@ from pare_jax.errors import UserError
 from pare_jax.io import command_line
 
 _MODES = ("train", "evaluate")
-# How ml_collections words its guess at a key that does not exist.
-_GUESS = re.compile(r"""^(\w+)' Did you mean "([\w.]+)" instead of""")
 
 
-def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
-    """Define --config, --workdir and --mode; overrides of the config are found in `argv`."""
+def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
+    """Define the flags; the config's overrides are those in `argv`."""
     config_flags.DEFINE_config_file(
         "config",
         None,
@@ -38,9 +36,8 @@ def define_flags(values: flags.FlagValues, argv: Sequence[str]) -> None:
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
     flags.DEFINE_integer(
-        "step", None, "Which checkpoint to evaluate; the latest if not given.", flag_values=values
+        "step", None, "Step of the checkpoint to evaluate; default: latest.", flag_values=values
     )
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
 
 
 class Request(NamedTuple):
@@ -59,28 +56,17 @@ class Request(NamedTuple):
     step: int | None
 
 
-def parse(argv: Sequence[str]) -> Request:
-    """Read the command line.
+def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
+    """Return what the flags ask for.
 
     Raises:
-        UserError: an unknown flag or key, a value of the wrong type, or something missing.
+        UserError: an experiment that does not exist, or something missing.
     """
-    values = flags.FlagValues()
-    define_flags(values, argv)
-    if any(argument in ("--help", "-h", "--helpfull") for argument in argv[1:]):
-        print(
-            f"{__doc__}\nflags:\n{values.module_help('pare_jax.main') or values.main_module_help()}"
-        )
-        sys.exit(0)
-    try:
-        rest = values(list(argv))
-        config = values.config
-    except (flags.Error, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(_one_line(error)) from error
-    if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: flags start with --")
+    config = values.config
+    if arguments:
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --")
     if config is not None and not isinstance(config, ConfigDict):
-        # ml_collections keeps what went wrong until somebody reads the config.
+        # ml_collections delays the error of loading the file until the config is read.
         name = config_flags.get_config_filename(values["config"])
         raise UserError(f"there is no experiment {name}: name a file in configs/")
     if config is None:
@@ -88,7 +74,7 @@ def parse(argv: Sequence[str]) -> Request:
     if not values.workdir:
         raise UserError("give a folder for the run: --workdir=runs/NAME")
     if values.step is not None and values.mode != "evaluate":
-        raise UserError("--step goes with --mode=evaluate; training goes on from the latest one")
+        raise UserError("--step needs --mode=evaluate; training resumes from the latest checkpoint")
     return Request(config, Path(values.workdir), values.mode, values.step)
 
 
@@ -137,33 +123,21 @@ def _warn_of_free_body(config: ConfigDict) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
-    # A KeyError's own text has quotes around it; its argument is what was meant.
-    text = str(error.args[0] if error.args else error)
-    # ml_collections quotes one message within another, escapes and all.
-    text = text.replace("\\n", " ").replace("\\'", "'").replace('\\"', '"')
-    text = " ".join(text.split()).strip("\"'")
-    if isinstance(error, KeyError | AttributeError):
-        text = _GUESS.sub(r"\1, did you mean \2?", text).partition("?")[0]
-        end = "?" if ", did you mean " in text else ";"
-        return f"there is no such config key: {text}{end} configs/common.py documents them all"
-    return f"cannot use this flag or config key: {text or type(error).__name__}"
-
-
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    again = "interrupted; run the same command again to go on"
-    return command_line.guarded(lambda: _main(argv), again)
+    again = "interrupted; run the same command again to resume"
+    return command_line.run(__doc__, functools.partial(define_flags, argv), _run, argv, again)
 
 
-def _main(argv: Sequence[str]) -> int:
-    """Parse, check, run."""
-    request = parse(argv)
+def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+    """Check what the command line asks for and do it."""
+    request = parse(values, arguments)
+    from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
 
-    command_line.quieten_libraries()
     config_lib.validate(request.config)
+    datasets.check_config(request.config)
     sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
     run(request)
     return 0

@@ -1,7 +1,7 @@
-"""The SMPL skeleton: joint names, kinematic tree, mirror table and the joint sets metrics use.
+"""The SMPL skeleton: joint names, kinematic tree, mirror table, and joint sets of the metrics.
 
-Joint order is SMPL's (Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015). Everything
-here is a plain tuple, so that it can be hashed, closed over by a jitted function and read anywhere.
+Joints are in SMPL's order (Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015).
+Constants are plain tuples, so that they can be hashed and used without JAX.
 """
 
 JOINT_NAMES = (
@@ -38,7 +38,7 @@ PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18,
 
 
 def joint_index(name: str) -> int:
-    """Returns the index of the joint called `name`; raises ValueError for an unknown name."""
+    """Return the index of a joint; raise ValueError for an unknown name."""
     return JOINT_NAMES.index(name)
 
 
@@ -50,7 +50,7 @@ def _mirror(name: str) -> int:
     return joint_index(name)
 
 
-# Mirroring a picture turns joint j into joint MIRROR[j].
+# In a mirrored image joint j becomes joint MIRROR[j].
 MIRROR = tuple(_mirror(name) for name in JOINT_NAMES)
 
 
@@ -59,12 +59,12 @@ def _indices(*names: str) -> tuple[int, ...]:
 
 
 def _right_to_left(*parts: str) -> tuple[str, ...]:
-    """Names a limb's parts on the right side, then on the left in the opposite order."""
+    """Return a limb's joints on the right side, then on the left in reverse order."""
     right = [f"right_{part}" for part in parts]
     return (*right, *(f"left_{part}" for part in reversed(parts)))
 
 
-# The joints the 3DPW challenge counts in PCK and AUC: hips, knees, ankles, neck to wrists.
+# The joints of PCK and AUC in the 3DPW challenge.
 PCK_JOINTS = _indices(
     "left_hip",
     "right_hip",
@@ -80,7 +80,7 @@ PCK_JOINTS = _indices(
     "right_wrist",
 )
 
-# The body parts whose global orientation the 3DPW challenge compares (MPJAE).
+# The joints whose global orientation the 3DPW challenge compares (MPJAE).
 ORIENTATION_PARTS = _indices(
     "pelvis",
     "left_hip",
@@ -93,7 +93,7 @@ ORIENTATION_PARTS = _indices(
     "right_elbow",
 )
 
-# The rows of J_regressor_h36m.npy, the field's regressor from SMPL's mesh to Human3.6M's joints.
+# The rows of J_regressor_h36m.npy, the usual regressor from SMPL's mesh to Human3.6M's joints.
 H36M_NAMES = (
     "pelvis",
     "left_hip",
@@ -114,14 +114,14 @@ H36M_NAMES = (
     "right_wrist",
 )
 
-# How both sets below count the limbs.
+# The order of the limbs in LSP's and MPII's joints.
 _LEGS = _right_to_left("ankle", "knee", "hip")
 _ARMS = _right_to_left("wrist", "elbow", "shoulder")
 
-# The 14 of them that papers report 3DPW on (HMR, SPIN, PARE), in their order.
+# The 14 of them on which papers report 3DPW (HMR, SPIN, PARE), in LSP's order.
 J14_NAMES = (*_LEGS, *_ARMS, "neck", "head")
 
-# Part labels: 0 is background, label j + 1 belongs to joint j, 255 means "not known".
+# Part labels: 0 is background, j + 1 is joint j's part, 255 is unknown.
 PART_BACKGROUND = 0
 PART_UNKNOWN = 255
 NUM_PART_LABELS = NUM_JOINTS + 1
@@ -131,26 +131,25 @@ NUM_PART_LABELS = NUM_JOINTS + 1
 MPII_JOINT_NAMES = (*_LEGS, "pelvis", "thorax", "upper_neck", "head_top", *_ARMS)
 MPII_HEAD_TOP = MPII_JOINT_NAMES.index("head_top")
 
-# Where an MPII joint is called otherwise than SMPL's in the same place, or meets none: the thorax
-# and the top of the head are no joints of SMPL's, and the pelvis is taken to be amid the hips.
+# MPII joints with another name in SMPL, or None. SMPL has no thorax and no top of the head. MPII's
+# pelvis is the middle of the hips, which SMPL's is not.
 _MPII_RENAMED = {"upper_neck": "neck", "pelvis": None, "thorax": None, "head_top": None}
 
-# (id in MPII, SMPL joint) of the joints that meet.
+# (id in MPII, SMPL joint) of the joints that both have.
 MPII_TO_SMPL = tuple(
     (mpii_id, joint_index(ours))
     for mpii_id, name in enumerate(MPII_JOINT_NAMES)
     if (ours := _MPII_RENAMED.get(name, name)) is not None
 )
 
-# The points that 2D metrics compare: SMPL's joints, and the top of the head, a vertex of the mesh.
+# The points of 2D metrics: SMPL's joints, and the top of the head, which is a vertex of the mesh.
 POINT_NAMES = (*JOINT_NAMES, "head_top")
 NUM_POINTS = len(POINT_NAMES)
 HEAD_TOP = POINT_NAMES.index("head_top")
 
-# What PCKh counts: MPII's joints without the pelvis and the thorax, which MPII's own evaluation
-# leaves out too.
+# The points of PCKh: MPII's joints without pelvis and thorax, as in MPII's own evaluation.
 PCKH_POINTS = (*sorted(joint for _, joint in MPII_TO_SMPL), HEAD_TOP)
-# The pairs of points that MPII's table has a column for, in its order.
+# The columns of MPII's table, in its order, with their points.
 PCKH_GROUPS = {
     "Head": (joint_index("neck"), HEAD_TOP),
     "Shoulder": _indices("left_shoulder", "right_shoulder"),

@@ -1,12 +1,12 @@
 """Measure the body against smplx and body-models: `python scripts/benchmark_body.py`.
 
-All compute vertices from shape coefficients and rotation matrices, of one random model in SMPL's
-format with SMPL's 6890 vertices, in float32. "forward+backward" adds the gradient with respect to
-both inputs. Rows of packages that are not installed are left out. Times are medians of wall time;
-the libraries take turns, each alone, with a pause in between, because their idle threads spin.
+All compute vertices from shape coefficients and rotation matrices, in float32, for one random
+model in SMPL's format with SMPL's 6890 vertices. "forward+backward" adds the gradient with respect
+to both inputs. Packages that are not installed have no column. Times are medians of wall time. The
+libraries take turns with pauses in between, because their idle threads spin.
 
-The floors are what this machine needs for the formulas' arithmetic (at the speed of a large matrix
-product, measured) and for moving each array once (at the speed of a large copy, measured).
+The floors are this machine's time for the formulas' arithmetic, at the measured speed of a large
+matrix product, and for moving each array once, at the measured speed of a large copy.
 """
 
 import argparse
@@ -27,12 +27,12 @@ from pare_jax.body.model import body_from_data
 from pare_jax.skeleton import PARENTS
 
 VERTICES, COEFFICIENTS = 6890, 10 + 207
-PAUSE_S = 0.3  # longer than the threads of OpenMP and XLA spin for more work
+PAUSE_S = 0.3  # seconds; idle threads of OpenMP and XLA spin for less
 Timed = dict[str, Callable[[], object]]  # "forward", "forward+backward", "joints"
 
 
 def random_model(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Arrays of SMPL's sizes; four joints a vertex and a sparse regressor, as SMPL has them."""
+    """Return arrays of SMPL's sizes, with four joints a vertex and a sparse regressor."""
     weights = rng.random((VERTICES, 24)) ** 4
     weights[weights < np.sort(weights, axis=1)[:, [-4]]] = 0
     regressor = rng.random((24, VERTICES)) * (rng.random((24, VERTICES)) < 0.01)
@@ -48,7 +48,7 @@ def random_model(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def random_inputs(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...]:
-    """Shape coefficients, rotations and a gradient of the vertices, float32."""
+    """Return shape coefficients, rotations and a gradient of the vertices, float32."""
     rotations, _ = np.linalg.qr(rng.normal(size=(batch, 24, 3, 3)))
     rotations *= np.linalg.det(rotations)[..., None, None]
     inputs = rng.normal(size=(batch, 10)), rotations, rng.normal(size=(batch, VERTICES, 3))
@@ -56,7 +56,7 @@ def random_inputs(rng: np.random.Generator, batch: int) -> tuple[np.ndarray, ...
 
 
 def ours(path: Path, inputs) -> Timed:
-    """This package."""
+    """Return the passes of this package."""
     body = body_from_data(load_body_data(path))
     betas, rotations, cotangent = (jnp.asarray(x) for x in inputs)
 
@@ -72,12 +72,12 @@ def ours(path: Path, inputs) -> Timed:
 
 
 def with_smplx(path: Path, inputs) -> Timed:
-    """The smplx package (PyTorch)."""
+    """Return the passes of smplx (PyTorch)."""
     import smplx
     import torch
 
     struct = smplx.utils.Struct(**np.load(path))
-    with contextlib.redirect_stdout(None):  # it warns that ten shape coefficients are few
+    with contextlib.redirect_stdout(None):  # hides a warning about ten shape coefficients
         model = smplx.SMPL(str(path), data_struct=struct, batch_size=len(inputs[0]))
     betas, rotations, cotangent = (torch.tensor(x) for x in inputs)
 
@@ -93,7 +93,7 @@ def with_smplx(path: Path, inputs) -> Timed:
 
 
 def body_models_torch(path: Path, inputs) -> Timed:
-    """The body-models package on PyTorch."""
+    """Return the passes of body-models on PyTorch."""
     import torch
     from body_models.smpl.torch import SMPL
 
@@ -121,7 +121,7 @@ def _torch_passes(torch, run, betas, rotations, cotangent) -> Timed:
 
 
 def body_models_jax(path: Path, inputs) -> Timed:
-    """The body-models package on JAX."""
+    """Return the passes of body-models on JAX."""
     from body_models.smpl.jax import SMPL
 
     model = SMPL(model_path=path, rotation_type="matrix")
@@ -149,7 +149,7 @@ LIBRARIES = {
 
 
 def measure(passes: dict[tuple[str, str], Callable], seconds: float, rounds: int = 3):
-    """Median wall time in ms of each pass; every pass gets `seconds` over some rounds."""
+    """Return each pass' median wall time, ms; each gets `seconds`, split into rounds."""
     times = {key: [] for key in passes}
     for _ in range(rounds):
         for key, call in passes.items():
@@ -164,10 +164,10 @@ def measure(passes: dict[tuple[str, str], Callable], seconds: float, rounds: int
 
 
 def machine_speed() -> tuple[float, float]:
-    """Measured FLOP/s of a large float32 product and bytes/s read or written by a large copy."""
+    """Measure FLOP/s of a large float32 product and bytes/s of a large copy."""
     a = jnp.ones((2048, 2048))
     product = jax.jit(lambda a: jnp.matmul(a, a, precision=jax.lax.Precision.HIGHEST))
-    source, target = np.ones((2, 64 * 2**20), np.float32)  # fresh memory would cost page faults
+    source, target = np.ones((2, 64 * 2**20), np.float32)  # new memory would cause page faults
     calls = {
         ("product", ""): lambda: product(a).block_until_ready(),
         ("copy", ""): lambda: np.copyto(target, source),
@@ -178,14 +178,14 @@ def machine_speed() -> tuple[float, float]:
 
 
 def floors(batch: int, backward: bool, speed: tuple[float, float]) -> tuple[float, float]:
-    """Arithmetic and memory floor in ms."""
+    """Return the arithmetic and the memory floor, ms."""
     blend, skin = 2 * COEFFICIENTS * 3 * VERTICES, 2 * 12 * 24 * VERTICES
     apply = 2 * 9 * VERTICES
     constants = 4 * (COEFFICIENTS * 3 + 24) * VERTICES
     result = 4 * 3 * VERTICES * batch
     if not backward:
         flops, moved = blend + skin + apply, constants + result
-    else:  # each product once more, transposed; the two sides of `apply` besides
+    else:  # each product once more, transposed, and both sides of `apply`
         flops, moved = 2 * (blend + skin) + 3 * apply, 2 * (constants + result)
     return batch * flops / speed[0] * 1e3, moved / speed[1] * 1e3
 
@@ -222,13 +222,13 @@ def main() -> None:
 
 
 def is_installed(library: str) -> bool:
-    """Whether the package behind a name of LIBRARIES is there."""
+    """Return whether the package behind a name of LIBRARIES is installed."""
     module = library.split()[0].replace("-", "_")
     return importlib.util.find_spec(module) is not None
 
 
 def print_head(names: list[str]) -> None:
-    """Print the head of the table, in markdown."""
+    """Print the table's head in Markdown."""
     ratios = [f"{name} / ours" for name in names[1:]]
     heads = [*names, *ratios, "arithmetic floor", "memory floor"]
     print("| batch | median ms | " + " | ".join(heads) + " |")

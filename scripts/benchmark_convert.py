@@ -1,12 +1,12 @@
-"""Time and memory of bringing a weight file into a network.
+"""Measure time and memory of converting a weight file for a network.
 
     python scripts/benchmark_convert.py
     python scripts/benchmark_convert.py --backbone=resnet152 --repeats=5
     python scripts/benchmark_convert.py --format=pare --backbone=hrnet_w32
 
-Without --file it makes one, of random numbers under the names of the format: torchvision's, HRNet's
-or PARE's. Each measurement is a process of its own: the time from the path to converted arrays, and
-by how much the process grew over what it had after its imports.
+Without --file it makes a file of random numbers in torchvision's, HRNet's or PARE's format. Each
+measurement runs in its own process. It gives the time from the path to converted arrays, and the
+process' growth in memory after its imports.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 
 
 def make_file(path: Path, backbone: str, format: str) -> None:
-    """Write a file of random numbers with the names and shapes of a network."""
+    """Write a file of random numbers with a network's names and shapes."""
     from flax import nnx
 
     from pare_jax.models import build_model
@@ -41,12 +41,12 @@ def make_file(path: Path, backbone: str, format: str) -> None:
 
 
 def measure(path: Path, backbone: str) -> dict[str, float]:
-    """Convert once; returns seconds and mebibytes."""
+    """Convert once; return seconds and mebibytes."""
     from pare_jax.pretrained.load import convert
     from pare_jax.pretrained.read import read_weights
 
     if path.suffix != ".safetensors":
-        import torch  # noqa: F401  # Its import is not the conversion's cost.
+        import torch  # noqa: F401  # imported before the measurement
     else:
         import safetensors  # noqa: F401
     model = _model(backbone)
@@ -60,7 +60,7 @@ def measure(path: Path, backbone: str) -> dict[str, float]:
 
 
 def _memory(field: str) -> float:
-    """Read a field of this process' memory in mebibytes: VmRSS, used now, or VmHWM, the most."""
+    """Return this process' memory in mebibytes: VmRSS, used now, or VmHWM, the peak."""
     match = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert match is not None
     return int(match[1]) / 1024
@@ -69,7 +69,7 @@ def _memory(field: str) -> float:
 def _model(backbone: str):
     from configs import common, pare
 
-    # PARE's branches go with its backbone.
+    # PARE's config has the branches for HRNet.
     model = (pare.get_config() if backbone.startswith("hrnet") else common.get_base()).model
     model.align_corners = True
     model.backbone = backbone
@@ -77,11 +77,11 @@ def _model(backbone: str):
 
 
 def main() -> None:
-    """Measure in processes of their own and print a table."""
+    """Measure in separate processes and print a line for each file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default="resnet50")
     parser.add_argument("--format", default="resnet", choices=["resnet", "hrnet", "pare"])
-    parser.add_argument("--file", type=Path, help="a weight file instead of a made-up one")
+    parser.add_argument("--file", type=Path, help="weight file (default: a random one)")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -104,8 +104,8 @@ def main() -> None:
             best = min(rows, key=lambda row: row["seconds"])
             print(
                 f"{arguments.format} {arguments.backbone} {path.suffix}: {best['seconds']:.2f} s, "
-                f"{best['grown_mib']:.0f} MiB on top of the imports, "
-                f"of which the arrays are {best['arrays_mib']:.0f} MiB "
+                f"{best['grown_mib']:.0f} MiB more than after the imports, "
+                f"{best['arrays_mib']:.0f} MiB of them arrays "
                 f"(file {path.stat().st_size / 2**20:.0f} MiB)"
             )
 

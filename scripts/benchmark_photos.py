@@ -1,12 +1,11 @@
-"""Time photographs through the command, drawing and writing included, beside the network alone.
+"""Time prediction for photographs, with reading, drawing and writing, against the network alone.
 
     python scripts/benchmark_photos.py [--config=configs/final.py] [--photos=32] [--width=640]
 
-The photographs are frames of a drawn clip with two people, as JPEG files, their boxes given; the
-network has the size the config says and random weights. Each round times one after the other the
-network alone, on the same crops in batches of 8, and everything the command does to the
-photographs for several choices of outputs: reading, cropping, predicting, drawing, encoding,
-writing, and the page where it is among them. Prints medians over rounds.
+The photographs are JPEG frames of a drawn clip with two people, whose boxes are given. The network
+has the config's size and random weights. Each round times the network alone, on the same crops in
+batches of 8. It then times the whole prediction for several choices of outputs: reading, cropping,
+predicting, drawing, encoding, writing, and the page if chosen. The table has medians over rounds.
 """
 
 import argparse
@@ -48,7 +47,7 @@ OUTPUTS = {
 
 
 def draw_photos(folder: Path, count: int, width: int) -> list[tuple[Path, np.ndarray]]:
-    """Write so many photographs; returns their paths and the boxes in each."""
+    """Write `count` photographs; return their paths and boxes."""
     settings = ClipSettings(seconds=count / ClipSettings.frame_rate)
     photos = []
     for number, frame in enumerate(draw_clip(settings)):
@@ -61,7 +60,7 @@ def draw_photos(folder: Path, count: int, width: int) -> list[tuple[Path, np.nda
 
 
 def network_alone(predictor: Predictor, photos: list[tuple[Path, np.ndarray]]) -> Callable:
-    """Return what runs the network on everybody's crop, which are cut beforehand."""
+    """Return a function that runs the network on everybody's crop, cut beforehand."""
     crops = [predictor.crop(read_image(path), box) for path, boxes in photos for box in boxes]
     batches = [crops[start : start + BATCH] for start in range(0, len(crops), BATCH)]
 
@@ -79,7 +78,7 @@ def network_alone(predictor: Predictor, photos: list[tuple[Path, np.ndarray]]) -
 def whole_command(
     predictor: Predictor, photos: list[tuple[Path, np.ndarray]], outputs: tuple[str, ...]
 ) -> Callable:
-    """Return what does to the photographs all that the command does."""
+    """Return a function that predicts the photographs as the command does."""
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
@@ -141,7 +140,7 @@ def main() -> None:
     )
     print("| what | people a second | of the network alone | processor, ms a person |")
     print("| --- | ---: | ---: | ---: |")
-    # Each round's ratio is taken within the round: other work on the machine comes and goes.
+    # Ratios are taken within a round, as other work on the machine varies.
     alone = np.array(times[ALONE])[:, 0]
     for name, taken in times.items():
         wall, processor = np.array(taken).T

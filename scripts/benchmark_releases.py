@@ -1,6 +1,6 @@
-"""What the input benchmark measures with: a part of a release, prepared by the project's own code.
+"""Prepares a part of a release for the input benchmark and times it.
 
-Whoever has the releases names them; otherwise small ones in their layouts are made.
+Without the real releases, the benchmark makes small ones in their layouts.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from pare_jax.errors import UserError
 CORES = len(os.sched_getaffinity(0))
 # Photographs and people of the whole of 3DPW, as docs/data.md has them.
 PW3D_PHOTOGRAPHS, PW3D_PEOPLE = 51_000, 74_600
-# Below this many people some of a batch's would be the same.
+# With fewer people a batch would repeat some.
 _LEAST_PEOPLE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some pieces of a release's training split, evenly spread over it; see `raw.RawDataset`."""
+    """Some units of a release's training split, evenly spread; see `release.RawDataset`."""
 
     dataset: RawDataset
-    pieces: int
+    num_units: int
     splits: tuple[str, ...] = ("train",)
 
     @property
@@ -42,34 +42,34 @@ class Part:
         return self.dataset.name
 
     def check(self) -> list[str]:
-        """Check nothing: a part that cannot be read makes preparing fail."""
+        """Return no problems; preparing fails on a part that cannot be read."""
         return []
 
     def units(self, split: str) -> Sequence[Any]:
-        """See `raw.RawDataset.units`."""
+        """See `release.RawDataset.units`."""
         units = self.dataset.units(split)
-        chosen = np.linspace(0, len(units) - 1, min(self.pieces, len(units))).round()
+        chosen = np.linspace(0, len(units) - 1, min(self.num_units, len(units))).round()
         return [units[int(number)] for number in np.unique(chosen)]
 
     def read(self, unit: Any) -> UnitResult:
-        """See `raw.RawDataset.read`."""
+        """See `release.RawDataset.read`."""
         return self.dataset.read(unit)
 
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A part of a release and what preparing it took.
+    """A prepared part of a release, with sizes and times.
 
     Attributes:
         name: "pw3d" or "mpii".
         source: the release's folder.
         path: the prepared dataset.
-        photographs: how many were read.
-        people: how many examples they gave.
-        photograph_bytes: mean size of their files.
+        photographs: number of photographs read.
+        people: number of examples.
+        photograph_bytes: mean size of a photograph's file.
         crop_bytes: mean size of a stored crop.
-        read_seconds: processor time of reading them into examples.
-        write_seconds: processor time of keeping the examples and writing the shards.
+        read_seconds: processor time to read photographs into examples.
+        write_seconds: processor time to save examples and write shards.
     """
 
     name: str
@@ -84,13 +84,13 @@ class Prepared:
 
 
 def cpu_seconds() -> float:
-    """Return the processor time of this process, all its threads, and its ended children."""
+    """Return the processor time of this process and its ended children, seconds."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def make_releases(folder: Path, photographs: int, quality: int) -> dict[str, Path]:
-    """Make a release of each dataset in a folder, of so many photographs each, as JPEGs."""
+    """Make a release of each dataset with this number of JPEG photographs; return their folders."""
     start = time.perf_counter()
     made = {"pw3d": folder / "3DPW", "mpii": folder / "MPII"}
     made_up_releases.write_pw3d(made["pw3d"], photographs, quality, CORES)
@@ -107,9 +107,9 @@ def prepare_part(
     Args:
         name: "pw3d" or "mpii".
         source: the release's folder.
-        bodies: places of gendered bodies to draw 3DPW's part labels with; may be empty.
-        photographs: about how many to read.
-        root: where the prepared dataset is to lie.
+        bodies: paths of gendered bodies for 3DPW's part labels; may be empty.
+        photographs: approximate number to read.
+        root: folder for the prepared dataset.
 
     Returns:
         The prepared part.
@@ -119,16 +119,16 @@ def prepare_part(
     """
     cv2.setNumThreads(1)
     dataset = prepare.open_raw(name, source, bodies if name == "pw3d" else ())
-    # Imported beforehand: that takes as long whatever the size of the dataset.
-
-    a_piece = len(_photographs(name, dataset.units("train")[0], source))
-    part = Part(dataset, max(1, round(photographs / a_piece)))
+    unit_size = len(_photographs(name, dataset.units("train")[0], source))
+    part = Part(dataset, max(1, round(photographs / unit_size)))
     units = part.units("train")
     files = [file for unit in units for file in _photographs(name, unit, source)]
     with _timed() as reading:
         examples = [example for unit in units for example in part.read(unit).examples]
     if len(examples) < _LEAST_PEOPLE:
-        raise UserError(f"{len(examples)} people in {len(files)} photographs of {source}: too few")
+        raise UserError(
+            f"{source} gave {len(examples)} people in {len(files)} photographs; use more"
+        )
     with _timed() as whole:
         path = preparation.prepare(part, root, workers=1, max_skipped=1.0)
     return Prepared(
@@ -145,7 +145,7 @@ def prepare_part(
 
 
 def photograph_of(name: str, source: Path, example: dict[str, Any]) -> Path:
-    """Return the photograph that a prepared example was cut from."""
+    """Return the photograph of a prepared example."""
     from data_pipelines.releases import mpii, pw3d
 
     if name == "pw3d":
@@ -160,13 +160,13 @@ def _photographs(name: str, unit: Any, source: Path) -> list[Path]:
     if name == "pw3d":
         folder = source / "imageFiles" / unit.sequence
         return [folder / pw3d.picture_name(frame) for frame in range(unit.start, unit.stop)]
-    # Those of nobody are not read.
+    # Photographs without people are not read.
     return [source / mpii.IMAGES / photo.name for photo in unit.photographs if photo.people]
 
 
 @contextlib.contextmanager
 def _timed() -> Iterator[list[float]]:
-    """Yield a list that holds the processor time of the block when it has ended."""
+    """Yield a list that gets the processor time of the block at its end."""
     seconds: list[float] = []
     start = cpu_seconds()
     yield seconds

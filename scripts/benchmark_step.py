@@ -2,8 +2,9 @@
 
     python scripts/benchmark_step.py [--config=configs/quickstart.py] [--steps=40]
 
-Prints a table of medians with the ratio to one device, all measured in one run on made-up batches.
-On a machine with accelerators, whose number is what it is, there is one row.
+Prints a table of medians with the ratio to one device, all measured in one run on random batches.
+"send" is the transfer of a batch to the devices; "program" is the size of the lowered step. On a
+machine with accelerators there is one row.
 """
 
 import argparse
@@ -18,48 +19,63 @@ import numpy as np
 
 
 def measure(path: str, steps: int) -> dict[str, float]:
-    """Time `steps` steps of the experiment on whatever devices this process sees."""
-    import jax
+    """Time `steps` steps of an experiment on the devices of this process."""
+    import functools
 
-    from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
+    import jax
+    from flax import nnx
+
+    from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, TRAINING_FIELDS
     from pare_jax import sharding
-    from pare_jax.training.run import Run
+    from pare_jax.body.model import load_body_model
+    from pare_jax.models import build_model
+    from pare_jax.training.optimizer import make_optimizer
+    from pare_jax.training.step import create_state, network_graphs, train_step
+    from pare_jax.training.train import step_settings
 
     config = runpy.run_path(path)["get_config"]()
-    # Leaves alone a number of devices that XLA_FLAGS sets.
+    # A number of devices that XLA_FLAGS sets stays.
     sharding.split_cpu(config.batch_size, config.eval.batch_size)
+    mesh = sharding.make_mesh()
     sizes = {"B": config.batch_size, "S": config.image_size}
     sizes["S // 4"] = config.image_size // BATCH_PARTS_STRIDE
     rng = np.random.default_rng(0)
     batch = {}
-    for name, field in BATCH_FIELDS.items():
+    for name in TRAINING_FIELDS:
+        field = BATCH_FIELDS[name]
         shape = tuple(sizes[n] if isinstance(n, str) else n for n in field.shape)
         high = 24 if name == "part_labels" else 255 if name == "image" else 1
         batch[name] = (rng.random(shape) * high).astype(field.dtype)
 
-    class Data:
-        train = None
-        evals: dict = {}  # noqa: RUF012 - never changed
-        steps_per_epoch = 1000
-        mean_joints = np.zeros((24, 3), np.float32)
-
-    run = Run(config, Data())
-    state = run.initial_state()
-    on_device = sharding.put_batch(batch, run.mesh)
+    model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+    optimizer, settings = make_optimizer(config.optimizer, 1000), step_settings(config, 1000)
+    body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
+    state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
+    state = sharding.put_replicated(state, mesh)
+    program = functools.partial(
+        train_step, graphs=network_graphs(model), optimizer=optimizer, settings=settings
+    )
+    arguments = (state, body, sharding.put_batch(batch, mesh))
+    lowered = jax.jit(program, donate_argnums=0).lower(*arguments)
     started = time.perf_counter()
-    state, _ = jax.block_until_ready(run.train_step(state, on_device))
+    step = lowered.compile()
     compiled = time.perf_counter() - started
-    times = []
+    times, transfers = [], []
     for _ in range(steps):
         started = time.perf_counter()
-        state, _ = jax.block_until_ready(run.train_step(state, on_device))
-        times.append(time.perf_counter() - started)
+        on_device = jax.block_until_ready(sharding.put_batch(batch, mesh))
+        sent = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, body, on_device))
+        transfers.append(sent - started)
+        times.append(time.perf_counter() - sent)
     return {
         "devices": jax.device_count(),
         "platform": jax.default_backend(),
         "kind": jax.devices()[0].device_kind,
         "compile": compiled,
         "median": float(np.median(times)),
+        "transfer": float(np.median(transfers)),
+        "program": len(lowered.as_text()) / 1e6,
         "batch": config.batch_size,
     }
 
@@ -73,7 +89,7 @@ def _in_a_process(flags: str) -> dict:
         check=False,
     )
     if done.returncode:
-        sys.exit(done.returncode)  # What went wrong stands on stderr.
+        sys.exit(done.returncode)  # The reason is on stderr.
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -90,13 +106,15 @@ def main() -> None:
     rows = [_in_a_process("--xla_force_host_platform_device_count=1")]
     if rows[0]["platform"] == "cpu":
         rows.append(_in_a_process(""))
-    print("| devices | kind | step, ms (median) | examples/s | ratio | compile, s |")
-    print("| ---: | --- | ---: | ---: | ---: | ---: |")
+    print(
+        "| devices | kind | step, ms | examples/s | ratio | send, ms | program, MB | compile, s |"
+    )
+    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in rows:
         print(
             f"| {row['devices']} | {row['kind']} | {1e3 * row['median']:.1f} "
             f"| {row['batch'] / row['median']:.0f} | {rows[0]['median'] / row['median']:.2f}x "
-            f"| {row['compile']:.1f} |"
+            f"| {1e3 * row['transfer']:.2f} | {row['program']:.2f} | {row['compile']:.1f} |"
         )
 
 

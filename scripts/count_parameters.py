@@ -1,10 +1,10 @@
 """Count parameters and arithmetic of the networks: `python scripts/count_parameters.py`.
 
-Prints a table for the report's three models at full size and at the quickstart's, and for PARE as
-published. GFLOPs (two for a multiply-add) are XLA's count of the program for one picture before
-optimisation; nothing is compiled or run. "as written" counts a forward pass with each branch block
-as the papers have it, upsampling and then convolving, where the network here convolves before it
-upsamples; an HRNet's own upsampling is counted as it is done here.
+It prints a table for the report's three models, at full size and at the quickstart's, and for PARE
+as published. GFLOPs (two for a multiply-add) are XLA's count of one picture's program before
+optimisation; nothing is compiled or run. This project's branch blocks convolve before they
+upsample. "as written" counts a forward pass of branch blocks that upsample first, as in the papers.
+HRNet's own upsampling is counted as implemented here.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pare_jax.models.layers import convolve
 from pare_jax.models.pare import Pare, needs_upsampling
 
 STAGES = ("baseline", "shallow", "final")
-# What has no smaller version.
+# Networks without a smaller version.
 PUBLISHED = ("pare",)
 
 
@@ -77,23 +77,23 @@ def print_row(stage: str, config: ConfigDict) -> None:
 
 
 def rest_zeros(rest: nnx.State) -> nnx.State:
-    """Give abstract state values, for a program that is only counted."""
+    """Return zeros in place of an abstract state, for a program that is only counted."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), rest)
 
 
 def count(tree: nnx.State) -> int:
-    """Count the numbers in a tree."""
+    """Return the number of parameters in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def flops(function, *arguments) -> float:
-    """Return XLA's count of a function's arithmetic."""
+    """Return XLA's count of a function's floating-point operations."""
     costs = jax.jit(function).lower(*arguments).cost_analysis()
     return costs["flops"] if costs else float("nan")
 
 
 def saved_flops(image_size: int, model: nnx.Module) -> float:
-    """Return the arithmetic that convolving before upsampling saves."""
+    """Return the operations saved by convolving before upsampling."""
     if not isinstance(model, Pare) or not needs_upsampling(model.backbone.stride):
         return 0.0
     saved = 0.0

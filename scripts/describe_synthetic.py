@@ -1,10 +1,10 @@
-"""Count how much of the synthetic people is hidden.
+"""Measure the share of synthetic people that is hidden.
 
     python scripts/describe_synthetic.py [--config=configs/quickstart.py] [--count=1000]
 
-Prints for each split: the share of pictures with more than 3 % of the person hidden or a joint cut
-off by the photograph's edge, the share of joints that are seen, and how much of a person's surface
-something in front hides on average. Without --config it describes the default settings.
+It prints for each split the share of pictures with more than 3 % of the person hidden or a joint
+cut off by the photograph's edge, the share of visible joints, and the mean share of a person's
+pixels hidden by occluders. Without --config it uses the default settings.
 """
 
 import argparse
@@ -15,25 +15,25 @@ from data_pipelines.prepare import read_settings
 from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SPLITS
 
-# Less than this share of the person's pixels is no occlusion to speak of.
-_HARDLY = 0.03
+# A smaller hidden share of the person's pixels does not count as occlusion.
+_LEAST_HIDDEN = 0.03
 
 
 def main() -> None:
     """Draw people of each split and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", help="take data.synthetic from this config file")
-    parser.add_argument("--count", type=int, default=1000, help="people of each split")
+    parser.add_argument("--config", help="config file whose data.synthetic to use")
+    parser.add_argument("--count", type=int, default=1000, help="people in each split")
     flags = parser.parse_args()
     settings = read_settings(flags.config, [])
-    print("| split | pictures with something hidden | joints seen | surface hidden |")
+    print("| split | pictures with hidden parts | visible joints | hidden pixels |")
     print("| --- | ---: | ---: | ---: |")
     for split in SPLITS:
         scenes = [draw_scene(settings, split, index) for index in range(flags.count)]
-        affected = np.mean([scene.hidden > _HARDLY or scene.truncated for scene in scenes])
-        seen = np.mean([scene.visible.mean() for scene in scenes])
+        affected = np.mean([scene.hidden > _LEAST_HIDDEN or scene.truncated for scene in scenes])
+        visible = np.mean([scene.visible.mean() for scene in scenes])
         hidden = np.mean([scene.hidden for scene in scenes])
-        print(f"| {split} | {affected:.1%} | {seen:.1%} | {hidden:.1%} |", flush=True)
+        print(f"| {split} | {affected:.1%} | {visible:.1%} | {hidden:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

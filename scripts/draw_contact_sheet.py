@@ -1,4 +1,4 @@
-"""Draw 64 people with their labels on one sheet: synthetic ones, or those of a prepared dataset.
+"""Draw 64 people with their labels on one sheet: synthetic people or a prepared dataset.
 
     python scripts/draw_contact_sheet.py --output=docs/images/synthetic_sheet.jpg
     python scripts/draw_contact_sheet.py --output=sheet.png --split=test_occluded \
@@ -7,13 +7,13 @@
     python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16 \
         --body=/raw/SMPL --side=256 --columns=2
 
-Every person is shown twice: the stored crop with the nominal network crop framed, and the same
-dimmed under the visible part labels, with the skeleton: the person's left side is blue, the right
-side orange, the middle white; filled joints are visible or nothing is said of it, rings are hidden,
-and those that are not known are not drawn. A yellow cross is the top of the head.
+Each person has two squares. The first is the stored crop with the network's crop framed. The second
+is the dimmed crop under the visible part labels and the skeleton. The person's left side is blue,
+the right side orange, the middle white. Visible joints and joints of unknown visibility are filled,
+hidden joints are rings, unknown joints are not drawn. A yellow cross is the top of the head.
 
-With --body three more squares follow: the true mesh, posed with the body of the person's gender,
-over the stored crop, and over two augmented network crops, the second of which is mirrored.
+--body adds three squares: the mesh of the labels over the stored crop and over two augmented
+network crops, the second of them mirrored.
 """
 
 import argparse
@@ -44,7 +44,7 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
 _NETWORK_SIDE = 224
-# Smaller and turned; larger, turned the other way and mirrored.
+# The person smaller and turned; then larger, turned the other way and mirrored.
 _AUGMENTED = Placement(
     crop_scale=np.array([1.2, 0.9]),
     rotation=np.deg2rad([25.0, -20.0]),
@@ -54,7 +54,7 @@ _LABELS = ("betas", "rotations", "joints_3d")
 
 
 def _palette() -> np.ndarray:
-    """A colour a part label: hues far apart for neighbouring numbers; black for the background."""
+    """Return a colour per part label, with different hues for neighbours and black for 0."""
     hues = np.arange(NUM_PART_LABELS) * 0.381966
     colours = np.array([colorsys.hsv_to_rgb(hue % 1.0, 0.75, 1.0) for hue in hues]) * 255
     colours[0] = 0
@@ -73,7 +73,7 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
     dim = 0.45 * plain
     marked = np.where(tint.any(-1, keepdims=True), 0.35 * plain + 0.55 * tint, dim).astype(np.uint8)
 
-    def fixed(point) -> tuple[int, int]:  # OpenCV counts from the first pixel's centre
+    def fixed(point) -> tuple[int, int]:  # OpenCV's origin is the first pixel's centre
         x, y = np.rint((np.asarray(point) * scale - 0.5) * 2**_SHIFT).astype(int)
         return int(x), int(y)
 
@@ -82,8 +82,8 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
     joints = np.where(known, example["joints_2d"] * scale, np.nan)
     marked = draw_skeleton(marked, joints, ~hidden, width=1.0)
     if example["head_top_weight"]:
-        for way in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
-            ends = fixed(example["head_top"] - way), fixed(example["head_top"] + way)
+        for arm in (np.array([4, 0]) / scale, np.array([0, 4]) / scale):
+            ends = fixed(example["head_top"] - arm), fixed(example["head_top"] + arm)
             cv2.line(marked, *ends, _HEAD_TOP, 1, cv2.LINE_AA, _SHIFT)
     margin = side * (0.5 - 0.5 / CROP_MARGIN)
     corners = [(round(v), round(v)) for v in (margin, side - margin)]
@@ -94,8 +94,8 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
 def draw_meshes(
     example: Mapping[str, Any], bodies: Mapping[str, BodyData], side: int
 ) -> np.ndarray:
-    """Draw the true mesh over the stored crop and two augmented ones, beside each other, RGB."""
-    # Imports TensorFlow, which the other squares of people who are drawn do without.
+    """Draw the labels' mesh over the stored crop and two augmented ones, side by side, RGB."""
+    # Imports TensorFlow, which sheets without --body do not need.
     from data_pipelines.reading import input_pipeline
 
     body = bodies.get(example["gender"], bodies.get("neutral"))
@@ -120,7 +120,7 @@ def draw_meshes(
 
 
 def load_bodies(place: str) -> dict[str, BodyData]:
-    """Load the bodies of a folder by gender, or the one of a file for everybody."""
+    """Load a folder's bodies by gender, or a file's body for everybody."""
     path = Path(place)
     if path.is_file():
         return {"neutral": load_body_data(path)}
@@ -128,7 +128,7 @@ def load_bodies(place: str) -> dict[str, BodyData]:
 
 
 def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """Read or make the examples that were asked for."""
+    """Yield the examples that the flags name."""
     numbers = range(flags.start, flags.start + flags.count)
     if flags.dataset == "synthetic":
         settings = read_settings(flags.config, flags.set)
@@ -137,21 +137,21 @@ def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
         path = storage.find_dataset(flags.data, flags.dataset)
     except storage.MissingDatasetError as error:
         raise UserError(
-            f"no prepared dataset in {flags.data / flags.dataset}: name one by --dataset and its "
-            "place by --data, or draw people who need none with --dataset=synthetic"
+            f"no prepared dataset in {flags.data / flags.dataset}; give --dataset and --data, or "
+            "--dataset=synthetic, which needs none"
         ) from error
     split = storage.open_split(path, flags.split)
-    # Spread over the split: neighbours of a sequence look alike.
+    # Spread over the split, as neighbours in a sequence look alike.
     count = min(flags.count, len(split) - flags.start)
     chosen = np.linspace(flags.start, len(split) - 1, max(count, 0)).astype(int)
     return (split[int(number)] for number in chosen)
 
 
 def _check(flags: argparse.Namespace) -> None:
-    """Refuse what cannot be drawn or written before anything takes long."""
+    """Check the flags before the slow work."""
     if flags.output.suffix.lower() not in _SUFFIXES:
         raise UserError(
-            f"--output={flags.output}: name a file that ends in {' or '.join(_SUFFIXES)}"
+            f"--output={flags.output}: give a file that ends in {' or '.join(_SUFFIXES)}"
         )
     for name, least in (("start", 0), ("count", 1), ("side", 16), ("columns", 1)):
         if getattr(flags, name) < least:
@@ -162,16 +162,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="picture to write")
     parser.add_argument("--dataset", default="synthetic", help="a prepared dataset, or synthetic")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="where datasets lie")
+    parser.add_argument(
+        "--data", type=Path, default=Path("data"), help="folder of prepared datasets"
+    )
     parser.add_argument("--split", default="train")
     parser.add_argument("--start", type=int, default=0, help="index of the first person")
     parser.add_argument("--count", type=int, default=64)
-    parser.add_argument("--side", type=int, default=128, help="side of a square on the sheet")
+    parser.add_argument("--side", type=int, default=128, help="side of a square, pixels")
     parser.add_argument("--columns", type=int, default=_COLUMNS, help="people in a row")
-    parser.add_argument("--body", help="a body file, or a folder of gendered ones: draw meshes too")
-    parser.add_argument("--config", help="take data.synthetic from this config file")
+    parser.add_argument("--body", help="body file, or folder of gendered ones; draws meshes")
+    parser.add_argument("--config", help="config file whose data.synthetic to use")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     flags = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -186,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 cell = np.hstack([cell, draw_meshes(example, bodies, flags.side)])
             cells.append(cell)
         if not cells:
-            raise UserError(f"{flags.split} has nobody from --start={flags.start} on")
+            raise UserError(
+                f"--start={flags.start}: {flags.split} has fewer people; give a smaller index"
+            )
     except UserError as error:
         print(f"draw_contact_sheet: {error}", file=sys.stderr)
         return 2
@@ -197,7 +201,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     quality = [] if flags.output.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
     if not cv2.imwrite(str(flags.output), sheet, quality):
-        print(f"draw_contact_sheet: cannot write {flags.output}", file=sys.stderr)
+        print(
+            f"draw_contact_sheet: cannot write {flags.output}; give another path", file=sys.stderr
+        )
         return 2
     return 0
 

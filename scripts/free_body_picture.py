@@ -1,4 +1,4 @@
-"""Draw the free body for docs/body.md: what it looks like is the first thing to check."""
+"""Draws the free body for docs/body.md, as a visual check."""
 
 import cv2
 import numpy as np
@@ -9,11 +9,11 @@ LIGHT = np.array([0.3, 0.5, 0.8])
 
 
 def draw(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, turn: float) -> np.ndarray:
-    """Draw a body turned about its axis, farthest triangle first; returns a BGR picture."""
+    """Return a BGR picture of a body turned about its axis; draws the farthest triangle first."""
     size = 320
     cosine, sine = np.cos(turn), np.sin(turn)
     turned = vertices @ np.array([[cosine, 0, -sine], [0, 1, 0], [sine, 0, cosine]])
-    # Drawn at twice the size and shrunk, for smooth edges.
+    # Draws at twice the size and shrinks, for smooth edges.
     points = np.stack([turned[:, 0], 0.87 - turned[:, 1]], 1) * size + [size, 0]
     corners = turned[faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) + 1e-12
@@ -28,7 +28,7 @@ def draw(vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, turn: flo
 
 
 def sheet(body: dict[str, np.ndarray]) -> np.ndarray:
-    """Picture of regions, parts, the coarse mesh, random people and the first shape directions."""
+    """Draw regions, parts, the coarse mesh, random people and the first shape directions."""
     rng = np.random.default_rng(3)
     palette, joint_palette = rng.uniform(60, 255, (2, NUM_JOINTS, 3))
     regions, parts = palette[body["region_of_vertex"]], joint_palette[body["part_of_vertex"]]

@@ -1,7 +1,7 @@
-"""Name the regions of the free body's surface (face, scalp, eyes, hands ...), for colouring.
+"""Assigns the free body's vertices to regions (face, scalp, eyes, hands ...), for colouring.
 
 Face, ears and lips come from MPFB2's texture masks (CC0), eyes and scalp from the eye and hair
-helpers of MakeHuman's base mesh (CC0), everything else from the skinning weights.
+helpers of MakeHuman's base mesh (CC0), the other regions from the skinning weights.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 
 from pare_jax.skeleton import joint_index
 
-# Order is part of the file's format: append only.
+# The order is part of the file's format: append only.
 REGIONS = (
     *("torso", "pelvis", "upper_arm", "forearm", "hand", "thigh", "shin", "foot", "neck"),
     *("face", "ears", "scalp", "eyes", "brows", "lips"),
@@ -32,7 +32,7 @@ PARTS_OF_REGION = {
 
 
 def read_obj(path: Path):
-    """Read vertices, texture coordinates and, per group, corners (vertex, texture) of an OBJ."""
+    """Return vertices, texture coordinates and each group's corners (vertex, texture) of an OBJ."""
     vertices, textures, corners, group = [], [], {}, ""
     for line in path.read_text().splitlines():
         kind, *values = line.split() or [""]
@@ -49,10 +49,10 @@ def read_obj(path: Path):
 
 
 def regions_of_vertices(assets: Path, template: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Name the region of each vertex.
+    """Return the region of each vertex.
 
     Args:
-        assets: the folder of MPFB2's data.
+        assets: folder of MPFB2's data.
         template: (V, 3) vertices of MakeHuman's neutral shape in its rest pose, y up, metres.
         weights: (V, 24) skinning weights.
 
@@ -86,7 +86,7 @@ def regions_of_vertices(assets: Path, template: np.ndarray, weights: np.ndarray)
     eye_height, eye_depth = eyes[0].mean(0)[1:]
     behind = template[:, 2] < eye_depth - 0.045
     above = template[:, 1] > eye_height + 0.055
-    # The helper hangs down to the shoulders; what lies below the nape is not scalp.
+    # The hair helper reaches the shoulders; below the nape there is no scalp.
     hairy = (hair_distance < 0.03) & (template[:, 1] > eye_height - 0.055)
     region[head & ~painted("face") & hairy & (behind | above)] = REGIONS.index("scalp")
     region[head & painted("ears")] = REGIONS.index("ears")
@@ -103,10 +103,10 @@ def regions_of_vertices(assets: Path, template: np.ndarray, weights: np.ndarray)
 
 
 def regions_of_coarse_mesh(coarse: np.ndarray, fine: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Carry the regions to a mesh of few vertices: each takes its nearest neighbours' majority.
+    """Return the regions of the coarse mesh: for each vertex, its nearest neighbours' majority.
 
-    A small region that loses every vertex that way takes the one nearest to its middle on either
-    side of the body; the result is symmetric.
+    A small region without a vertex gets the one nearest to its middle on each side of the body. The
+    result is symmetric.
 
     Args:
         coarse: (C, 3) vertices, x to the side.

@@ -1,4 +1,4 @@
-"""Adults for the free body: random phenotypes, given their shape by the `anny` package."""
+"""Samples adults for the free body: random phenotypes, shaped by the `anny` package."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from pare_jax.skeleton import NUM_JOINTS
 
-# The bone of the "mixamo" rig whose head is each SMPL joint, in SMPL's order.
+# For each SMPL joint, the bone of the "mixamo" rig whose head it is.
 RIG_BONES = (
     *("Hips", "LeftUpLeg", "RightUpLeg", "Spine", "LeftLeg", "RightLeg", "Spine1", "LeftFoot"),
     *("RightFoot", "Spine2", "LeftToeBase", "RightToeBase", "Neck", "LeftShoulder"),
@@ -21,7 +21,7 @@ ANCESTRIES = ("african", "asian", "caucasian")
 def sample_adults(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
     """Draw phenotypes of adults: both sexes, 25 to 90 years, all builds and ancestries.
 
-    The height numbers give men of 1.76 and women of 1.63 m on average, 7 cm of spread in each.
+    Men are 1.76 m tall on average, women 1.63 m, each with a standard deviation of 7 cm.
     """
 
     def around_middle(deviation):
@@ -59,7 +59,7 @@ class RestBodies(NamedTuple):
 
 
 def load_rest_bodies(topology: str, phenotypes: dict[str, np.ndarray]) -> RestBodies:
-    """Let anny give every sample its shape."""
+    """Return the bodies of the phenotypes on one of anny's topologies."""
     import anny
     import torch
 
@@ -100,7 +100,7 @@ def load_rest_bodies(topology: str, phenotypes: dict[str, np.ndarray]) -> RestBo
 
 
 def joint_of(bone: str) -> int:
-    """The SMPL joint that moves with a bone of the rig: all fingers move with the hand joint."""
+    """Return the SMPL joint that moves with a bone; fingers move with the hand joint."""
     side = "Left" if bone.startswith("Left") else "Right"
     if any(finger in bone for finger in FINGERS):
         return RIG_BONES.index(f"{side}HandMiddle1")

@@ -1,12 +1,12 @@
-"""Small releases in the layouts of 3DPW and MPII, to measure with where the real ones are not.
+"""Make small releases in the layouts of 3DPW and MPII, for benchmarks without the real ones.
 
     python scripts/made_up_releases.py --output=raw --photographs=16
 
-writes raw/3DPW, raw/MPII and raw/SMPL, where the free body stands for the male and female SMPL.
+It writes raw/3DPW, raw/MPII and raw/SMPL; the last holds the free body as male and female SMPL.
 
-Photographs of 1920x1080 pixels: drawn people before drawn backgrounds, with the grain of a sensor,
-saved as JPEG. What a picture shows decides how long it takes to decode, so each is another one
-and none is flat or mere noise. The people's joints project to where they are drawn.
+The photographs are JPEGs of 1920x1080 pixels: synthetic people in front of drawn backgrounds, with
+a sensor's grain. Decoding time depends on the content, so all photographs differ and none is flat
+or pure noise. The people's joints project to where they are drawn.
 """
 
 import argparse
@@ -34,17 +34,17 @@ from pare_jax.body.io import FREE_BODY
 from pare_jax.skeleton import MPII_TO_SMPL, joint_index
 
 WIDTH, HEIGHT = 1920, 1080
-_FOCAL_LENGTH = 1960.0  # pixels, about a telephone's
+_FOCAL_LENGTH = 1960.0  # pixels, about a phone's
 _CLUTTER = 0.8
 _GRAIN = 1.5  # standard deviation of the sensor's noise, in grey levels
-_DETAIL = 3.0  # that of each octave of brightness
+_DETAIL = 3.0  # standard deviation of each octave of brightness
 _OCTAVES = (2, 4, 8, 16)  # sizes of the details, pixels
 _NOTHING = np.zeros((0, 0))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Drawn:
-    """A person of a photograph: joints in its pixels and in its camera's frame, metres."""
+    """A person in a photograph: joints in its pixels, and in the camera frame in metres."""
 
     pixels: Float[np.ndarray, "24 2"]
     joints: Float[np.ndarray, "24 3"]
@@ -53,17 +53,17 @@ class _Drawn:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the releases."""
+    """Write the releases; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="a folder; made if need be")
-    parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
-    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs; 95")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--photographs", type=int, default=96, help="of each release (default 96)")
+    parser.add_argument("--quality", type=int, default=95, help="of the JPEGs (default 95)")
     flags = parser.parse_args(arguments)
-    taken = [path for name in ("3DPW", "MPII") if (path := flags.output / name).exists()]
-    if taken:
-        print(f"made_up_releases: {taken[0]} is there already; remove it", file=sys.stderr)
+    existing = [path for name in ("3DPW", "MPII") if (path := flags.output / name).exists()]
+    if existing:
+        print(f"made_up_releases: {existing[0]} exists; remove it", file=sys.stderr)
         return 2
     workers = processes.count_cores()
     write_pw3d(flags.output / "3DPW", flags.photographs, flags.quality, workers)
@@ -73,17 +73,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_bodies(folder: Path) -> None:
-    """Write the free body, whose people are drawn, in the place of the gendered ones."""
+    """Write the free body, with which the people are drawn, as male and female SMPL."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("SMPL_MALE.npz", "SMPL_FEMALE.npz"):
         shutil.copy(FREE_BODY, folder / name)
 
 
 def write_pw3d(folder: Path, photographs: int, quality: int, workers: int) -> None:
-    """Write 3DPW with two training sequences, of one person and of two, and nothing else.
+    """Write a 3DPW release of two training sequences, with one and with two people.
 
     Args:
-        folder: where; made if it is not there.
+        folder: output folder.
         photographs: frames of both sequences together.
         quality: of the JPEGs, up to 100.
         workers: processes to draw with.
@@ -101,10 +101,10 @@ def write_pw3d(folder: Path, photographs: int, quality: int, workers: int) -> No
 
 
 def write_mpii(folder: Path, photographs: int, quality: int, workers: int) -> None:
-    """Write MPII with photographs of one person or two.
+    """Write an MPII release with one or two people in each photograph.
 
     Args:
-        folder: where; made if it is not there.
+        folder: output folder.
         photographs: training images.
         quality: of the JPEGs, up to 100.
         workers: processes to draw with.
@@ -131,7 +131,7 @@ def _draw_all(
 def _draw_photograph(
     path: Path, people: int, number: int, *, seed: int, quality: int
 ) -> list[_Drawn]:
-    """Draw and write a photograph; returns its people."""
+    """Draw and write a photograph; return its people."""
     rng = np.random.default_rng([seed, number])
     horizon = rng.uniform(0.3, 0.7) * HEIGHT
     settings = SyntheticSettings(clutter=_CLUTTER, truncation=0.0, mesh="full", seed=seed)
@@ -155,7 +155,7 @@ def _add_person(
     slots: int,
     index: int,
 ) -> _Drawn:
-    """Draw a person with what surrounds them into one of the picture's slots, side by side."""
+    """Draw a person and its crop's background into one of the picture's slots."""
     most = min(HEIGHT, WIDTH // slots)
     side = 2 * int(rng.uniform(0.6, 1.0) * most / 2)
     scene = draw_scene(dataclasses.replace(settings, image_size=side), "train", index)
@@ -168,7 +168,7 @@ def _add_person(
 
 
 def _detail(rng: np.random.Generator) -> np.ndarray:
-    """Make what drawn surfaces lack: detail as strong in each octave as in the next, and grain."""
+    """Return grain, and detail of equal strength in each octave, which drawn surfaces lack."""
     detail = _GRAIN * rng.standard_normal((HEIGHT, WIDTH, 3), np.float32)
     for octave in _OCTAVES:
         shape = (HEIGHT // octave + 1, WIDTH // octave + 1)
@@ -178,18 +178,18 @@ def _detail(rng: np.random.Generator) -> np.ndarray:
 
 
 def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _Drawn:
-    """Say where the photograph's camera would have to see the joints to picture them there.
+    """Return joints in the photograph's camera frame that project to the drawn pixels.
 
-    The person is turned with the direction that camera sees the pelvis in, so that it sees the same
-    side of the body; what is left is that perspective is stronger from nearer.
+    The person turns with the ray to the pelvis, so that the camera sees the same side of the body.
+    Only the strength of the perspective differs, as the distance does.
     """
     pixels = scene.joints_2d + corner
     rays = np.concatenate([pixels - [WIDTH / 2, HEIGHT / 2], np.zeros((len(pixels), 1))], axis=1)
     rays = rays / _FOCAL_LENGTH + [0, 0, 1]
-    seen = scene.person.surface.joints.astype(float)
-    turn = _turn(seen[0], rays[0])
+    joints = scene.person.surface.joints.astype(float)
+    turn = _turn(joints[0], rays[0])
     nearer = _FOCAL_LENGTH / (scene.camera.focal_length * scene.crop.scale)
-    depths = seen[0, 2] * nearer + ((seen - seen[0]) @ turn.T)[:, 2]
+    depths = joints[0, 2] * nearer + ((joints - joints[0]) @ turn.T)[:, 2]
     rotations = scene.person.rotations.copy()
     rotations[0] = turn @ rotations[0]
     return _Drawn(pixels, rays * depths[:, None], rotations, scene.person.betas)
@@ -205,7 +205,7 @@ def _turn(one: Float[np.ndarray, "3"], other: Float[np.ndarray, "3"]) -> Float[n
 
 
 def _sequence(name: str, frames: Sequence[Sequence[_Drawn]]) -> dict[str, Any]:
-    """Return what a sequence's pickle holds; the camera stands still at the world's origin."""
+    """Return the fields of a sequence's pickle; the camera stays at the world's origin."""
     people = list(zip(*frames, strict=True))
     count = len(frames)
     intrinsics = [[_FOCAL_LENGTH, 0, WIDTH / 2], [0, _FOCAL_LENGTH, HEIGHT / 2], [0, 0, 1]]
@@ -260,12 +260,12 @@ def _rect(person: _Drawn) -> dict[str, Any]:
 
 
 def _xy(pixels: Float[np.ndarray, "2"]) -> dict[str, float]:
-    """Count pixels as MATLAB does: from 1, at their centres."""
+    """Return a position in MATLAB's pixels, which count from 1, at their centres."""
     return {"x": float(pixels[0] + 0.5), "y": float(pixels[1] + 0.5)}
 
 
 def _structs(*rows: Mapping[str, Any]) -> np.ndarray:
-    """Return a MATLAB struct array of rows with the same keys."""
+    """Return rows with the same keys as a MATLAB struct array."""
     array = np.empty((1, len(rows)), dtype=[(key, object) for key in rows[0]])
     for place, row in enumerate(rows):
         array[0, place] = tuple(row.values())

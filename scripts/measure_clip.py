@@ -1,13 +1,13 @@
-"""Measure what the command made of a drawn clip against the clip's known truth.
+"""Compare predictions for a drawn clip with the clip's labels.
 
     python scripts/draw_clip.py --output=clip.webm
     python scripts/measure_clip.py --truth=clip.npz --boxes=boxes.json   # writes the boxes
     python -m pare_jax.predict --checkpoint=RUN --output=out --boxes=boxes.json clip.webm
     python scripts/measure_clip.py --truth=clip.npz out [another_run ...]
 
-The boxes stand in for a detector, as in scripts/measure_tracking.py: true ones with noise of 2 % of
-the height, a tenth of them missing, none of people who are mostly hidden. Jitter is how far each
-joint's acceleration is from the true one, mean over joints and frames.
+The boxes simulate a detector, as in scripts/measure_tracking.py: true boxes with noise of 2 % of
+the height. A tenth is missing, and so are boxes of mostly hidden people. Jitter is the error of
+each joint's acceleration, mean over joints and frames.
 """
 
 import argparse
@@ -39,20 +39,20 @@ def read_tracks(folder: Path, name: str) -> dict[int, dict[int, Person]]:
     return tracks
 
 
-def owners(
+def match_tracks(
     tracks: dict[int, dict[int, Person]], truth: dict[str, np.ndarray]
 ) -> tuple[dict[int, dict[int, int]], int]:
-    """Return for each true person which track has it in each frame, and how often that changes."""
+    """Return each true person's track in each frame, and the number of id switches."""
     found: dict[int, dict[int, int]] = {p: {} for p in range(truth["boxes"].shape[1])}
     switches, last = 0, {}
     for frame, boxes in enumerate(truth["boxes"]):
-        here = [number for number, people in tracks.items() if frame in people]
-        if not here:
+        present = [number for number, people in tracks.items() if frame in people]
+        if not present:
             continue
-        iou = box_iou(boxes, np.stack([tracks[number][frame].box for number in here]))
+        iou = box_iou(boxes, np.stack([tracks[number][frame].box for number in present]))
         for person, column in zip(*linear_sum_assignment(-iou), strict=True):
             if iou[person, column] >= _MATCHED:
-                number = here[column]
+                number = present[column]
                 switches += last.setdefault(person, number) != number
                 last[person] = found[int(person)][frame] = number
     return found, switches
@@ -81,19 +81,19 @@ def errors(
 
 
 def measure(folder: Path, name: str, truth: dict[str, np.ndarray]) -> str:
-    """Return a row of a table about one run."""
+    """Return one run's row of the table."""
     tracks = read_tracks(folder, name)
-    found, switches = owners(tracks, truth)
-    sums, frames_seen = [], 0
-    for person, by_frame in found.items():
+    matches, switches = match_tracks(tracks, truth)
+    sums, num_matched = [], 0
+    for person, by_frame in matches.items():
         frames = np.array(sorted(by_frame))
-        frames_seen += len(frames)
+        num_matched += len(frames)
         if len(frames) > 2:
             people = [tracks[by_frame[frame]][frame] for frame in frames]
             sums.append(errors(people, frames, person, truth))
     mpjpe, jitter, camera_jitter = np.mean(sums, axis=0)
     return (
-        f"| {folder.name} | {switches} | {len(tracks)} | {frames_seen} of "
+        f"| {folder.name} | {switches} | {len(tracks)} | {num_matched} of "
         f"{truth['boxes'].shape[0] * truth['boxes'].shape[1]} | {mpjpe:.1f} | {jitter:.1f} "
         f"| {camera_jitter:.1f} |"
     )
@@ -103,8 +103,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--truth", type=Path, required=True, help="of scripts/draw_clip.py")
-    parser.add_argument("--boxes", type=Path, help="write the boxes of a made-up detector here")
+    parser.add_argument("--truth", type=Path, required=True, help=".npz of scripts/draw_clip.py")
+    parser.add_argument("--boxes", type=Path, help="JSON file to write simulated boxes to")
     parser.add_argument("runs", type=Path, nargs="*", help="folders the clip was predicted into")
     arguments = parser.parse_args()
     try:
@@ -114,10 +114,10 @@ def main() -> int:
             boxes = [[[float(x) for x in d.box] for d in found] for found in clip]
             content = json.dumps({arguments.truth.stem: boxes}).encode()
             write_atomically(arguments.boxes, content)
-            found = sum(map(len, boxes))
-            print(f"{found} boxes in {len(boxes)} frames -> {arguments.boxes}")
+            count = sum(map(len, boxes))
+            print(f"wrote {count} boxes in {len(boxes)} frames to {arguments.boxes}")
         elif not arguments.runs:
-            raise UserError("name folders the clip was predicted into, or --boxes=FILE to write")
+            raise UserError("give folders that the clip was predicted into, or --boxes=FILE")
         if arguments.runs:
             print("| run | id switches | tracks | frames | MPJPE, mm | jitter | in the camera |")
             print("| --- | --- | --- | --- | --- | --- | --- |")

@@ -1,14 +1,14 @@
-"""Measure how well a detector finds people, on synthetic scenes and on photographs of yours.
+"""Measure how well a detector finds people in synthetic scenes or in your photographs.
 
     python scripts/measure_detector.py
     python scripts/measure_detector.py --detector=yolox_s.onnx --scenes=300
     python scripts/measure_detector.py --photo=street.jpg --draw=found.png
     python scripts/measure_detector.py --calibrate
 
-A scene has one person; "whole" scenes show the body from head to foot, "cut" ones not, in
-"hidden" ones something stands before it. A detection is right where it overlaps the tight box of
-the person, as far as it lies in the picture, by an IoU of at least 0.5. --calibrate prints where
-people lie in HOG's windows and how its margins turn into scores, for detection/hog.py.
+A scene has one person. "whole" scenes show the person from head to foot, "cut" ones do not, and
+"hidden" ones have an occluder in front. A detection is right if its IoU with the person's tight box
+inside the picture is at least 0.5. --calibrate prints constants for detection/hog.py: the person's
+place in HOG's windows, and the scale from margins to scores.
 """
 
 import argparse
@@ -39,7 +39,7 @@ _COMMON = {"image_size": 512, "mesh": "full", "other_people": 0.0, "seed": 5}
 
 
 def scenes(kind: str, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pictures with the tight box of their only person."""
+    """Yield pictures with the tight box of their person."""
     settings = SyntheticSettings(**(_COMMON | {"seed": seed} | _KINDS[kind]))
     index = found = 0
     while found < count:
@@ -51,7 +51,7 @@ def scenes(kind: str, count: int, seed: int) -> Iterator[tuple[np.ndarray, np.nd
 
 
 def _picture_and_box(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Cut the black off beyond the photograph's edge, and the person's box by that edge."""
+    """Crop picture and person's box to the photograph's edges."""
     size = scene.image.shape[0]
     photo = np.clip(np.rint(scene.crop.points(scene.crop.photo.reshape(2, 2))), 0, size)
     (left, top), (right, bottom) = photo.astype(int)
@@ -62,7 +62,7 @@ def _picture_and_box(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(detector: Detector, kind: str, count: int, seed: int) -> dict[str, float]:
-    """Return recall, precision, mean IoU of what is right, and CPU milliseconds a picture."""
+    """Return recall, precision, mean IoU of right detections, and CPU ms per picture."""
     right, wrong, overlaps, seconds = 0, 0, [], 0.0
     for image, box in scenes(kind, count, seed):
         start = time.process_time()
@@ -83,7 +83,7 @@ def measure(detector: Detector, kind: str, count: int, seed: int) -> dict[str, f
 
 
 def calibrate(count: int, seed: int) -> None:
-    """Print HOG's constants as these scenes have them."""
+    """Print HOG's constants, measured on these scenes."""
     detector = HogDetector(threshold=0.02)
     shares, margins, right = [], [], []
     for image, box in scenes("whole", count, seed):
@@ -119,7 +119,7 @@ def _margins(log_odds: np.ndarray) -> np.ndarray:
 
 
 def look_at(detector: Detector, photo: Path, draw: Path | None) -> None:
-    """Print what is found in a photograph, and draw it."""
+    """Print the detections in a photograph, and draw them."""
     image = read_image(photo)
     start = time.process_time()
     found = detector(image)
@@ -137,13 +137,11 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--detector", default="hog", help="hog, whole or an .onnx file")
-    parser.add_argument(
-        "--threshold", type=float, help="least score; the detector's own if not given"
-    )
+    parser.add_argument("--threshold", type=float, help="least score (default: the detector's own)")
     parser.add_argument("--scenes", type=int, default=200, help="of each kind")
     parser.add_argument("--seed", type=int, default=5)
-    parser.add_argument("--photo", type=Path, help="look at this instead of synthetic scenes")
-    parser.add_argument("--draw", type=Path, help="a picture of what was found in --photo")
+    parser.add_argument("--photo", type=Path, help="photograph to use instead of synthetic scenes")
+    parser.add_argument("--draw", type=Path, help="picture of the detections in --photo to write")
     parser.add_argument("--calibrate", action="store_true", help="print HOG's constants")
     flags = parser.parse_args()
     try:

@@ -1,15 +1,14 @@
-"""Measure tracking and smoothing against the known truth of a drawn clip.
+"""Compare tracking and smoothing with the labels of a drawn clip.
 
     python scripts/draw_clip.py --output=clip.webm
     python scripts/measure_tracking.py --truth=clip.npz
     python scripts/measure_tracking.py --truth=clip.npz --clip=clip.webm --detector=hog
 
-With --clip a detector looks at the clip itself. Without, noise stands in for a detector and a
-network: true boxes with noise, some missing, none of people who are mostly hidden; true rotations,
-shapes and places with noise, drawn --trials times. What such noise does not have are a network's
-errors that last, which no filter removes.
+With --clip a detector runs on the clip itself. Without, noise simulates a detector and a network,
+--trials times: true boxes with noise, some missing, none of mostly hidden people; true rotations,
+shapes and positions with noise. A real network also has lasting errors, which no filter removes.
 
-Jitter is how far each joint's acceleration is from the true one, mean over joints and frames.
+Jitter is the error of each joint's acceleration, mean over joints and frames.
 """
 
 import argparse
@@ -21,7 +20,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
-from data_pipelines.synthetic.meshes import forward_kinematics, load_mesh
+from pare_jax.body import numpy_body
+from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, FrameReader
 from pare_jax.prediction.detection import Detection, make_detector
@@ -29,14 +29,14 @@ from pare_jax.prediction.detection.detector import box_iou
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackSettings, track_clip
 
-_DETECTED = 0.6  # share of a person that must be seen to be found with a high score
-_FOUND = 0.25  # below this share nothing is found
+_DETECTED = 0.6  # least visible share of a person for a high score
+_FOUND = 0.25  # least visible share of a person for any detection
 
 
 def simulated_detections(
     truth: dict[str, np.ndarray], rng: np.random.Generator, noise: float, missing: float
 ) -> list[list[Detection]]:
-    """Return each frame's detections: noise and missing ones as shares of height and of frames."""
+    """Return each frame's simulated detections; `noise` is a share of the box's height."""
     clip = []
     for boxes, seen in zip(truth["boxes"], truth["seen"], strict=True):
         found = []
@@ -74,28 +74,22 @@ def identity_errors(
 
 
 def shaken(motion: Motion, rng: np.random.Generator, flags: argparse.Namespace) -> Motion:
-    """Add independent noise to every frame's rotations, shape and place."""
+    """Add independent noise to every frame's rotations, shape and translation."""
     count = motion.rotations.shape[0] * 24
     noise = Rotation.from_rotvec(rng.normal(0, np.deg2rad(flags.degrees), (count, 3)))
-    place = motion.translations * np.exp(rng.normal(0, flags.depth, (len(motion.times), 1)))
+    translations = motion.translations * np.exp(rng.normal(0, flags.depth, (len(motion.times), 1)))
     return dataclasses.replace(
         motion,
         rotations=motion.rotations @ noise.as_matrix().reshape(-1, 24, 3, 3),
         betas=motion.betas + rng.normal(0, flags.betas, motion.betas.shape),
-        translations=place,
+        translations=translations,
     )
 
 
 def joints_of(motion: Motion) -> np.ndarray:
-    """Return the joints of every frame, camera frame, metres."""
-    mesh = load_mesh("coarse")
-    result = []
-    for rotations, betas, place in zip(
-        motion.rotations, motion.betas, motion.translations, strict=True
-    ):
-        joints = forward_kinematics(mesh.rest_joints(betas), rotations)[1]
-        result.append(joints - joints[0] + place)
-    return np.stack(result)
+    """Return every frame's joints in the camera frame, metres."""
+    joints = numpy_body.joints_of(load_body_data(), motion.betas, motion.rotations)
+    return joints - joints[:, :1] + motion.translations[:, None]
 
 
 def errors(motion: Motion, true: np.ndarray) -> tuple[float, float, float]:
@@ -116,15 +110,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--truth", type=Path, required=True, help="of scripts/draw_clip.py")
-    parser.add_argument("--clip", type=Path, help="let a detector look at this clip")
+    parser.add_argument("--truth", type=Path, required=True, help=".npz of scripts/draw_clip.py")
+    parser.add_argument("--clip", type=Path, help="clip to run a detector on")
     parser.add_argument("--detector", default="hog", help="hog or an .onnx file")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--box_noise", type=float, default=0.02, help="share of the height")
     parser.add_argument("--missing", type=float, default=0.1, help="share of detections")
     parser.add_argument("--degrees", type=float, default=6.0, help="noise of rotations, each axis")
     parser.add_argument("--betas", type=float, default=0.4, help="noise of shapes")
-    parser.add_argument("--depth", type=float, default=0.02, help="noise of distance, its share")
+    parser.add_argument(
+        "--depth", type=float, default=0.02, help="noise of the distance, its share"
+    )
     parser.add_argument("--min_cutoff", type=float, default=Smoothing.min_cutoff)
     parser.add_argument("--beta", type=float, default=Smoothing.beta)
     flags = parser.parse_args()
@@ -147,7 +143,7 @@ def main() -> int:
         found.append(identity_errors(truth, detections))
     switches, tracks, people, _ = np.sum(found, axis=0)
     hidden = (truth["seen"] < _FOUND).sum(0)
-    print(f"{flags.trials} trials; people are not to be found in {hidden.tolist()} frames each")
+    print(f"{flags.trials} trials; people are hidden in {hidden.tolist()} frames each")
     print(
         f"id switches {switches:.0f}, tracks {tracks:.0f} for {people:.0f} people, IoU of boxes "
         f"filled in {np.nanmean([f[3] for f in found]):.2f}"
@@ -157,8 +153,8 @@ def main() -> int:
 
 
 def print_detector(truth: dict[str, np.ndarray], flags: argparse.Namespace) -> None:
-    """Print how a detector and the tracker do on the clip itself."""
-    # The tracker decides what to make of unsure detections.
+    """Print the results of a detector and the tracker on the clip."""
+    # The tracker needs detections of low scores too.
     detector = make_detector(flags.detector, TrackSettings.low_score)
     with FrameReader(Clip(flags.clip)) as reader:
         detections = [detector(frame.image) for frame in reader]
@@ -170,7 +166,7 @@ def print_detector(truth: dict[str, np.ndarray], flags: argparse.Namespace) -> N
     given = sum(map(len, detections))
     switches, tracks, people, filled = identity_errors(truth, detections)
     everyone = {t.id for frame in track_clip(detections) for t in frame}
-    print(f"{flags.detector} finds {right} of {visible} people who can be seen, in {given} boxes")
+    print(f"{flags.detector} finds {right} of {visible} visible people, in {given} boxes")
     print(
         f"id switches {switches}, tracks on people {tracks} for {people} people, others "
         f"{len(everyone) - tracks}, IoU of boxes filled in {filled:.2f}"
@@ -182,7 +178,7 @@ def _boxes(found: list[Detection]) -> np.ndarray:
 
 
 def print_smoothing(truth: dict[str, np.ndarray], flags: argparse.Namespace) -> None:
-    """Print errors without and with each part of the smoothing."""
+    """Print errors without smoothing and with each kind of it."""
     nothing = Smoothing(False, False, False, flags.min_cutoff, flags.beta)
     ways = {
         "as predicted": nothing,

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Set up, train a small model on synthetic people, evaluate it and draw what it sees.
-# Everything stays in this checkout: .venv, data/ and runs/quickstart/.
+# Installs the project, trains a small model on synthetic people, evaluates it and draws results.
+# It writes only to .venv, data/ and runs/quickstart/ in this checkout.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/setup.sh ""
 workdir=runs/quickstart
 .venv/bin/python -m pare_jax.main --config=configs/quickstart.py --workdir="$workdir" "$@"
-echo "Look at $workdir/eval/synthetic_test_median.png; curves and pictures: .venv/bin/tensorboard --logdir=$workdir"
+echo "Result: $workdir/eval/synthetic_test_median.png"
+echo "Curves and pictures: .venv/bin/tensorboard --logdir=$workdir"

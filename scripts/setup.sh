@@ -1,10 +1,10 @@
-# Sourced by the other scripts: makes .venv, installs this project and the extras asked for.
+# Creates .venv and installs this project with extras. Other scripts source it:
 #
-#   source scripts/setup.sh EXTRA...      ("" for none)
+#   source scripts/setup.sh EXTRA...      ("" for no extra)
 #
-# Goes to the repository's root, leaves the environment's interpreter in $PYTHON, and does nothing
-# when the environment already has what was asked for. PARE_JAX_PYTHON names the interpreter to
-# build on when the one found first is not the one wanted.
+# It changes to the repository's root and sets $PYTHON to the environment's interpreter. It installs
+# nothing if .venv is up to date. PARE_JAX_PYTHON names the interpreter to create .venv with; the
+# default is the first Python 3.11 to 3.13 found.
 # shellcheck shell=bash
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -18,7 +18,7 @@ _fail() {
 
 _find_python() {
     local candidate
-    # The versions constraints.txt was tried with first.
+    # The versions that constraints.txt was tested with come first.
     for candidate in ${PARE_JAX_PYTHON:-python3.11 python3.12 python3.13 python3}; do
         if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
             2>/dev/null; then
@@ -32,16 +32,16 @@ _find_python() {
 _make_environment() {
     local base package
     base=$(_find_python) ||
-        _fail "no Python 3.11, 3.12 or 3.13 found; install one or name it in PARE_JAX_PYTHON"
+        _fail "no Python 3.11, 3.12 or 3.13 found; install one or set PARE_JAX_PYTHON to its path"
     if ! "$base" -c 'import ensurepip, venv' 2>/dev/null; then
         package=$("$base" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-        _fail "$base cannot make virtual environments; install $package (apt install $package)"
+        _fail "$base cannot create virtual environments; run: apt install $package"
     fi
-    echo "setup: making .venv with $("$base" --version)"
-    "$base" -m venv --clear .venv || _fail "could not make .venv in $PWD"
+    echo "setup: creating .venv with $("$base" --version)"
+    "$base" -m venv --clear .venv || _fail "cannot create .venv in $PWD (see above)"
 }
 
-# What an up-to-date environment was made from: the requirements, and the place it points to.
+# Prints a digest of everything .venv depends on: requirements, path and Python version.
 _wanted_state() {
     "$PYTHON" - "$PWD" pyproject.toml constraints.txt <<'PY'
 import hashlib, pathlib, sys
@@ -63,25 +63,24 @@ _set_up() {
             return
         fi
     fi
-    # A stamp is written last: without one, an installation may have been cut off half-way.
-    # An environment made by another tool may only lack pip, and hold what somebody put there.
+    # The stamp is written last; without it, an earlier installation may be incomplete.
+    # An environment made by another tool may only lack pip, so it is kept.
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1 &&
         ! "$PYTHON" -m ensurepip >/dev/null 2>&1; then
         _make_environment
         had=''
     fi
-    # Keep what earlier calls asked for.
+    # Keep the extras of earlier calls.
     # shellcheck disable=SC2086
     extras=$(printf '%s\n' $had "$@" | sed '/^$/d' | sort -u | paste -sd ' ')
     echo "setup: installing into .venv${extras:+ with extras $extras} (the first time takes minutes)"
     rm -f "$_stamp"
     "$PYTHON" -m pip install -qq --no-input --disable-pip-version-check \
         --constraint constraints.txt --editable ".${extras:+[${extras// /,}]}" ||
-        _fail "pip could not install the requirements (see above)"
+        _fail "pip cannot install the requirements (see above)"
     state=$(_wanted_state)
     printf '%s\n%s\n' "$state" "$extras" >"$_stamp"
 }
 
-# Without arguments of its own a sourced file sees its caller's, so callers that want no extra pass
-# an empty one.
+# Callers without extras pass "": a file sourced without arguments would get its caller's.
 _set_up "$@"

@@ -1,4 +1,4 @@
-"""Rotations against scipy in float64, cameras against the formulas, gradients at awkward points."""
+"""Rotations against scipy in float64, cameras against formulas, gradients near singularities."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def rng():
 
 def _axes(rng, count):
     axes = rng.normal(size=(count, 3))
-    # The coordinate axes too: there, components of the quaternion vanish.
+    # Include the coordinate axes, where components of the quaternion vanish.
     axes[:6] = np.concatenate([np.eye(3), -np.eye(3)])
     return axes / np.linalg.norm(axes, axis=1, keepdims=True)
 
@@ -24,7 +24,7 @@ def _axes(rng, count):
 ANGLES = {
     "zero": [0.0],
     "tiny": [1e-30, 1e-12, 1e-7, 1e-5],
-    # About 1e-3 the series gives way to the formula.
+    # Near 1e-3 the code switches from the series to the formula.
     "small": [9.9e-4, 1e-3, 1.01e-3, 1e-2],
     "ordinary": [0.1, 0.7, 1.5, 2.5, 3.0],
     "half turn": [np.pi - 1e-2, np.pi - 1e-4, np.pi - 1e-6, np.pi],
@@ -38,12 +38,12 @@ def test_axis_angle_to_matrix_agrees_with_scipy(rng, kind):
         vectors = (angle * _axes(rng, 50)).astype(np.float32)
         expected = Rotation.from_rotvec(vectors.astype(np.float64)).as_matrix()
         matrices = geometry.axis_angle_to_matrix(vectors)
-        # A float32 angle is itself known to one part in 1e7.
+        # A float32 angle has a relative error of 1e-7.
         np.testing.assert_allclose(matrices, expected, atol=5e-7 * max(1, angle / np.pi))
 
 
 @pytest.mark.parametrize("kind", ["zero", "tiny", "small", "ordinary", "half turn"])
-def test_axis_angle_survives_the_round_trip(rng, kind):
+def test_axis_angle_round_trip(rng, kind):
     for angle in ANGLES[kind]:
         vectors = (angle * _axes(rng, 50)).astype(np.float32)
         matrices = geometry.axis_angle_to_matrix(vectors)
@@ -51,7 +51,7 @@ def test_axis_angle_survives_the_round_trip(rng, kind):
         assert np.isfinite(back).all()
         assert (np.linalg.norm(back, axis=1) < np.pi + 1e-6).all()
         if angle < 3.1:
-            # The off-diagonal elements carry a small angle at full relative precision.
+            # The off-diagonal elements keep a small angle at full relative precision.
             np.testing.assert_allclose(back, vectors, atol=1e-6, rtol=1e-5)
         # At half a turn v and -v are the same rotation.
         np.testing.assert_allclose(geometry.axis_angle_to_matrix(back), matrices, atol=2e-6)
@@ -65,7 +65,7 @@ def test_matrix_to_axis_angle_agrees_with_scipy(rng):
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-20, 1e-6, 1e-3, 1.0, np.pi])
-def test_gradients_of_axis_angle_are_finite_and_right(rng, angle):
+def test_gradients_of_axis_angle_match_differences(rng, angle):
     vector = (angle * _axes(rng, 7)[6]).astype(np.float32)
     jacobian = jax.jacobian(geometry.axis_angle_to_matrix)(jnp.asarray(vector))
     vector = vector.astype(np.float64)
@@ -127,7 +127,7 @@ def test_sixd_without_a_rotation_has_finite_values_and_gradients(sixd):
     assert jnp.isfinite(jax.jacobian(geometry.sixd_to_matrix)(sixd)).all()
 
 
-def test_camera_stands_where_the_formula_says():
+def test_camera_translation_agrees_with_the_formula():
     camera = jnp.array([0.9, 0.1, -0.2])
     depth = 2 * 5000 / (224 * 0.9 + 1e-9)
     np.testing.assert_allclose(geometry.camera_translation(camera), [0.1, -0.2, depth], rtol=1e-6)
@@ -155,7 +155,7 @@ def test_scale_is_crop_half_sides_a_metre():
     np.testing.assert_allclose(projected, 0.8 * (points[:, :2] + camera[1:]), atol=1e-6)
 
 
-def test_full_frame_camera_sees_the_person_where_the_crop_shows_it(rng):
+def test_full_camera_and_crop_camera_show_the_person_in_the_same_place(rng):
     points = 0.5 * rng.normal(size=(3, 24, 3)).astype(np.float32)
     points[:, 0] = 0
     camera = np.array([[0.9, 0.1, -0.05], [0.7, 0.0, 0.2], [1.1, -0.1, 0.0]], np.float32)
@@ -169,8 +169,8 @@ def test_full_frame_camera_sees_the_person_where_the_crop_shows_it(rng):
         moved = np.asarray(points + translation[:, None], np.float64)
         pixels = focal[:, None, None] * moved[..., :2] / moved[..., 2:] + picture / 2
         error = np.abs(pixels - (centre[:, None] + in_crop * side[:, None, None] / 2)).max(-1)
-        # The root is seen in the same place. Off the picture's centre, what is nearer or further
-        # shifts by its share of the distance: the crop's camera looks another way.
+        # The root is at the same pixel. Away from the photograph's centre, other points shift by
+        # their depth relative to the root over its distance: the cameras' directions differ.
         parallax = max(map(abs, shift)) * np.abs(points[..., 2]) / np.asarray(translation)[:, 2:]
         assert (error <= 1.1 * parallax + 0.01).all()
 

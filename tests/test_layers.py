@@ -1,6 +1,11 @@
-"""Who imports whom: down only, as docs/architecture.md draws it, and TensorFlow in one place."""
+"""Structure of the code: imports point down, no circle, no name twice, TensorFlow in one place.
+
+The floors are read from docs/architecture.md. Imports inside functions and under TYPE_CHECKING
+count like all others.
+"""
 
 import ast
+import collections
 import functools
 import re
 from pathlib import Path
@@ -11,11 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("pare_jax", "data_pipelines", "configs", "scripts")
 # clu's writer imports TensorFlow when it is made.
 TENSORFLOW = ("tensorflow", "tensorflow_datasets", "array_record", "clu.metric_writers")
+# `io` is a closed list: another module of helpers belongs to the package that uses it.
+IO = (
+    *("command_line", "files", "images", "media"),
+    *("progress", "safe_pickle", "threads", "video"),
+)
 
 
 @functools.cache
 def modules():
-    """By dotted name, the file of every module."""
+    """Return the file of every module by its dotted name."""
     found = {}
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
@@ -24,18 +34,16 @@ def modules():
     return found
 
 
-def is_for_types(node):
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+@functools.cache
+def tree_of(name):
+    return ast.parse(modules()[name].read_text())
 
 
 @functools.cache
 def imports_of(name):
-    """Whatever a module imports when it runs, by the longest name that is a module."""
+    """Return all that a module imports, as the longest names that are modules."""
     found = set()
-    tree = ast.parse(modules()[name].read_text())
-    # What annotations alone need is imported by nobody.
-    tree.body = [node for node in tree.body if not is_for_types(node)]
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -48,33 +56,26 @@ def imports_of(name):
 
 
 @functools.cache
-def layers():
-    """By module, package or folder of the picture, how far up it stands."""
+def floors():
+    """Return the number of each room's floor, 0 at the bottom."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    picture = re.search(r"Imports point down only[^:]*:\n\n((?: {4}.+\n)+)", text)
-    lines = picture[1].splitlines()
+    lines = re.search(r"```floors\n(.+?)```", text, re.DOTALL)[1].strip().splitlines()
     return {
-        name if name in FOLDERS else f"pare_jax.{name}": len(lines) - number
+        name if name in FOLDERS else f"pare_jax.{name}": len(lines) - 1 - number
         for number, line in enumerate(lines)
         for name in line.split()
     }
 
 
-def layer_of(name):
-    """The layer of a module, or of the package that it is a part of; None: not in the picture."""
-    while name not in layers() and "." in name:
+def room_of(name):
+    """Return the room that a module is or belongs to; the package itself has none."""
+    while name not in floors() and "." in name:
         name = name.rpartition(".")[0]
-    return layers().get(name)
+    return name if name in floors() else None
 
 
-def ours(name):
-    """What a module imports of those in the picture."""
-    return {other for other in imports_of(name) if other in modules() and layer_of(other)}
-
-
-def test_the_picture_is_read():
-    assert layers()["pare_jax.errors"] < layers()["data_pipelines"] < layers()["pare_jax.main"]
-    assert layer_of("pare_jax.body.io") == layers()["pare_jax.body"]
+def test_every_module_has_a_room():
+    assert [name for name in modules() if not room_of(name)] == ["pare_jax"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -82,27 +83,64 @@ def test_imports_point_down(folder):
     upward = [
         f"{name} imports {other}"
         for name in modules()
-        if name.split(".")[0] == folder and layer_of(name)
-        for other in sorted(ours(name))
-        if layer_of(other) > layer_of(name)
+        if name.split(".")[0] == folder and room_of(name)
+        for other in sorted(imports_of(name))
+        if other in modules() and room_of(other) and room_of(other) != room_of(name)
+        if floors()[room_of(other)] >= floors()[room_of(name)]
     ]
     assert upward == []
 
 
 def test_nothing_imports_in_a_circle():
-    above, done = [], set()
+    path, done = [], set()
 
     def follow(name):
-        assert name not in above, f"a circle: {' -> '.join([*above, name])}"
+        assert name not in path, f"a circle: {' -> '.join([*path, name])}"
         if name not in done:
-            above.append(name)
-            for other in sorted(ours(name)):
+            path.append(name)
+            for other in sorted(imports_of(name) & modules().keys()):
                 follow(other)
-            done.add(above.pop())
+            done.add(path.pop())
 
+    # `import pare_jax` loads its public names on first use, from modules that need not import it.
+    done.add("pare_jax")
     for name in modules():
-        if layer_of(name):
-            follow(name)
+        follow(name)
+    assert len(done) == len(modules())
+
+
+def test_the_picture_shows_the_floors():
+    text = (ROOT / "docs" / "images" / "floors.svg").read_text()
+    drawn = {}
+    for number, group in re.findall(r'<g id="floor-(\d+)">(.*?)</g>', text, re.DOTALL):
+        for name in re.findall(r'font-weight="bold"[^>]*>([^<]+)<', group):
+            drawn[name if name in FOLDERS else f"pare_jax.{name}"] = int(number)
+    assert drawn == floors()
+
+
+def test_io_is_a_closed_list():
+    found = {name.rpartition(".")[2] for name in modules() if name.startswith("pare_jax.io.")}
+    assert found == set(IO)
+
+
+def test_no_module_is_called_like_another():
+    """Experiments excepted: they are called like the networks that they train."""
+    names = [
+        name.rpartition(".")[2]
+        for name, path in modules().items()
+        if not name.startswith("configs.") and path.stem not in ("__init__", "__main__")
+    ]
+    assert [name for name, count in collections.Counter(names).items() if count > 1] == []
+
+
+def test_no_class_is_called_like_another():
+    names = [
+        node.name
+        for name in modules()
+        for node in ast.walk(tree_of(name))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert [name for name, count in collections.Counter(names).items() if count > 1] == []
 
 
 def test_tensorflow_is_imported_for_data_alone():

@@ -1,4 +1,4 @@
-"""The scripts that measure and draw: their flags, and what they print of small things."""
+"""The scripts that measure and draw: their flags and their output for small inputs."""
 
 import dataclasses
 import importlib
@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 @pytest.fixture(name="script")
 def script_fixture(monkeypatch):
-    """Return a function that imports a script as Python does that runs it by its file."""
+    """Return a function that imports a script as `python FILE` would."""
     monkeypatch.syspath_prepend(SCRIPTS)
     return importlib.import_module
 
@@ -39,24 +39,25 @@ def test_compare_metrics_prints_every_metric_close_to_its_definition(capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "name"),
     [
-        (["--photographs=63"], "at least 64"),
-        (["--photo=64"], "unrecognized arguments"),
-        (["--seconds=long"], "invalid float value"),
+        (["--photographs=63"], "--photographs"),
+        (["--photo=64"], "--photo=64"),
+        (["--seconds=long"], "--seconds"),
     ],
 )
-def test_benchmark_input_refuses_flags(script, capsys, flags, told):
+def test_benchmark_input_refuses_bad_flags(script, capsys, flags, name):
     with pytest.raises(SystemExit) as ended:
         script("benchmark_input").main(flags)
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert name in capsys.readouterr().err
 
 
 def test_benchmark_input_names_a_folder_that_is_no_release(script, tmp_path, capsys):
     assert script("benchmark_input").main([f"--raw-pw3d={tmp_path}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"benchmark_input: {tmp_path} is not 3DPW")
+    assert line.startswith("benchmark_input: ")
+    assert str(tmp_path) in line
 
 
 def test_benchmark_input_prints_what_was_measured(script, capsys):
@@ -83,8 +84,8 @@ def test_benchmark_input_prints_what_was_measured(script, capsys):
     assert theirs.index("50") == ours.index("450") + 1
 
 
-def test_people_of_made_up_releases_stand_where_their_labels_say(script):
-    """Joints project to where they are drawn, and the posed body stands by them."""
+def test_people_of_made_up_releases_are_drawn_where_their_labels_are(script):
+    """Joints project to where they are drawn, and the posed body is near them."""
     releases, data = script("made_up_releases"), load_body_data()
     settings = SyntheticSettings(image_size=256, truncation=0.0)
     corner = np.array([1500.0, 60.0])  # far from the optical axis
@@ -104,7 +105,7 @@ def test_people_of_made_up_releases_stand_where_their_labels_say(script):
 def test_made_up_releases_overwrite_nothing(script, tmp_path, capsys):
     (tmp_path / "MPII").mkdir()
     assert script("made_up_releases").main([f"--output={tmp_path}"]) == 2
-    assert capsys.readouterr().err.startswith(f"made_up_releases: {tmp_path / 'MPII'} is there")
+    assert str(tmp_path / "MPII") in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["MPII"]
 
 
@@ -120,24 +121,26 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
     for colour in (LEFT, RIGHT):
         assert np.abs(marked - colour).sum(1).min() < 40
     assert sheet.main([*flags, "--count=0"]) == 2
-    assert "give 1 or more" in capsys.readouterr().err
+    assert "--count=0" in capsys.readouterr().err
 
 
-def test_boxes_of_a_made_up_detector_are_written_and_counted(script, monkeypatch, tmp_path, capsys):
+def test_simulated_boxes_are_written_and_counted(script, monkeypatch, tmp_path, capsys):
     measure_clip = script("measure_clip")
     boxes = np.tile(np.array([10.0, 20.0, 50.0, 140.0]), (5, 2, 1))
-    seen = np.tile([1.0, 0.0], (5, 1))  # of the second person nothing is seen
+    seen = np.tile([1.0, 0.0], (5, 1))  # the second person is fully hidden
     truth, output = tmp_path / "clip.npz", tmp_path / "boxes.json"
     np.savez(truth, boxes=boxes, seen=seen)
     monkeypatch.setattr(sys, "argv", ["measure_clip", f"--truth={truth}", f"--boxes={output}"])
     assert measure_clip.main() == 0
     written = json.loads(output.read_text())
-    # `pare_jax.predict` finds a clip's boxes under its name without ending.
+    # The key is the clip's name without suffix, as `pare_jax.predict` expects.
     assert list(written) == ["clip"]
     count = sum(len(frame) for frame in written["clip"])
     assert len(written["clip"]) == 5
     assert 1 <= count <= 5
-    assert f"{count} boxes in 5 frames -> {output}" in capsys.readouterr().out
+    line = capsys.readouterr().out
+    assert f"{count} boxes" in line
+    assert str(output) in line
 
     monkeypatch.setattr(sys, "argv", ["measure_clip", f"--truth={truth}"])
     assert measure_clip.main() == 2

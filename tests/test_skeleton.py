@@ -1,4 +1,4 @@
-"""The skeleton's tables, against the facts they must encode."""
+"""The skeleton's tables against SMPL's, MPII's and the 3DPW challenge's definitions."""
 
 import pytest
 
@@ -42,14 +42,14 @@ def test_mirror_swaps_sides_and_keeps_the_tree():
         assert skeleton.PARENTS[mirrored] == expected
 
 
-def test_metric_sets_are_the_challenge_ones():
+def test_metric_sets_are_those_of_the_challenge():
     assert skeleton.PCK_JOINTS == (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)
     assert skeleton.ORIENTATION_PARTS == (0, 1, 2, 4, 5, 16, 17, 18, 19)
 
 
-def test_mpii_joints_meet_smpls_where_they_are_the_same():
+def test_mpii_joints_map_to_the_same_joints_of_smpl():
     assert len(skeleton.MPII_JOINT_NAMES) == 16
-    # Ankles, knees and hips, right to left and back; the neck; arms from wrist to wrist.
+    # Right leg from the ankle up, left leg down; the neck; arms from right wrist to left wrist.
     legs, arms = (
         {0: 8, 1: 5, 2: 2, 3: 1, 4: 4, 5: 7},
         {10: 21, 11: 19, 12: 17, 13: 16, 14: 18, 15: 20},
@@ -62,7 +62,7 @@ def test_mpii_joints_meet_smpls_where_they_are_the_same():
     assert skeleton.MPII_JOINT_NAMES[6:10] == ("pelvis", "thorax", "upper_neck", "head_top")
 
 
-def test_pckh_counts_mpiis_pairs():
+def test_pckh_has_mpiis_columns():
     assert skeleton.HEAD_TOP == 24
     assert skeleton.PCKH_POINTS == (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21, 24)
     assert list(skeleton.PCKH_GROUPS) == [

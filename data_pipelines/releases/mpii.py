@@ -1,12 +1,12 @@
-"""The MPII Human Pose dataset: photographs of people with 2D joints, as the release unpacks.
+"""Reads the MPII Human Pose release into stored examples: photographs with 2D joints.
 
     SOURCE/mpii_human_pose_v1_u12_2/mpii_human_pose_v1_u12_1.mat
     SOURCE/images/*.jpg
 
-Every annotated person of the training images becomes an example; the test images' joints were never
-released. About a tenth of the videos the images were taken from, chosen by a hash of their numbers,
-is the split "validation" and the rest "train": pictures of one video show the same people, so that
-none is in both. An image that does not say its video is chosen by its own name.
+Every annotated person of the training images becomes an example. The test images' joints were never
+released. Images of one video show the same people, so that splits are made by video: a hash of its
+number puts about a tenth of the videos into "validation", the rest into "train". An image without
+a video number is assigned by its own name.
 
 Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
 2014.
@@ -43,13 +43,13 @@ _ARCHIVES = {ANNOTATIONS: "mpii_human_pose_v1_u12_2.zip", IMAGES: "mpii_human_po
 _HELD_OUT_SHARE = 0.1
 _IMAGES_PER_UNIT = 32
 
-# The crop that work on MPII has used since Newell et al., "Stacked Hourglass Networks for Human
-# Pose Estimation", ECCV 2016: moved down from the annotated position by 15 px a scale, so that the
-# feet are in, and 1.25 times the person's height of 200 px a scale.
+# The usual crop since Newell et al., "Stacked Hourglass Networks for Human Pose Estimation", ECCV
+# 2016. Its centre is 15 px times the scale below the annotated position, to include the feet. Its
+# side is 1.25 times the person's height, which is 200 px times the scale.
 _HEIGHT = 200.0
 _CENTRE_BELOW_POSITION = 15.0
 _SIDE_OVER_HEIGHT = 1.25
-# A joint further outside the photograph than this share of the person's height is a mistake.
+# A joint farther outside the photograph than this share of the person's height is a mistake.
 _FAR_OUTSIDE = 0.5
 
 _MPII_IDS, _OUR_JOINTS = (list(joints) for joints in zip(*MPII_TO_SMPL, strict=True))
@@ -59,25 +59,25 @@ _HIPS = [joint_index("left_hip"), joint_index("right_hip")]
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Some photographs, with what tells that one of their files was changed since."""
+    """Some photographs, with stamps that change with their files."""
 
     photographs: tuple[AnnotatedImage, ...]
     stamps: tuple[tuple[int, int] | None, ...]
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The unit's name in messages."""
         return f"{self.photographs[0].name} and {len(self.photographs) - 1} more"
 
 
 class Mpii:
-    """The release in a folder; see `data_pipelines.releases.release.RawDataset`."""
+    """MPII's release; see `release.RawDataset`."""
 
     name = "mpii"
     splits = ("train", "validation")
 
     def __init__(self, source: Path):
-        """Take the folder; nothing is read yet.
+        """Check that the folder exists; nothing is read yet.
 
         Raises:
             UserError: there is no such folder.
@@ -86,11 +86,11 @@ class Mpii:
         self._photographs: list[AnnotatedImage] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # A unit carries its own annotations: worker processes need no others.
+        # Worker processes need only the annotations in their units.
         return self.__dict__ | {"_photographs": None}
 
     def check(self) -> list[str]:
-        """Name training images that are missing or cut short, and annotations that are broken.
+        """Return missing or broken training images and broken annotations, one line each.
 
         See `RawDataset.check`.
         """
@@ -116,11 +116,11 @@ class Mpii:
         ]
 
     def units(self, split: str) -> Sequence[Unit]:
-        """Return the split's photographs, a few dozen a unit; see `RawDataset.units`."""
+        """Return the split's photographs, 32 per unit; see `RawDataset.units`."""
         if split not in self.splits:
-            raise UserError(f"MPII has no split {split!r}; there are {', '.join(self.splits)}")
-        wanted = split == "validation"
-        chosen = [photo for photo in self._annotated() if held_out(photo) == wanted]
+            raise UserError(f"MPII has no split {split!r}; choose from {', '.join(self.splits)}")
+        validation = split == "validation"
+        chosen = [photo for photo in self._annotated() if held_out(photo) == validation]
         starts = range(0, len(chosen), _IMAGES_PER_UNIT)
         folder = self._source / IMAGES
         pieces = [tuple(chosen[start : start + _IMAGES_PER_UNIT]) for start in starts]
@@ -142,20 +142,20 @@ class Mpii:
         return result
 
     def _annotated(self) -> list[AnnotatedImage]:
-        """Return the training images, read at the first call."""
+        """Return the training images' annotations, read at the first call."""
         if self._photographs is None:
-            absent = [path for path in _ARCHIVES if not (self._source / path).exists()]
-            if absent:
+            missing = [path for path in _ARCHIVES if not (self._source / path).exists()]
+            if missing:
                 raise UserError(
-                    f"{self._source} is not the MPII Human Pose release: there is no "
-                    f"{' and no '.join(map(str, absent))} in it; unpack "
-                    f"{' and '.join(_ARCHIVES[path] for path in absent)} there"
+                    f"{self._source} is not the MPII Human Pose release: it lacks "
+                    f"{' and '.join(map(str, missing))}; unpack "
+                    f"{' and '.join(_ARCHIVES[path] for path in missing)} there"
                 )
             self._photographs = read_annotations(self._source / ANNOTATIONS)
         return self._photographs
 
     def _read_photograph(self, photograph: AnnotatedImage) -> list[dict[str, Any] | Skipped]:
-        """Decode a photograph once for all its people."""
+        """Return an example or a `Skipped` per person; decodes the photograph once."""
         if not photograph.people:
             return []
         try:
@@ -179,7 +179,7 @@ class Mpii:
 
 
 def held_out(photograph: AnnotatedImage) -> bool:
-    """Tell whether an image belongs to "validation": by its video, or else its name, alone."""
+    """Return whether an image belongs to "validation", by its video or else its name alone."""
     known = photograph.video is not None
     decisive = f"video {photograph.video}" if known else photograph.name
     digest = hashlib.sha256(decisive.encode()).digest()
@@ -191,7 +191,7 @@ def _skip(photograph: AnnotatedImage, person: MpiiPerson, reason: str) -> Skippe
 
 
 def _mistake(person: MpiiPerson, size: Float[np.ndarray, "2"]) -> str:
-    """Say what cannot be true of a person in a photograph of this size; "" when all can."""
+    """Return the mistake in a person's annotation, given the photograph's size, or ""."""
     centre, side = _stored_square(person)
     outside = np.nanmax(np.maximum(-person.joints, person.joints - size))
     if outside > _FAR_OUTSIDE * _HEIGHT * person.scale:
@@ -202,7 +202,7 @@ def _mistake(person: MpiiPerson, size: Float[np.ndarray, "2"]) -> str:
 
 
 def _stored_square(person: MpiiPerson) -> tuple[Float[np.ndarray, "2"], float]:
-    """Return centre and side of the crop to store, in pixels of the photograph."""
+    """Return centre and side of the stored crop, in pixels of the photograph."""
     centre = person.position + np.array([0.0, _CENTRE_BELOW_POSITION * person.scale])
     return centre, CROP_MARGIN * _SIDE_OVER_HEIGHT * _HEIGHT * person.scale
 
@@ -210,7 +210,7 @@ def _stored_square(person: MpiiPerson) -> tuple[Float[np.ndarray, "2"], float]:
 def _example(
     name: str, person: MpiiPerson, crop: StoredCrop, photo_size: Float[np.ndarray, "2"]
 ) -> dict[str, Any]:
-    """Put a person's fields together, as `example.STORED_FIELDS` says."""
+    """Return a person's fields, see `example.STORED_FIELDS`."""
     _, side = _stored_square(person)
     joints, visible = _smpl_joints(person)
     known = np.isfinite(joints[:, 0])
@@ -236,12 +236,12 @@ def _example(
 def _smpl_joints(
     person: MpiiPerson,
 ) -> tuple[Float[np.ndarray, "24 2"], Float[np.ndarray, "24"]]:
-    """Return SMPL's joints in the photograph and whether they are seen, NaN where not known."""
+    """Return SMPL's joints in the photograph and their visibility, NaN where unknown."""
     joints = np.full((NUM_JOINTS, 2), np.nan)
     visible = np.full(NUM_JOINTS, np.nan)
     joints[_OUR_JOINTS] = person.joints[_MPII_IDS]
     visible[_OUR_JOINTS] = person.visible[_MPII_IDS]
-    # NaN when either hip is.
+    # NaN if either hip is.
     joints[_PELVIS] = joints[_HIPS].mean(0)
     visible[_PELVIS] = np.minimum(*visible[_HIPS])
     return joints, visible

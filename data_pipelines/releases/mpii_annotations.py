@@ -1,4 +1,4 @@
-"""The annotations of the MPII Human Pose release: a MATLAB struct in, plain data out.
+"""Reads the annotations of the MPII Human Pose release from its MATLAB struct.
 
     RELEASE.annolist(i)       an image
         .image.name           its file in images/
@@ -10,13 +10,13 @@
     RELEASE.img_train(i)      1 where the joints were released
     RELEASE.single_person{i}  numbers from 1 of the people that stand apart from the others
 
-MPII's own evaluation counts the people of `single_person` alone.
+MPII's own evaluation counts only the people of `single_person`.
 
-Any of it may be absent or empty: images without people, people without joints, scale or position,
-joints in any order, `is_visible` as a number, a text or an empty matrix.
+Any field may be missing or empty: images without people, people without joints, scale or position.
+Joints come in any order, and `is_visible` is a number, a string or an empty matrix.
 
-MATLAB counts pixels from 1 and puts whole numbers at their centres; here the first pixel covers
-[0, 1), so that half a pixel is taken off every position.
+MATLAB counts pixels from 1, at their centres. Here the first pixel covers [0, 1), so half a pixel
+is subtracted from every position.
 """
 
 import dataclasses
@@ -31,25 +31,25 @@ from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_JOINT_NAMES, MPII_TO_SMPL
 
-# From positions that MATLAB counts to those counted from the picture's corner.
+# Converts MATLAB's positions to ones from the picture's corner.
 _FROM_MATLAB = -0.5
-# A head's length over the diagonal of its box, as MPII's own evaluation has it.
+# Length of a head over the diagonal of its box, from MPII's evaluation.
 _HEAD_LENGTH = 0.6
 _HEAD_BOX = ("x1", "y1", "x2", "y2")
 
 
 @dataclasses.dataclass(frozen=True)
 class MpiiPerson:
-    """A person that an example can be made of. Positions are in the photograph, (0, 0) its corner.
+    """A person with enough annotations for an example; positions are the photograph's pixels.
 
     Attributes:
-        number: among the people of the photograph, the first being 0.
-        position: the rough centre, pixels, (2,).
+        number: counts the photograph's people from 0.
+        position: the rough centre.
         scale: the person's height over 200 pixels, above 0.
-        joints: pixels, (16, 2); NaN where not annotated.
-        visible: 1: seen, 0: hidden, NaN: not said, (16,).
-        head_size: length of the head in pixels; 0 where not known, and for people whom MPII's own
-            evaluation does not count.
+        joints: NaN where not annotated.
+        visible: 1 for visible, 0 for hidden, NaN for unknown.
+        head_size: length of the head in pixels; 0 if unknown or if MPII's own evaluation does not
+            count the person.
     """
 
     number: int
@@ -65,10 +65,10 @@ class AnnotatedImage:
     """A training image.
 
     Attributes:
-        name: of its file.
-        video: number of the video it is a picture of; None where not said.
-        people: those that an example can be made of.
-        skipped: whoever cannot become an example.
+        name: the file's name.
+        video: number of the image's video; None if unknown.
+        people: people that become examples.
+        skipped: the other people, with reasons.
     """
 
     name: str
@@ -87,7 +87,7 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
         The training images in the release's order.
 
     Raises:
-        UserError: the file cannot be read or holds something else.
+        UserError: the file cannot be read, is not MPII's struct, or names no training image.
     """
     again = "download and unpack mpii_human_pose_v1_u12_2.zip again"
     try:
@@ -95,14 +95,13 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
         images = _structs(release["annolist"])
         is_train = np.asarray(release["img_train"], float).ravel() == 1
         if len(images) != len(is_train):
-            raise ValueError(f"{len(images)} images, {len(is_train)} marks of training images")
+            raise ValueError(f"{len(images)} images, {len(is_train)} entries of img_train")
         counted = _counted_people(release, len(images))
-    # loadmat raises whatever broken bytes lead it to; the lines above what another struct does.
+    # On broken bytes loadmat raises errors of any type, and so do the lines above on other structs.
     except Exception as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise UserError(
-            f"{path} is not MPII's struct RELEASE in a MATLAB file that can be read ({reason}); "
-            f"{again}"
+            f"{path} is not a MATLAB file with MPII's struct RELEASE ({reason}); {again}"
         ) from error
     photographs = [
         _photograph(image, who)
@@ -115,16 +114,16 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
 
 
 def _counted_people(release: Any, images: int) -> list[set[int] | None]:
-    """Return by image the numbers from 0 of the people MPII's evaluation counts; None: everybody.
+    """Return for each image the people that MPII's evaluation counts, from 0; None is everybody.
 
     Raises:
-        ValueError: there are lists of them, but not one for each image.
+        ValueError: the number of lists differs from the number of images.
     """
     cells = np.asarray(_field(release, "single_person"), object)
     if _field(release, "single_person") is None or not cells.size:
         return [None] * images
     if cells.size != images:
-        raise ValueError(f"{images} images, {cells.size} lists of single people")
+        raise ValueError(f"{images} images, {cells.size} entries of single_person")
     return [{int(one) - 1 for one in np.asarray(cell, float).ravel()} for cell in cells.ravel()]
 
 
@@ -148,7 +147,7 @@ def _photograph(image: Any, counted: set[int] | None) -> AnnotatedImage:
 
 
 def _person(rect: Any, number: int) -> MpiiPerson | tuple[str, bool]:
-    """Return the person, or why there is none and whether that is a fault of the file."""
+    """Return the person, or the reason for skipping and whether the file is faulty."""
     joints = np.full((len(MPII_JOINT_NAMES), 2), np.nan)
     visible = np.full(len(MPII_JOINT_NAMES), np.nan)
     points = [
@@ -192,7 +191,7 @@ def _position(struct: Any) -> Float[np.ndarray, "2"] | None:
 
 
 def _structs(value: Any) -> list[Any]:
-    """Return the elements of a struct array; anything else has none."""
+    """Return the elements of a struct array; [] for anything else."""
     array = np.asarray(value)
     return list(array.ravel()) if array.dtype.names else []
 
@@ -202,7 +201,7 @@ def _field(struct: Any, name: str) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    """Return a number written as one or as text; None if there is none, NaN if it is not one."""
+    """Return the first number or numeric string; None if empty, NaN if not numeric."""
     array = np.asarray(value).ravel()
     if value is None or not array.size:
         return None

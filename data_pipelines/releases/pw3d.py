@@ -1,14 +1,14 @@
-"""3DPW as it unpacks -> stored examples (von Marcard et al., ECCV 2018).
+"""Reads 3DPW's release into stored examples (von Marcard et al., ECCV 2018).
 
     SOURCE/sequenceFiles/{train,validation,test}/NAME.pkl
     SOURCE/imageFiles/NAME/image_00000.jpg ...
 
-An example for every annotated person of every frame the 3DPW challenge counts: the camera's pose is
-trusted for the person, and the 2D detector found the person. The crop is centred on the tight box
-of the 24 projected joints, whether or not the photograph's edge cuts them off.
+Each annotated person of each frame that the 3DPW challenge counts becomes an example: the camera's
+pose is valid for the person, and the 2D detector found the person. The crop is centred on the tight
+box of the 24 projected joints, inside the photograph or not.
 
-Which joints can be seen is not known: the stored detections are OpenPose's, whose scores say how
-sure it is of a joint's place, and it places hidden joints too. So `visible_weight` is 0.
+`visible_weight` is 0: visible joints are not known. The stored detections are OpenPose's, which
+places hidden joints too; its scores rate positions, not visibility.
 """
 
 import dataclasses
@@ -25,10 +25,22 @@ from data_pipelines.example import CROP_MARGIN, unknown_labels
 from data_pipelines.preparing import part_labels
 from data_pipelines.preparing.origin import fingerprint
 from data_pipelines.reading.storage import SEQUENCES_FILE
-from data_pipelines.releases import stored_crop as photographs
-from data_pipelines.releases.pw3d_sequence import NEAREST, BrokenSequence, Sequence, load_sequence
+from data_pipelines.releases.pw3d_sequence import (
+    NEAREST,
+    BrokenSequence,
+    Pw3dSequence,
+    load_sequence,
+)
 from data_pipelines.releases.release import Skipped, UnitResult, existing_folder
-from data_pipelines.releases.stored_crop import BrokenPhotographError, StoredCrop
+from data_pipelines.releases.stored_crop import (
+    BrokenPhotographError,
+    StoredCrop,
+    inside,
+    jpeg_names,
+    read_whole_jpeg,
+    seems_whole,
+    square_around,
+)
 from pare_jax.body.io import load_body_data
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError, counted
@@ -39,13 +51,13 @@ SPLITS = ("train", "validation", "test")
 _FRAMES_A_UNIT = 100  # a few seconds
 _OUTSIDE = "outside the photograph"
 _FAR_OUTSIDE = "joint far outside the photograph"
-# How many of the photograph's longer sides a joint of a person in it may lie beyond its edge.
+# Largest distance of a joint from the photograph's edge, as a multiple of its longer side.
 _SIDES_AWAY = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
 class FrameRange:
-    """Some frames of one sequence; `stamp` changes when one of their files does."""
+    """Some frames of one sequence; `stamp` changes with their files."""
 
     split: str
     sequence: str
@@ -55,31 +67,31 @@ class FrameRange:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The unit's name in messages."""
         return f"{self.sequence} frames {self.start} to {self.stop - 1}"
 
 
 class Pw3d:
-    """3DPW, as `raw.RawDataset` asks."""
+    """3DPW's release; see `release.RawDataset`."""
 
     name = "pw3d"
 
     def __init__(self, source: str | Path, bodies: Mapping[str, Path] | None = None):
-        """Point at a release.
+        """Check the folder and the bodies.
 
         Args:
             source: the folder with sequenceFiles and imageFiles.
-            bodies: files of SMPL by gender, "male" and "female", for the top of the head and the
-                part labels.
+            bodies: SMPL files by gender, "male" and "female", for head tops and part labels.
 
         Raises:
-            UserError: the folder is not 3DPW, or the bodies cannot be read or are of no use.
+            UserError: the folder is not 3DPW, a body cannot be read, no body is male or female, or
+                the two meshes differ.
         """
         self._source = existing_folder(source)
         if not self.splits or not (self._source / "imageFiles").is_dir():
             raise UserError(
                 f"{source} is not 3DPW: looked for sequenceFiles/{{{','.join(SPLITS)}}}/*.pkl and "
-                "imageFiles/ in it; name the folder both were unpacked into"
+                "imageFiles/; name the folder with both"
             )
         self._bodies = tuple(
             (gender, body.resolve(), hashlib.sha256(body.read_bytes()).hexdigest())
@@ -88,46 +100,44 @@ class Pw3d:
         )
         if bodies and not self._bodies:
             raise UserError(
-                "3DPW's truth was made with the male and the female SMPL, and only a neutral one "
-                "was given; name the other two, or none to do without the top of the head and part "
-                "labels"
+                "--body: 3DPW's labels need the male and the female SMPL, not the neutral one; "
+                "give both, or leave --body out to prepare without head tops and part labels"
             )
         loaded = [load_body_data(body) for _, body, _ in self._bodies]
         counts = [len(body.template) for body in loaded]
         if len(set(counts)) > 1:
-            told = " and ".join(
+            found = " and ".join(
                 f"{path} has {count} vertices"
                 for (_, path, _), count in zip(self._bodies, counts, strict=True)
             )
             raise UserError(
-                f"--body: {told}, but 3DPW's men and women have one mesh: give SMPL_MALE and "
+                f"--body: {found}, but 3DPW's men and women have the same mesh; name SMPL_MALE and "
                 "SMPL_FEMALE of the same release"
             )
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits that are there."""
+        """Names of the splits in the folder."""
         return tuple(split for split in SPLITS if any(self._folder(split).glob("*.pkl")))
 
     def notes(self) -> list[str]:
-        """Return, a line each, what the records will lack."""
+        """Return a line about the labels that examples will lack, if any."""
         given = {gender for gender, _, _ in self._bodies}
         missing = [gender for gender in ("male", "female") if gender not in given]
         if not missing:
             return []
-        hidden = "" if len(missing) == 2 else "; they hide nobody in the part labels of the others"
+        hidden = "" if len(missing) == 2 else ", and do not hide others in their part labels"
         return [
-            f"no {' and no '.join(missing)} SMPL given by --body: their people get no top of the "
-            "head, which the 2D loss uses where it is known, and no part labels, which the "
-            f"part loss needs{hidden}"
+            f"--body names no {' and no '.join(missing)} SMPL: these people get no head top (used "
+            f"by the 2D loss) and no part labels (needed by the part loss){hidden}"
         ]
 
     def settings(self) -> dict[str, Any]:
-        """See `raw.HasSettings.settings`: the bodies, by what is in their files."""
+        """Return the bodies, by digests of their files; see `release.HasSettings.settings`."""
         return {"body": [f"{gender} {digest[:8]}" for gender, _, digest in self._bodies]}
 
     def check(self) -> list[str]:
-        """See `raw.RawDataset.check`: splits, sequence files, pictures and their sizes."""
+        """Check splits, sequence files and pictures; see `release.RawDataset.check`."""
         lines = [
             f"no sequences in {self._folder(split)}" for split in SPLITS if split not in self.splits
         ]
@@ -144,8 +154,8 @@ class Pw3d:
             yield f"{path}: {broken}"
             return
         wanted = [picture_name(frame) for frame in range(sequence.frames)]
-        there = self._pictures(name)
-        missing = [picture for picture in wanted if picture not in there]
+        present = self._pictures(name)
+        missing = [picture for picture in wanted if picture not in present]
         total = counted(len(wanted), "picture")
         folder = self._source / "imageFiles" / name
         if missing:
@@ -153,11 +163,11 @@ class Pw3d:
         broken = [
             picture
             for picture in wanted
-            if picture in there and not photographs.seems_whole(folder / picture)
+            if picture in present and not seems_whole(folder / picture)
         ]
         if broken:
-            told = counted(len(broken), "picture")
-            yield f"{folder}: {told} broken or cut short, {broken[0]} first"
+            count = counted(len(broken), "picture")
+            yield f"{folder}: {count} broken or cut short, {broken[0]} first"
         frames = counted(len(wanted), "frame")
         for number, person in enumerate(sequence.people):
             counts: dict[str, int] = {}
@@ -168,7 +178,7 @@ class Pw3d:
                 yield f"{path}: person {number}: {problem} in {count} of {frames}"
 
     def units(self, split: str) -> list[FrameRange]:
-        """See `raw.RawDataset.units`: some frames of a sequence each."""
+        """Return ranges of frames; see `release.RawDataset.units`."""
         ranges = []
         for name in self._sequences(split):
             path, pictures = self._folder(split) / f"{name}.pkl", self._pictures(name)
@@ -180,29 +190,29 @@ class Pw3d:
             folder = self._source / "imageFiles" / name
             for start in range(0, frames, _FRAMES_A_UNIT):
                 stop = min(start + _FRAMES_A_UNIT, frames)
-                taken = [fingerprint(folder / picture_name(n)) for n in range(start, stop)]
-                stamp = zlib.crc32(repr((annotations, taken)).encode())
+                files = [fingerprint(folder / picture_name(n)) for n in range(start, stop)]
+                stamp = zlib.crc32(repr((annotations, files)).encode())
                 ranges.append(FrameRange(split, name, start, stop, stamp))
         return ranges
 
     def read(self, unit: FrameRange) -> UnitResult:
-        """See `raw.RawDataset.read`."""
+        """Make the examples of a range of frames; see `release.RawDataset.read`."""
         result = UnitResult()
         frames = range(unit.start, unit.stop)
         path = self._folder(unit.split) / f"{unit.sequence}.pkl"
         try:
             sequence = load_sequence(path)
         except BrokenSequence as broken:
-            # How many people it had is not known; a person a picture is the least.
-            what = [f"{unit.sequence} frame {frame}" for frame in frames]
-            result.skipped = [Skipped(name, str(broken)) for name in what]
+            # The number of people is unknown, so each frame counts once.
+            names = [f"{unit.sequence} frame {frame}" for frame in frames]
+            result.skipped = [Skipped(name, str(broken)) for name in names]
             return result
         for frame in frames:
             self._read_frame(unit.sequence, sequence, frame, result)
         return result
 
     def side_files(self) -> dict[str, Any]:
-        """Return sequences.json: what a sequence holds, whether or not it became an example."""
+        """Return sequences.json: people, frames, picture size and genders of each sequence."""
         return {
             SEQUENCES_FILE: {
                 split: {
@@ -229,7 +239,7 @@ class Pw3d:
     def _image_size(self, name: str) -> tuple[int, int] | None:
         for picture in sorted(self._pictures(name)):
             try:
-                photo = photographs.read_whole_jpeg(self._source / "imageFiles" / name / picture)
+                photo = read_whole_jpeg(self._source / "imageFiles" / name / picture)
             except BrokenPhotographError:
                 continue
             return photo.width, photo.height
@@ -242,48 +252,48 @@ class Pw3d:
         return sorted(path.stem for path in self._folder(split).glob("*.pkl"))
 
     def _pictures(self, name: str) -> set[str]:
-        return photographs.jpeg_names(self._source / "imageFiles" / name)
+        return jpeg_names(self._source / "imageFiles" / name)
 
-    def _read_frame(self, name: str, sequence: Sequence, frame: int, result: UnitResult) -> None:
+    def _read_frame(
+        self, name: str, sequence: Pw3dSequence, frame: int, result: UnitResult
+    ) -> None:
         wanted = []
         for number, person in enumerate(sequence.people):
             problem = person.problems[frame]
             if problem:
                 broken = problem not in BY_PROTOCOL
-                result.skipped.append(Skipped(_what(name, frame, number), problem, broken))
+                result.skipped.append(Skipped(_name_of(name, frame, number), problem, broken))
             else:
                 wanted.append(number)
         if not wanted:
             return
         try:
-            photo = photographs.read_whole_jpeg(
-                self._source / "imageFiles" / name / picture_name(frame)
-            )
-            points = {n: sequence.people[n].joints_2d[frame] for n in wanted}
+            photo = read_whole_jpeg(self._source / "imageFiles" / name / picture_name(frame))
+            joints = {n: sequence.people[n].joints_2d[frame] for n in wanted}
             size = (photo.width, photo.height)
-            inside = [n for n in wanted if photographs.inside(points[n], *size).any()]
-            seen = [n for n in inside if not _far_outside(points[n], size)]
-            squares = [photographs.square_around(points[n], BOX_SCALE * CROP_MARGIN) for n in seen]
-            crops = photo.cut(squares) if seen else []
+            in_photo = [n for n in wanted if inside(joints[n], *size).any()]
+            usable = [n for n in in_photo if not _far_outside(joints[n], size)]
+            squares = [square_around(joints[n], BOX_SCALE * CROP_MARGIN) for n in usable]
+            crops = photo.cut(squares) if usable else []
         except BrokenPhotographError as broken:
-            result.skipped += [Skipped(_what(name, frame, n), str(broken)) for n in wanted]
+            result.skipped += [Skipped(_name_of(name, frame, n), str(broken)) for n in wanted]
             return
         for n in wanted:
-            if n not in inside:
-                result.skipped.append(Skipped(_what(name, frame, n), _OUTSIDE, broken=False))
-            elif n not in seen:
-                result.skipped.append(Skipped(_what(name, frame, n), _FAR_OUTSIDE))
-        meshes = self._meshes(sequence, frame) if seen else {}
-        by_person = dict(zip(seen, crops, strict=True))
-        parts = _part_labels(meshes, by_person, (photo.width, photo.height))
+            if n not in in_photo:
+                result.skipped.append(Skipped(_name_of(name, frame, n), _OUTSIDE, broken=False))
+            elif n not in usable:
+                result.skipped.append(Skipped(_name_of(name, frame, n), _FAR_OUTSIDE))
+        meshes = self._meshes(sequence, frame) if usable else {}
+        by_person = dict(zip(usable, crops, strict=True))
+        parts = _part_labels(meshes, by_person, size)
         for number, crop in by_person.items():
             example = _example(sequence, number, frame, crop) | {"sequence": name}
             if number in meshes:
                 example |= _mesh_labels(meshes[number], crop, parts[number])
             result.examples.append(example)
 
-    def _meshes(self, sequence: Sequence, frame: int) -> dict[int, part_labels.ProjectedMesh]:
-        """Pose the true mesh of everyone whose body is known: who gives no example hides others."""
+    def _meshes(self, sequence: Pw3dSequence, frame: int) -> dict[int, part_labels.ProjectedMesh]:
+        """Pose everybody's mesh whose body is known; people without an example hide others too."""
         bodies = {gender: path for gender, path, _ in self._bodies}
         meshes = {}
         for number, person in enumerate(sequence.people):
@@ -303,7 +313,7 @@ def _part_labels(
     crops: Mapping[int, StoredCrop],
     size: tuple[int, int],
 ) -> dict[int, bytes]:
-    """Draw the part labels of everyone who has a mesh and a crop."""
+    """Draw the part labels of everybody with a mesh and a crop."""
     order = list(meshes)
     return {
         number: part_labels.draw_part_labels(
@@ -315,7 +325,7 @@ def _part_labels(
 
 
 def _mesh_labels(mesh: part_labels.ProjectedMesh, crop: StoredCrop, parts: bytes) -> dict[str, Any]:
-    """Return the fields that only a true mesh gives."""
+    """Return the fields that need a mesh: part labels and head top."""
     *head_top, depth = mesh.points[mesh.head_top].astype(np.float64)
     labels: dict[str, Any] = {"part_labels": parts, "parts_weight": np.float32(1)}
     if depth < NEAREST:
@@ -325,10 +335,10 @@ def _mesh_labels(mesh: part_labels.ProjectedMesh, crop: StoredCrop, parts: bytes
 
 
 def _far_outside(points: Float[np.ndarray, "24 2"], size: tuple[int, int]) -> bool:
-    """Tell whether joints lie where no picture of a person could have them.
+    """Return whether a joint is too far outside the photograph to be right.
 
-    A person who is half in the picture has joints about a picture's side outside of it; some sides
-    away there is a mistake in the annotation, and the crop around all joints would show nothing.
+    A person half in the photograph has joints up to about its side outside. Joints farther away are
+    annotation mistakes, and a crop around them would show nothing.
     """
     distance = np.maximum(-points, points - np.array(size)).max()
     return bool(distance > _SIDES_AWAY * max(size))
@@ -339,7 +349,7 @@ def picture_name(frame: int) -> str:
     return f"image_{frame:05d}.jpg"
 
 
-def _example(sequence: Sequence, number: int, frame: int, crop: StoredCrop) -> dict[str, Any]:
+def _example(sequence: Pw3dSequence, number: int, frame: int, crop: StoredCrop) -> dict[str, Any]:
     person = sequence.people[number]
     joints = person.joints[frame]
     return unknown_labels() | {
@@ -359,5 +369,5 @@ def _example(sequence: Sequence, number: int, frame: int, crop: StoredCrop) -> d
     }
 
 
-def _what(name: str, frame: int, number: int) -> str:
+def _name_of(name: str, frame: int, number: int) -> str:
     return f"{name} frame {frame} person {number}"

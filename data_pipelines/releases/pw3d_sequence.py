@@ -1,12 +1,11 @@
-"""One sequence of 3DPW: its pickle read without running it, checked, and put before its camera.
+"""Reads one sequence of 3DPW: loads its pickle safely, checks it, converts to the camera frame.
 
-Every person's pose and joints are stored in the world's frame, and the camera's pose with every
-frame. What comes out here is in the camera frame and in the photograph's pixels.
+The release stores poses and joints in the world frame, and the camera's pose for each frame. This
+module returns them in the camera frame and in the photograph's pixels.
 
-The principal point lies at exactly half the picture's size in the release, so its pixel coordinates
-are the continuous ones of `data_pipelines.example` ((0, 0) is the top-left corner) and are taken as
-they are. Were they meant from pixel centre to pixel centre, labels would be off by half a pixel of
-the 1920x1080 picture.
+The release's principal point is exactly half the picture's size. So its pixel coordinates are taken
+as the continuous ones of `data_pipelines.example`, where (0, 0) is the top-left corner. If they
+counted from pixel centres, labels would be off by half a pixel of the 1920x1080 picture.
 """
 
 import dataclasses
@@ -27,27 +26,26 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
 _PEOPLE = ("genders", "betas", "poses", "jointPositions", "poses2d", "campose_valid")
 _FRAMES = ("cam_poses", "img_frame_ids")
-NEAREST = 0.1  # metres before the camera where a joint can still be said to project
+NEAREST = 0.1  # least depth of a joint that can be projected, metres
 
 
 class BrokenSequence(Exception):
-    """A sequence that cannot be used; the text is the reason, the same for all of a kind."""
+    """A sequence that cannot be used; its text is the reason, the same for all of a kind."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Pw3dPerson:
-    """A person of a sequence, seen by its camera; `n` is the number of frames.
+    """A person of a sequence in the camera frame; `n` is the number of frames.
 
     Attributes:
-        gender: "male" or "female", the body the truth was made with.
+        gender: "male" or "female", the body that 3DPW fitted; "neutral" if unusable.
         betas: shape coefficients.
         rotations: relative to the parent, the root's into the camera frame.
         joints: metres, camera frame.
         joints_2d: the photograph's pixels.
-        posed: whether the body stands in the picture where the annotation says: it is finite and
-            the camera trusted. True also of frames without an example of the person, for instance
-            where nobody was detected, since the person is there and may hide another.
-        problems: why a frame gives no example; "" where it may.
+        posed: whether the frame's annotation is finite and its camera pose valid. Then the person
+            may hide others, even in a frame that gives no example of the person.
+        problems: for each frame, the reason why it gives no example, or "".
     """
 
     gender: str
@@ -60,13 +58,13 @@ class Pw3dPerson:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class Pw3dSequence:
     """A sequence.
 
     Attributes:
         frames: number of frames; picture i belongs to frame i.
         intrinsics: camera frame to the photograph's pixels.
-        people: everyone who was annotated.
+        people: everybody annotated.
     """
 
     frames: int
@@ -74,11 +72,11 @@ class Sequence:
     people: tuple[Pw3dPerson, ...]
 
 
-def load_sequence(path: Path) -> Sequence:
-    """Read a sequence's pickle; the last one is remembered until its file changes.
+def load_sequence(path: Path) -> Pw3dSequence:
+    """Read a sequence's pickle; the latest one is cached until its file changes.
 
     Raises:
-        BrokenSequence: it is unreadable, asks for code to be run, or is no sequence of 3DPW.
+        BrokenSequence: the file is unreadable, asks to run code, or is no sequence of 3DPW.
     """
     try:
         status = path.stat()
@@ -88,7 +86,7 @@ def load_sequence(path: Path) -> Sequence:
 
 
 @functools.lru_cache(maxsize=1)
-def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
+def _load(path: Path, _stamp: tuple[int, int]) -> Pw3dSequence:
     try:
         fields = load_pickle(path)
     except RefusedPickle as refused:
@@ -110,11 +108,11 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Sequence:
     if _numbers(fields["img_frame_ids"]).shape[:1] != (len(cameras),):
         raise BrokenSequence("sequence's array lengths disagree")
     people = [_person(fields, number, cameras, intrinsics) for number in range(_count(fields))]
-    return Sequence(len(cameras), intrinsics, tuple(people))
+    return Pw3dSequence(len(cameras), intrinsics, tuple(people))
 
 
 def _count(fields: Mapping[str, Any]) -> int:
-    """Number of people: what any of the lists has one of."""
+    """Return the number of people: the length of the longest list."""
     return max((len(fields[name]) for name in _PEOPLE if _is_list(fields[name])), default=0)
 
 
@@ -123,7 +121,7 @@ def _is_list(values: Any) -> bool:
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """The value as float64 numbers; empty if it is anything else."""
+    """Return the value as a float64 array; empty if it is not an array of numbers."""
     try:
         array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
@@ -154,7 +152,7 @@ def _person(
     betas = values["betas"].reshape(-1)[:NUM_BETAS]
     sound = _finite(poses, world, cameras) & np.isfinite(betas).all()
 
-    # Frames that are not finite are carried along as zeros and told apart at the end.
+    # Frames that are not finite become zeros here and are reported below.
     poses, world, cameras = (
         np.where(sound[:, None, None], value, 0.0) for value in (poses, world, cameras)
     )
@@ -169,7 +167,7 @@ def _person(
 
     off = np.abs(turn @ turn.swapaxes(1, 2) - np.eye(3)).max((1, 2))
     no_rotation = (off > 1e-2) | (np.linalg.det(turn) < 0)
-    # The first that applies is told: what the protocol leaves out is nobody's fault.
+    # The first that applies is reported. The protocol's reasons come first: they are no faults.
     reasons = {
         CAMERA_NOT_TRUSTED: valid.min(1) == 0,
         NOT_DETECTED: ~detections.any(1),
@@ -184,7 +182,7 @@ def _person(
 
 
 def _nobody(frames: int, problem: str) -> Pw3dPerson:
-    """Someone whose arrays cannot be used."""
+    """Return a person whose arrays cannot be used, with one problem in all frames."""
     return Pw3dPerson(
         gender="neutral",
         betas=np.zeros(NUM_BETAS),
@@ -197,7 +195,7 @@ def _nobody(frames: int, problem: str) -> Pw3dPerson:
 
 
 def _structure(values: Mapping[str, np.ndarray], frames: int) -> str:
-    """Return what is wrong with the arrays of a person as a whole, "" if nothing."""
+    """Return the problem with the shapes of a person's arrays, or ""."""
     for name, what in (("jointPositions", "joints"), ("poses", "pose")):
         if not values[name].size:
             return f"person without {what}"

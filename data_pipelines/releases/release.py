@@ -1,8 +1,7 @@
-"""The seam between a release as it unpacks and the shards made of it.
+"""The interface of a release: its units of work, and how one is read into examples.
 
-A dataset is one file that says, as `RawDataset` asks, what its pieces of work are and how one is
-read into stored examples. `preparing/preparation.py` does the rest: processes, progress,
-going on after an interruption, the report of what was left out, and the shards.
+Each release is one class with the methods of `RawDataset`. `preparing/preparation.py` does the
+rest: processes, progress, resuming, the report of skipped people, and the shards.
 """
 
 import dataclasses
@@ -12,12 +11,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from pare_jax.errors import UserError
 
-# The releases that can be read: module and class, imported when one is asked for.
+# Module and class of each release; they are imported on use.
 RELEASED = {
     "mpii": ("data_pipelines.releases.mpii", "Mpii"),
     "pw3d": ("data_pipelines.releases.pw3d", "Pw3d"),
 }
-# Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and some to spare.
+# Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and a reserve.
 STORED_SIDE = 384
 
 
@@ -26,10 +25,9 @@ class Skipped:
     """A person, frame or file that gave no example.
 
     Attributes:
-        what: names it, for instance "downtown_walking_00 frame 12 person 1".
-        reason: short and the same for all of a kind ("image missing"), so that they can be counted.
-        broken: whether something is wrong with the file; False for what the dataset's own protocol
-            leaves out.
+        what: its name, for instance "downtown_walking_00 frame 12 person 1".
+        reason: short, and the same for all of a kind ("picture missing"), for counting.
+        broken: True for a faulty file, False for people whom the dataset's protocol excludes.
     """
 
     what: str
@@ -39,11 +37,11 @@ class Skipped:
 
 @dataclasses.dataclass
 class UnitResult:
-    """What one piece of work gave.
+    """The result of reading one unit.
 
     Attributes:
         examples: fields of `example.STORED_FIELDS`, in the dataset's order.
-        skipped: what gave none.
+        skipped: people, frames and files without an example.
     """
 
     examples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -51,19 +49,19 @@ class UnitResult:
 
 
 def existing_folder(source: str | Path) -> Path:
-    """Return the absolute path of a release's folder; raises UserError where there is none."""
+    """Return the absolute path of a release's folder; raises UserError if it is no folder."""
     path = Path(source)
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise UserError(f"the folder {path} {what}: name the one the release was unpacked into")
+        raise UserError(f"the folder {path} {what}; name the folder with the unpacked release")
     return path.resolve()
 
 
 class RawDataset(Protocol):
-    """A release on disk. Instances travel to worker processes, so they are small and picklable.
+    """A release on disk. Worker processes get pickled instances, so keep them small.
 
     Attributes:
-        name: "pw3d", "mpii".
+        name: the dataset's name, such as "pw3d" or "mpii".
         splits: names of its splits.
     """
 
@@ -73,25 +71,25 @@ class RawDataset(Protocol):
     def splits(self) -> Sequence[str]: ...
 
     def check(self) -> list[str]:
-        """Return what is missing or wrong before hours are spent, a line each; empty if nothing.
+        """Return what is missing or broken, one line each, before hours are spent on reading.
 
         Raises:
-            UserError: the folder is not this dataset at all; says what was looked for.
+            UserError: the folder is not this dataset; the message names the expected files.
         """
         ...
 
     def units(self, split: str) -> Sequence[Any]:
-        """Return the split's pieces of work in a fixed order: small, picklable, seconds each.
+        """Return the split's units of work in a fixed order: small, picklable, seconds each.
 
-        They are of plain data: numbers, text, arrays, and lists, tuples, mappings and dataclasses
-        of these. A piece that changes is read anew, so it holds what tells its files from others
-        (`origin.fingerprint`), and names them within the release, wherever that lies. Where it has
-        a `name`, messages use it.
+        Units are plain data: numbers, strings, arrays, and lists, tuples, mappings and dataclasses
+        of these. A changed unit is read again, so it holds fingerprints of its files
+        (`origin.fingerprint`). It holds paths relative to the release's folder, which may move.
+        Messages use its `name`, if it has one.
         """
         ...
 
     def read(self, unit: Any) -> UnitResult:
-        """Read one piece. The same piece gives the same bytes; nothing but a bug raises."""
+        """Read one unit. The same unit gives the same bytes; only a bug raises."""
         ...
 
 
@@ -100,21 +98,21 @@ class HasSettings(Protocol):
     """A raw dataset whose examples depend on more than its files."""
 
     def settings(self) -> Mapping[str, Any]:
-        """Return what decides over the examples beside the files, by the flag that sets it.
+        """Return the settings that change the examples, by the flag that sets them.
 
-        Values are what JSON holds; files are told by their contents, not by where they lie.
+        Values are JSON data; a file is identified by its contents, not by its path.
         """
         ...
 
 
 @runtime_checkable
 class SaysMore(Protocol):
-    """A raw dataset with more to say than its examples hold."""
+    """A raw dataset with notes for the user and files beside the shards."""
 
     def notes(self) -> list[str]:
-        """Return, a line each, what the user should know of what will be prepared."""
+        """Return notes for the user about the data to be prepared, one line each."""
         ...
 
     def side_files(self) -> Mapping[str, Any]:
-        """Return what to write beside the shards as JSON: file names and their contents."""
+        """Return the JSON files to write beside the shards: names and contents."""
         ...

@@ -1,7 +1,7 @@
-"""Photographs of a release: read once, whole or not at all, and cut into stored crops.
+"""Cuts a release's photographs into stored crops, and detects incomplete JPEG files.
 
-Most people in a photograph of 1920x1080 pixels are larger than their stored crop, so that it need
-not be decoded at its full size.
+Most people in a photograph of 1920x1080 pixels are larger than their stored crop. Then the
+photograph is decoded at a fraction of its size.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ _JPEG_QUALITY = 95
 
 
 class BrokenPhotographError(Exception):
-    """A photograph that cannot be used; the text is the reason, the same for all of a kind."""
+    """A photograph that cannot be used; its text is the reason, the same for all of a kind."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +43,10 @@ class StoredCrop:
 
 @dataclasses.dataclass(frozen=True)
 class WholeJpeg:
-    """A JPEG file's bytes, known to be whole.
+    """The bytes of a complete JPEG file.
 
     Attributes:
-        encoded: the file.
+        encoded: the file's bytes.
         width: pixels.
         height: pixels.
     """
@@ -56,7 +56,7 @@ class WholeJpeg:
     height: int
 
     def cut(self, squares: Sequence[tuple[Float[np.ndarray, "2"], float]]) -> list[StoredCrop]:
-        """Cut squares out, decoding once for all.
+        """Cut out squares; decodes the photograph once.
 
         Args:
             squares: centre and side of each in the photograph's pixels, at least one.
@@ -69,7 +69,7 @@ class WholeJpeg:
         """
         shrink = min(side for _, side in squares) / STORED_SIDE
         reduction = jpeg.reduction_for(shrink)
-        # Orientation tags are ignored: annotations count the pixels as they are stored.
+        # Ignores orientation tags, as annotations count the stored pixels.
         picture = jpeg.decode(self.encoded, reduction)
         if picture is None:
             raise BrokenPhotographError("picture cannot be decoded")
@@ -85,12 +85,12 @@ class WholeJpeg:
 
 
 def read_whole_jpeg(path: Path) -> WholeJpeg:
-    """Read a JPEG and make sure that it is whole, without decoding it.
+    """Read a JPEG and check that it is complete, without decoding it.
 
-    OpenCV decodes a file that was cut short without a word: what is missing becomes grey.
+    OpenCV decodes an incomplete file without an error; its missing pixels become grey.
 
     Raises:
-        BrokenPhotographError: it is missing, unreadable, no JPEG or cut short.
+        BrokenPhotographError: the file is missing, unreadable, no JPEG or cut short.
     """
     try:
         encoded = path.read_bytes()
@@ -103,22 +103,22 @@ def read_whole_jpeg(path: Path) -> WholeJpeg:
 
 
 def jpeg_size(encoded: bytes) -> tuple[int, int]:
-    """Return a whole JPEG's width and height.
+    """Return a complete JPEG's width and height.
 
     Raises:
-        BrokenPhotographError: it is no JPEG or cut short.
+        BrokenPhotographError: the bytes are no JPEG or cut short.
     """
     if not encoded.startswith(jpeg.START):
         raise BrokenPhotographError("picture is no JPEG")
     size, place = jpeg.read_header(encoded)
-    # In the coefficients that follow, a byte FF never stands before D9 unless it is the end.
+    # Within the coefficients after the header, FF is never followed by D9; that pair is the end.
     if size is None or not all(size) or encoded.find(jpeg.END, place) < 0:
         raise BrokenPhotographError("picture cut short")
     return size
 
 
 def jpeg_names(folder: Path) -> set[str]:
-    """Return the names of the JPEGs in a folder; none if there is no folder."""
+    """Return the names of a folder's JPEGs; empty if the folder is missing."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if entry.name.endswith(".jpg")}
@@ -127,7 +127,7 @@ def jpeg_names(folder: Path) -> set[str]:
 
 
 def seems_whole(path: Path) -> bool:
-    """Tell whether a file is a whole JPEG; only a suspicious one is read to its start."""
+    """Return whether a file is a complete JPEG; reads it all only if its ends look wrong."""
     try:
         with path.open("rb") as file:
             started = file.read(2) == jpeg.START
@@ -141,13 +141,13 @@ def seems_whole(path: Path) -> bool:
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "height width 3"]) -> bytes:
-    """Encode an RGB picture as stored crops are."""
+    """Encode an RGB picture as a stored crop's JPEG."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
 
 
 def inside(points: Float[np.ndarray, "*n 2"], width: int, height: int) -> Bool[np.ndarray, "*n"]:
-    """Tell which points lie on a photograph of this size."""
+    """Return which points lie on a photograph of this size."""
     return np.all((points >= 0) & (points < (width, height)), axis=-1)
 
 

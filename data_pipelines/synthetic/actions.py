@@ -1,8 +1,8 @@
 """Everyday actions as distributions of joint angles.
 
-Every action is a function from a random generator to angles in degrees (see angles.py); what it
-does not name stays at the relaxed stance. Numbers are ours, set by looking at people and pictures.
-Each action may come mirrored, so that neither side is favoured.
+Each action maps a random generator to angles in degrees (see angles.py). Angles that it does not
+set keep the relaxed stance. The numbers are ours, chosen by looking at people and pictures. Half of
+the poses are mirrored afterwards (poses.py), so each action is written for one side.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Action = Callable[[np.random.Generator], Angles]
 
 
 def _legs(both: Angles | None = None, left: Angles | None = None, right: Angles | None = None):
-    """Prefix angles with their side; `both` goes to left and right."""
+    """Prefix angles with their side; `both` applies to left and right."""
     result = {}
     for side, own in (("left", left), ("right", right)):
         for name, value in {**(both or {}), **(own or {})}.items():
@@ -26,7 +26,7 @@ _arms = _legs
 
 
 def _stance(rng: np.random.Generator) -> Angles:
-    """Standing legs: weight on both, or on one with the other knee slack."""
+    """Return standing legs, with the weight on both or on one and the other knee slack."""
     wide = rng.uniform(0, 10)
     slack = max(0.0, rng.normal(0, 12))
     return _legs(
@@ -149,7 +149,7 @@ def kneel(rng: np.random.Generator) -> Angles:
 
 
 def crouch_reach(rng: np.random.Generator) -> Angles:
-    """Bending down to something on the floor or a low table."""
+    """Bend down to an object on the floor or a low table."""
     depth = rng.uniform(0.4, 1.0)
     return {
         "spine_flex": 60 * depth,
@@ -270,7 +270,7 @@ def _akimbo(rng: np.random.Generator) -> Angles:
 
 
 def phone(rng: np.random.Generator) -> Angles:
-    """A hand at the ear."""
+    """Hold a hand to the ear."""
     return {
         **_stance(rng),
         "neck_side": -rng.uniform(0, 12),
@@ -286,7 +286,7 @@ def phone(rng: np.random.Generator) -> Angles:
 
 
 def read(rng: np.random.Generator) -> Angles:
-    """Both hands before the chest: a book, a telephone, a plate."""
+    """Hold both hands in front of the chest, as with a book, a telephone or a plate."""
     return {
         **_stance(rng),
         "neck_flex": rng.uniform(5, 30),
@@ -318,7 +318,7 @@ def carry(rng: np.random.Generator) -> Angles:
 
 
 def think(rng: np.random.Generator) -> Angles:
-    """A hand towards the chin, the other arm across the belly or hanging."""
+    """Hold a hand to the chin, the other arm across the belly or hanging."""
     return {
         **_stance(rng),
         "neck_flex": rng.uniform(0, 15),
@@ -396,7 +396,7 @@ def dance(rng: np.random.Generator) -> Angles:
 
 
 def _any_arms(rng: np.random.Generator) -> Angles:
-    """Arms that balance or gesture, each for itself."""
+    """Return two independent arms that balance or gesture."""
 
     def arm() -> Angles:
         return {

@@ -1,9 +1,9 @@
-"""Joint angles as anatomy names them, their ranges of motion, and the rotations they make.
+"""Anatomical joint angles, their ranges of motion, and their conversion to SMPL's rotations.
 
-An angle is in degrees and signed so that left and right mean the same movement: abduction leads
-away from the body on either side. Zero everywhere is the anatomical stance: upright, arms hanging,
-palms at the thighs. Rotations are SMPL's, relative to the parent, with the T-pose as identity
-(arms along x, y up, chest to +z).
+Angles are in degrees. Left and right have the same sign for the same movement: abduction leads
+away from the body on both sides. All zeros is the anatomical stance: upright, arms hanging, palms
+at the thighs. Rotations are relative to the parent and identity in SMPL's T-pose (arms along x,
+y up, chest to +z).
 """
 
 import math
@@ -15,8 +15,8 @@ from pare_jax.skeleton import MIRROR, NUM_JOINTS, joint_index
 
 # (lowest, highest), degrees. Ranges of healthy adults after the American Academy of Orthopaedic
 # Surgeons ("Joint Motion: Method of Measuring and Recording", 1965; also in Norkin & White,
-# "Measurement of Joint Motion", appendix). Those of the arm are the norms rewritten for the plane
-# and height of the upper arm; spine and neck angles are spread over their joints.
+# "Measurement of Joint Motion", appendix). The arm's ranges are these norms converted to the plane
+# and height of the upper arm. Spine and neck angles are spread over their joints.
 CENTRAL_RANGES = {
     "spine_flex": (-25.0, 80.0),
     "spine_side": (-35.0, 35.0),
@@ -54,17 +54,17 @@ _FLIP = np.diag([-1.0, 1.0, 1.0])
 
 
 def index(name: str) -> int:
-    """Return the place of the angle called `name` in an angle vector."""
+    """Return the index of the angle `name` in an angle vector."""
     return _INDEX[name]
 
 
 def zeros() -> Float[np.ndarray, " angles"]:
-    """Return the anatomical stance."""
+    """Return the angles of the anatomical stance."""
     return np.zeros(NUM_ANGLES)
 
 
 def clip(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]:
-    """Limit every angle to its range of motion."""
+    """Clip every angle to its range of motion."""
     return np.minimum(np.maximum(angles, LOWEST), HIGHEST)
 
 
@@ -77,7 +77,7 @@ def mirror(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]
 
 
 def rotations(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, "24 3 3"]:
-    """Turn angles into SMPL's joint rotations; the root's is the identity.
+    """Convert angles to SMPL's rotations; the root's is the identity.
 
     Args:
         angles: degrees, in the order of NAMES.
@@ -112,8 +112,8 @@ def _set_left_limbs(result: np.ndarray, angle: dict[str, float]) -> None:
     result[joint_index("left_ankle")] = about_x(angle["ankle"])
     result[joint_index("left_foot")] = about_x(-angle["toes"])
 
-    # The shoulder blade takes a share of what the arm is raised beyond 40 degrees; about a third,
-    # the scapulohumeral rhythm (Inman et al., 1944).
+    # Beyond 40 degrees, the shoulder blade turns by about a third of the arm's raise: the
+    # scapulohumeral rhythm (Inman et al., 1944).
     raised = angle["arm_raise"]
     collar = about_z(min(max((raised - math.radians(40.0)) / 3.0, 0.0), math.radians(35.0)))
     plane = angle["arm_plane"]
@@ -129,7 +129,7 @@ def _set_left_limbs(result: np.ndarray, angle: dict[str, float]) -> None:
 
 
 def _bend(flex: float, side: float, twist: float) -> np.ndarray:
-    """Bend forwards, to the left and turn left."""
+    """Return a rotation that bends forwards and to the left and turns left."""
     return about_y(twist) @ about_z(-side) @ about_x(flex)
 
 

@@ -1,7 +1,7 @@
-"""What people look like: skin, hair, faces, clothes and their patterns, painted on the rest pose.
+"""Random looks of people: skin, hair, faces, clothes and their patterns, painted on the T-pose.
 
-Every pixel of a person knows which point of the T-pose it shows. Garments are regions of that
-T-pose (a sleeve ends where |x| passes some length), patterns are functions of it.
+Each pixel of a person shows a known point of the T-pose. Clothes are regions of the T-pose (a
+sleeve ends at some |x|), and patterns are functions of its points.
 """
 
 import dataclasses
@@ -13,8 +13,8 @@ from jaxtyping import Float, UInt8
 from data_pipelines.synthetic.meshes import BodyMesh
 from pare_jax.skeleton import joint_index
 
-# Skin from dark to light, sRGB in [0, 1]; mixtures of neighbours are drawn. Chosen by eye along the
-# Monk scale.
+# Skin from dark to light, sRGB in [0, 1], chosen by eye along the Monk scale. People get mixtures
+# of neighbours.
 _SKINS = np.array(
     [
         [0.24, 0.16, 0.12],
@@ -52,7 +52,7 @@ class Cloth:
 
 @dataclasses.dataclass(frozen=True)
 class Appearance:
-    """Everything that a person's colours depend on; lengths in metres on the template."""
+    """A person's colours and clothes; lengths in metres on the template."""
 
     skin: np.ndarray
     hair: np.ndarray
@@ -67,16 +67,16 @@ class Appearance:
     leg_length: float  # y where trousers end
     shoe_top: float  # y where shoes end
     open_jacket: float  # half width of a jacket's opening, 0 for none
-    hair_length: float  # y down to which hair falls at the back
+    hair_length: float  # y of the hair's lower end at the back
     beard: bool
     bald: bool
-    looseness: float  # how far clothes stand off
-    hair_volume: float
+    looseness: float  # distance of clothes from the skin
+    hair_volume: float  # distance of the hair's surface from the skin
 
 
 def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
     """Draw a person's looks."""
-    joints = mesh.joint_template
+    joints = mesh.data.joint_template
     at = {n: joints[joint_index(n)] for n in ("pelvis", "neck", "head", "left_knee", "left_ankle")}
     shoulder, elbow, wrist = (
         joints[joint_index(f"left_{n}"), 0] for n in ("shoulder", "elbow", "wrist")
@@ -122,7 +122,7 @@ def sample_appearance(rng: np.random.Generator, mesh: BodyMesh) -> Appearance:
 
 
 def thickness(mesh: BodyMesh, looks: Appearance) -> Float[np.ndarray, " vertices"]:
-    """How far hair and clothes stand off each vertex's skin, metres."""
+    """Return the distance of hair and clothes from the skin at each vertex, metres."""
     x, y = np.abs(mesh.template[:, 0]), mesh.template[:, 1]
 
     def among(*names: str) -> np.ndarray:
@@ -144,7 +144,7 @@ def paint(
     region: UInt8[np.ndarray, " pixels"],
     rest: Float[np.ndarray, "pixels 3"],
 ) -> Float[np.ndarray, "pixels 3"]:
-    """Colour pixels of a person, before light.
+    """Return the colours of a person's pixels, before light.
 
     Args:
         mesh: the mesh that was drawn.
@@ -207,7 +207,7 @@ def _paint_head(mesh: BodyMesh, looks: Appearance, region, rest) -> np.ndarray:
 
 
 def _dress(colours, cloth: Cloth, where: np.ndarray, rest: np.ndarray) -> None:
-    """Paint one cloth in place."""
+    """Paint one cloth where `where` is true, in place."""
     if not where.any():
         return
     if cloth.pattern == "plain":
@@ -215,7 +215,7 @@ def _dress(colours, cloth: Cloth, where: np.ndarray, rest: np.ndarray) -> None:
         return
     x, y, z = rest[where].T
     phase_x, phase_y = x / cloth.period, y / cloth.period
-    # Patterns run around the limb: along the arms x takes the part that y has elsewhere.
+    # Patterns run around the limb: arms lie along x, the other parts along y.
     if cloth.pattern == "stripes":
         along = np.where(np.abs(x) > 0.2, phase_x, phase_y)
         second = np.mod(along, 1.0) < 0.45
@@ -226,13 +226,13 @@ def _dress(colours, cloth: Cloth, where: np.ndarray, rest: np.ndarray) -> None:
         second = (np.mod(phase_x, 1.0) < 0.5) ^ (np.mod(phase_y, 1.0) < 0.5)
     elif cloth.pattern == "dots":
         second = np.hypot(np.mod(phase_x, 1.0) - 0.5, np.mod(phase_y, 1.0) - 0.5) < 0.28
-    else:  # a print on the chest
+    else:  # "print", on the chest
         second = (z > 0.05) & (np.abs(x) < 1.2 * cloth.period) & (np.abs(y - 0.33) < cloth.period)
     colours[where] = np.where(second[:, None], cloth.second, cloth.colour)
 
 
 def _pick(rng: np.random.Generator, values: Sequence, weights: Sequence[float]):
-    """One of the values; weights sum to 1. Much faster than Generator.choice for a few."""
+    """Draw one of the values; weights sum to 1. Much faster than Generator.choice for a few."""
     rest = rng.random()
     for value, weight in zip(values, weights, strict=True):
         rest -= weight
@@ -247,7 +247,7 @@ def _sample_cloth(rng: np.random.Generator, busy: float = 1.0) -> Cloth:
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """Colours of clothes: from grey to vivid, from black to white."""
+    """Draw a colour of clothes, from grey to vivid and from black to white."""
     value = rng.uniform(0.08, 0.95)
     saturation = rng.beta(1.0, 1.6)
     hue = np.mod(rng.random() + np.array([0.0, 1 / 3, 2 / 3]), 1.0)

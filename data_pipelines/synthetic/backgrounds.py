@@ -1,4 +1,4 @@
-"""What stands behind people: rooms and streets made of simple things, or photographs."""
+"""Draws the background behind synthetic people: simple rooms and streets, or photographs."""
 
 import functools
 from pathlib import Path
@@ -11,21 +11,21 @@ from data_pipelines.synthetic.settings import SyntheticSettings
 from data_pipelines.synthetic.textures import limit, random_colour, random_texture
 from pare_jax.errors import UserError
 
-_MOST_THINGS = 28  # at clutter 1
+_MOST_THINGS = 28  # mean number of things at clutter 1
 _PHOTO_SIDE = 640  # photographs are kept in memory at most this large
-_SHIFT = 4  # OpenCV's drawing functions take 1 / 16 pixels with this
+_SHIFT = 4  # OpenCV draws in steps of 1 / 16 pixel with this shift
 
 
 def draw_background(
     rng: np.random.Generator, settings: SyntheticSettings, size: int, horizon: float
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Draw what is behind the people in a square picture.
+    """Draw the background of a square picture.
 
     Args:
         rng: the example's random numbers.
         settings: clutter and the folder of photographs.
         size: side in pixels.
-        horizon: row of the horizon, where the floor meets the wall; may lie outside.
+        horizon: row of the horizon, where the floor meets the wall; may lie outside the picture.
 
     Returns:
         sRGB.
@@ -46,7 +46,7 @@ def draw_background(
 
 
 def _surface(rng: np.random.Generator, clutter: float, size: int) -> np.ndarray:
-    """A wall or floor: smooth for little clutter, anything for much."""
+    """Draw a wall or floor; the more clutter, the less often it is smooth."""
     return random_texture(rng, size, size, None if rng.random() < 1.5 * clutter else "gradient")
 
 
@@ -91,7 +91,7 @@ def _rectangle(picture, x, y, width, height, colour) -> None:
 
 
 def _box(picture, rng, x, bottom, width, height, colour) -> None:
-    """A block that stands on the ground, its front darker than its top."""
+    """Draw a block that stands on the ground, its front darker than its top."""
     top = bottom - height
     skew = np.array([rng.uniform(-0.4, 0.4) * width, -rng.uniform(0.05, 0.3) * height])
     front = np.array([(x, top), (x + width, top), (x + width, bottom), (x, bottom)])
@@ -105,24 +105,25 @@ def _box(picture, rng, x, bottom, width, height, colour) -> None:
 
 
 def _fixed(value: float) -> int:
-    """OpenCV's fixed-point coordinate of a continuous one; it has pixel centres at integers."""
+    """Return OpenCV's fixed-point coordinate; its integers are pixel centres."""
     return round((value - 0.5) * 2**_SHIFT)
 
 
-def _photo_background(rng, settings: SyntheticSettings, size: int) -> np.ndarray:
+def _photo_background(
+    rng: np.random.Generator, settings: SyntheticSettings, size: int
+) -> UInt8[np.ndarray, "size size 3"]:
+    """Cut a random square out of a random photograph; mirrored in half of the pictures."""
     photos = _photos(settings)
     photo = _read_photo(photos[rng.integers(len(photos))])
-    side = rng.uniform(0.4, 1.0) * min(photo.shape[:2])
-    left = rng.uniform(0, photo.shape[1] - side)
-    top = rng.uniform(0, photo.shape[0] - side)
-    scale = size / side
-    affine = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
-    if rng.random() < 0.5:
-        affine[0] = [-scale, 0, size + left * scale]
-    affine[:, 2] += 0.5 * (affine[:, :2].sum(1) - 1)  # corners' coordinates -> OpenCV's centres'
-    return cv2.warpAffine(
-        photo, affine, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT
-    )
+    height, width = photo.shape[:2]
+    side = max(1, round(rng.uniform(0.4, 1.0) * min(height, width)))
+    left = round(rng.uniform(0, width - side))
+    top = round(rng.uniform(0, height - side))
+    square = photo[top : top + side, left : left + side]
+    # Averages over all pixels when it shrinks; `warpAffine` would skip some and alias.
+    kind = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    square = cv2.resize(square, (size, size), interpolation=kind)
+    return cv2.flip(square, 1) if rng.random() < 0.5 else square
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""Write synthetic people as a TFDS dataset: once per settings, read ever after."""
+"""Writes synthetic people as a TFDS dataset, once for each settings."""
 
 import dataclasses
 from pathlib import Path
@@ -20,14 +20,14 @@ from pare_jax.io.progress import with_progress
 
 @dataclasses.dataclass(kw_only=True)
 class SyntheticConfig(tfds.core.BuilderConfig):
-    """Settings as TFDS wants them; the name tells size and settings apart."""
+    """Settings as a TFDS configuration, named after size and digest."""
 
     settings: SyntheticSettings
     workers: int | None = None
 
 
 def make_config(settings: SyntheticSettings, workers: int | None = None) -> SyntheticConfig:
-    """Return the configuration of `settings`; `workers` is no part of its name."""
+    """Return the configuration of `settings`; its name does not depend on `workers`."""
     return SyntheticConfig(
         name=settings.name(),
         description="Synthetic people drawn with the free body.",
@@ -37,12 +37,12 @@ def make_config(settings: SyntheticSettings, workers: int | None = None) -> Synt
 
 
 class SyntheticPeople(tfds_writer.SameBytes, tfds.core.GeneratorBasedBuilder):
-    """People drawn with the free body, each example a function of seed, split and index."""
+    """TFDS builder of people drawn with the free body."""
 
     name = "synthetic"
     VERSION = tfds.core.Version(VERSION)
-    BUILDER_CONFIGS = []  # noqa: RUF012 - configurations are made from settings
-    url_infos = {}  # noqa: RUF012 - nothing is downloaded; do not look for checksum files
+    BUILDER_CONFIGS = []  # noqa: RUF012 - made from settings
+    url_infos = {}  # noqa: RUF012 - nothing is downloaded, so TFDS needs no checksums
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -64,20 +64,20 @@ class SyntheticPeople(tfds_writer.SameBytes, tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(settings: SyntheticSettings, data_root: str | Path, workers: int | None = None) -> Path:
-    """Write the dataset of these settings, unless it is there already.
+    """Write the dataset of these settings, or return the one that exists.
 
-    An interrupted run leaves nothing that could be taken for a whole dataset.
+    An interrupted run never leaves a folder that is read as a complete dataset.
 
     Args:
         settings: sizes, seed and difficulties.
-        data_root: where prepared datasets lie.
-        workers: processes; None takes one a core. Changes only the speed.
+        data_root: folder of prepared datasets.
+        workers: processes; None is one per core. It changes only the speed.
 
     Returns:
         The dataset's directory, for `data_pipelines.reading.storage.open_split`.
 
     Raises:
-        UserError: the place cannot be written to, or the settings name no usable photographs.
+        UserError: `data_root` cannot be written to, or a background photograph cannot be used.
     """
     path = synthetic_path(settings, data_root)
     if is_prepared(path):

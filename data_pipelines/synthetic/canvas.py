@@ -1,4 +1,4 @@
-"""People drawn over a background, and what can be seen of them."""
+"""Draws people over a background and computes which parts and joints are visible."""
 
 import dataclasses
 
@@ -40,13 +40,14 @@ class Canvas:
         self._face = self._buffer.face()
 
     def copy(self) -> "Canvas":
-        """Return a canvas with the same people, that others may be added to."""
-        twin = Canvas(self._size, self._camera, self._crop)
-        twin._buffer, twin._people, twin._face = self._buffer.copy(), [*self._people], self._face
-        return twin
+        """Return an independent canvas with the same people."""
+        copied = Canvas(self._size, self._camera, self._crop)
+        copied._buffer, copied._face = self._buffer.copy(), self._face
+        copied._people = [*self._people]
+        return copied
 
     def add(self, mesh: BodyMesh, person: DrawnPerson) -> None:
-        """Draw a person before what is farther and behind what is nearer."""
+        """Draw a person in front of what is farther away and behind what is nearer."""
         vertices = person.surface.vertices
         points = np.empty((3, len(vertices)), np.float32)
         points[:2] = self._crop.points(self._camera.project(vertices)).T
@@ -61,17 +62,17 @@ class Canvas:
         return (face >= first) & (face < first + len(mesh.faces))
 
     def seen(self, number: int) -> Bool[np.ndarray, "size size"]:
-        """Return where the person added at `number` is in front of the others."""
+        """Return the pixels that show person `number`, counted from 0 in order of adding."""
         return self._is_face_of(self._face[:: self._fine, :: self._fine], number)
 
     def part_labels(
         self, number: int, cover: UInt8[np.ndarray, "size size"]
     ) -> UInt8[np.ndarray, "half half"]:
-        """Return the person's visible parts at half the crop's side: joint + 1, 0 elsewhere.
+        """Return a person's visible parts at half the crop's side: joint + 1, 0 elsewhere.
 
         Args:
-            number: which of the people.
-            cover: what hides the people, 128 or more where it does.
+            number: the person, counted from 0 in order of adding.
+            cover: 128 or more where something else hides the people.
         """
         mesh, _, _, first = self._people[number]
         table = rasterizer.pixel_table(self._buffer, first, mesh.part_of_face + 1)
@@ -82,23 +83,24 @@ class Canvas:
     def visible_joints(
         self, number: int, cover: UInt8[np.ndarray, "size size"]
     ) -> Bool[np.ndarray, "24"]:
-        """Test depth: the person's own surface is the first thing seen at a joint, and close to it.
+        """Return which joints of a person are visible, by a depth test.
 
-        A joint also counts as seen when that holds for a neighbouring pixel: fingers are thin.
+        A joint is visible if its pixel shows the person's own surface, close in front of it. A
+        neighbouring pixel is enough, because fingers are thin.
 
         Args:
-            number: which of the people.
-            cover: what hides the people, 128 or more where it does.
+            number: the person, counted from 0 in order of adding.
+            cover: 128 or more where something else hides the people.
         """
         mesh, person, _, _ = self._people[number]
         joints = person.surface.joints
-        spots = self._crop.points(self._camera.project(joints))
+        joints_2d = self._crop.points(self._camera.project(joints))
         result = np.zeros(NUM_JOINTS, bool)
-        shown = np.flatnonzero(self._crop.shows(spots))
-        column, row = np.floor(spots[shown] * self._fine).astype(int).T
-        limit = self._size * self._fine - 1
-        rows = np.clip(row[:, None] + _WINDOW, 0, limit)[:, :, None]
-        columns = np.clip(column[:, None] + _WINDOW, 0, limit)[:, None, :]
+        shown = np.flatnonzero(self._crop.shows(joints_2d))
+        column, row = np.floor(joints_2d[shown] * self._fine).astype(int).T
+        last = self._size * self._fine - 1
+        rows = np.clip(row[:, None] + _WINDOW, 0, last)[:, :, None]
+        columns = np.clip(column[:, None] + _WINDOW, 0, last)[:, None, :]
         own = self._is_face_of(self._face[rows, columns], number)
         own &= cover[rows // self._fine, columns // self._fine] < 128
         depth = np.where(own, self._buffer.depth_at(rows, columns), -np.inf)
@@ -106,13 +108,13 @@ class Canvas:
         return result
 
     def paint(self, picture: UInt8[np.ndarray, "size size 3"], light: Light) -> None:
-        """Paint the people over a picture, in place, with smooth outlines."""
+        """Paint the people over `picture` in place, with smooth outlines."""
         top, bottom, left, right = self._extent()
         if bottom <= top or right <= left:
             return
         fine = self._fine
         face = self._face[top * fine : bottom * fine, left * fine : right * fine]
-        layer = np.zeros((*face.shape, 4), np.uint8)  # colours, and 255 where there are people
+        layer = np.zeros((*face.shape, 4), np.uint8)  # colours, then opacity
         for number, (mesh, person, points, first) in enumerate(self._people):
             rows, columns = np.nonzero(self._is_face_of(face, number))
             own = face[rows, columns] - first
@@ -126,7 +128,7 @@ class Canvas:
         if fine > 1:
             layer = cv2.resize(layer, (right - left, bottom - top), interpolation=cv2.INTER_AREA)
         else:
-            # Pixels within the outline keep their colour, thinned near it; beyond it they spread.
+            # Inside the outline, colours stay and opacity falls. Outside, colours spread.
             soft = cv2.GaussianBlur(layer, (3, 3), _EDGE_BLUR)
             thinned = cv2.multiply(layer, cv2.merge([soft[..., 3]] * 4), scale=1 / 255)
             np.copyto(soft, thinned, where=layer[..., 3:] > 0)
@@ -136,7 +138,7 @@ class Canvas:
         cv2.add(cv2.multiply(window, rest, scale=1 / 255), layer[..., :3], dst=window)
 
     def _extent(self) -> tuple[int, int, int, int]:
-        """Rows and columns of the crop that hold all the people: top, bottom, left, right."""
+        """Return the crop's rows and columns around all people: top, bottom, left, right."""
         low = np.min([points.min(0) for _, _, points, _ in self._people], axis=0)
         high = np.max([points.max(0) for _, _, points, _ in self._people], axis=0)
         left, top = np.clip(np.floor(low[:2] / self._fine).astype(int) - 1, 0, self._size)

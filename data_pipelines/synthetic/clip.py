@@ -1,7 +1,7 @@
-"""A short clip with known truth: two people walk past each other behind a post.
+"""Draws a short clip with exact labels: two people walk past each other behind a post.
 
-It is what tracking and smoothing are tried on: for some frames both people are hidden at once, and
-they come out on each other's side.
+It tests tracking and smoothing. For some frames the post hides both people; afterwards each is on
+the other's side.
 """
 
 import dataclasses
@@ -15,33 +15,34 @@ from data_pipelines.synthetic import angles, appearance
 from data_pipelines.synthetic.backgrounds import draw_background
 from data_pipelines.synthetic.canvas import Canvas, DrawnPerson
 from data_pipelines.synthetic.light import Light, sample_light
-from data_pipelines.synthetic.meshes import BodyMesh, forward_kinematics, load_mesh
+from data_pipelines.synthetic.meshes import BodyMesh, load_mesh
 from data_pipelines.synthetic.settings import SyntheticSettings
 from data_pipelines.synthetic.textures import random_texture
 from data_pipelines.synthetic.viewpoints import SyntheticCamera, SyntheticCrop
+from pare_jax.body.numpy_body import forward_kinematics
 from pare_jax.skeleton import NUM_BETAS, joint_index
 
 _FILM = 0.75  # focal length as a share of the picture's width: 27 mm on film
 _CAMERA_HEIGHT = 1.3  # metres above the floor, looking level
 _POST_DEPTH = 3.5  # metres
-_SOLE = 0.06  # an ankle's height above the floor where the foot stands on it, metres
+_SOLE = 0.06  # height of a standing foot's ankle above the floor, metres
 _STEP_LENGTH = 0.7  # metres a step at the speed below
 _FEET = [joint_index(f"{s}_{n}") for s in ("left", "right") for n in ("ankle", "foot")]
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipSettings:
-    """What the clip is like; all of it follows from these numbers.
+    """Settings that determine the whole clip.
 
     Attributes:
-        seed: looks, shapes and background.
+        seed: start of the random stream for looks, shapes and background.
         width: pixels, even.
         height: pixels, even and no more than the width.
         frame_rate: frames a second.
-        seconds: length.
+        seconds: length of the clip.
         speed: of both people, metres a second.
         depths: distance of each person's path from the camera, metres.
-        post_width: metres, at the post's depth of 3.5 metres; 0: no post.
+        post_width: width of the post, which is 3.5 metres away, metres; 0 draws no post.
         mesh: "full" or "coarse".
     """
 
@@ -57,25 +58,25 @@ class ClipSettings:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the clip."""
+        """Number of frames."""
         return round(self.seconds * self.frame_rate)
 
     @property
     def focal_length(self) -> float:
-        """Of the camera, pixels."""
+        """The camera's focal length, pixels."""
         return _FILM * self.width
 
 
 @dataclasses.dataclass(frozen=True)
 class ClipFrame:
-    """One frame and its truth, people in the same order in every frame.
+    """One frame and its labels, with people in the same order in every frame.
 
     Attributes:
         image: sRGB.
         time: seconds.
-        boxes: of the whole person, also of what is hidden, cut at the picture's edges; pixels.
-        seen: share of the person's pixels that neither the post nor the other hides.
-        betas: shapes.
+        boxes: around the whole person, hidden parts included, cut at the picture's edges; pixels.
+        seen: share of the person's pixels that neither the post nor the other person hides.
+        betas: shape coefficients.
         rotations: relative to the parent, the root's into the camera frame.
         translations: the pelvis, camera frame, metres.
         joints_3d: camera frame, metres.
@@ -95,7 +96,7 @@ class ClipFrame:
 
 @dataclasses.dataclass(frozen=True)
 class _Walker:
-    """Someone who walks across: to the right with heading 1, to the left with -1."""
+    """A person who walks to the right (heading 1) or to the left (heading -1)."""
 
     betas: np.ndarray
     looks: appearance.Appearance
@@ -105,8 +106,8 @@ class _Walker:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Set:
-    """What stays the same in all frames."""
+class _Stage:
+    """Everything that is the same in all frames."""
 
     mesh: BodyMesh
     camera: SyntheticCamera
@@ -121,7 +122,7 @@ def draw_clip(settings: ClipSettings | None = None) -> Iterator[ClipFrame]:
     """Draw the clip frame by frame; a pure function of its settings."""
     settings = settings or ClipSettings()
     rng = np.random.default_rng([settings.seed, 71])
-    stage = _build_set(rng, settings)
+    stage = _build_stage(rng, settings)
     walkers = [
         _Walker(
             betas=np.clip(rng.normal(size=NUM_BETAS), -1.5, 1.5),
@@ -142,16 +143,16 @@ def walking_angles(phase: float) -> Float[np.ndarray, " angles"]:
     """Return the joint angles of an even walk, degrees, in the order of `angles.NAMES`.
 
     Args:
-        phase: radians; two steps are 2 pi. At 0 the left leg is farthest ahead.
+        phase: radians; 2 pi are two steps. At 0 the left leg is farthest ahead.
     """
     values = {"spine_flex": 4.0, "spine_twist": -6.0 * np.cos(phase)}
     for side, own in (("left", phase), ("right", phase + np.pi)):
         ahead, lifting = np.cos(own), -np.sin(own)  # lifting: the leg swings forwards
-        swing = -np.cos(own)  # arms go against the legs
+        swing = -np.cos(own)  # arms swing against the legs
         values |= {
             f"{side}_hip_flex": 5.0 + 23.0 * ahead,
             f"{side}_hip_abduct": 2.0,
-            # Bent most in the middle of the swing.
+            # The knee bends most in the middle of the swing.
             f"{side}_knee": 8.0 + 45.0 * max(lifting, 0.0) ** 2 * (1.2 - 0.4 * ahead),
             f"{side}_ankle": 6.0 - 12.0 * ahead,
             f"{side}_toes": 14.0 * max(-ahead, 0.0) ** 2,
@@ -160,7 +161,7 @@ def walking_angles(phase: float) -> Float[np.ndarray, " angles"]:
             f"{side}_elbow": 20.0 + 10.0 * swing,
             f"{side}_forearm": 15.0,
         }
-        # An arm behind the body is raised towards the other end of the plane.
+        # At this arm_plane a raise moves the arm forwards, so only the forward swing adds to it.
         if swing >= 0:
             values[f"{side}_arm_raise"] = 8.0 + 14.0 * swing
     result = angles.zeros()
@@ -169,38 +170,39 @@ def walking_angles(phase: float) -> Float[np.ndarray, " angles"]:
     return angles.clip(result)
 
 
-def _build_set(rng: np.random.Generator, settings: ClipSettings) -> _Set:
+def _build_stage(rng: np.random.Generator, settings: ClipSettings) -> _Stage:
+    """Draw what does not move and place the camera."""
     width, height, focal = settings.width, settings.height, settings.focal_length
-    looks = SyntheticSettings(clutter=0.35, light=0.4, image_size=max(32, width))
+    surroundings = SyntheticSettings(clutter=0.35, light=0.4, image_size=max(32, width))
     edges = np.array([-width / 2, -height / 2, width / 2, height / 2])
     corner = np.array([-width / 2, -height / 2])
-    # The canvas is square: the picture is its upper part.
+    # The canvas is square; the picture is its upper part.
     crop = SyntheticCrop(corner=corner, scale=1.0, size=width, photo=edges)
     horizon = height / 2 + 0.12 * height
-    background = draw_background(rng, looks, width, horizon)[:height].copy()
+    background = draw_background(rng, surroundings, width, horizon)[:height].copy()
     post_width = round(settings.post_width * focal / _POST_DEPTH)
     post = random_texture(rng, height, max(post_width, 1), "noise")[:, :post_width]
-    # Round, by its shading.
+    # Shading makes the post look round.
     across = np.linspace(-1, 1, max(post_width, 1))[:post_width]
     shade = 0.45 + 0.55 * np.sqrt(np.maximum(1 - across**2, 0))
-    return _Set(
+    return _Stage(
         mesh=load_mesh(settings.mesh),
         camera=SyntheticCamera(
             angles.about_x(np.pi), np.array([0.0, 0.0, settings.depths[0]]), focal
         ),
         crop=crop,
-        light=sample_light(rng, looks),
+        light=sample_light(rng, surroundings),
         background=background,
         post=(post * shade[None, :, None]).astype(np.uint8),
         post_left=(width - post_width) // 2,
     )
 
 
-def _pose(walker: _Walker, stage: _Set, settings: ClipSettings, time: float) -> DrawnPerson:
+def _pose(walker: _Walker, stage: _Stage, settings: ClipSettings, time: float) -> DrawnPerson:
     middle = (settings.num_frames - 1) / settings.frame_rate / 2
     phase = walker.phase + np.pi * settings.speed / _STEP_LENGTH * time
     rotations = angles.rotations(walking_angles(phase))
-    # Facing +x is a quarter turn to the left about the upright axis.
+    # A person with heading 1 faces +x: a quarter turn to the left about the upright axis.
     rotations[0] = stage.camera.rotation @ angles.about_y(walker.heading * np.pi / 2)
     _, joints = forward_kinematics(stage.mesh.rest_joints(walker.betas), rotations)
     lowest = (joints[_FEET] - joints[0])[:, 1].max()
@@ -211,18 +213,20 @@ def _pose(walker: _Walker, stage: _Set, settings: ClipSettings, time: float) -> 
             walker.depth,
         ]
     )
-    dressed = appearance.thickness(stage.mesh, walker.looks)
-    surface = stage.mesh.pose(walker.betas, rotations, place, dressed)
+    thickness = appearance.thickness(stage.mesh, walker.looks)
+    surface = stage.mesh.pose(walker.betas, rotations, place, thickness)
     return DrawnPerson(walker.betas, rotations, surface, walker.looks)
 
 
-def _draw(people: list[DrawnPerson], stage: _Set, settings: ClipSettings, time: float) -> ClipFrame:
-    whole = []
+def _draw(
+    people: list[DrawnPerson], stage: _Stage, settings: ClipSettings, time: float
+) -> ClipFrame:
+    whole_pixels = []
     canvas = Canvas(settings.width, stage.camera, stage.crop)
     for person in people:
         alone = Canvas(settings.width, stage.camera, stage.crop)
         alone.add(stage.mesh, person)
-        whole.append(alone.seen(0)[: settings.height].sum())
+        whole_pixels.append(alone.seen(0)[: settings.height].sum())
         canvas.add(stage.mesh, person)
     square = np.zeros((settings.width, settings.width, 3), np.uint8)
     square[: settings.height] = stage.background
@@ -232,7 +236,7 @@ def _draw(people: list[DrawnPerson], stage: _Set, settings: ClipSettings, time: 
     picture[:, post] = stage.post
     picture = cv2.GaussianBlur(picture, (3, 3), 0.5)
     seen = []
-    for number, pixels in enumerate(whole):
+    for number, pixels in enumerate(whole_pixels):
         mask = canvas.seen(number)[: settings.height]
         mask[:, post] = False
         seen.append(mask.sum() / max(int(pixels), 1))

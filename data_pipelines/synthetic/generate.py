@@ -1,4 +1,4 @@
-"""Examples of synthetic people, one by one or many on several processes; no TensorFlow."""
+"""Makes examples of synthetic people, one by one or on several processes; no TensorFlow."""
 
 import collections
 import itertools
@@ -20,10 +20,10 @@ _CHUNK = 32
 
 
 def generate_example(settings: SyntheticSettings, split: str, index: int) -> dict[str, Any]:
-    """Make one stored example, the same for the same arguments.
+    """Make one example as it is stored; the same arguments give the same example.
 
     Args:
-        settings: what pictures are like.
+        settings: sizes, seed and difficulties.
         split: "train", "validation", "test" or "test_occluded".
         index: position in the split, 0 to its size - 1.
 
@@ -31,12 +31,12 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         The fields of `data_pipelines.example.STORED_FIELDS`.
 
     Raises:
-        UserError: there is no such split or index.
+        UserError: the split is unknown or the index outside of it.
     """
     size = settings.size(split)
     if not 0 <= index < size:
         raise UserError(
-            f"synthetic split {split!r} has {size} examples, there is no number {index}"
+            f"synthetic split {split!r} has {size} examples; give an index from 0, not {index}"
         )
     scene = draw_scene(settings, split, index)
     joints = scene.person.surface.joints
@@ -45,7 +45,7 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         "crop_to_photo": scene.crop.to_photo().astype(np.float32),
         "joints_2d": scene.joints_2d.astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
-        # A vertex of the mesh, which is supervised by 3D joints, pose and shape already.
+        # No head top: joints, pose and shape supervise that vertex already.
         "head_top": np.zeros(2, np.float32),
         "head_top_weight": np.float32(0),
         "head_size": np.float32(0),
@@ -73,20 +73,20 @@ def generate_examples(
     stop: int | None = None,
     workers: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Make a range of examples in order; the number of workers changes nothing but the speed.
+    """Make a range of examples in order; the number of workers changes only the speed.
 
     Args:
-        settings: what pictures are like.
+        settings: sizes, seed and difficulties.
         split: see `generate_example`.
         start: first index.
-        stop: one past the last index; None for the split's size.
-        workers: processes; 0 or 1 works in this process, None takes the machine's cores.
+        stop: one past the last index; None is the split's size.
+        workers: processes; 0 or 1 uses this process, None one process per core.
 
     Yields:
         Examples as `generate_example` returns them.
     """
     stop = settings.size(split) if stop is None else stop
-    settings.photos()  # a missing folder is better reported before any process starts
+    settings.photos()  # reports a missing folder before any process starts
     workers = processes.count_cores() if workers is None else workers
     if workers <= 1 or start >= stop:
         for index in range(start, stop):
@@ -96,7 +96,7 @@ def generate_examples(
     waiting = iter(chunks)
     try:
         with processes.pool(min(workers, len(chunks))) as pool:
-            # A few chunks ahead of whoever takes the examples, who may be slower than many cores.
+            # Works a few chunks ahead: the caller may be slower than many cores.
             ahead = collections.deque(
                 pool.submit(_generate_chunk, c) for c in itertools.islice(waiting, 2 * workers)
             )
@@ -106,8 +106,8 @@ def generate_examples(
                 yield from examples
     except futures.process.BrokenProcessPool as error:
         raise UserError(
-            "a process that drew synthetic people was killed, perhaps for want of memory; try "
-            "again with fewer of them (--workers, or --config.data.workers)"
+            "a process that drew synthetic people was killed, perhaps for lack of memory; use "
+            "fewer processes (--workers or --config.data.workers)"
         ) from error
 
 

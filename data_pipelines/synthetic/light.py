@@ -1,4 +1,4 @@
-"""Light on people, and what a camera does to a picture: focus, noise, colour, compression."""
+"""Random light on people, and a camera's faults: blur, noise, colour cast, compression."""
 
 import dataclasses
 
@@ -8,15 +8,15 @@ from jaxtyping import Float, UInt8
 
 from data_pipelines.synthetic.settings import SyntheticSettings
 
-_LEAST_BLUR = 0.25  # standard deviation in pixels below which blurring changes nothing
+_LEAST_BLUR = 0.25  # pixels; a smaller standard deviation changes nothing
 
 
 @dataclasses.dataclass(frozen=True)
 class Light:
-    """Light from everywhere, more of it from above, and from one direction.
+    """Ambient light, stronger from above, and one lamp.
 
     Attributes:
-        around: colour of the light from everywhere.
+        around: colour of the ambient light.
         lamp: colour of the lamp or sun.
         direction: unit vector towards the lamp, camera frame.
     """
@@ -26,7 +26,7 @@ class Light:
     direction: Float[np.ndarray, "3"]
 
     def shine(self, normals: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 3"]:
-        """Return how bright a white surface with these normals (camera frame) is."""
+        """Return the colour of a white surface with these normals (camera frame)."""
         from_above = 0.8 - 0.2 * normals[:, 1]
         facing = np.maximum(normals @ self.direction.astype(np.float32), 0.0)
         both = np.stack([from_above, facing], axis=1)
@@ -49,15 +49,15 @@ def sample_light(rng: np.random.Generator, settings: SyntheticSettings) -> Light
 def degrade(
     rng: np.random.Generator, settings: SyntheticSettings, picture: UInt8[np.ndarray, "size size 3"]
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Do to a clean picture what lenses, sensors and files do.
+    """Blur, tint, grain and compress a clean picture.
 
     Args:
         rng: the example's random numbers.
-        settings: `degradation` says how much.
+        settings: the strength, `degradation`.
         picture: sRGB.
 
     Returns:
-        The picture as it would be found.
+        The degraded picture, sRGB.
     """
     amount = settings.degradation
     size = len(picture)
@@ -70,7 +70,7 @@ def degrade(
         picture = cv2.GaussianBlur(picture, (0, 0), sigma)
     levels = np.arange(256.0)[:, None]
     picture = cv2.LUT(picture, np.clip(levels * gain + offset, 0, 255).astype(np.uint8)[None])
-    # Random bytes, uniform, to grey noise of that deviation about 128.
+    # Map uniform random bytes to grey noise about 128; 73.6 is the bytes' standard deviation.
     spread = np.clip((levels - 127.5) * noise / 73.6 + 128, 0, 255).astype(np.uint8)
     grain = cv2.LUT(np.frombuffer(rng.bytes(size * size), np.uint8).reshape(size, size), spread)
     picture = cv2.addWeighted(picture, 1.0, cv2.merge([grain] * 3), 1.0, -128.0)

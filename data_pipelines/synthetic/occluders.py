@@ -1,4 +1,4 @@
-"""Things in front of people: blocks, balls, boards and posts with a surface of their own."""
+"""Draws occluders in front of people: blocks, ellipses, boards, blobs, posts and ledges."""
 
 import dataclasses
 
@@ -9,21 +9,20 @@ from jaxtyping import Bool, Float, UInt8
 from data_pipelines.synthetic.textures import random_texture
 
 _KINDS = ("block", "ellipse", "board", "blob", "post", "ledge")
-_SMALLEST = 0.18  # of the person's box
-_LEAST_HIDDEN = 0.03  # share of the person's pixels a thing in front must hide to be one
-_MOST_HIDDEN = 0.6
+_SMALLEST = 0.18  # share of the person's box
+_LEAST_HIDDEN, _MOST_HIDDEN = 0.03, 0.6  # shares of the person's pixels
 _TRIES = 6
 _SHIFT = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Occluder:
-    """A thing in front.
+    """An object in front of a person.
 
     Attributes:
-        colours: sRGB; meaningful where `cover` is positive.
-        cover: how much of each pixel it covers, 0 to 255.
-        hidden: share of the person's visible pixels it hides.
+        colours: sRGB, valid where `cover` is positive.
+        cover: opacity of each pixel, 0 to 255.
+        hidden: share of the person's visible pixels that it hides.
     """
 
     colours: UInt8[np.ndarray, "size size 3"]
@@ -31,7 +30,7 @@ class Occluder:
     hidden: float
 
     def over(self, picture: UInt8[np.ndarray, "size size 3"]) -> UInt8[np.ndarray, "size size 3"]:
-        """Return the picture with the thing in front."""
+        """Return the picture with the occluder over it."""
         share = self.cover.astype(np.float32) / 255
         return cv2.blendLinear(self.colours, picture, share, 1 - share)
 
@@ -42,16 +41,16 @@ def place_occluder(
     box_side: float,
     largest: float,
 ) -> Occluder:
-    """Place a thing so that it hides a part of the person, but neither nothing nor all.
+    """Draw an occluder that hides a part of the person.
 
     Args:
         rng: the example's random numbers.
-        person: where the person is seen in the picture.
+        person: pixels that show the person.
         box_side: longer side of the person's box in pixels.
-        largest: largest side of the thing as a share of that.
+        largest: largest side of the occluder as a share of `box_side`.
 
     Returns:
-        The thing; after several failures the one that came closest.
+        An occluder that hides 3 to 60 % of the person, or the closest of six tries.
     """
     rows, columns = np.nonzero(person)
     size = len(person)
@@ -78,7 +77,7 @@ def place_occluder(
 
 
 def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
-    """Draw a shape's cover and its shading (200 leaves a colour as it is)."""
+    """Draw a shape's cover and its shading; a shading of 200 keeps the colour."""
     kind = _KINDS[rng.integers(len(_KINDS))]
     cover = np.zeros((size, size), np.uint8)
     shading = np.full((size, size), 200, np.uint8)
@@ -87,11 +86,13 @@ def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
     elif kind == "ellipse":
         axes = tuple(round(a * 2**_SHIFT) for a in 0.5 * extent * rng.uniform(0.5, 1.0, 2))
         turn = rng.uniform(0, 180)
-        spot = _fixed(centre)
-        cv2.ellipse(cover, spot, axes, turn, 0, 360, 255, -1, cv2.LINE_AA, _SHIFT)
+        middle = _fixed(centre)
+        cv2.ellipse(cover, middle, axes, turn, 0, 360, 255, -1, cv2.LINE_AA, _SHIFT)
         for step in range(1, 6):  # rounded: lighter towards the middle
             ring = tuple(round(a * (1 - step / 6)) for a in axes)
-            cv2.ellipse(shading, spot, ring, turn, 0, 360, 200 + 9 * step, -1, cv2.LINE_AA, _SHIFT)
+            cv2.ellipse(
+                shading, middle, ring, turn, 0, 360, 200 + 9 * step, -1, cv2.LINE_AA, _SHIFT
+            )
     elif kind == "board":
         half = 0.5 * extent * np.array([1.0, rng.uniform(0.25, 1.0)])
         _fill(
@@ -107,7 +108,7 @@ def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
         top = -size if rng.random() < 0.6 else centre[1]
         corners = [(-half + lean, top), (half + lean, top), (half, 2 * size), (-half, 2 * size)]
         _fill(cover, np.array(corners) + np.array([centre[0], 0]), 255)
-    else:  # a table, a wall: everything below a line
+    else:  # a table or wall: everything below a line
         depth = max(centre[1], size / 2 + 0.1 * extent)
         tilt = rng.normal(0, 0.05) * size
         corners = [
@@ -121,7 +122,7 @@ def _draw_shape(rng, size: int, centre: np.ndarray, extent: float):
 
 
 def _draw_block(rng, cover, shading, centre, extent) -> None:
-    """A cuboid seen from above: the two walls that meet at its nearest edge, and its lid."""
+    """Draw a cuboid seen from above: its two nearest walls and its lid."""
     sides = 0.8 * extent * rng.uniform(0.4, 1.0, (3, 1))
     turn, tilt = rng.uniform(0, np.pi / 2), rng.uniform(0.1, 0.7)
     right, left, up = sides * [
@@ -152,6 +153,6 @@ def _fill(picture: np.ndarray, polygon: Float[np.ndarray, "corners 2"], value: i
 
 
 def _fixed(point) -> tuple[int, int]:
-    """OpenCV's fixed-point coordinates of continuous ones; it has pixel centres at integers."""
+    """Return OpenCV's fixed-point coordinates; its integers are pixel centres."""
     x, y = np.rint((np.asarray(point) - 0.5) * 2**_SHIFT).astype(int)
     return int(x), int(y)

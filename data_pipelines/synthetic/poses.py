@@ -1,4 +1,4 @@
-"""Poses that people take: everyday actions and the whole range of motion, without collisions."""
+"""Random poses: everyday actions or the whole range of motion, without self-collision."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,10 +6,10 @@ from jaxtyping import Float
 from data_pipelines.synthetic import angles as anatomy
 from data_pipelines.synthetic.actions import ACTIONS, sit
 from data_pipelines.synthetic.collisions import body_size, collisions
-from data_pipelines.synthetic.meshes import forward_kinematics
+from pare_jax.body.numpy_body import forward_kinematics
 from pare_jax.skeleton import joint_index
 
-# The stance that unnamed angles have, and how much each varies about what an action says, degrees.
+# Angles that an action does not set, and the random variation of every angle, degrees.
 _RELAXED = {
     "arm_plane": 15.0,
     "arm_raise": 13.0,
@@ -43,7 +43,7 @@ _VARIATION = {
 
 
 def _vector(values: dict[str, float]) -> np.ndarray:
-    """Spread values named without their side over both sides."""
+    """Return an angle vector; names without a side apply to both sides."""
     return np.array(
         [values.get(n.removeprefix("left_").removeprefix("right_"), 0.0) for n in anatomy.NAMES]
     )
@@ -59,7 +59,7 @@ _HIP_ABDUCT = [anatomy.index(f"{side}_hip_abduct") for side in ("left", "right")
 _TRIES = 6
 _SPREADS = 4
 _LEAN_STEPS = 3
-_SUPPORT_SOFTNESS = 0.2  # metres above the lowest point at which a foot bears little weight
+_SUPPORT_SOFTNESS = 0.2  # metres above the lowest point where a foot bears little weight
 
 
 def sample_pose(
@@ -72,13 +72,13 @@ def sample_pose(
 
     Args:
         rng: the example's random numbers.
-        everyday: share of everyday actions; the rest are angles from the range of motion.
-        rest_joints: the person's joints in the T-pose, which say where limbs would collide.
+        everyday: share of everyday actions; the others are angles from the range of motion.
+        rest_joints: the person's joints in the T-pose, for the collision test.
         girth: the trunk's width over the mean body's.
 
     Returns:
-        Rotations relative to the parent; the root's leans so that the body keeps its balance, in a
-        frame with y up and the person facing +z.
+        Rotations relative to the parent, in a frame with y up and the person facing +z. The root's
+        rotation leans so that the body keeps its balance.
     """
     is_action = rng.random() < everyday
     action = _ACTION_LIST[int(np.searchsorted(_ACTION_WEIGHTS, rng.random()))]
@@ -87,7 +87,7 @@ def sample_pose(
         rotations, joints, free = _settle(angles, rest_joints, girth)
         if free:
             break
-    else:  # half way to the relaxed stance, then all the way, always ends without collision
+    else:  # half way to the relaxed stance, then the stance itself, which has no collision
         for share in (0.5, 1.0):
             eased = (1 - share) * angles + share * _RELAXED_ANGLES
             rotations, joints, free = _settle(eased, rest_joints, girth)
@@ -113,7 +113,7 @@ def _sample_action(rng: np.random.Generator, action) -> np.ndarray:
 
 
 def _sample_range(rng: np.random.Generator) -> np.ndarray:
-    """Every joint for itself: triangular over 90 % of its range, the relaxed angle likeliest."""
+    """Draw each angle from a triangle over 90 % of its range, with its mode at the relaxed one."""
     low, high = 0.9 * anatomy.LOWEST, 0.9 * anatomy.HIGHEST
     return rng.triangular(low, np.clip(_RELAXED_ANGLES, low, high), high)
 
@@ -121,16 +121,17 @@ def _sample_range(rng: np.random.Generator) -> np.ndarray:
 def _settle(
     angles: np.ndarray, rest_joints: np.ndarray, girth: float
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Rotations of the angles, arms and legs spread a little where they touch the body.
+    """Convert angles to rotations; spread arms and legs a little where they touch the body.
 
-    Returns the rotations, the posed joints and whether nothing touches any more.
+    Returns:
+        The rotations, the posed joints, and whether the pose is free of collisions.
     """
     angles = angles.copy()
     size = body_size(rest_joints)
     for _ in range(_SPREADS):
         rotations = anatomy.rotations(angles)
-        turns, joints = forward_kinematics(rest_joints, rotations)
-        arms, legs = collisions(turns, joints, size, girth)
+        global_rotations, joints = forward_kinematics(rest_joints, rotations)
+        arms, legs = collisions(global_rotations, joints, size, girth)
         if not arms.any() and not legs:
             return rotations, joints, True
         for side in np.flatnonzero(arms):
@@ -142,7 +143,7 @@ def _settle(
 
 
 def _balance(joints: np.ndarray) -> float:
-    """The forward lean that brings the trunk over the lowest of feet and knees."""
+    """Return the forward lean, radians, that brings the trunk over the lowest feet and knees."""
     mass = joints[_MASS_JOINTS].mean(0)
     support = joints[_SUPPORT_JOINTS]
     lean = 0.0

@@ -1,4 +1,4 @@
-"""One picture: people, what is behind and before them, the light, the lens, and the truth."""
+"""Draws one synthetic picture with its labels: people, background, occluders, light, lens."""
 
 import dataclasses
 
@@ -21,23 +21,23 @@ from data_pipelines.synthetic.viewpoints import (
 )
 from pare_jax.skeleton import NUM_BETAS
 
-SHAPE_LIMIT = 2.5  # standard deviations at which shape coefficients are cut
-_LEAST_SEEN = 0.45  # share of the person another person in front must leave to be seen
+SHAPE_LIMIT = 2.5  # standard deviations at which betas are clipped
+_LEAST_SEEN = 0.45  # share of the person that a person in front must leave visible
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A drawn picture and everything that is known of its person.
+    """A drawn picture and the labels of its person.
 
     Attributes:
-        image: sRGB crop.
-        part_labels: visible parts: joint + 1, 0 elsewhere; half the crop's side.
-        visible: whether each joint is seen.
-        joints_2d: the crop's pixels.
-        person: the person the picture is of; the surface is in the camera frame.
-        camera: the camera.
-        crop: what the picture shows of the photograph.
-        hidden: share of the person's pixels that things and people in front hide.
+        image: the crop, sRGB.
+        part_labels: visible parts as joint + 1, 0 elsewhere, at half the crop's side.
+        visible: whether each joint is visible.
+        joints_2d: in the crop's pixels.
+        person: the labelled person; the surface is in the camera frame.
+        camera: the photograph's camera.
+        crop: the crop's place in the photograph.
+        hidden: share of the person's pixels behind occluders and other people.
         truncated: whether the photograph's edge cuts joints off.
     """
 
@@ -56,12 +56,12 @@ def draw_scene(settings: SyntheticSettings, split: str, index: int) -> Scene:
     """Draw the picture at `index` of `split`; a pure function of its arguments.
 
     Args:
-        settings: what pictures are like.
+        settings: sizes, seed and difficulties.
         split: one of SPLITS.
-        index: number of the example; may lie beyond the split's size.
+        index: number of the example; it may exceed the split's size.
 
     Returns:
-        The picture with its truth.
+        The picture with its labels.
     """
     rng = np.random.default_rng([settings.seed, SPLITS[split], index])
     mesh = load_mesh(settings.mesh)
@@ -87,13 +87,13 @@ def draw_scene(settings: SyntheticSettings, split: str, index: int) -> Scene:
     canvas.paint(picture, light)
     cover = np.zeros_like(picture[..., 0])
     if rng.random() < (1.0 if split == "test_occluded" else settings.occluders):
-        thing = place_occluder(rng, canvas.seen(0), crop.box_side, settings.occluder_size)
-        picture, cover = thing.over(picture), thing.cover
+        occluder = place_occluder(rng, canvas.seen(0), crop.box_side, settings.occluder_size)
+        picture, cover = occluder.over(picture), occluder.cover
     picture = degrade(rng, settings, picture)
-    black = ~crop.on_photo(settings.image_size)
-    picture[black] = 0
-    cover[black] = 255
-    inside = alone & ~black
+    outside = ~crop.on_photo(settings.image_size)
+    picture[outside] = 0
+    cover[outside] = 255
+    inside = alone & ~outside
     return Scene(
         image=picture,
         part_labels=canvas.part_labels(0, cover),
@@ -128,18 +128,18 @@ def sample_person(
 def _sample_other(
     rng, settings, mesh, camera: SyntheticCamera, person: DrawnPerson
 ) -> tuple[DrawnPerson, bool]:
-    """Another person, beside and before or beside and behind."""
+    """Draw another person beside the first; return whether it is in front."""
     in_front = bool(rng.random() < 0.5)
     beside = rng.choice([-1, 1]) * (rng.uniform(0.2, 0.7) if in_front else rng.uniform(0.25, 1.3))
     depth = person.surface.joints[0, 2]
     nearer = -min(rng.uniform(0.5, 1.0), 0.4 * depth) if in_front else rng.uniform(0.5, 2.5)
-    # Along the person's own line of sight, so that nearer and farther people stay in the picture.
+    # On the line of sight to the first person, so that nearer and farther people stay in view.
     place = camera.translation * (1 + nearer / depth)
     place = place + camera.rotation[:, 0] * beside
     return sample_person(rng, settings, mesh, camera, place), in_front
 
 
 def _far_away(camera: SyntheticCamera) -> np.ndarray:
-    """A point on the horizon straight ahead, in the camera frame."""
+    """Return a point on the horizon straight ahead, in the camera frame."""
     ahead = camera.rotation @ np.array([0.0, 0.0, -1.0])
     return ahead[None] if ahead[2] > 0.1 else np.array([[0.0, -10.0, 1.0]])

@@ -1,4 +1,4 @@
-"""What a synthetic dataset contains: sizes, seed and a number for every difficulty."""
+"""Settings of a synthetic dataset: sizes, seed and a number for every difficulty."""
 
 import dataclasses
 import difflib
@@ -12,12 +12,12 @@ import cv2
 
 from pare_jax.errors import UserError
 
-# Numbers that keep the splits' random streams apart; never renumber, old seeds would change.
+# Part of each split's random seed. Never renumber: every picture would change.
 SPLITS = {"train": 0, "validation": 1, "test": 2, "test_occluded": 3}
 MESHES = ("full", "coarse")
-# Raise it with every change to the pictures or labels that the same settings give, so that sets
-# prepared before are not taken for new ones.
-DRAWING = 2
+# Raise it with every change to the pictures or labels that the same settings give. Datasets of an
+# earlier version are then prepared again.
+DRAWING = 3
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _PROBABILITIES = (
@@ -30,6 +30,12 @@ _PROBABILITIES = (
     "light",
     "degradation",
 )
+# For each field's type, the types of its values and their description.
+_ACCEPTED = {
+    int: (int, "an integer"),
+    float: ((int, float), "a number"),
+    str: (str, "a string"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,23 +49,23 @@ class SyntheticSettings:
         test: number of people in the test split.
         test_occluded: number of people in the split that has an occluder in every picture.
         image_size: side of the stored crop in pixels, CROP_MARGIN times the nominal crop's side.
-        mesh: "full", or "coarse" for pictures up to about 128 pixels, four times as fast.
-        everyday: share of everyday actions; the others are joint angles drawn from the whole
-            range of motion.
-        yaw: the person is turned by up to this many degrees from facing the camera, either way.
-        pitch: the camera looks down or up by up to this many degrees (down more often).
-        roll: the camera is turned about its axis by up to this many degrees.
+        mesh: "full", or "coarse" for pictures up to about 128 pixels.
+        everyday: share of everyday actions; the other poses are drawn from the whole range of
+            motion.
+        yaw: largest turn of the person away from facing the camera, degrees.
+        pitch: largest angle by which the camera looks down (more often) or up, degrees.
+        roll: largest turn of the camera about its axis, degrees.
         focal_min: shortest focal length, in millimetres on a 36 x 24 mm film.
-        focal_max: longest focal length, in the same measure.
-        clutter: 0 a plain background, 1 a very busy one.
-        occluders: probability that a thing stands in front of the person.
-        occluder_size: largest side of such a thing, as a share of the person's box.
-        other_people: probability that another person is in the picture, before or behind.
+        focal_max: longest focal length, in millimetres on a 36 x 24 mm film.
+        clutter: 0 for a plain background, 1 for a very busy one.
+        occluders: probability of an object in front of the person.
+        occluder_size: largest side of such an object, as a share of the person's box.
+        other_people: probability of another person, in front or behind.
         truncation: probability that an edge of the photograph cuts the person off.
         truncation_depth: largest share of the person's box beyond that edge.
-        light: 0 even light from everywhere, 1 hard light from one side.
-        degradation: 0 a clean picture, 1 strong blur, noise, compression and colour cast.
-        background_folder: folder of photographs to use as backgrounds; empty: drawn ones.
+        light: 0 for even light from everywhere, 1 for hard light from one side.
+        degradation: 0 for a clean picture, 1 for strong blur, noise, compression and colour cast.
+        background_folder: folder of photographs to use as backgrounds; empty draws backgrounds.
     """
 
     seed: int = 0
@@ -88,15 +94,11 @@ class SyntheticSettings:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            number = int if field.type is int else (int, float)
-            wanted = str if field.type is str else number
-            if not isinstance(value, wanted) or isinstance(value, bool):
-                raise UserError(
-                    f"synthetic setting {field.name!r} is {value!r}; "
-                    f"give {'a text' if wanted is str else 'a number'}"
-                    f"{' without a fraction' if wanted is int else ''}"
-                )
-            object.__setattr__(self, field.name, field.type(value))  # 1 and 1.0 are one setting
+            accepted, kind = _ACCEPTED[field.type]
+            if not isinstance(value, accepted) or isinstance(value, bool):
+                raise UserError(f"synthetic setting {field.name!r} is {value!r}; give {kind}")
+            # 1 and 1.0 get one digest.
+            object.__setattr__(self, field.name, field.type(value))
         for name in _PROBABILITIES:
             self._check(name, 0.0 <= getattr(self, name) <= 1.0, "between 0 and 1")
         for name in SPLITS:
@@ -120,31 +122,33 @@ class SyntheticSettings:
     def size(self, split: str) -> int:
         """Return the number of examples in `split`; raises UserError for an unknown split."""
         if split not in SPLITS:
-            raise UserError(f"unknown synthetic split {split!r}; there are {', '.join(SPLITS)}")
+            raise UserError(f"unknown synthetic split {split!r}; choose from {', '.join(SPLITS)}")
         return getattr(self, split)
 
     def digest(self) -> str:
-        """Return 10 hex digits that differ when the pictures or labels would differ."""
+        """Return 10 hex digits that identify the pictures and labels of these settings."""
         values = dataclasses.asdict(self) | {"drawing": DRAWING}
         values["photos"] = [(path.name, path.stat().st_size) for path in self.photos()]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     def name(self) -> str:
-        """Return a name for the dataset that a person can read and that tells settings apart."""
+        """Return a readable name for the dataset, different for different settings."""
         return f"{self.image_size}px_{self.train}_{self.digest()}"
 
     def photos(self) -> list[Path]:
-        """Return the background photographs in a fixed order; empty when they are drawn.
+        """Return the background photographs in a fixed order; empty for drawn backgrounds.
 
         Raises:
-            UserError: the folder does not exist or holds no picture.
+            UserError: the folder is missing, has no photograph, or has one that cannot be read.
         """
         if not self.background_folder:
             return []
         folder = Path(self.background_folder)
         if not folder.is_dir():
-            raise UserError(f"no folder of background photographs at {folder}; name one that is")
+            raise UserError(
+                f"background_folder: {folder} is not a folder; name a folder of photographs"
+            )
         photos = sorted(
             path
             for path in folder.rglob("*")
@@ -152,9 +156,11 @@ class SyntheticSettings:
         )
         if not photos:
             endings = ", ".join(PHOTO_SUFFIXES)
-            raise UserError(f"no photograph ({endings}) in {folder}; name a folder that has some")
+            raise UserError(
+                f"background_folder: {folder} has no photograph ({endings}); name another folder"
+            )
         for photo in photos:
-            # Looks at the first bytes only; better now than after hours of drawing.
+            # Reads the first bytes only. A bad file is reported now, not after hours of drawing.
             if not cv2.haveImageReader(str(photo)):
                 raise UserError(
                     f"cannot read the background photograph {photo}; remove or replace it"
@@ -166,10 +172,10 @@ def from_mapping(values: Mapping[str, Any]) -> SyntheticSettings:
     """Make settings from a mapping (a config's `data.synthetic`, or command-line pairs).
 
     Args:
-        values: field names to values; whole numbers are accepted for fields with fractions.
+        values: field names to values; float fields accept integers.
 
     Returns:
-        The settings, defaults where `values` says nothing.
+        The settings, with defaults for missing names.
 
     Raises:
         UserError: a name is unknown or a value is out of its range.

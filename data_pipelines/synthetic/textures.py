@@ -1,4 +1,4 @@
-"""Surfaces for things that are not people: plain, graded, noisy, striped or checked colour."""
+"""Random textures for backgrounds and occluders: plain, gradient, noise, stripes, checks."""
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ _KINDS = ("plain", "gradient", "noise", "noise", "stripes", "checks")
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """Draw a colour, mostly one that rooms and streets have; sRGB in [0, 255]."""
+    """Draw a colour, mostly one of rooms and streets; sRGB in [0, 255]."""
     if rng.random() < _NATURAL_SHARE:
         base = _NATURAL[rng.integers(len(_NATURAL))] * rng.uniform(0.35, 1.25)
         return limit(base + rng.normal(0, 8, 3))
@@ -36,20 +36,20 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def limit(colour: np.ndarray) -> np.ndarray:
-    """Cut a colour to [0, 255]; several times faster than np.clip for a few numbers."""
+    """Clip a colour to [0, 255]; several times faster than np.clip for a few numbers."""
     return np.minimum(np.maximum(colour, 0.0), 255.0)
 
 
 def random_texture(
     rng: np.random.Generator, height: int, width: int, kind: str | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw a textured surface.
+    """Draw a texture.
 
     Args:
         rng: the example's random numbers.
         height: pixels.
         width: pixels.
-        kind: one of plain, gradient, noise, stripes, checks; None draws one.
+        kind: plain, gradient, noise, stripes or checks; None draws one of them.
 
     Returns:
         sRGB.
@@ -63,7 +63,7 @@ def random_texture(
     if kind == "gradient":
         corners = rng.uniform(0, 1, (2, 2, 1))
         return _grow((first + corners * (second - first)).astype(np.uint8), height, width)
-    # Stripes and checks: the phase of a turned wave in 1/256 of its period, which wraps by itself.
+    # Stripes and checks: the phase of a turned wave in 1/256 of its period, so that bytes wrap it.
     turn, frequency = rng.uniform(0, np.pi), 256 / (rng.uniform(0.03, 0.2) * max(height, width))
     x, y = np.arange(width) * frequency, np.arange(height)[:, None] * frequency
     cosine, sine = np.cos(turn), np.sin(turn)
@@ -82,7 +82,7 @@ def _wrap(phase: np.ndarray) -> np.ndarray:
 def value_noise(
     rng: np.random.Generator, height: int, width: int, first: np.ndarray, second: np.ndarray
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Blend two colours by smooth noise with two scales (foliage, stone, crowds out of focus)."""
+    """Blend two colours by smooth noise of two scales: foliage, stone, blurred crowds."""
     coarse, fine = rng.integers(2, 8), rng.integers(8, 32)
     low = rng.random((coarse, coarse, 1))
     high = rng.random((fine, fine, 1)) - 0.5 + 0.25 * (rng.random((fine, fine, 3)) - 0.5)

@@ -1,7 +1,7 @@
-"""Cameras, photographs and crops: where a person stands and what the edges of a picture cut.
+"""Random cameras, photographs' edges and crops for synthetic people.
 
-A photograph's long side is 1920 pixels and stands for 36 mm of film. Its edges are placed around
-the person: near enough to cut limbs off for some, anywhere beyond them for the others.
+A photograph's long side is 1920 pixels, which stand for 36 mm of film. Its edges are placed around
+the person. Some edges cut limbs off; most lie beyond them.
 """
 
 import dataclasses
@@ -15,22 +15,21 @@ from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.crop import BOX_SCALE
 
 _PHOTO_SIDE, _FILM_SIDE = 1920.0, 36.0
-_PERSON_PIXELS = (350.0, 1500.0)  # height a person of mean stature has in the photograph
+_PERSON_PIXELS = (350.0, 1500.0)  # height of a person of mean stature in the photograph
 _MEAN_STATURE = 1.7
 _NEAREST = 2.0  # metres
-_NEAR_EDGE = 0.08  # share of people who stand near an edge of the photograph, for each edge
-_LEAST_JOINTS = 8  # that the photograph's edges leave inside
+_NEAR_EDGE = 0.08  # for each edge, the share of people near it
+_LEAST_JOINTS = 8  # joints that must stay inside the photograph's edges
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticCamera:
-    """A camera that looks at a person.
+    """A perspective camera that looks at a person.
 
     Attributes:
-        rotation: from the person's upright world (y up, the camera in the direction +z) into the
-            camera frame.
+        rotation: from the upright world (y up, +z towards the camera) into the camera frame.
         translation: the pelvis in the camera frame, metres.
-        focal_length: pixels of the photograph.
+        focal_length: in pixels of the photograph.
     """
 
     rotation: Float[np.ndarray, "3 3"]
@@ -38,7 +37,7 @@ class SyntheticCamera:
     focal_length: float
 
     def project(self, points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points 2"]:
-        """Project points of the camera frame; pixels from the optical axis, x right and y down."""
+        """Project the camera frame's points to pixels from the optical axis, x right, y down."""
         return points[:, :2] / points[:, 2:] * self.focal_length
 
 
@@ -47,9 +46,9 @@ class SyntheticCrop:
     """A square cut out of a photograph.
 
     Attributes:
-        corner: its top-left corner, pixels from the optical axis.
-        scale: pixels of the crop for one pixel of the photograph.
-        size: its side in its own pixels.
+        corner: the crop's top-left corner, pixels from the optical axis.
+        scale: the crop's pixels per pixel of the photograph.
+        size: the crop's side in its own pixels.
         photo: left, top, right and bottom edges of the photograph, pixels from the optical axis.
     """
 
@@ -59,7 +58,7 @@ class SyntheticCrop:
     photo: Float[np.ndarray, "4"]
 
     def points(self, pixels: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, "points 2"]:
-        """Move points from pixels about the optical axis to the crop's."""
+        """Move points from pixels about the optical axis to the crop's pixels."""
         return (pixels - self.corner) * self.scale
 
     def to_photo(self) -> Float[np.ndarray, "2 3"]:
@@ -68,13 +67,13 @@ class SyntheticCrop:
         return np.array([[1 / self.scale, 0, shift[0]], [0, 1 / self.scale, shift[1]]])
 
     def shows(self, points: Float[np.ndarray, "points 2"]) -> Bool[np.ndarray, " points"]:
-        """Tell which points of the crop's plane lie in both the crop and the photograph."""
+        """Return which points, in the crop's pixels, lie in both the crop and the photograph."""
         low, high = self.points(self.photo.reshape(2, 2))
         good = (points >= np.maximum(low, 0)) & (points < np.minimum(high, self.size))
         return good.all(axis=1)
 
     def on_photo(self, side: int) -> Bool[np.ndarray, "side side"]:
-        """Tell which pixels of the crop, drawn with this side, have their centre on the photo."""
+        """Return which pixels of the crop, drawn with this side, are centred on the photograph."""
         centres = (np.arange(side) + 0.5)[:, None] * (self.size / side)
         low, high = self.points(self.photo.reshape(2, 2))
         good = (centres >= low) & (centres < high)
@@ -87,7 +86,7 @@ class SyntheticCrop:
 
 
 def sample_camera(rng: np.random.Generator, settings: SyntheticSettings) -> SyntheticCamera:
-    """Draw a camera and where it sees the person."""
+    """Draw a camera and the person's position in front of it."""
     film = np.exp(rng.uniform(np.log(settings.focal_min), np.log(settings.focal_max)))
     focal_length = film / _FILM_SIDE * _PHOTO_SIDE
     height = np.exp(rng.uniform(*np.log(_PERSON_PIXELS)))
@@ -111,13 +110,13 @@ def frame_person(
 
     Args:
         rng: the example's random numbers.
-        settings: how often and how deep edges cut, and the crop's size.
+        settings: the crop's size; frequency and depth of the cuts.
         joints: projected joints, pixels from the optical axis.
-        surface: projected vertices, in the same pixels.
+        surface: projected vertices, pixels from the optical axis.
 
     Returns:
-        The crop around the tight box of the surface, as far as it is on the photograph: the box
-        a detector, or a person who draws it by hand, would give.
+        The crop around the tight box of the surface inside the photograph, which is the box that a
+        detector or an annotator would give.
     """
     low, high = surface.min(0), surface.max(0)
     side = (high - low).max()
@@ -141,7 +140,7 @@ def frame_person(
 
 
 def _cut_off(rng, depth: float, photo, low, high) -> np.ndarray:
-    """Move one edge, sometimes two, of the photograph into the person's box."""
+    """Move one or two of the photograph's edges into the person's box."""
     cut = photo.copy()
     edges = rng.choice(4, size=1 + int(rng.random() < 0.2), replace=False, p=[0.2, 0.12, 0.2, 0.48])
     for edge, limit in zip(edges, (depth, 0.5 * depth), strict=False):

@@ -1,6 +1,6 @@
-"""Finding the gendered SMPL bodies among a user's files, by the names they are released under.
+"""Finds the gendered SMPL body files in a user's folders, by their released names.
 
-Knows numpy only, so that data pipelines can use it without JAX.
+This module does not import JAX, so that data pipelines start fast.
 """
 
 import re
@@ -9,31 +9,32 @@ from pathlib import Path
 
 from pare_jax.errors import UserError
 
-# SMPL_MALE.pkl (as most projects call them), basicModel_m_lbs_10_207_0_v1.0.0.pkl and
-# basicmodel_f_lbs_10_207_0_v1.1.0.pkl (as they are released).
+# SMPL_MALE.pkl is the name in most projects. Released are basicModel_m_lbs_10_207_0_v1.0.0.pkl
+# and basicmodel_f_lbs_10_207_0_v1.1.0.pkl.
 _NAME = re.compile(r"(?:smpl|basicmodel)_(male|m|female|f|neutral|n)(?=[_.])", re.IGNORECASE)
 _GENDERS = {"m": "male", "f": "female", "n": "neutral"}
-_SUFFIXES = (".npz", ".pkl")  # the first is read faster
+_SUFFIXES = (".npz", ".pkl")  # in order of preference: .npz is read faster
 
 
 def find_bodies(places: Iterable[str | Path]) -> dict[str, Path]:
-    """Find the body file of each gender, the first of what `find_body_files` finds."""
+    """Return the first body file of each gender; see `find_body_files`."""
     return {gender: files[0] for gender, files in find_body_files(places).items()}
 
 
 def find_body_files(places: Iterable[str | Path]) -> dict[str, list[Path]]:
-    """Find body files by name.
+    """Return the body files by gender.
 
     Args:
-        places: files, and folders that hold them at any depth: SMPL_MALE, SMPL_FEMALE and
-            SMPL_NEUTRAL, or basicModel_m, _f and _neutral with anything behind, .pkl or .npz.
+        places: files, or folders that contain them at any depth. Their names start with
+            SMPL_MALE, SMPL_FEMALE, SMPL_NEUTRAL, basicModel_m, _f or _neutral, and end in .pkl or
+            .npz.
 
     Returns:
-        The files of each gender that was found, "male", "female", "neutral": in the order of the
-        places, within one .npz first and then by name.
+        The files of each gender that was found ("male", "female", "neutral"), in the order of the
+        places; within a place .npz first, then by name.
 
     Raises:
-        UserError: a place does not exist or holds no body by such a name.
+        UserError: a place does not exist or contains no such file.
     """
     found: dict[str, list[Path]] = {}
     for place in map(Path, places):

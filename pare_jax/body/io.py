@@ -1,6 +1,6 @@
-"""Read body models in SMPL's format: `.npz`, and the `.pkl` files SMPL was released as.
+"""Reads body models in SMPL's format: `.npz`, and SMPL's released `.pkl` files.
 
-Knows numpy only, so that data pipelines can use it without JAX.
+This module does not import JAX, so that data pipelines start fast.
 """
 
 import functools
@@ -20,36 +20,36 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
 NUM_POSE_FEATURES = 9 * (NUM_JOINTS - 1)
-# The bodies there are; a batch's field `gender` counts in this order.
+# A batch's field `gender` is an index into this.
 GENDERS = ("neutral", "male", "female")
-# How many files are kept once they are read: one for each gender, and the free body.
+# Number of files to keep in memory: one for each gender, and the free body.
 _KEPT = 4
 _HINT = "give a .npz or .pkl file in SMPL's format"
 
 
 @dataclass(frozen=True, eq=False)
 class BodyData:
-    """A body model's arrays as its file holds them (float32 unless said, metres).
+    """A body model's arrays as in its file, float32 by default, metres.
 
-    The frame is SMPL's: y up, +z out of the chest, the subject's left at +x, in the T-pose.
+    The frame is SMPL's in the T-pose: y up, +z out of the chest, the subject's left at +x.
 
     Attributes:
         template: vertices of the mean shape.
-        shape_basis: how the vertices move with each shape coefficient.
-        pose_basis: how they move with each number of vec(R[1:] - I); a view of one zero for a
-            body without pose correctives.
+        shape_basis: displacement of the vertices for each shape coefficient.
+        pose_basis: displacement of the vertices for each number of vec(R[1:] - I). It is a view of
+            a single zero for a body without pose correctives.
         weights: linear blend skinning weights; rows sum to one.
         joint_regressor: joints from the vertices of the shaped body; rows sum to one.
         faces: triangles, counter-clockwise seen from outside.
         parents: parent of each joint, -1 for the root.
         name: the file's name.
-        extras: only the free body has them; for drawing people:
+        extras: arrays of the free body alone, used to draw people:
             part_of_vertex (V,) uint8: the joint each vertex belongs to;
             region_of_vertex (V,) uint8: index into region_names (torso, pelvis, upper_arm,
                 forearm, hand, thigh, shin, foot, neck, face, ears, scalp, eyes, brows, lips);
             region_names (15,) str;
             coarse_template (C, 3), coarse_shape_basis (C, 3, 10), coarse_weights (C, 24),
-            coarse_faces (G, 3) int32: a lighter mesh of the same bodies, same joints and betas;
+            coarse_faces (G, 3) int32: a mesh with fewer vertices, same joints and betas;
             coarse_part_of_vertex (C,), coarse_region_of_vertex (C,): as above.
     """
 
@@ -70,23 +70,23 @@ class BodyData:
 
     @functools.cached_property
     def joint_basis(self) -> Float[np.ndarray, "24 3 10"]:
-        """How the joints move with each shape coefficient, float64."""
+        """Displacement of the joints for each shape coefficient, float64."""
         basis = self.shape_basis.reshape(len(self.template), -1).astype(np.float64)
         return (self.joint_regressor.astype(np.float64) @ basis).reshape(NUM_JOINTS, 3, -1)
 
     @functools.cached_property
     def head_top(self) -> int:
-        """The vertex at the top of the head: in the T-pose, with y up, nothing lies higher."""
+        """The vertex at the top of the head: the highest one in the T-pose."""
         return int(self.template[:, 1].argmax())
 
     @functools.cached_property
     def has_pose_basis(self) -> bool:
-        """Whether the pose bends the skin beyond skinning."""
+        """Whether the body has pose correctives."""
         return any(self.pose_basis.strides) and bool(self.pose_basis.any())
 
     @functools.cached_property
     def digest(self) -> str:
-        """Identifies the body by its numbers, whatever file they came from."""
+        """A hash of the body's numbers; the file's format and name do not matter."""
         found = hashlib.sha256()
         arrays = [self.template, self.shape_basis, self.weights, self.joint_regressor, self.faces]
         if self.has_pose_basis:
@@ -101,28 +101,28 @@ def load_body_data(path: str | Path | None = None) -> BodyData:
     """Read a body model.
 
     Args:
-        path: a `.npz` or `.pkl` file in SMPL's format; None is the free body of this package.
+        path: a `.npz` or `.pkl` file in SMPL's format; by default the free body of this package.
 
     Returns:
-        The body. Its arrays cannot be written to, for whoever asks for the same file gets the same.
+        The body. Its arrays are read-only, because later calls return the same ones.
 
     Raises:
         UserError: the file is missing, broken, not a body, or a pickle that asks for more than
-            data; the message names the file and what is wrong.
+            data.
     """
     path = FREE_BODY if path is None else Path(path)
     if not path.is_file():
-        raise UserError(f"there is no body model at {path}; {_HINT}, or none to use the free body")
+        raise UserError(f"there is no body model at {path}; {_HINT}, or no file for the free body")
     state = path.stat()
     return _load(path, path.resolve(), state.st_size, state.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=_KEPT)
 def _load(path: Path, resolved: Path, size: int, modified: int) -> BodyData:
-    """Read a file that is as these say; a start asks for the same ones again and again."""
+    """Read a file; size and time are arguments so that a changed file is read again."""
     fields = _read_fields(path)
     if not isinstance(fields, Mapping):
-        raise UserError(f"{path} is not a body model: it holds no named arrays; {_HINT}")
+        raise UserError(f"{path} is not a body model: it has no named arrays; {_HINT}")
     return _to_body(fields, path)
 
 
@@ -133,15 +133,15 @@ def _read_fields(path: Path) -> Any:
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from None
         else:
-            if head == b"PK":  # the start of a zip file whose end is missing
+            if head == b"PK":  # A zip file starts with this and its end is missing.
                 raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
         if path.suffix == ".npz":
-            raise UserError(f"{path} is not an .npz file, whatever its name says; {_HINT}")
+            raise UserError(f"{path} is not an .npz file; {_HINT}")
         return load_pickle(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    # A damaged archive can raise nearly any exception in zlib, zipfile or numpy.
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not a readable .npz file ({reason}); copy it again") from None
@@ -165,7 +165,7 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
         poses = np.broadcast_to(np.float32(0), poses.shape)
     faces = _array(fields, "f", path, (None, 3), np.int64)
     if faces.size and (faces.min() < 0 or faces.max() >= vertices):
-        raise UserError(f"{path} is not a body model: f names vertices beyond {vertices - 1}")
+        raise UserError(f"{path} is not a body model: f has vertices beyond {vertices - 1}")
     used = {"v_template", "shapedirs", "kintree_table", "posedirs", "f", "weights", "J_regressor"}
     extras = {}
     if path == FREE_BODY:
@@ -188,7 +188,7 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
 
 
 def _array(fields, name, path, shape, dtype: Any = np.float32) -> np.ndarray:
-    """Take one array out of a file's fields; `shape` may hold None for any length."""
+    """Return one array of a file, checked; None in `shape` stands for any length."""
     if name not in fields:
         raise UserError(f"{path} is not a body model: it has no {name}; {_HINT}")
     value = fields[name]
@@ -208,9 +208,9 @@ def _array(fields, name, path, shape, dtype: Any = np.float32) -> np.ndarray:
 
 def _checked(value: np.ndarray, name: str, path: Path, dtype: Any) -> np.ndarray:
     if value.dtype.kind not in "fiu":
-        raise UserError(f"{path} is not a body model: {name} holds {value.dtype}, not numbers")
+        raise UserError(f"{path} is not a body model: {name} has type {value.dtype}, not numbers")
     if not np.isfinite(value).all():
-        raise UserError(f"{path} is not a usable body model: {name} holds NaN or infinity")
+        raise UserError(f"{path} is not a usable body model: {name} contains NaN or infinity")
     return np.ascontiguousarray(value, dtype)
 
 
@@ -225,5 +225,5 @@ def _parents(table: np.ndarray, path: Path) -> tuple[int, ...]:
 
 
 def _wide(value: np.ndarray) -> np.ndarray:
-    """Half precision is for the file only."""
+    """Widen half precision, which only the file uses."""
     return value.astype(np.float32) if value.dtype == np.float16 else value

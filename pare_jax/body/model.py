@@ -1,11 +1,11 @@
-"""The body as JAX values: load -> with_shape -> with_pose -> mesh.
+"""The body model in JAX, in stages: load -> with_shape -> with_pose -> mesh.
 
-Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015. Each stage is a frozen value, so
-joints without a mesh are not a switch but an earlier stop. Every function is differentiable in
-every argument, the identity pose included, and takes any leading batch axes.
+Loper et al., "SMPL: A Skinned Multi-Person Linear Model", 2015. Each stage is a frozen dataclass:
+to get joints without a mesh, stop earlier. Every function is differentiable in every argument,
+also at the identity pose, and takes any leading batch axes.
 
-Inside, the vertices are the last axis: every product is then a plain matrix product with long
-rows, which is what CPUs, GPUs and TPUs are all fast at.
+Inside, the vertices are the last axis. Every product is then a plain matrix product with long
+rows, which is fast on CPUs, GPUs and TPUs.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from pare_jax.body.io import NUM_POSE_FEATURES, BodyData, load_body_data
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
-# Metres need all of float32, which accelerators' default products do not keep.
+# GPUs and TPUs by default multiply float32 with fewer bits, too few for millimetres.
 _dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -41,19 +41,19 @@ class BodyOutput(NamedTuple):
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class BodyModel:
-    """A body model; a pytree, to be passed to jitted functions like parameters.
+    """A body model; a pytree to pass to jitted functions as an argument, as parameters are.
 
     Attributes:
         template: mean shape, vertices last.
-        blend_basis: for x, y and z, how the vertices move with the 10 shape coefficients and,
-            where the body has pose correctives, with the 207 numbers of vec(R[1:] - I).
+        blend_basis: for x, y and z, the displacement of the vertices for each of the 10 shape
+            coefficients and, with pose correctives, for each of the 207 numbers of vec(R[1:] - I).
         skin: skinning weights, transposed.
         joint_template: joints of the mean shape.
-        joint_basis: how they move with the shape coefficients.
+        joint_basis: displacement of the joints for each shape coefficient.
         faces: triangles, counter-clockwise seen from outside.
         parents: parent of each joint, -1 for the root.
         head_top: the vertex at the top of the head.
-        name: where it came from.
+        name: the file's name.
     """
 
     template: Float[Array, "3 V"]
@@ -73,11 +73,11 @@ class BodyModel:
 
     @property
     def num_vertices(self) -> int:
-        """How many vertices the mesh has."""
+        """Number of vertices."""
         return self.template.shape[-1]
 
     def with_shape(self, betas: Float[Array, "*batch 10"]) -> "ShapedBody":
-        """Give the body a shape; costs no mesh work.
+        """Return the shaped body; nothing is computed for the mesh.
 
         Args:
             betas: shape coefficients.
@@ -98,12 +98,12 @@ class BodyModel:
 
         Args:
             betas: shape coefficients.
-            rotations: each joint's rotation relative to its parent, root first; the root's leads
-                from the body's frame to the result's.
-            translation: added to everything, metres.
+            rotations: each joint's rotation relative to its parent, root first. The root's is from
+                the body's frame into the output's, for instance the camera's.
+            translation: added to vertices and joints, metres.
 
         Returns:
-            Vertices and joints in the frame the root's rotation leads to.
+            Vertices and joints in the output's frame.
         """
         return BodyOutput(*_pose_body(self, betas, rotations, translation, with_mesh=True))
 
@@ -113,7 +113,7 @@ class BodyModel:
         rotations: Float[Array, "*batch 24 3 3"],
         translation: Float[Array, "*batch 3"] | None = None,
     ) -> Float[Array, "*batch 24 3"]:
-        """Shape and pose the joints alone; see `__call__`."""
+        """Shape and pose the joints without the mesh; arguments as of `__call__`."""
         return _pose_body(self, betas, rotations, translation, with_mesh=False)[0]
 
     def points(
@@ -123,13 +123,13 @@ class BodyModel:
         rotations: Float[Array, "*batch 24 3 3"],
         translation: Float[Array, "*batch 3"] | None = None,
     ) -> Float[Array, "*batch points 3"]:
-        """Shape, pose and skin single vertices, for which nothing is done with the others.
+        """Shape, pose and skin some vertices; the others cost nothing.
 
         Args:
-            indices: the vertices' numbers.
-            betas: see `__call__`, like the rest.
-            rotations: see there.
-            translation: see there.
+            indices: of the vertices.
+            betas: as of `__call__`.
+            rotations: as of `__call__`.
+            translation: as of `__call__`.
 
         Returns:
             These vertices of the mesh that `__call__` returns.
@@ -137,7 +137,7 @@ class BodyModel:
         return self._only(indices)(betas, rotations, translation).vertices
 
     def _only(self, indices: Sequence[int]) -> "BodyModel":
-        """The body without the mesh's other vertices."""
+        """Return a body with these vertices only."""
         chosen = np.array(indices, int)
         return dataclasses.replace(
             self,
@@ -190,13 +190,13 @@ class ShapedBody:
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosedBody:
-    """A body of one shape in one pose, still without a mesh.
+    """A body of one shape in one pose, without its mesh.
 
     Attributes:
         shaped: the body in the T-pose.
         rotations: each joint's rotation relative to its parent.
-        global_rotations: each joint's rotation relative to the result's frame.
-        joints: joints in the result's frame, metres.
+        global_rotations: each joint's rotation into the output's frame.
+        joints: joints in the output's frame, metres.
     """
 
     shaped: ShapedBody
@@ -206,16 +206,16 @@ class PosedBody:
 
     @property
     def transforms(self) -> Float[Array, "*batch 24 3 4"]:
-        """[R | t] that takes each joint's skin from the T-pose to this pose."""
+        """[R | t] that moves each joint's skin from the T-pose to this pose."""
         moved = _rotate(self.global_rotations, self.shaped.rest_joints)
         return jnp.concatenate([self.global_rotations, (self.joints - moved)[..., None]], -1)
 
     def points(self, indices: Sequence[int]) -> Float[Array, "*batch points 3"]:
-        """Skin single vertices: those of `mesh` with these numbers, and no others."""
+        """Skin some vertices: those of `mesh` with these indices."""
         return self._skinned(self.shaped.body._only(indices))
 
     def mesh(self) -> Float[Array, "*batch V 3"]:
-        """Skin the body: vertices in the result's frame, metres."""
+        """Skin the body; returns the vertices in the output's frame, metres."""
         return self._skinned(self.shaped.body)
 
     def _skinned(self, body: BodyModel) -> Float[Array, "*batch V 3"]:
@@ -225,12 +225,12 @@ class PosedBody:
             features = self.rotations[..., 1:, :, :] - jnp.eye(3)
             features = features.reshape(*batch, NUM_POSE_FEATURES)
             coefficients = jnp.concatenate([coefficients, features], -1)
-        # Batch axes become one; its length is spelled out because it may be zero.
+        # The batch axes become one. Its length is explicit because -1 fails for an empty batch.
         rows = math.prod(batch)
         coefficients = coefficients.reshape(rows, coefficients.shape[-1])
         by_column = self.transforms.reshape(rows, NUM_JOINTS, 3, 4).transpose(3, 0, 2, 1)
-        # A product for each coordinate and for each column of the blended transforms: sliced out
-        # of one large product, they would make the gradient pad and add large arrays.
+        # One product for each coordinate and each column of the blended transforms. With slices of
+        # one large product the gradient would pad and add large arrays.
         posed = [
             template + _dot(coefficients, basis)
             for template, basis in zip(body.template, body.blend_basis, strict=True)
@@ -241,10 +241,10 @@ class PosedBody:
         return moved.swapaxes(1, 2).reshape(*batch, body.num_vertices, 3)
 
 
-# Jitted here so that a call outside of any jitted function is one program too.
+# Jitted so that a call outside of jitted functions is one program too.
 @functools.partial(jax.jit, static_argnames="with_mesh", inline=True)
 def _pose_body(body, betas, rotations, translation, with_mesh: bool) -> tuple[Array, ...]:
-    """(vertices, joints), or (joints,) alone."""
+    """Return (vertices, joints), or (joints,) without the mesh."""
     posed = body.with_shape(betas).with_pose(rotations)
     points = (posed.mesh(), posed.joints) if with_mesh else (posed.joints,)
     if translation is None:
@@ -262,8 +262,8 @@ def _rotate(
 def _compose(
     first: Float[Array, "joints 3 4 batch"], second: Float[Array, "joints 3 4 batch"]
 ) -> Float[Array, "joints 3 4 batch"]:
-    """The rigid transforms that do `second`, then `first`."""
-    # Written out: compilers turn many small matrix products into slow library calls.
+    """Return the rigid transforms that apply `second`, then `first`."""
+    # Not a matrix product: compilers turn many small ones into slow library calls.
     product = sum(first[:, :, k, None] * second[:, None, k] for k in range(3))
     return product + first * jnp.array([0.0, 0, 0, 1])[:, None]
 
@@ -273,11 +273,11 @@ def _forward_kinematics(
     rotations: Float[Array, "*batch 24 3 3"],
     rest: Float[Array, "*batch 24 3"],
 ) -> tuple[Float[Array, "*batch 24 3 3"], Float[Array, "*batch 24 3"]]:
-    """Global rotations and positions.
+    """Return global rotations and positions.
 
-    Pointer jumping: in each round every joint's transform is joined with that of the furthest
-    ancestor it does not yet include, so that SMPL's nine levels take four rounds. Here the batch
-    is the last axis: picking ancestors then copies long rows.
+    Pointer jumping: in each round every joint's transform is composed with that of the nearest
+    ancestor it does not include yet. SMPL's nine levels then take four rounds. The batch is the
+    last axis, so that indexing ancestors copies long rows.
     """
     batch, rows = rest.shape[:-2], math.prod(rest.shape[:-2])
     turns = rotations.reshape(rows, NUM_JOINTS, 3, 3).transpose(1, 2, 3, 0)
@@ -286,7 +286,7 @@ def _forward_kinematics(
     bones = jnp.concatenate([places[:1], places[1:] - places[ancestors[1:]]])
     transforms = jnp.concatenate([turns, bones[:, :, None]], axis=2)
     while (ancestors >= 0).any():
-        # SMPL numbers joints by their depth: those without further ancestors come first.
+        # SMPL orders joints by depth: those without further ancestors come first.
         done = int((ancestors < 0).sum())
         joined = _compose(transforms[ancestors[done:]], transforms[done:])
         transforms = jnp.concatenate([transforms[:done], joined])
@@ -296,7 +296,7 @@ def _forward_kinematics(
 
 
 def body_from_data(data: BodyData) -> BodyModel:
-    """Put a body's arrays into the layout computation wants."""
+    """Return a body's arrays as a `BodyModel`."""
     basis = [data.shape_basis.transpose(1, 2, 0)]
     if data.has_pose_basis:
         assert data.pose_basis.shape[-1] == NUM_POSE_FEATURES
@@ -318,7 +318,7 @@ def load_body_model(path: str | Path | None = None) -> BodyModel:
     """Load a body model.
 
     Args:
-        path: a `.npz` or `.pkl` file in SMPL's format; None is the free body of this package.
+        path: a `.npz` or `.pkl` file in SMPL's format; by default the free body of this package.
 
     Raises:
         UserError: the file is missing, broken or not a body.

@@ -1,7 +1,7 @@
-"""The body in plain numpy, for data pipelines: posing one person must not need JAX.
+"""The body model in NumPy, for data pipelines, which do not import JAX.
 
-Single bodies are fast: arrays are transposed once so that a mesh is two matrix products. Leading
-batch axes work too. Everything is computed in the dtype of `betas`.
+A single body is fast: arrays are transposed once, so that a mesh is two matrix products. Functions
+take any leading batch axes and compute in the dtype of `betas`.
 """
 
 import functools
@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.body.io import BodyData
-from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
 
 
 class _Skin(NamedTuple):
-    """A mesh with vertices last: three rows of x, y and z are what the products want."""
+    """A mesh with the vertices last, flattened for matrix products."""
 
     template: np.ndarray  # (3 V,)
     shape_basis: np.ndarray  # (10, 3 V)
@@ -45,17 +45,46 @@ def _joint_arrays(data: BodyData, dtype: np.dtype) -> tuple[np.ndarray, np.ndarr
     return data.joint_template.reshape(-1).astype(dtype), np.ascontiguousarray(basis, dtype)
 
 
-def _kinematics(data: BodyData, betas, rotations):
-    """Rest joints, posed joints and global rotations."""
+def rest_joints(
+    data: BodyData, betas: Float[np.ndarray, "*batch 10"]
+) -> Float[np.ndarray, "*batch 24 3"]:
+    """Return the joints of a shape in the T-pose, metres."""
     joint_template, joint_basis = _joint_arrays(data, betas.dtype)
-    rest = (joint_template + betas @ joint_basis).reshape(*betas.shape[:-1], NUM_JOINTS, 3)
+    return (joint_template + betas @ joint_basis).reshape(*betas.shape[:-1], NUM_JOINTS, 3)
+
+
+def forward_kinematics(
+    rest: Float[np.ndarray, "*batch 24 3"],
+    rotations: Float[np.ndarray, "*batch 24 3 3"],
+    parents: tuple[int, ...] = PARENTS,
+) -> tuple[Float[np.ndarray, "*batch 24 3 3"], Float[np.ndarray, "*batch 24 3"]]:
+    """Pose joints; the root stays where the T-pose has it.
+
+    Args:
+        rest: joints in the T-pose, metres.
+        rotations: each joint's rotation relative to its parent, root first.
+        parents: parent of each joint, -1 for the root.
+
+    Returns:
+        Global rotations and the joints in metres, in the frame that the root's rotation maps into.
+    """
+    turned = np.array(rotations, rest.dtype)
     posed = np.array(rest)
-    turned = np.array(rotations, betas.dtype)
-    for joint, parent in enumerate(data.parents[1:], start=1):
-        bone = rest[..., joint, :] - rest[..., parent, :]
-        posed[..., joint, :] = posed[..., parent, :] + _rotate(turned[..., parent, :, :], bone)
-        turned[..., joint, :, :] = turned[..., parent, :, :] @ turned[..., joint, :, :]
-    return rest, posed, turned
+    for level, above in _tree_levels(parents):
+        bones = rest[..., level, :] - rest[..., above, :]
+        posed[..., level, :] = posed[..., above, :] + _rotate(turned[..., above, :, :], bones)
+        turned[..., level, :, :] = turned[..., above, :, :] @ turned[..., level, :, :]
+    return turned, posed
+
+
+@functools.cache
+def _tree_levels(parents: tuple[int, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the joints at each distance from the root, with their parents."""
+    depth = [0]
+    for parent in parents[1:]:
+        depth.append(depth[parent] + 1)
+    levels = (np.flatnonzero(np.equal(depth, d)) for d in range(1, max(depth) + 1))
+    return [(level, np.array(parents)[level]) for level in levels]
 
 
 def _rotate(rotations: np.ndarray, vectors: np.ndarray) -> np.ndarray:
@@ -67,7 +96,7 @@ def joints_of(
     betas: Float[np.ndarray, "*batch 10"],
     rotations: Float[np.ndarray, "*batch 24 3 3"],
 ) -> Float[np.ndarray, "*batch 24 3"]:
-    """Pose the joints without touching the mesh.
+    """Pose the joints without the mesh.
 
     Args:
         data: the body.
@@ -75,9 +104,9 @@ def joints_of(
         rotations: each joint's rotation relative to its parent, root first.
 
     Returns:
-        Joints in metres, in the frame the root's rotation leads to.
+        Joints in metres, in the frame that the root's rotation maps into.
     """
-    return _kinematics(data, betas, rotations)[1]
+    return forward_kinematics(rest_joints(data, betas), rotations, data.parents)[1]
 
 
 def skin_transforms(
@@ -85,7 +114,7 @@ def skin_transforms(
     betas: Float[np.ndarray, "*batch 10"],
     rotations: Float[np.ndarray, "*batch 24 3 3"],
 ) -> tuple[Float[np.ndarray, "*batch 24 3 4"], Float[np.ndarray, "*batch 24 3"]]:
-    """Pose the joints, and say how each one carries the skin.
+    """Pose the joints, and return each one's transform of the skin.
 
     Args:
         data: the body.
@@ -93,9 +122,10 @@ def skin_transforms(
         rotations: each joint's rotation relative to its parent, root first.
 
     Returns:
-        [R | t] that takes each joint's skin from the T-pose to this pose, and the joints, metres.
+        [R | t] that moves each joint's skin from the T-pose to this pose, and the joints, metres.
     """
-    rest, posed, turned = _kinematics(data, betas, rotations)
+    rest = rest_joints(data, betas)
+    turned, posed = forward_kinematics(rest, rotations, data.parents)
     shift = posed - _rotate(turned, rest)
     return np.concatenate([turned, shift[..., None]], -1), posed
 
@@ -112,20 +142,53 @@ def vertices_and_joints(
         data: the body.
         betas: shape coefficients.
         rotations: each joint's rotation relative to its parent, root first.
-        coarse: take the free body's lighter mesh (`extras["coarse_faces"]`); same joints.
+        coarse: use the free body's coarse mesh (`extras["coarse_faces"]`); same joints.
 
     Returns:
         Vertices and joints in metres. The vertices are a transposed view of (3, V) memory.
     """
-    skin = _skin(data, betas.dtype, coarse)
     transforms, posed = skin_transforms(data, betas, rotations)
-    batch = betas.shape[:-1]
+    blended = blend_transforms(data, transforms, coarse)
+    vertices = skin_points(blended, rest_vertices(data, betas, rotations, coarse))
+    return np.swapaxes(vertices, -1, -2), posed
+
+
+def rest_vertices(
+    data: BodyData,
+    betas: Float[np.ndarray, "*batch 10"],
+    rotations: Float[np.ndarray, "*batch 24 3 3"],
+    coarse: bool = False,
+) -> Float[np.ndarray, "*batch 3 V"]:
+    """Return the vertices before skinning: shaped, with the pose's correctives, metres."""
+    skin = _skin(data, betas.dtype, coarse)
     shaped = skin.template + betas @ skin.shape_basis
     if skin.pose_basis is not None:
         relative = np.asarray(rotations, betas.dtype)[..., 1:, :, :] - np.eye(3, dtype=betas.dtype)
-        shaped = shaped + relative.reshape(*batch, -1) @ skin.pose_basis
-    shaped = shaped.reshape(*batch, 1, 3, -1)
-    blended = np.swapaxes(transforms.reshape(*batch, NUM_JOINTS, 12), -1, -2) @ skin.weights
-    blended = blended.reshape(*batch, 3, 4, -1)
-    vertices = (blended[..., :3, :] * shaped).sum(-2) + blended[..., 3, :]
-    return np.swapaxes(vertices, -1, -2), posed
+        shaped += relative.reshape(*betas.shape[:-1], -1) @ skin.pose_basis
+    return shaped.reshape(*betas.shape[:-1], 3, -1)
+
+
+def blend_transforms(
+    data: BodyData, transforms: Float[np.ndarray, "*batch 24 3 4"], coarse: bool = False
+) -> Float[np.ndarray, "*batch 3 4 V"]:
+    """Return each vertex's mean of the joints' [R | t], weighted by its skinning weights."""
+    columns = np.swapaxes(transforms.reshape(*transforms.shape[:-2], 12), -1, -2)
+    blended = columns @ _skin(data, transforms.dtype, coarse).weights
+    return blended.reshape(*transforms.shape[:-3], 3, 4, -1)
+
+
+def skin_points(
+    blended: Float[np.ndarray, "*batch 3 4 V"], points: Float[np.ndarray, "*batch 3 V"]
+) -> Float[np.ndarray, "*batch 3 V"]:
+    """Move points of the T-pose's skin by what `blend_transforms` returned."""
+    return skin_directions(blended, points) + blended[..., 3, :]
+
+
+def skin_directions(
+    blended: Float[np.ndarray, "*batch 3 4 V"], directions: Float[np.ndarray, "*batch 3 V"]
+) -> Float[np.ndarray, "*batch 3 V"]:
+    """Turn directions at the T-pose's skin, such as normals, as `skin_points` moves points."""
+    turned = blended[..., 0, :] * directions[..., None, 0, :]
+    turned += blended[..., 1, :] * directions[..., None, 1, :]
+    turned += blended[..., 2, :] * directions[..., None, 2, :]
+    return turned

@@ -1,4 +1,4 @@
-"""How metrics compute in float64 whatever JAX's global precision is, and return float32.
+"""Computes in float64 whatever JAX's global precision is, and returns float32.
 
 Internals of `pare_jax.evaluation.metrics` and `pare_jax.evaluation.pckh`.
 """
@@ -19,7 +19,7 @@ def in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[
     """Compile a function that computes in float64.
 
     Args:
-        static: names of the arguments that are no arrays.
+        static: names of the arguments that are not arrays.
     """
 
     def decorate(function: Callable[_Params, _Result]) -> Callable[_Params, _Result]:
@@ -27,7 +27,7 @@ def in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[
 
         @functools.wraps(function)
         def call(*args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
-            # Only what is traced in here sees the switch; callers keep their own precision.
+            # The switch holds while tracing this function; callers keep their own precision.
             with jax.enable_x64(True):
                 return compiled(*args, **kwargs)
 
@@ -37,10 +37,10 @@ def in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[
 
 
 def point_sets(pred: ArrayLike, true: ArrayLike, size: int = 3) -> tuple[Array, Array]:
-    """Return two sets of as many points each in float64.
+    """Return two sets of equally many points in float64.
 
     Raises:
-        ValueError: they differ in their number of points, or their points have not `size` numbers.
+        ValueError: the sets differ in their number of points, or a point has not `size` numbers.
     """
     pred, true = jnp.asarray(pred, jnp.float64), jnp.asarray(true, jnp.float64)
     if pred.shape[-2:] != true.shape[-2:] or pred.shape[-1] != size:
@@ -53,18 +53,18 @@ def point_sets(pred: ArrayLike, true: ArrayLike, size: int = 3) -> tuple[Array, 
 def select(
     values: Float[Array, "*batch joints"], joints: tuple[int, ...] | None
 ) -> Float[Array, "*batch chosen"]:
-    """Pick the values of some joints, of all for None.
+    """Return the values of some joints; of all joints for None.
 
     Raises:
-        ValueError: there is no such joint.
+        ValueError: a joint does not exist.
     """
     if joints is None:
         return values
     if max(joints) >= values.shape[-1]:
-        raise ValueError(f"joint {max(joints)} was asked for, but there are {values.shape[-1]}")
+        raise ValueError(f"joint {max(joints)} does not exist: there are {values.shape[-1]} joints")
     return values[..., jnp.array(joints)]
 
 
 def as_float32(values: Array) -> Array:
-    """Return what metrics return."""
+    """Round a metric's result to float32."""
     return values.astype(jnp.float32)

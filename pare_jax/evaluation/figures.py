@@ -1,6 +1,7 @@
-"""Figures of an evaluation. Matplotlib is loaded when the first one is drawn, without a display.
+"""Draws the figures of an evaluation with Matplotlib, without a display.
 
-Every function returns an RGB picture, so that the same figure serves a PNG file and TensorBoard.
+Every function returns an RGB image, for PNG files and for TensorBoard. Matplotlib is imported when
+the first figure is drawn.
 """
 
 from collections.abc import Sequence
@@ -17,35 +18,34 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MODEL = "#0072b2"
-_CONSTANT = "#b0b0b0"
+_MEAN_POSE = "#b0b0b0"
 
 
 def joint_error_figure(
     errors: Float[np.ndarray, "joints"],
-    constant_errors: Float[np.ndarray, "joints"],
+    mean_pose_errors: Float[np.ndarray, "joints"],
     title: str,
     names: Sequence[str] = JOINT_NAMES,
 ) -> Picture:
-    """Draw the error of each joint as bars, the best constant's beside it.
+    """Draw the error of each joint as bars, beside those of the mean-pose baseline.
 
     Args:
-        errors: mm; a joint that was never labelled is NaN and has no bar.
-        constant_errors: mm, of always answering with the training set's mean joints; NaN where a
-            protocol has no such constant.
-        title: the split and what was measured.
+        errors: mm; NaN for a joint without labels, which gets no bar.
+        mean_pose_errors: the mean-pose baseline's, mm; NaN for a protocol without one.
+        title: the split and the metric.
         names: of the joints, in order.
 
     Returns:
-        RGB picture.
+        RGB image.
     """
     figure = _figure(9.0, 0.26 * len(names) + 1.3)
     axes = figure.subplots()
-    errors, constant_errors = np.asarray(errors, float), np.asarray(constant_errors, float)
+    errors, mean_pose_errors = np.asarray(errors, float), np.asarray(mean_pose_errors, float)
     places = np.arange(len(names))
     axes.barh(places - 0.2, errors, 0.4, color=_MODEL, label=_with_mean("model", errors))
-    if np.isfinite(constant_errors).any():
-        label = _with_mean("best constant", constant_errors)
-        axes.barh(places + 0.2, constant_errors, 0.4, color=_CONSTANT, label=label)
+    if np.isfinite(mean_pose_errors).any():
+        label = _with_mean("mean-pose baseline", mean_pose_errors)
+        axes.barh(places + 0.2, mean_pose_errors, 0.4, color=_MEAN_POSE, label=label)
     for place, error in zip(places, errors, strict=True):
         if np.isfinite(error):
             axes.text(error, place - 0.2, f" {error:.0f}", va="center", fontsize=7, color=_MODEL)
@@ -61,23 +61,23 @@ def joint_error_figure(
 
 def occlusion_figure(
     errors: Float[np.ndarray, "samples"],
-    constant_errors: Float[np.ndarray, "samples"],
+    mean_pose_errors: Float[np.ndarray, "samples"],
     hidden_share: Float[np.ndarray, "samples"],
     title: str,
 ) -> Picture:
     """Draw the error of samples against the share of their joints that are hidden.
 
-    Samples are put into bins of the share; a line through the bins' means, with a band of two
-    standard errors, and the number of samples below each.
+    Samples are sorted into bins of the share. A line connects the bins' means, in a band of two
+    standard errors, above the number of samples in each bin.
 
     Args:
         errors: MPJPE of each sample, mm.
-        constant_errors: the same of the best constant; NaN where a protocol has none.
-        hidden_share: share of the sample's joints that are not visible, in [0, 1].
-        title: the split and what was measured.
+        mean_pose_errors: the mean-pose baseline's; NaN for a protocol without one.
+        hidden_share: share of the sample's joints that are hidden, in [0, 1].
+        title: the split and the metric.
 
     Returns:
-        RGB picture.
+        RGB image.
     """
     edges, which = hidden_share_bins(np.asarray(hidden_share, float))
     counts = np.bincount(which, minlength=len(edges) - 1)
@@ -86,7 +86,7 @@ def occlusion_figure(
     figure = _figure(8.0, 4.5)
     axes = figure.subplots()
     for values, colour, label in (
-        (constant_errors, _CONSTANT, "best constant"),
+        (mean_pose_errors, _MEAN_POSE, "mean-pose baseline"),
         (errors, _MODEL, "model"),
     ):
         values = np.asarray(values, float)
@@ -101,7 +101,7 @@ def occlusion_figure(
     for centre, count in zip(centres, counts[used], strict=True):
         place = (centre, 0.02)
         axes.text(*place, f"{count}", transform=axes.get_xaxis_transform(), ha="center", fontsize=8)
-    axes.set_xlabel("share of joints hidden (%); the number of samples above the axis")
+    axes.set_xlabel("share of joints hidden (%); number of samples above the axis")
     axes.set_ylabel("MPJPE (mm)")
     axes.set_title(title)
     axes.grid(alpha=0.3)
@@ -118,18 +118,18 @@ def table_figure(
     row_label: str,
     column_label: str,
 ) -> Picture:
-    """Draw a table of millimetres as coloured cells with their numbers: red adds, blue takes away.
+    """Draw a table of millimetres as coloured cells with numbers: red above 0, blue below.
 
     Args:
         values: mm; a cell of NaN stays grey.
-        rows: their names.
-        columns: their names.
-        title: what the numbers are.
-        row_label: what the rows are.
-        column_label: what the columns are.
+        rows: names of the rows.
+        columns: names of the columns.
+        title: above the table.
+        row_label: beside the rows.
+        column_label: below the columns.
 
     Returns:
-        RGB picture.
+        RGB image.
     """
     figure = _figure(0.36 * len(columns) + 2.6, 0.27 * len(rows) + 2.2)
     axes = figure.subplots()
@@ -156,7 +156,7 @@ def _with_mean(label: str, values: np.ndarray) -> str:
 
 
 def _figure(width: float, height: float) -> "Figure":
-    # The object-oriented interface needs no display and leaves pyplot's global state alone.
+    # The object-oriented interface needs no display and does not touch pyplot's global state.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=110, layout="constrained")

@@ -1,27 +1,31 @@
-"""Errors of predicted bodies: metres and rotation matrices in, millimetres or degrees out.
+"""3D metrics: MPJPE, PA-MPJPE, PVE, PCK, AUC, MPJAE and PA-MPJAE of predicted bodies.
 
-Every function takes any leading batch axes, which broadcast (one mean pose against a batch of true
-ones, for example), and returns one float32 value per sample: averaging is the caller's business.
-All of them can be called eagerly, with numpy arrays too, and inside `jax.jit`.
+Inputs are metres and rotation matrices; results are millimetres, degrees or shares. Functions take
+any leading batch axes, which broadcast, for example one mean pose against a batch of true ones.
+They return one float32 value per sample, and the caller averages. They accept NumPy arrays, and
+work both eagerly and inside `jax.jit`.
 
-The arithmetic is float64 whatever JAX's global precision is. Joints are often given in the camera's
-frame, where the distance to the camera takes the digits that matter, and an untrained network may
-put all joints in nearly one place: with singular values in float32, an error at 40 m is off by
-0.001 mm and one of a collapsed prediction by hundreds of millimetres. Three-by-three work costs
-nothing beside a network, and it uses only additions, multiplications, divisions and roots, which
-accelerators have in float64, natively or emulated.
+The arithmetic is float64 whatever JAX's global precision is. In the camera frame the distance to
+the camera takes the digits that matter: in float32, an error at 40 m is off by 0.001 mm. An
+untrained network may predict all joints in nearly one place: singular values in float32 then put
+the error off by hundreds of millimetres. Beside a network, float64 costs nothing here. The only
+operations are additions, multiplications, divisions and square roots, because every accelerator
+has these in float64, natively or emulated.
 
-Definitions are those of the 3DPW challenge (von Marcard et al., "Recovering Accurate 3D Human Pose
-in the Wild Using IMUs and a Moving Camera", ECCV 2018) unless a function says otherwise.
+Definitions are the 3DPW challenge's unless a function says otherwise.
+
+Source: von Marcard et al., "Recovering Accurate 3D Human Pose in the Wild Using IMUs and a Moving
+Camera", ECCV 2018.
 """
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from pare_jax import skeleton
-from pare_jax.evaluation.alignment import fit_similarity, matmul, norm, rotate
+from pare_jax.evaluation.alignment import angle_of, fit_similarity, matmul, norm, rotate
 from pare_jax.evaluation.double_precision import as_float32, in_float64, point_sets, select
 
 MILLIMETRES = 1000.0
@@ -43,13 +47,13 @@ def joint_errors(
     true: Float[ArrayLike, "*batch joints 3"],
     root: int | None = 0,
 ) -> Float[Array, "*batch joints"]:
-    """Measure each joint's distance from the truth after moving both roots to the origin.
+    """Return each joint's distance from the truth, with both roots at the origin.
 
     Args:
         pred: predicted joints, metres.
         true: true joints, metres, same frame.
-        root: index of the joint that serves as root. None leaves the points where they are, for
-            sets that do not contain their root (subtract it first).
+        root: index of the root joint. None: the points are already centred, as they must be if
+            the sets do not contain their root.
 
     Returns:
         Distances in millimetres.
@@ -66,7 +70,7 @@ def mpjpe(
     true: Float[ArrayLike, "*batch joints 3"],
     root: int | None = 0,
 ) -> Float[Array, "*batch"]:
-    """Measure the mean per-joint position error: the mean over joints of `joint_errors`.
+    """Return the mean per-joint position error: the mean over joints of `joint_errors`.
 
     Args:
         pred: predicted joints, metres.
@@ -84,7 +88,7 @@ def pa_mpjpe(
     pred: Float[ArrayLike, "*batch joints 3"],
     true: Float[ArrayLike, "*batch joints 3"],
 ) -> Float[Array, "*batch"]:
-    """Measure the mean per-joint position error after the best similarity transform.
+    """Return the mean per-joint position error after the best similarity transform.
 
     Args:
         pred: predicted joints, metres, any frame.
@@ -107,14 +111,14 @@ def pve(
     true_joints: Float[ArrayLike, "*batch joints 3"] | None = None,
     root: int = 0,
 ) -> Float[Array, "*batch"]:
-    """Measure the mean per-vertex error after moving both roots to the origin.
+    """Return the mean per-vertex error, with both roots at the origin.
 
     Args:
         pred: predicted vertices, metres.
         true: true vertices, metres, same mesh topology.
         pred_joints: the predicted body's joints, in the frame of its vertices.
         true_joints: the true body's joints, in the frame of its vertices.
-        root: index of the root joint. Without joints, vertices are taken as already centred.
+        root: index of the root joint. Without joints, the vertices are already centred.
 
     Returns:
         Millimetres, one value per sample.
@@ -140,20 +144,20 @@ def pck(
     joints: tuple[int, ...] | None = skeleton.PCK_JOINTS,
     root: int | None = 0,
 ) -> Float[Array, "*batch"]:
-    """Measure the share of joints at most `threshold` millimetres off after root alignment.
+    """Return the share of joints at most `threshold` millimetres off after root alignment.
 
     Args:
         pred: predicted joints, metres.
         true: true joints, metres, same frame.
         threshold: millimetres.
-        joints: the joints that count; None: all.
+        joints: indices of the joints that count; None: all.
         root: index of the root joint; None: the points are already centred.
 
     Returns:
         A share between 0 and 1 per sample.
     """
     errors = select(_joint_errors(pred, true, root), joints)
-    # A distance that is not a number must not pass for a large one.
+    # Without this, NaN would count as a large distance.
     share = jnp.where(jnp.isnan(errors), jnp.nan, errors <= threshold)
     return as_float32(share.mean(-1))
 
@@ -166,18 +170,18 @@ def auc(
     joints: tuple[int, ...] | None = skeleton.PCK_JOINTS,
     root: int | None = 0,
 ) -> Float[Array, "*batch"]:
-    """Measure the area under the curve of PCK over thresholds from 0 to `limit`.
+    """Return the area under the curve of PCK over thresholds from 0 to `limit`.
 
-    This is the exact integral divided by `limit`: a joint with error e lies within every threshold
-    from e on, hence adds max(0, 1 - e / limit). The challenge's own script samples the curve at
-    0, 1, ... 199 mm and uses the trapezoidal rule, which comes to the same within 0.003; the
-    integral depends on no grid and averages over samples like every other metric.
+    This is the exact integral divided by `limit`: a joint with error e is within every threshold
+    from e on, so it adds max(0, 1 - e / limit). The challenge's script samples the curve at
+    0, 1, ... 199 mm and uses the trapezoidal rule, which differs by at most 0.003. The integral
+    depends on no grid and averages over samples like every other metric.
 
     Args:
         pred: predicted joints, metres.
         true: true joints, metres, same frame.
         limit: the largest threshold, millimetres.
-        joints: the joints that count; None: all.
+        joints: indices of the joints that count; None: all.
         root: index of the root joint; None: the points are already centred.
 
     Returns:
@@ -192,15 +196,15 @@ def global_rotations(
     rotations: Float[ArrayLike, "*batch joints 3 3"],
     parents: tuple[int, ...] = skeleton.PARENTS,
 ) -> Float[Array, "*batch joints 3 3"]:
-    """Compose rotations relative to the parent into rotations relative to the world.
+    """Compose rotations relative to the parent into rotations relative to the camera frame.
 
     Args:
-        rotations: rotation of each joint in its parent's frame, the root's in the world's (what
-            networks predict and the body model takes).
+        rotations: each joint's rotation relative to its parent, the root's relative to the camera
+            frame, as networks predict and body models take them.
         parents: parent of each joint, -1 for the root; parents come before children.
 
     Returns:
-        Rotation of each joint in the world's frame.
+        Rotation of each joint into the camera frame.
     """
     return as_float32(_global_rotations(rotations, parents))
 
@@ -211,13 +215,12 @@ def mpjae(
     true: Float[ArrayLike, "*batch joints 3 3"],
     parents: tuple[int, ...] | None = skeleton.PARENTS,
 ) -> Float[Array, "*batch"]:
-    """Measure the mean angle between the *global* rotations of nine body parts.
+    """Return the mean angle between the global rotations of nine body parts.
 
     Args:
-        pred: predicted rotations of the 24 joints, each in its parent's frame as everywhere in
-            this package; the global ones are composed here.
+        pred: predicted rotations of the 24 joints, each relative to its parent.
         true: true rotations, same convention.
-        parents: the kinematic tree; None says that both sets are global rotations already.
+        parents: the kinematic tree. None: both sets are global rotations already.
 
     Returns:
         Degrees, one value per sample: the mean over `skeleton.ORIENTATION_PARTS`.
@@ -233,14 +236,14 @@ def pa_mpjae(
     true_joints: Float[ArrayLike, "*batch joints 3"],
     parents: tuple[int, ...] | None = skeleton.PARENTS,
 ) -> Float[Array, "*batch"]:
-    """Measure `mpjae` after turning the prediction by the rotation that aligns its joints best.
+    """Return `mpjae` after turning the prediction by the rotation that best aligns its joints.
 
     Args:
-        pred: predicted rotations of the 24 joints, each in its parent's frame.
+        pred: predicted rotations of the 24 joints, each relative to its parent.
         true: true rotations, same convention.
         pred_joints: predicted joints, metres, in the frame of the predicted root's rotation.
         true_joints: true joints, metres, in the frame of the true root's rotation.
-        parents: the kinematic tree; None says that both sets are global rotations already.
+        parents: the kinematic tree. None: both sets are global rotations already.
 
     Returns:
         Degrees, one value per sample.
@@ -255,17 +258,17 @@ def procrustes(
     pred: Float[ArrayLike, "*batch points 3"],
     true: Float[ArrayLike, "*batch points 3"],
 ) -> Similarity:
-    """Find the similarity transform of `pred` with the least squared distance from `true`.
+    """Return the similarity transform of `pred` with the least squared distance from `true`.
 
     Args:
-        pred: points to be moved.
-        true: points to be met, in the same order.
+        pred: points to move.
+        true: target points, in the same order.
 
     Returns:
-        scale >= 0, rotation (never a reflection) and translation, so that
-        `scale * points @ rotation.T + translation` is the aligned prediction. Where several
-        transforms are equally good (points on a line or in one place, some mirror images) it is
-        one of them; a prediction without extent keeps scale 1 and turns by nothing.
+        scale >= 0, rotation (never a reflection) and translation:
+        `scale * points @ rotation.T + translation` is the aligned prediction. If several
+        transforms are equally good (points on a line or in one place, some mirror images), it is
+        one of them. For points in one place it is scale 1 and the identity rotation.
 
     Source: Horn, "Closed-form solution of absolute orientation using unit quaternions", JOSA 1987.
     """
@@ -292,7 +295,7 @@ def _global_rotations(rotations: ArrayLike, parents: tuple[int, ...]) -> Array:
 
 
 def _parts(rotations: ArrayLike, parents: tuple[int, ...] | None) -> Array:
-    """Returns the global rotations (..., 9, 3, 3) of the parts whose orientation counts."""
+    """Return the global rotations of `skeleton.ORIENTATION_PARTS`, (..., 9, 3, 3)."""
     if parents is None:
         composed = jnp.asarray(rotations, jnp.float64)
     else:
@@ -301,7 +304,7 @@ def _parts(rotations: ArrayLike, parents: tuple[int, ...] | None) -> Array:
 
 
 def _angle(first: Array, second: Array) -> Array:
-    """Returns the geodesic angle between rotation matrices, degrees."""
+    """Return the geodesic angle between rotation matrices, degrees."""
     turn = matmul(jnp.swapaxes(first, -1, -2), second)
     doubled_axis = jnp.stack(
         (
@@ -311,9 +314,9 @@ def _angle(first: Array, second: Array) -> Array:
         ),
         axis=-1,
     )
-    # The arc cosine of the trace alone loses half the digits near 0 and 180 degrees.
+    # Twice the sine and cosine. The trace alone loses half the digits near 0 and 180 degrees.
     cosine = jnp.trace(turn, axis1=-2, axis2=-1) - 1.0
-    return jnp.degrees(jnp.arctan2(norm(doubled_axis), cosine))
+    return angle_of(norm(doubled_axis), cosine) * (180.0 / math.pi)
 
 
 def _joint_errors(pred: ArrayLike, true: ArrayLike, root: int | None) -> Array:

@@ -1,8 +1,8 @@
-"""PCKh, MPII's score of 2D points: those within half the head's length of where they should be.
+"""PCKh, MPII's metric of 2D points: the share within half a head's length of the truth.
 
-Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
-2014, section 4, and the evaluation code released with it. The points are `skeleton.POINT_NAMES`:
-SMPL's joints and the top of the head.
+Source: Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis",
+CVPR 2014, section 4, and the evaluation code released with it. The points are
+`skeleton.POINT_NAMES`: SMPL's joints and the top of the head.
 """
 
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from pare_jax.evaluation.double_precision import as_float32, in_float64, point_s
 from pare_jax.skeleton import PCKH_GROUPS, PCKH_POINTS, POINT_NAMES
 
 THRESHOLD = 0.5
-# The headings of MPII's table, in its order.
+# The columns of MPII's table, in its order.
 TOTAL = "Total"
 HEADINGS = (*PCKH_GROUPS, TOTAL)
 
@@ -27,21 +27,22 @@ def hits(
     head_size: Float[ArrayLike, "*batch"],
     threshold: float = THRESHOLD,
 ) -> Float[Array, "*batch points"]:
-    """Tell which points are at most half the head's length off.
+    """Return 1 for points at most half a head's length off, 0 for others.
 
-    Points and head may be measured in the photograph or in any square crop of it, for all scale
+    Points and head may be measured in the photograph or in any square crop, which scales both
     alike.
 
     Args:
-        pred: predicted points in the picture.
+        pred: predicted points in the image.
         true: annotated points, same coordinates.
         known: above 0 for points that are annotated.
         head_size: length of the head in the same unit, 0.6 times its box's diagonal in MPII; 0
-            where it is not known.
+            where it is unknown.
         threshold: in lengths of the head.
 
     Returns:
-        1 or 0, which is also for answers that are no numbers; NaN for points that cannot be judged.
+        1 for hits, 0 for misses and for predictions that are not finite, NaN for points that
+        cannot be judged.
 
     Raises:
         ValueError: the two sets differ in their number of points, or are not in 2D.
@@ -49,7 +50,7 @@ def hits(
     pred, true = point_sets(pred, true, size=2)
     head = jnp.asarray(head_size, jnp.float64)[..., None]
     judged = (jnp.asarray(known) > 0) & (head > 0) & jnp.isfinite(true).all(-1)
-    # A prediction that is no number is within no distance, and so a miss, as in MPII's own code.
+    # NaN is within no distance and so a miss, as in MPII's own code.
     return as_float32(jnp.where(judged, norm(pred - true) <= threshold * head, jnp.nan))
 
 
@@ -62,40 +63,40 @@ def pckh(
     threshold: float = THRESHOLD,
     points: tuple[int, ...] = PCKH_POINTS,
 ) -> Float[Array, "*batch"]:
-    """Measure the share of a person's annotated points that `hits` counts.
+    """Return the share of a person's annotated points that are hits.
 
     Args:
-        pred: predicted points in the picture.
+        pred: predicted points in the image.
         true: annotated points, same coordinates.
         known: above 0 for points that are annotated.
-        head_size: length of the head in the same unit; 0 where it is not known.
+        head_size: length of the head in the same unit; 0 where it is unknown.
         threshold: in lengths of the head.
-        points: the points that count.
+        points: indices of the points that count.
 
     Returns:
-        A share between 0 and 1 per sample; NaN where no point can be judged. MPII's own number is
-        that of all people's points together: `table`.
+        A share between 0 and 1 per sample; NaN where no point can be judged. MPII's own number
+        takes all people's points together, see `table`.
 
     Raises:
         ValueError: the two sets differ in their number of points, or are not in 2D.
     """
     right = select(hits(pred, true, known, head_size, threshold), points)
     judged = ~jnp.isnan(right)
-    # Without any point this is 0 / 0, not a number.
+    # Without any point this is 0 / 0, which is NaN.
     return as_float32(jnp.where(judged, right, 0.0).sum(-1) / judged.sum(-1))
 
 
 def table(
     found: Float[np.ndarray, "people points"],
 ) -> tuple[dict[str, float | None], dict[str, float | None]]:
-    """Sum people up as MPII's evaluation does.
+    """Average people as MPII's evaluation does.
 
     Args:
         found: from `hits`.
 
     Returns:
-        Percent by name of the points that count, and by `HEADINGS`: the mean of a pair's two
-        shares, and of all points of all people together; None where nothing can be judged.
+        Percent by point name, and percent by `HEADINGS`: the mean of a pair's two shares, and the
+        share of all points of all people. None where no point can be judged.
     """
     by_point = {POINT_NAMES[point]: _percent(found[:, point]) for point in PCKH_POINTS}
     groups: dict[str, float | None] = {}

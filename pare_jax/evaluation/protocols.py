@@ -1,8 +1,8 @@
-"""What an evaluation compares: which joints about which root, and with which body the truth stands.
+"""Evaluation protocols: the joints to compare, their root, and the bodies that pose the labels.
 
-`smpl24` is the 3DPW challenge's: all 24 joints about the pelvis, the truth being the dataset's own
-joints. `j14` is the one of HMR, SPIN and PARE: 14 joints regressed from the mesh about the
-regressor's own pelvis, the truth being regressed from the mesh of the person's gender.
+`smpl24` is the 3DPW challenge's: all 24 joints about the pelvis, compared with the dataset's
+joints. `j14` is used by HMR, SPIN and PARE: 14 joints regressed from the mesh, about the
+regressor's pelvis. True joints are then regressed from the mesh of the person's gender.
 """
 
 import dataclasses
@@ -26,22 +26,27 @@ NAMES = ("smpl24", "j14")
 
 
 class Measured(NamedTuple):
-    """The points of a body that a protocol compares, metres, its root at the origin."""
+    """Points of a body that a protocol compares, metres, the protocol's root at the origin."""
 
     joints: Float[Array, "*batch joints 3"]
     vertices: Float[Array, "*batch V 3"]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("regressor",),
+    meta_fields=("name", "joint_names"),
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Protocol:
-    """Which joints of a body are compared, about which root.
+    """Joints to compare and their root; a pytree, to be passed to jitted functions.
 
     Attributes:
         name: one of `NAMES`.
-        joint_names: of the joints, in order; all of them are names of `skeleton.JOINT_NAMES` too,
-            by which their visibility is known.
-        regressor: the root's row, then a row for each joint, over the mesh's vertices; None takes
-            the body's own joints, the pelvis being the root.
+        joint_names: of the joints, in order. Each is also in `skeleton.JOINT_NAMES`, whose
+            visibility it shares.
+        regressor: the root's row, then a row for each joint, over the mesh's vertices. None takes
+            the body's own joints, with the pelvis as root.
     """
 
     name: str
@@ -50,22 +55,22 @@ class Protocol:
 
     @property
     def from_mesh(self) -> bool:
-        """Whether true joints are regressed from the true mesh, instead of the record's own."""
+        """True if true joints are regressed from the true mesh, False if they are labels."""
         return self.regressor is not None
 
     @property
     def pck_joints(self) -> tuple[int, ...]:
-        """The limbs' joints, which PCK and AUC count, among this protocol's."""
+        """Indices of the limbs' joints, which PCK and AUC count."""
         names = [skeleton.JOINT_NAMES[joint] for joint in skeleton.PCK_JOINTS]
         return tuple(self.joint_names.index(name) for name in names)
 
     @property
     def smpl_joints(self) -> tuple[int, ...]:
-        """For each joint the number of SMPL's joint of that name."""
+        """For each joint, the index of SMPL's joint of the same name."""
         return tuple(skeleton.joint_index(name) for name in self.joint_names)
 
     def measure(self, output: BodyOutput) -> Measured:
-        """Take what is compared from a posed body."""
+        """Return a posed body's points about the protocol's root."""
         if self.regressor is None:
             root, joints = output.joints[..., :1, :], output.joints
         else:
@@ -80,29 +85,30 @@ SMPL24 = Protocol("smpl24", skeleton.JOINT_NAMES)
 
 
 def j14(regressor: Float[np.ndarray, "17 V"]) -> Protocol:
-    """Make the protocol from the regressor of Human3.6M's joints, rows as `skeleton.H36M_NAMES`."""
+    """Return protocol `j14` for a regressor whose rows are `skeleton.H36M_NAMES`."""
     rows = [skeleton.H36M_NAMES.index(name) for name in ("pelvis", *skeleton.J14_NAMES)]
     return Protocol("j14", skeleton.J14_NAMES, jnp.asarray(regressor[rows], jnp.float32))
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("bodies",), meta_fields=())
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrueBodies:
-    """The bodies that true poses and shapes are applied to, all of the same mesh.
+    """Bodies that pose the labels, all of one mesh; a pytree, to be passed to jitted functions.
 
     Attributes:
-        bodies: for each of `GENDERS`; the same object several times where there is but one.
+        bodies: one for everybody, or one for each of `GENDERS`.
     """
 
     bodies: tuple[BodyModel, ...]
 
     @property
     def gendered(self) -> bool:
-        """Whether men and women have bodies of their own."""
-        return self.bodies[1] is not self.bodies[0]
+        """True if men and women have bodies of their own."""
+        return len(self.bodies) > 1
 
     def name_of(self, gender: int) -> str:
-        """Return what the body for `GENDERS[gender]` is called."""
-        return self.bodies[gender].name
+        """Return the name of the body for `GENDERS[gender]`."""
+        return self.bodies[gender if self.gendered else 0].name
 
     def __call__(
         self,
@@ -112,20 +118,14 @@ class TrueBodies:
     ) -> BodyOutput:
         """Pose each person with the body of their gender.
 
-        Every body poses the whole batch, and what fits is chosen: beside the network this costs
-        little, and it is the same program whoever is in the batch.
+        Every body poses the whole batch, and the person's own is selected. This costs little
+        beside the network, and one program serves every mix of genders.
         """
         posed = self.bodies[0](betas, rotations)
         for number, body in enumerate(self.bodies[1:], start=1):
-            if body is not self.bodies[0]:
-                chosen = functools.partial(jnp.where, (gender == number)[:, None, None])
-                posed = jax.tree.map(chosen, body(betas, rotations), posed)
+            select = functools.partial(jnp.where, (gender == number)[:, None, None])
+            posed = jax.tree.map(select, body(betas, rotations), posed)
         return posed
-
-
-def one_body(body: BodyModel) -> TrueBodies:
-    """Pose everybody with the same body."""
-    return TrueBodies((body,) * len(GENDERS))
 
 
 def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
@@ -133,12 +133,12 @@ def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
 
     Args:
         settings: config.eval.
-        body: the body predictions are posed with.
+        body: the body that poses predictions.
 
     Raises:
-        UserError: a file is missing, broken, or made for another mesh than the body's.
+        UserError: a file is missing or broken, or fits another mesh than the body's.
     """
-    protocol, truth = SMPL24, one_body(body)
+    protocol, truth = SMPL24, TrueBodies((body,))
     if settings.protocol == "j14":
         protocol = j14(_read_regressor(settings.joint_regressor, body.num_vertices, body.name))
     if settings.bodies:
@@ -149,7 +149,7 @@ def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
 
 
 def check(config: ConfigDict) -> None:
-    """Raise UserError for bodies and regressors that cannot work, before anything takes long."""
+    """Raise UserError unless the bodies and the regressor that a config names can be used."""
     body = load_body_data(config.body_model or None)
     if config.eval.protocol == "j14":
         _read_regressor(config.eval.joint_regressor, len(body.template), body.name)
@@ -161,29 +161,29 @@ def _read_regressor(path: str, vertices: int, body: str) -> np.ndarray:
     rows = len(skeleton.H36M_NAMES)
     if not Path(path).is_file():
         raise UserError(
-            f"there is no joint regressor at {path}: protocol j14 needs J_regressor_h36m.npy "
-            f"({rows} rows); name it in config.eval.joint_regressor or use protocol smpl24"
+            f"there is no joint regressor at {path}, but protocol j14 needs J_regressor_h36m.npy "
+            f"({rows} rows): set config.eval.joint_regressor to it, or use protocol smpl24"
         )
     try:
         regressor = np.load(path, allow_pickle=False)
-    # A damaged file raises whatever numpy or zipfile stumble over.
+    # NumPy and zipfile raise many types for damaged files.
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npy file ({reason}); copy it again") from None
+        raise UserError(f"{path} is not a readable .npy file ({reason}): copy it again") from None
     shape = getattr(regressor, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != rows or regressor.dtype.kind not in "fiu":
         raise UserError(
-            f"{path} is not a regressor of Human3.6M's joints: it holds "
-            f"{'several arrays' if shape is None else f'{regressor.dtype} of shape {shape}'}, "
-            f"not numbers of shape ({rows}, vertices)"
+            f"{path} is not a regressor of Human3.6M's joints: it has "
+            f"{'several arrays' if shape is None else f'{regressor.dtype} of shape {shape}'} "
+            f"instead of numbers of shape ({rows}, vertices); use J_regressor_h36m.npy"
         )
     if shape[1] != vertices:
         raise UserError(
-            f"{path} is made for {shape[1]} vertices, but the body {body} has {vertices}: set "
-            "config.body_model to the SMPL file it belongs to, or use protocol smpl24"
+            f"{path} needs {shape[1]} vertices, but the body {body} has {vertices}: set "
+            "config.body_model to an SMPL file, or use protocol smpl24"
         )
     if not np.isfinite(regressor).all():
-        raise UserError(f"{path} holds NaN or infinity; copy it again")
+        raise UserError(f"{path} contains NaN or infinity: copy it again")
     return regressor
 
 
@@ -192,18 +192,18 @@ def _read_bodies(folder: str, vertices: int, body: str) -> dict[str, BodyData]:
     found = find_bodies([folder])
     missing = [gender for gender in ("male", "female") if gender not in found]
     if missing:
-        there = " and ".join(f"the {gender} one, {path.name}" for gender, path in found.items())
+        present = ", ".join(f"{gender} {path.name}" for gender, path in found.items())
         raise UserError(
-            f"config.eval.bodies: {folder} holds no {' and no '.join(missing)} body, but only "
-            f"{there}; true people are men and women, so put SMPL_MALE and SMPL_FEMALE there, or "
-            "leave it empty to pose all of them with config.body_model"
+            f"config.eval.bodies: {folder} has no {' and no '.join(missing)} body, only {present}: "
+            "add SMPL_MALE and SMPL_FEMALE, or leave it empty to pose everybody with "
+            "config.body_model"
         )
     for gender, path in found.items():
         data = load_body_data(path)
         if len(data.template) != vertices:
             raise UserError(
-                f"{path} has {len(data.template)} vertices, but the body {body} that predictions "
-                f"are posed with has {vertices}: set config.body_model to a SMPL file of the same "
+                f"{path} has {len(data.template)} vertices, but the body {body}, which poses "
+                f"predictions, has {vertices}: set config.body_model to an SMPL file of the same "
                 "mesh, or leave config.eval.bodies empty"
             )
         bodies[gender] = data

@@ -1,7 +1,7 @@
-"""What an evaluation found, for people and programs: table, metrics.json, figures, pictures."""
+"""Writes the results of an evaluation: table, metrics.json, figures and sheets of samples."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,21 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.evaluation import pckh
-from pare_jax.evaluation.evaluate import Drawn, SampleErrors
+from pare_jax.evaluation.evaluate import (
+    EvalStep,
+    EvaluationSetup,
+    PredictedSample,
+    Weights,
+    draw,
+)
 from pare_jax.evaluation.hidden_joints import by_hidden_share, hidden_share
+from pare_jax.evaluation.sample_errors import HostBatch, SampleErrors
 from pare_jax.evaluation.sequences import SplitNames, by_sequence, mean
 from pare_jax.io.files import remove_files, write_atomically
 from pare_jax.io.images import encode_png
 from pare_jax.rendering import overlay, text
 
-# The columns of the table: key in metrics.json, heading, and what to make of the unit.
+# The columns of the table: key in metrics.json and heading.
 _COLUMNS = (
     ("mpjpe", "MPJPE mm"),
     ("pa_mpjpe", "PA-MPJPE mm"),
@@ -27,37 +34,36 @@ _COLUMNS = (
     ("pa_mpjae", "PA-MPJAE deg"),
     ("pckh", "PCKh@0.5"),
 )
-# The figures of a split, by the ends of their names.
+# The figures of a split, by the ends of their file names.
 _FIGURES = ("per_joint", "occlusion", "median", "worst")
 # Samples on the sheets of median and worst ones.
 _SHEET_ROWS = 8
 
 
 def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str, Any]:
-    """Average the samples of a split into the entry that metrics.json holds for it.
+    """Average the samples of a split into its entry in metrics.json.
 
     Args:
         errors: of the samples.
-        names: of the same samples, to sum up each sequence; None: not wanted.
+        names: of the same samples, for the means of each sequence; None leaves these out.
     """
-    measured, lost = _measured(errors)
+    measured, non_finite = _measured(errors)
     summary: dict[str, Any] = {
         "protocol": errors.protocol.name,
         "truth_body": errors.truth_body,
         "gendered_truth": errors.gendered_truth,
         "count": int(measured.sum()),
-        # People who have labels, but got no answer that could be compared with them.
-        "non_finite": int(lost.sum()),
+        "non_finite": int(non_finite.sum()),
     }
     for name, _ in _COLUMNS:
         summary[name] = mean(errors.values[name])
-    # The constant's error over the same people and joints, so that the two compare.
+    # The baseline over the same people and joints, so that the two compare.
     summary["mean_pose_mpjpe"] = mean(errors.values["mean_pose_mpjpe"][measured])
-    constant = np.where(np.isfinite(errors.per_joint), errors.constant_per_joint, np.nan)
+    mean_pose = np.where(np.isfinite(errors.per_joint), errors.mean_pose_per_joint, np.nan)
     summary |= _pckh_entries(errors)
     for name, table in (
         ("per_joint_mpjpe", errors.per_joint),
-        ("mean_pose_per_joint_mpjpe", constant),
+        ("mean_pose_per_joint_mpjpe", mean_pose),
     ):
         joints = errors.protocol.joint_names
         summary[name] = {joint: mean(table[:, column]) for column, joint in enumerate(joints)}
@@ -66,14 +72,14 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
         summary[name] = {
             "joints": int(kept.sum()),
             "mpjpe": mean(errors.per_joint[kept]),
-            "mean_pose_mpjpe": mean(errors.constant_per_joint[kept]),
+            "mean_pose_mpjpe": mean(errors.mean_pose_per_joint[kept]),
         }
     summary["by_hidden_share"] = by_hidden_share(
         errors.values["mpjpe"], errors.values["mean_pose_mpjpe"], hidden_share(errors.visible)
     )
     sequences = {}
     if names is not None:
-        # A mean of people's PCKh would be no share of all their points, which the split's is.
+        # A split's PCKh is the share of all points, which is not the mean over people.
         kept = [name for name, _ in _COLUMNS if name != "pckh"]
         sequences = by_sequence({name: errors.values[name] for name in kept}, names)
     if sequences:
@@ -82,19 +88,19 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
 
 
 def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
-    """Return which people were measured, in 3D or else in 2D, and who got no finite answer.
+    """Return masks of the people measured, in 3D or else in 2D, and of non-finite predictions.
 
-    Such an answer has no distance to average in 3D and is left out; in 2D it counts as missed.
+    In 3D a non-finite prediction has no distance and is left out; in 2D it counts as missed.
     """
     if errors.labelled.any():
         finite = np.isfinite(errors.values["mpjpe"])
         return errors.labelled & finite, errors.labelled & ~finite
     judged = errors.pckh_points > 0
-    return judged, judged & ~errors.answered
+    return judged, judged & ~errors.finite_2d
 
 
 def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
-    """Return the total, MPII's table and each point's share; None where no 2D label allows it."""
+    """Return the total, MPII's table and each point's share; None without 2D labels."""
     judged = errors.pckh_points > 0
     if not judged.any():
         return {"pckh": None, "pckh_groups": None, "per_joint_pckh": None}
@@ -103,43 +109,44 @@ def _pckh_entries(errors: SampleErrors) -> dict[str, Any]:
 
 
 def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay the summaries out as text: a row a split, then visible and hidden joints apart."""
+    """Format summaries as a text table: a row a split, and rows for visible and hidden joints."""
     known = {key for key, _ in _COLUMNS for summary in splits.values() if summary[key] is not None}
     columns = [(key, heading) for key, heading in _COLUMNS if key in known]
-    rows = [["split", "people", *(heading for _, heading in columns), "constant", "ratio"]]
+    rows = [["split", "people", *(heading for _, heading in columns), "mean pose", "ratio"]]
     for name, summary in splits.items():
         values = [_number(summary[key]) for key, _ in columns]
-        constant, ratio = _against_constant(summary)
-        rows.append([name, str(summary["count"]), *values, constant, ratio])
+        rows.append([name, str(summary["count"]), *values, *_against_mean_pose(summary)])
         for kind in ("visible", "occluded"):
             part = summary[kind]
             if not part["joints"]:
                 continue
-            constant, ratio = _against_constant(part)
-            blanks = [""] * (len(columns) - 1)
+            values = [_number(part["mpjpe"]), *[""] * (len(columns) - 1)]
             label = f"  {kind} joints"
-            rows.append(
-                [label, str(part["joints"]), _number(part["mpjpe"]), *blanks, constant, ratio]
-            )
+            rows.append([label, str(part["joints"]), *values, *_against_mean_pose(part)])
     lines = _aligned(rows)
     if "pckh" in known:
         lines += _pckh_lines(splits)
     if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
-        lines.append("constant: MPJPE of always answering with the training set's mean joints")
+        lines.append(
+            "mean pose: MPJPE of the mean-pose baseline, which always predicts the training set's "
+            "mean joints; ratio: MPJPE divided by it"
+        )
     lines.extend(_protocol_lines(splits))
-    for what, in_3d in (("left out", True), ("counted as missed", False)):
-        lost = [
+    for action, in_3d in (("left out", True), ("counted as missed", False)):
+        affected_splits = [
             f"{summary['non_finite']} of {name}"
             for name, summary in splits.items()
             if summary["non_finite"] and (summary["mpjpe"] is not None) == in_3d
         ]
-        if lost:
-            lines.append(f"{what}, for the network's answer is not finite: {', '.join(lost)}")
+        if affected_splits:
+            lines.append(
+                f"{action} because the prediction is not finite: {', '.join(affected_splits)}"
+            )
     return "\n".join(lines)
 
 
 def _pckh_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lay out MPII's table."""
+    """Format MPII's table."""
     rows = [["PCKh@0.5 %", *pckh.HEADINGS]]
     for name, summary in splits.items():
         if summary["pckh_groups"] is not None:
@@ -148,7 +155,7 @@ def _pckh_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Line columns up, numbers to the right, and draw a line under the headings."""
+    """Align columns, numbers to the right, with a line under the headings."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip()
@@ -158,73 +165,85 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _protocol_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Say by which protocol the splits were measured, and where the truth has the wrong body."""
+    """Name the protocol, and the splits whose men and women are posed with a neutral body."""
     names = sorted({summary["protocol"] for summary in splits.values()})
     lines = [f"protocol: {', '.join(names)}"]
     for split, summary in splits.items():
         people = [gender for gender in ("male", "female") if gender in summary["truth_body"]]
         if people and not summary["gendered_truth"]:
-            what = "every number" if summary["protocol"] == "j14" else "PVE"
+            affected = "every metric" if summary["protocol"] == "j14" else "PVE"
             lines.append(
-                f"{split}: the truth of {' and '.join(people)} people was posed with the neutral "
-                f"body {summary['truth_body'][people[0]]}, which {what} depends on; give "
+                f"{split}: the labels of {' and '.join(people)} people are posed with the neutral "
+                f"body {summary['truth_body'][people[0]]}, which changes {affected}: set "
                 "config.eval.bodies"
             )
     return lines
 
 
-def _against_constant(summary: Mapping[str, Any]) -> tuple[str, str]:
-    ours, constant = summary["mpjpe"], summary["mean_pose_mpjpe"]
-    if ours is None or not constant:
+def _against_mean_pose(summary: Mapping[str, Any]) -> tuple[str, str]:
+    mpjpe, mean_pose = summary["mpjpe"], summary["mean_pose_mpjpe"]
+    if mpjpe is None or not mean_pose:
         return "-", "-"
-    return _number(constant), f"{ours / constant:.3f}"
+    return _number(mean_pose), f"{mpjpe / mean_pose:.3f}"
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def write_report(
+def write_results(
     folder: Path,
-    step: int,
-    weights: str,
+    step: EvalStep,
+    weights: Weights,
+    setup: EvaluationSetup,
     errors: Mapping[str, SampleErrors],
-    draw: Callable[[str, Sequence[int]], list[Drawn]],
-    faces: np.ndarray,
+    evals: Mapping[str, Callable[[], Iterable[HostBatch]]],
     names: Mapping[str, Callable[[], SplitNames]] | None = None,
 ) -> dict[str, Any]:
-    """Write metrics.json and the figures of every split; figures of earlier reports go.
+    """Write metrics.json and the figures of every split; remove figures of earlier evaluations.
 
     Args:
         folder: the workdir's `eval`.
-        step: of the weights.
-        weights: "swa" or "last".
-        errors: by split.
-        draw: predicts the given rows of a split, for the sheet of worst and median samples.
-        faces: the body's.
-        names: by split, a function that tells the samples' names; None: no sequence is summed up.
+        step: `eval_step` with its graph bound, jitted; predicts the samples to draw.
+        weights: the weights that were measured.
+        setup: bodies and devices.
+        errors: by DATASET/SPLIT, from `evaluate.measure_splits`.
+        evals: by DATASET/SPLIT, a function that passes over the split once.
+        names: by DATASET/SPLIT, a function that returns the names of the split's samples. None
+            leaves out the means of each sequence.
 
     Returns:
-        What metrics.json holds.
+        The content of metrics.json.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     report = {
-        "step": step,
-        "weights": weights,
+        "step": weights.step,
+        "weights": weights.name,
         "splits": {
             name: summarise(split, names[name]() if names else None)
             for name, split in errors.items()
         },
     }
+    faces = np.asarray(setup.body.faces)
     written = set()
     for name, split in errors.items():
         prefix = name.replace("/", "_")
-        for kind, picture in _figures(name, split, draw, faces):
+        median, worst = _ranked_rows(split)
+        # Both sheets at once, because finding samples takes a pass over the split.
+        samples = draw(step, weights, setup, evals[name](), sorted({*median, *worst}))
+        pictures = _error_figures(name, split) | {
+            "median": _sheet(samples, median, split, faces),
+            "worst": _sheet(samples, worst, split, faces),
+        }
+        for kind, picture in pictures.items():
             path = folder / f"{prefix}_{kind}.png"
-            _write_png(path, picture)
+            write_atomically(path, encode_png(picture))
             written.add(path)
     earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
     remove_files(sorted(earlier - written))
@@ -232,55 +251,29 @@ def write_report(
     return report
 
 
-def _figures(
-    name: str,
-    errors: SampleErrors,
-    draw: Callable[[str, Sequence[int]], list[Drawn]],
-    faces: np.ndarray,
-) -> Iterator[tuple[str, np.ndarray]]:
-    if np.isfinite(errors.values["mpjpe"]).any():
-        yield from _error_figures(name, errors)
-    badness, captions = _ranking(errors)
-    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
-    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
-    chosen = {"median": order[first : first + _SHEET_ROWS], "worst": order[-_SHEET_ROWS:]}
-    # At once, for finding samples takes a pass over the split.
-    drawn = {one.index: one for one in draw(name, sorted({*chosen["median"], *chosen["worst"]}))}
-    for kind, rows in chosen.items():
-        yield kind, _sheet([drawn[row] for row in rows], captions, faces)
-
-
-def _error_figures(name: str, errors: SampleErrors) -> Iterator[tuple[str, np.ndarray]]:
-    # Loads matplotlib, which nothing but a report needs.
+def _error_figures(name: str, errors: SampleErrors) -> dict[str, np.ndarray]:
+    """Draw errors by joint and by hidden share, where there are 3D joints to measure."""
+    mpjpe, mean_pose = errors.values["mpjpe"], errors.values["mean_pose_mpjpe"]
+    if not np.isfinite(mpjpe).any():
+        return {}
+    # Loads matplotlib, which only a report needs.
     from pare_jax.evaluation import figures
 
-    mpjpe, constant = errors.values["mpjpe"], errors.values["mean_pose_mpjpe"]
-    yield (
-        "per_joint",
-        figures.joint_error_figure(
+    pictures = {
+        "per_joint": figures.joint_error_figure(
             _joint_means(errors.per_joint),
-            _joint_means(errors.constant_per_joint),
+            _joint_means(errors.mean_pose_per_joint),
             f"{name}: error per joint",
             errors.protocol.joint_names,
-        ),
-    )
+        )
+    }
     hidden = hidden_share(errors.visible)
     known = np.isfinite(hidden) & np.isfinite(mpjpe)
     if known.any():
-        yield (
-            "occlusion",
-            figures.occlusion_figure(
-                mpjpe[known], constant[known], hidden[known], f"{name}: error against occlusion"
-            ),
+        pictures["occlusion"] = figures.occlusion_figure(
+            mpjpe[known], mean_pose[known], hidden[known], f"{name}: error against occlusion"
         )
-
-
-def _ranking(errors: SampleErrors) -> tuple[np.ndarray, list[str]]:
-    """Return a number that is larger for worse samples, and what their captions say."""
-    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
-    if np.isfinite(mpjpe).any():
-        return mpjpe, [f"{value:.0f} mm" for value in mpjpe]
-    return np.where(errors.answered, -shares, np.nan), [f"PCKh {value:.0f} %" for value in shares]
+    return pictures
 
 
 def _joint_means(per_joint: np.ndarray) -> np.ndarray:
@@ -289,16 +282,26 @@ def _joint_means(per_joint: np.ndarray) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in means])
 
 
-def _sheet(drawn: Sequence[Drawn], captions: Sequence[str], faces: np.ndarray) -> np.ndarray:
-    panels = [
-        text.caption(
-            overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention),
-            f"sample {sample.index}: {captions[sample.index]}",
-        )
-        for sample in drawn
-    ]
+def _ranked_rows(errors: SampleErrors) -> tuple[list[int], list[int]]:
+    """Return the rows of median and of worst samples, each from better to worse."""
+    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
+    badness = mpjpe
+    if not np.isfinite(mpjpe).any():
+        badness = np.where(errors.finite_2d, -shares, np.nan)
+    order = [int(row) for row in np.argsort(badness, kind="stable") if np.isfinite(badness[row])]
+    first = max(0, len(order) // 2 - _SHEET_ROWS // 2)
+    return order[first : first + _SHEET_ROWS], order[-_SHEET_ROWS:]
+
+
+def _sheet(
+    samples: Sequence[PredictedSample], rows: Sequence[int], errors: SampleErrors, faces: np.ndarray
+) -> np.ndarray:
+    """Draw the samples at some rows of the split below each other."""
+    by_row = {sample.index: sample for sample in samples}
+    panels = []
+    for sample in (by_row[row] for row in rows):
+        panel = overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention)
+        mpjpe, share = (errors.values[name][sample.index] for name in ("mpjpe", "pckh"))
+        error = f"{mpjpe:.0f} mm" if np.isfinite(mpjpe) else f"PCKh {share:.0f} %"
+        panels.append(text.caption(panel, f"sample {sample.index}: {error}"))
     return np.concatenate(panels)
-
-
-def _write_png(path: Path, picture: np.ndarray) -> None:
-    write_atomically(path, encode_png(picture))

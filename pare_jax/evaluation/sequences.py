@@ -1,4 +1,4 @@
-"""Which sequence, person and frame each sample of a split is, and errors summed up by sequence."""
+"""Names of a split's samples (sequence, person, frame), and mean errors of each sequence."""
 
 import dataclasses
 import functools
@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Why the 3DPW challenge leaves out a person and frame: whoever scores by it skips these too.
+# Reasons for which the 3DPW challenge skips a person and frame.
 CAMERA_NOT_TRUSTED, NOT_DETECTED = "camera pose not valid", "person not detected"
 BY_PROTOCOL = (CAMERA_NOT_TRUSTED, NOT_DETECTED)
 
 
 class SampleName(NamedTuple):
-    """Where a sample comes from; people and frames count from 0 within their sequence."""
+    """Origin of a sample; people and frames count from 0 within their sequence."""
 
     sequence: str
     person: int
@@ -21,7 +21,7 @@ class SampleName(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """How many people and frames a sequence has, those without a sample included."""
+    """Number of people and frames in a sequence, including those without a sample."""
 
     people: int
     frames: int
@@ -33,9 +33,9 @@ class SplitNames:
 
     Attributes:
         samples: in the split's order.
-        extents: by sequence, where the dataset says so.
-        left_out: by sequence, how many people and frames became no sample for which reason, where
-            the dataset says so.
+        extents: by sequence, where the dataset has them.
+        left_out: by sequence, the number of people and frames without a sample by reason, where
+            the dataset has it.
     """
 
     samples: Sequence[SampleName]
@@ -52,7 +52,7 @@ class SplitNames:
 
     @functools.cached_property
     def has_sequences(self) -> bool:
-        """Whether samples follow each other in time, and are not single pictures."""
+        """True if samples follow each other in time, False if they are single photographs."""
         frames = {(sample.sequence, sample.frame) for sample in self.samples}
         return len(frames) > len(self.rows)
 
@@ -65,8 +65,8 @@ def by_sequence(values: Mapping[str, np.ndarray], names: SplitNames) -> dict[str
         names: of the same samples.
 
     Returns:
-        By sequence `count`, the samples with a finite MPJPE, and the mean of each metric, None
-        where no sample has it. Empty where there are not several sequences to tell apart.
+        By sequence, `count` (the samples with a finite MPJPE) and the mean of each metric, None
+        where no sample has it. Empty for single photographs and for fewer than two sequences.
     """
     if not names.has_sequences or len(names.rows) < 2:
         return {}
@@ -78,6 +78,6 @@ def by_sequence(values: Mapping[str, np.ndarray], names: SplitNames) -> dict[str
 
 
 def mean(values: np.ndarray) -> float | None:
-    """Average what is finite; None if nothing is."""
+    """Return the mean of the finite values; None if there are none."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else None

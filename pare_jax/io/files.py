@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files atomically: each appears whole or not at all."""
 
 import contextlib
 import os
@@ -9,19 +9,19 @@ from pare_jax.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write one file, as `write_together` does; its folder must be there."""
+    """Write one file into an existing folder, as `write_together` does."""
     _write({path: content}, f"cannot write {path}")
 
 
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files that belong together; each appears whole, and none if one cannot be written.
+    """Write files that belong together; if one cannot be written, none appears.
 
     Args:
-        folder: made where it is missing.
+        folder: created if missing.
         files: contents by name.
 
     Raises:
-        UserError: the folder cannot be written or its disk is full; what was there before stays.
+        UserError: the folder cannot be written or the disk is full. Existing files stay.
     """
     complaint = f"cannot write into {folder}"
     try:
@@ -32,22 +32,22 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def scratch_of(path: Path) -> Path:
-    """Return what a file is called until it is whole; a killed process may leave it behind."""
+    """Return the name of a file while it is written; a killed process may leave it behind."""
     return path.with_name(f".{path.name}.partial")
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Let a file that is too large for memory be written beside its place and moved there whole.
+    """Yield a scratch path, and rename it to `path` afterwards; for files larger than memory.
 
     Args:
-        path: of the file; its folder must be there.
+        path: of the file. Its folder must exist.
 
     Yields:
-        The scratch path to write to; it is gone afterwards, whatever happens.
+        The scratch path to write to. After an error it is removed.
 
     Raises:
-        UserError: the folder cannot be written or its disk is full; what was there before stays.
+        UserError: the folder cannot be written or the disk is full. An existing file stays.
     """
     scratch = scratch_of(path)
     try:
@@ -56,21 +56,21 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
-        # Where nothing can be written nothing can be removed either.
+        # In a folder that cannot be written this fails as well.
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
 
 
 def printable(text: str) -> str:
-    """Return a text in which bytes of a file's name that are not UTF-8 have become U+FFFD.
+    """Replace the bytes of a file's name that are not UTF-8 by U+FFFD.
 
-    Python keeps such bytes as lone surrogates, which can be neither printed nor encoded.
+    Python keeps such bytes as lone surrogates, which cannot be printed or encoded.
     """
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove files; raises UserError naming the first that cannot be removed."""
+    """Remove files; raise UserError with the first that cannot be removed."""
     for path in paths:
         try:
             path.unlink(missing_ok=True)
@@ -89,6 +89,6 @@ def _write(files: Mapping[Path, bytes], complaint: str) -> None:
         raise UserError(f"{complaint}: {error.strerror or error}") from None
     finally:
         for path in scratch.values():
-            # Where nothing can be written nothing can be removed either.
+            # In a folder that cannot be written this fails as well.
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a command line names: photographs, clips and cameras, and the frames of the latter."""
+"""Finds photographs, clips and cameras by their names; reads the frames of clips and cameras."""
 
 import contextlib
 import dataclasses
@@ -16,35 +16,35 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.io.images import IMAGE_SUFFIXES, Picture
 
-# Animated GIF and WebP files count as pictures: of them the first frame is read.
+# Animated GIF and WebP files count as photographs: only their first frame is read.
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 
-# OpenCV reads FFmpeg's level of talking once, when it first opens a video; -8 is "quiet". What is
-# wrong with a file is said here, in one line.
+# OpenCV reads FFmpeg's log level once, when it first opens a video; -8 is "quiet". Errors are
+# reported here, in one line.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 _WEBCAM = re.compile(r"webcam:(\d+)")
 _LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
-# Where the system lists no cameras, these numbers are tried.
+# Tried on systems that do not list their cameras.
 _LIKELY_CAMERAS = range(8)
-# Cameras that do not say how fast they are.
+# For cameras that do not report a frame rate.
 _WEBCAM_RATE = 30.0
-# Containers without a frame rate answer with their clock's, 1000 a second and more.
+# Containers without a frame rate report their clock's, 1000 a second and more.
 _HIGHEST_RATE = 480.0
 _RATE_SAMPLES = 60
-# WebM stores whole milliseconds; a time this near to the even one is the even one.
+# Seconds. WebM rounds times to milliseconds; a time this near to number / rate is taken as that.
 _CLOCK_STEP = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
 class _File:
-    """A file that is named."""
+    """A photograph's or clip's file."""
 
     path: Path
 
     @property
     def name(self) -> str:
-        """What files about it are named after."""
+        """The stem of its outputs' names."""
         return self.path.stem
 
     def __str__(self) -> str:
@@ -61,13 +61,13 @@ class Clip(_File):
 
 @dataclasses.dataclass(frozen=True)
 class Webcam:
-    """A camera of this machine, by its number."""
+    """A camera of this machine."""
 
     index: int
 
     @property
     def name(self) -> str:
-        """What files about it are named after."""
+        """The stem of its outputs' names."""
         return f"webcam{self.index}"
 
     def __str__(self) -> str:
@@ -78,21 +78,20 @@ Source = Photo | Clip | Webcam
 
 
 def find_sources(
-    arguments: Sequence[str], missed: Callable[[str, str], None] | None = None
+    arguments: Sequence[str], on_missing: Callable[[str, str], None] | None = None
 ) -> list[Source]:
-    """Return what the arguments of a command line name, each once, in order.
+    """Return the inputs that a command line names, each once, in order.
 
     Args:
-        arguments: image files, video files, folders (of which the images and videos directly in
-            them are taken), patterns such as "shots/*.jpg" or "shots/**/*.mp4" that the shell left
-            alone, and "webcam:0".
-        missed: told each argument that stands for nothing, and why; the others are found all the
-            same. None: the first such argument raises.
+        arguments: image files, video files, folders (the images and videos directly in them),
+            patterns such as "shots/*.jpg" or "shots/**/*.mp4", and cameras such as "webcam:0".
+        on_missing: called with each argument that names no input, and the reason. The others are
+            still found. Without it the first such argument raises.
 
     Raises:
-        UserError: nothing is named; or, unless there is `missed`, a pattern matches nothing, a
-            folder holds neither image nor video or cannot be read, or a camera has no number.
-            Whether a file is there and good is found out on reading it.
+        UserError: there are no arguments; or, without `on_missing`, a pattern matches nothing, a
+            folder has no image or video or cannot be read, or a camera has no number. A file that
+            is missing or broken is reported when it is read.
     """
     if not arguments:
         raise UserError("name at least one photograph, video or folder of them; see --help")
@@ -101,9 +100,9 @@ def find_sources(
         try:
             sources += _of_argument(argument)
         except UserError as error:
-            if missed is None:
+            if on_missing is None:
                 raise
-            missed(argument, str(error))
+            on_missing(argument, str(error))
     return list(dict.fromkeys(sources))
 
 
@@ -125,7 +124,7 @@ def _source_of_file(path: Path) -> Photo | Clip:
 
 
 def _is_readable_kind(path: Path) -> bool:
-    # Hidden files are what systems leave behind ("._photo.jpg") or have not finished.
+    # Hidden files are metadata ("._photo.jpg") or unfinished.
     return path.suffix.lower() in IMAGE_SUFFIXES + VIDEO_SUFFIXES and not path.name.startswith(".")
 
 
@@ -133,7 +132,7 @@ def _in_folder(folder: Path) -> list[Photo | Clip]:
     try:
         inside = sorted(path for path in folder.iterdir() if _is_readable_kind(path))
     except OSError as error:
-        raise UserError(f"cannot look into {folder}: {error.strerror or error}") from None
+        raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from None
     if not inside:
         endings = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
         raise UserError(f"no image in the folder {folder}, nor a video ({endings})")
@@ -152,7 +151,7 @@ def _matching(pattern: str) -> list[Photo | Clip]:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One picture of a clip.
+    """One image of a clip.
 
     Attributes:
         number: counted from 0 at the clip's beginning.
@@ -166,15 +165,15 @@ class Frame:
 
 
 class FrameReader:
-    """The frames of a clip or camera, in order, turned as the file says they are to be shown.
+    """Reads the frames of a clip or camera, in order and upright.
 
     Use it as a context manager and iterate over it once.
 
     Attributes:
-        frame_rate: frames a second, on average where the file's vary.
-        frame_count: how many the file claims to have; None where it does not say.
+        frame_rate: frames a second, the mean if it varies.
+        frame_count: number of frames according to the file; None if unknown.
         size: width and height in pixels.
-        frames_read: frames seen so far, those skipped included.
+        frames_read: number of frames read so far, including skipped ones.
     """
 
     def __init__(self, source: Clip | Webcam, start: int = 0):
@@ -182,12 +181,12 @@ class FrameReader:
 
         Args:
             source: a clip or a camera.
-            start: number of the first frame wanted. Those before it are decoded and thrown away,
+            start: number of the first frame to return. Earlier ones are decoded and skipped,
                 because seeking is not exact in every format.
 
         Raises:
-            UserError: the file is missing, empty, no video or has no frame; there is no such
-                camera.
+            UserError: the file is missing, empty, not a video or has no frame; or the camera is
+                missing.
         """
         self.source = source
         self._start = start
@@ -199,7 +198,7 @@ class FrameReader:
         is_known = counted and isinstance(source, Clip) and 0 < count < 1e9
         self.frame_count = round(count) if is_known else None
         self.frames_read = 0
-        # Whether there is any frame is known only when one was decoded.
+        # Some files without a frame can be opened.
         ready, first = self._capture.read()
         if not ready:
             self.close()
@@ -220,14 +219,14 @@ class FrameReader:
             self.frames_read += 1
             if number >= self._start:
                 yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-            # Frames that are not wanted are decoded but not converted.
+            # Skipped frames are decoded but not converted.
             while self.frames_read < self._start and self._capture.grab():
                 self._time()
                 self.frames_read += 1
             image = self._capture.read()[1] if self.frames_read >= self._start else None
 
     def close(self) -> None:
-        """Let go of the file or camera."""
+        """Close the file or camera."""
         self._capture.release()
 
     def __enter__(self) -> "FrameReader":
@@ -237,9 +236,9 @@ class FrameReader:
         self.close()
 
     def shortfall(self) -> str | None:
-        """Say, after the last frame, how many are missing; None where the file kept its promise.
+        """Return a message if frames are missing, else None; call it after the last frame.
 
-        Formats without an index only estimate their number, so that 1 % is no shortfall.
+        Formats without an index estimate the number of frames, so 1 % does not count.
         """
         expected = self.frame_count
         if expected is None or expected - self.frames_read <= max(1, expected // 100):
@@ -250,7 +249,7 @@ class FrameReader:
         )
 
     def _rate(self) -> tuple[float, bool]:
-        """The frame rate, and whether the file itself told it."""
+        """Return the frame rate, and whether it comes from the file."""
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         if np.isfinite(rate) and 0 < rate <= _HIGHEST_RATE:
             return _exact_rate(rate), True
@@ -259,7 +258,7 @@ class FrameReader:
         return _measured_rate(self.source.path), False
 
     def _time(self) -> float:
-        """Seconds at which the frame that was decoded last is shown."""
+        """Return the time of the last decoded frame, seconds."""
         even = self.frames_read / self.frame_rate
         time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
         if abs(time - even) <= _CLOCK_STEP or isinstance(self.source, Webcam):
@@ -271,7 +270,7 @@ class FrameReader:
 
 
 def _exact_rate(rate: float) -> float:
-    """Undo the rounding of film and television rates, 29.97 for 30000 / 1001."""
+    """Undo the rounding of film and television rates: 29.97 becomes 30000 / 1001."""
     exact = round(rate * 1.001) / 1.001
     return exact if abs(exact - rate) < 2e-3 and abs(round(rate) - rate) > 2e-3 else rate
 
@@ -303,13 +302,13 @@ def _open_clip(path: Path) -> cv2.VideoCapture:
 
 
 def open_video(path: Path) -> cv2.VideoCapture:
-    """Open a video file with OpenCV, quietly; whether that worked its `isOpened` says."""
+    """Open a video file with OpenCV without its log; check `isOpened` of the result."""
     with _quiet_opencv():
         return cv2.VideoCapture(name_for_opencv(path), cv2.CAP_FFMPEG)
 
 
 def name_for_opencv(path: Path) -> Any:
-    """Return a file's name as OpenCV takes any: as bytes, for it crashes over one not in UTF-8."""
+    """Return a file's name as bytes: OpenCV crashes on text that is not UTF-8."""
     return os.fsencode(path)
 
 
@@ -319,14 +318,14 @@ def _open_webcam(source: Webcam) -> cv2.VideoCapture:
         if capture.isOpened():
             return capture
         numbers = _camera_numbers()
-        # Opening each takes a moment, but a camera may have several numbers that are no pictures'.
+        # Opening each is slow, but some of a camera's numbers give no images.
         others = [str(Webcam(n)) for n in numbers if cv2.VideoCapture(n).isOpened()]
     found = ", ".join(others) or ("no camera that can be opened" if numbers else "no camera")
     raise UserError(f"{source} cannot be opened: this machine has {found}")
 
 
 def _camera_numbers() -> Sequence[int]:
-    """Numbers under which the system may have a camera."""
+    """Return the numbers that may be cameras."""
     if sys.platform != "linux":
         return _LIKELY_CAMERAS
     names = [path.name.removeprefix("video") for path in Path("/dev").glob("video*")]
@@ -335,7 +334,7 @@ def _camera_numbers() -> Sequence[int]:
 
 @contextlib.contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing about what is said in one line here."""
+    """Silence OpenCV's log: errors are reported in one line here."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

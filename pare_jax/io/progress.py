@@ -1,4 +1,4 @@
-"""Progress of long work: a live bar on a terminal, a readable line now and then in a log file."""
+"""Shows progress: a bar on a terminal, a line every ten seconds in a log file."""
 
 import sys
 import time
@@ -15,10 +15,10 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ProgressBar:
-    """Counts finished items; a context manager, so that the terminal is left tidy.
+    """Counts finished items; a context manager that removes the bar at its end.
 
-    Where stderr is a terminal this is tqdm's bar. Elsewhere a line with the count and the time left
-    is printed to stderr every ten seconds.
+    On a terminal this is tqdm's bar. Elsewhere it prints a line with the count and the time left
+    to stderr every ten seconds.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class ProgressBar:
 
         Args:
             what: text before the bar.
-            total: number of items; None where it is not known.
+            total: number of items; None if unknown.
             unit: what is counted, in the singular, for instance "person".
             start: number of items finished by an earlier run.
             lines: whether a log file gets lines; False for short work.
@@ -42,7 +42,7 @@ class ProgressBar:
         self._what, self._total, self._unit = what, total, unit
         self._done, self._lines, self._live = start, lines, sys.stderr.isatty()
         self._began = self._last_line = time.monotonic()
-        # The first item is left out of the speed: it pays for compiling.
+        # The first item does not count for the speed: it includes compiling.
         self._mark: tuple[int, float] | None = None
         self._status_mark, self._paused = (start, self._began), 0.0
         known = "{desc} {n_fmt}/{total_fmt} |{bar}| {elapsed} elapsed, {remaining} left"
@@ -76,10 +76,10 @@ class ProgressBar:
             self._print(self._count(self._done))
 
     def status(self, text: str) -> float:
-        """Show a text beside the bar, or print it with the time left where there is no terminal.
+        """Show a text beside the bar; without a terminal print it with the time left.
 
         Returns:
-            Items a second since the last status, pauses left out.
+            Items a second since the last status, pauses excluded.
         """
         done, then = self._status_mark
         now = time.monotonic()
@@ -93,11 +93,11 @@ class ProgressBar:
         return speed
 
     def pause(self, seconds: float) -> None:
-        """Leave time spent on something else out of the next status' speed."""
+        """Exclude this time from the speed of the next status."""
         self._paused += seconds
 
     def say(self, text: str, file: TextIO | None = None) -> None:
-        """Print a line, to stdout by default, without disturbing the bar."""
+        """Print a line beside the bar, to stdout by default."""
         say(text, file)
 
     def close(self) -> None:
@@ -127,12 +127,12 @@ class ProgressBar:
 def with_progress(
     items: Iterable[_Item], total: int, what: str, unit: str = "person"
 ) -> Iterator[_Item]:
-    """Yield `items`, show their number and the time left on stderr, and their speed at the end.
+    """Yield `items`; show the count and the time left on stderr, and the speed at the end.
 
     Args:
-        items: what is being made.
-        total: how many there will be.
-        what: what they are called, for instance "synthetic/train".
+        items: any iterable.
+        total: number of items.
+        what: text before the bar, for instance "synthetic/train".
         unit: what is counted, in the singular.
 
     Yields:
@@ -147,7 +147,7 @@ def with_progress(
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line, to stdout by default, without disturbing any bar on the terminal."""
+    """Print a line beside any bar on the terminal, to stdout by default."""
     file = file or sys.stdout
     if sys.stderr.isatty():
         tqdm.write(text, file=file)
@@ -156,7 +156,7 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as M:SS or H:MM:SS."""
+    """Format seconds as M:SS or H:MM:SS."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

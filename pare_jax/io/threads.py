@@ -1,4 +1,4 @@
-"""Work on a stream of items in several threads, in order and with bounded memory."""
+"""Applies a function in threads, in order and with bounded memory."""
 
 import collections
 import contextlib
@@ -18,17 +18,17 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[Result]:
-    """Apply a function in threads while the caller takes the results, in the items' order.
+    """Apply a function to items in threads; yield the results in the items' order.
 
-    Items are taken, in the caller's thread, only a few ahead of the results.
+    Items are taken in the caller's thread, at most a few ahead of the results.
 
     Args:
-        function: must let go of the interpreter lock to gain anything.
-        items: any stream.
-        workers: threads; None: one for each core, at least two.
+        function: faster in threads only if it releases the interpreter lock.
+        items: any iterable.
+        workers: number of threads; by default one for each core, at least two.
 
     Yields:
-        Results; an exception of the function is raised in its item's turn.
+        Results. An exception of the function is raised in place of its item's result.
     """
     workers = workers or max(2, len(os.sched_getaffinity(0)))
     waiting: collections.deque[Future[Result]] = collections.deque()
@@ -47,15 +47,15 @@ def ordered_map(
 
 @contextlib.contextmanager
 def said_plainly() -> Iterator[None]:
-    """Let one picture or clip that is too much for the machine or for OpenCV not stop the others.
+    """Turn a MemoryError or an error of OpenCV into a UserError, so that one input fails alone.
 
     Raises:
-        UserError: in place of a MemoryError or an error of OpenCV.
+        UserError: in place of the other error.
     """
     try:
         yield
     except MemoryError as error:
-        reason = str(error) or "there is not enough memory"
-        raise UserError(f"cannot be worked on: {reason}") from None
+        reason = str(error) or "not enough memory"
+        raise UserError(f"cannot be processed: {reason}") from None
     except cv2.error as error:
-        raise UserError(f"cannot be worked on: {' '.join(str(error).split())}") from None
+        raise UserError(f"cannot be processed: {' '.join(str(error).split())}") from None

@@ -1,12 +1,12 @@
-"""Writing videos that a browser plays.
+"""Writes videos that browsers play.
 
-What a path ends in says what is written:
+The ending of the path sets the format:
 
-* `.webm`: VP8, by OpenCV, which is always there. Chromium, Firefox and Safari since 14.1 play it.
-* `.mp4`: H.264 by PyAV (`pip install 'pare-jax[video]'`): plays everywhere, is a few times
-  smaller and several times faster to write. PyAV's wheels bring x264, whose licence is the GPL.
+* `.webm`: VP8, written by OpenCV. Chromium, Firefox and Safari since 14.1 play it.
+* `.mp4`: H.264, written by PyAV (`pip install 'pare-jax[video]'`). Everything plays it. It is
+  several times smaller and faster to write. PyAV's wheels contain x264, whose licence is the GPL.
 
-OpenCV's own .mp4 is MPEG-4 part 2, which no browser plays; it is not offered.
+OpenCV's own .mp4 is MPEG-4 part 2, which no browser plays, so it is not used.
 """
 
 import contextlib
@@ -30,19 +30,18 @@ _H264_OPTIONS = {"crf": "20", "preset": "veryfast"}
 
 
 class VideoWriter:
-    """Writes pictures, one after the other, into a video file; memory does not grow with them.
+    """Writes frames into a video file, in constant memory.
 
-    The file appears under its name when the writer is closed, whole, or not at all: an exception
-    within `with` throws the unfinished file away. Sides with an odd number of pixels, which the
-    codecs cannot store, are made even by repeating the last row or column.
+    The file appears whole when the writer is closed. An exception within `with` removes the
+    unfinished file. Codecs need even sides: the last row or column of an odd side is repeated.
     """
 
     def __init__(self, path: str | Path, frame_rate: float | Fraction):
-        """Prepare to write; the first picture opens the file.
+        """Prepare to write; the first frame opens the file.
 
         Args:
-            path: ends in .webm or .mp4; its folder must be there.
-            frame_rate: pictures a second, kept also where it is no whole number (30000 / 1001).
+            path: ends in .webm or .mp4. Its folder must exist.
+            frame_rate: frames a second; fractions such as 30000 / 1001 are kept.
 
         Raises:
             UserError: another ending, or .mp4 without PyAV.
@@ -58,40 +57,38 @@ class VideoWriter:
             raise UserError(f"cannot write a video into {path}: its name must end in .webm or .mp4")
         if suffix == ".mp4":
             _import_av()
-        # The ending tells both libraries the format, so it stays the last part of the name.
+        # Both libraries take the format from the ending.
         self._scratch = self.path.with_name(f".{self.path.stem}.partial{suffix}")
         self._shape: tuple[int, ...] | None = None
         self._encoder: _H264 | _VP8 | None = None
 
     def write(self, picture: Picture) -> None:
-        """Append a picture, RGB uint8; all have the first one's size.
+        """Append a frame, RGB uint8; all frames have the same size.
 
         Raises:
             UserError: the file cannot be written.
-            ValueError: not such a picture, or of another size.
+            ValueError: not an RGB uint8 image, or another size than the first.
         """
         if self._shape is None:
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-                raise ValueError(f"expected an RGB uint8 picture, not {picture.shape}")
+                raise ValueError(f"expected an RGB uint8 image, not {picture.shape}")
             self._shape = picture.shape
             even_size = tuple(side + side % 2 for side in picture.shape[1::-1])
             encoder = _H264 if self.path.suffix.lower() == ".mp4" else _VP8
-            with self._said_plainly():
+            with self._writing():
                 self._encoder = encoder(self._scratch, self.frame_rate, even_size)
         if picture.shape != self._shape:
-            raise ValueError(
-                f"a picture of shape {picture.shape} in a video of shape {self._shape}"
-            )
+            raise ValueError(f"a frame of shape {picture.shape} in a video of shape {self._shape}")
         height, width = picture.shape[:2]
         if height % 2 or width % 2:
             picture = cv2.copyMakeBorder(picture, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         assert self._encoder is not None
-        with self._said_plainly():
+        with self._writing():
             self._encoder.write(picture)
         self.num_frames += 1
 
     def close(self) -> None:
-        """Finish the file; one without pictures does not appear.
+        """Finish the file; without frames there is none.
 
         Raises:
             UserError: the file could not be written whole.
@@ -100,18 +97,18 @@ class VideoWriter:
             return
         encoder, self._encoder = self._encoder, None
         try:
-            with self._said_plainly():
+            with self._writing():
                 encoder.close()
-                # OpenCV says nothing of a full disk.
+                # OpenCV does not report a full disk.
                 stored = _stored_frames(self._scratch)
                 if stored < self.num_frames:
-                    raise OSError(f"{self.num_frames} pictures were given, {stored} are there")
+                    raise OSError(f"only {stored} of {self.num_frames} frames are in the file")
                 os.replace(self._scratch, self.path)
         finally:
             self._scratch.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Throw away what was written."""
+        """Remove the unfinished file."""
         if self._encoder is not None:
             encoder, self._encoder = self._encoder, None
             with contextlib.suppress(OSError):
@@ -128,10 +125,11 @@ class VideoWriter:
             self.discard()
 
     @contextlib.contextmanager
-    def _said_plainly(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
+        """Turn the errors of writing into UserErrors of one line."""
         try:
             yield
-        except OSError as error:  # av's errors are OSErrors too
+        except OSError as error:  # PyAV's errors are OSErrors too.
             reason = error.strerror or str(error)
             raise UserError(f"cannot write the video {self.path}: {reason}") from None
 
@@ -144,7 +142,7 @@ class _VP8:
                 name_for_opencv(path), cv2.CAP_FFMPEG, code, float(frame_rate), tuple(size)
             )
         if not self._writer.isOpened():
-            raise OSError("the file cannot be opened; is its folder there and writable?")
+            raise OSError("cannot open the file; check that its folder exists and is writable")
 
     def write(self, picture: Picture) -> None:
         self._writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -156,12 +154,12 @@ class _VP8:
 class _H264:
     def __init__(self, path: Path, frame_rate: Fraction, size: tuple[int, ...]):
         self._av = _import_av()
-        # "faststart" moves the table of contents to the front: browsers play while they load.
+        # "faststart" moves the index to the front: browsers play while they load.
         self._file = self._av.open(str(path), "w", options={"movflags": "+faststart"})
         self._stream = self._file.add_stream("libx264", rate=frame_rate, options=_H264_OPTIONS)
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
-        self._file.start_encoding()  # so that a file that cannot be opened is found out now
+        self._file.start_encoding()  # This raises at once if the file cannot be opened.
 
     def write(self, picture: Picture) -> None:
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
@@ -177,7 +175,7 @@ def _import_av() -> Any:
         import av  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
-            "writing .mp4 needs PyAV: pip install 'pare-jax[video]', or name a .webm file"
+            "writing .mp4 needs PyAV: pip install 'pare-jax[video]', or give a .webm file"
         ) from None
     return av
 
@@ -192,7 +190,7 @@ def _stored_frames(path: Path) -> int:
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Hold back what C libraries write: OpenCV warns of VP8 in WebM, where VP8 is at home."""
+    """Silence C libraries on stderr: OpenCV warns of VP8 in WebM although that is standard."""
     saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:

@@ -1,4 +1,4 @@
-"""Networks from images to body parameters. They know nothing of bodies or losses."""
+"""Networks that predict body parameters from crops. They import neither bodies nor losses."""
 
 from pare_jax.models.build import build_model
 from pare_jax.models.prediction import Prediction

@@ -1,4 +1,4 @@
-"""Part attention: where in the picture each joint looks, and what it sees there.
+"""Part attention: a softmax over the positions for each joint, and features averaged by it.
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021, section 3.
 """
@@ -13,13 +13,13 @@ from pare_jax.skeleton import PART_BACKGROUND
 def part_attention(
     part_logits: Float[Array, "b h w 25"],
 ) -> Float[Array, "b h w 24"]:
-    """Turn part maps into attention: a softmax over the positions, for each joint by itself.
+    """Return each joint's attention map: a softmax over the positions.
 
     Args:
         part_logits: background first, then a channel per joint.
 
     Returns:
-        Attention, float32, which sums to one over the positions; the background is dropped.
+        Attention, float32, without the background; it sums to one over the positions.
     """
     joints = jax.lax.slice_in_dim(part_logits, PART_BACKGROUND + 1, None, axis=-1)
     joints = joints.astype(jnp.float32)
@@ -29,11 +29,11 @@ def part_attention(
 def attend(
     attention: Float[Array, "b h w joints"], features: Float[Array, "b h w c"]
 ) -> Float[Array, "b joints c"]:
-    """Average features over the positions, weighted by each joint's attention.
+    """Average features over the positions with each joint's attention as weights.
 
     Args:
-        attention: weights that sum to one over the positions.
-        features: features at the same positions.
+        attention: sums to one over the positions.
+        features: at the same positions.
 
     Returns:
         Each joint's features, float32.

@@ -1,7 +1,6 @@
-"""The networks that turn normalised images into maps, which all others begin with.
+"""The type of the backbones, which turn normalised crops into feature maps.
 
-Each has `out_features`, the channels of its maps, and `stride`, how many times smaller than the
-picture these are.
+Each has `out_features`, the channels of its maps, and `stride`, the crop's side over the maps'.
 """
 
 from pare_jax.models.hrnet import HRNet

@@ -1,4 +1,4 @@
-"""The report's baseline: a residual network, global average pooling and three MLPs."""
+"""The report's baseline: a backbone, global average pooling and three MLPs."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,13 @@ from jaxtyping import Array, Float
 
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
+from pare_jax.models.layers import full_precision
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 
 class Baseline(nnx.Module):
-    """Backbone, average over the picture, heads."""
+    """Backbone, global average pooling, heads."""
 
     def __init__(
         self,
@@ -27,11 +28,11 @@ class Baseline(nnx.Module):
         """Build the network.
 
         Args:
-            backbone: the network from images to maps.
-            pose_hidden: hidden widths of the MLP that predicts all joints' rotations together.
+            backbone: turns crops into feature maps.
+            pose_hidden: hidden widths of the pose MLP, which predicts all joints together.
             shape_hidden: hidden widths of the shape MLP.
             camera_hidden: hidden widths of the camera MLP.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
         self.backbone = backbone
         features = backbone.out_features
@@ -41,11 +42,12 @@ class Baseline(nnx.Module):
             camera=Mlp(features, camera_hidden, 3, rngs=rngs),
         )
 
+    @full_precision
     def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
-        """Predict one person per image.
+        """Predict one person per crop.
 
         Args:
-            images: crops, normalised by ImageNet's mean and deviation, sides divisible by 32.
+            images: crops, normalised with ImageNet's statistics, sides divisible by 32.
 
         Returns:
             The prediction, without part maps and attention.

@@ -1,7 +1,7 @@
-"""The branches between the backbone and the heads, which bring coarse maps to a finer grid.
+"""The branches between backbone and heads, which upsample coarse maps.
 
-Both the part and the feature branch of PARE (Kocabas et al., "PARE: Part Attention Regressor for
-3D Human Body Estimation", ICCV 2021, section 3) are this, with weights of their own.
+PARE's part branch and feature branch have the same layers and separate weights (Kocabas et al.,
+"PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021, section 3).
 """
 
 import functools
@@ -16,13 +16,12 @@ from pare_jax.models.layers import BatchNorm, Conv
 
 @functools.cache
 def upsampling_matrix(size: int, align_corners: bool) -> np.ndarray:
-    """Write doubling a line of pixels by linear interpolation as a matrix.
+    """Return the matrix that doubles a row of pixels by linear interpolation.
 
     Args:
-        size: pixels of the line.
-        align_corners: True puts the first and last pixel of both lines in the same place
-            (PARE's convention); False makes both lines span the same length, that is, pixel
-            centres lie at half-integers and borders are repeated.
+        size: number of pixels in the row.
+        align_corners: True aligns the centres of the first and last pixels, as PARE does. False
+            aligns the outer edges: pixel centres lie at half-integers, borders are repeated.
 
     Returns:
         Weights, (2 * size, size) float32; rows sum to one.
@@ -45,10 +44,10 @@ def upsample(
 
 @functools.cache
 def upsampled_taps(size: int, align_corners: bool) -> np.ndarray:
-    """Return for each tap of a 3-tap filter the upsampling matrix as that tap sees it.
+    """Return the upsampling matrix shifted for each tap of a 3-tap filter.
 
-    Entry (i, k, j) says how much pixel j counts at place i + k - 1 of the upsampled line, which
-    is what output i multiplies by weight k; beyond the line there are zeros.
+    Entry (i, k, j) is the weight of pixel j at position i + k - 1 of the upsampled row, which
+    output i multiplies by tap k. Beyond the row it is zero.
     """
     padded = np.pad(upsampling_matrix(size, align_corners), ((1, 1), (0, 0)))
     return np.stack([padded[tap : tap + 2 * size] for tap in range(3)], 1)
@@ -59,9 +58,9 @@ def upsample_and_convolve(
 ) -> Float[Array, "b 2*h 2*w C"]:
     """Double height and width by bilinear interpolation, then convolve with a 3x3 kernel.
 
-    The same as doing one after the other, at about a quarter of the arithmetic: interpolation
-    acts on every channel alike, so multiplying by each of the nine taps may come first, on the
-    coarse grid; what is left is to interpolate, shift and add, one small matrix per axis.
+    The result is that of one after the other, with a quarter of the arithmetic. Interpolation is
+    the same for every channel, so the product with each of the nine taps can come first, on the
+    coarse grid. One small matrix per axis then interpolates, shifts and adds.
 
     Args:
         x: coarse maps.
@@ -111,7 +110,7 @@ class ConvBlock(nnx.Module):
 
 
 class Branch(nnx.Module):
-    """A stack of blocks, each of which upsamples or none; the former make maps 2^blocks finer."""
+    """A stack of blocks. If they upsample, the maps become 2^blocks finer."""
 
     def __init__(
         self,
@@ -129,11 +128,11 @@ class Branch(nnx.Module):
         Args:
             in_features: channels in.
             features: channels of every block.
-            num_blocks: how many.
+            num_blocks: number of blocks.
             upsampling: whether each block doubles height and width before it convolves.
-            align_corners: how it does; see `upsampling_matrix`.
+            align_corners: see `upsampling_matrix`.
             dtype: the type to compute in.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
 
         def block(index: int) -> UpsamplingBlock | ConvBlock:

@@ -1,4 +1,4 @@
-"""From the `model` section of a config to a network."""
+"""Builds the network of a config's `model` section, and checks that section."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -17,18 +17,18 @@ BACKBONES = (*DEPTHS, *WIDTHS)
 
 
 def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
-    """Build the network a config asks for, with fresh weights.
+    """Build the network of a config, with random weights.
 
     Args:
         config: the `model` section, documented in `configs/common.py`.
-        rngs: random numbers for the weights.
+        rngs: for the initial weights.
 
     Returns:
         The network, in train mode. Parameters, running statistics and predictions are float32;
-        `config.dtype` is the type in between.
+        activations are `config.dtype`.
 
     Raises:
-        UserError: if a name is unknown or a size is not positive.
+        UserError: a name is unknown or a size is not positive.
     """
     check_model(config)
     dtype = DTYPES[config.dtype]
@@ -56,13 +56,13 @@ def _build_backbone(config: ConfigDict, dtype, rngs: nnx.Rngs) -> Backbone:
 
 
 def part_map_stride(config: ConfigDict) -> float:
-    """Return how many times smaller than the picture the part maps of a `pare` config are."""
+    """Return the crop's side over that of the part maps, for a `pare` config."""
     backbone = ResNet if config.backbone in DEPTHS else HRNet
     return map_stride(backbone.stride, config.num_blocks)
 
 
 def check_model(config: ConfigDict) -> None:
-    """Raise UserError if a name in a config's `model` section is unknown or a size not positive."""
+    """Raise UserError if a config's `model` section has an unknown name or a size below 1."""
     for key, known in (("name", NAMES), ("backbone", BACKBONES), ("dtype", DTYPES)):
         if config[key] not in known:
             raise UserError(
@@ -78,6 +78,6 @@ def check_model(config: ConfigDict) -> None:
             raise UserError(f"config.model.{key}: must be at least 1, but is {size}")
     if config.backbone in WIDTHS and not finest_features(config.backbone, config.backbone_width):
         raise UserError(
-            f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} no "
-            "whole number of channels; use 64, or another multiple of 4"
+            f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} a "
+            "fractional number of channels; use 64, or another multiple of 4"
         )

@@ -1,7 +1,6 @@
-"""State as a flat dict from dotted names to arrays: "params.backbone.conv1.kernel".
+"""Converts nested state to a flat dict of names ("params.backbone.conv1.kernel") and back.
 
-Checkpoints are written in it, and other people's weights come in by it: whatever does not fit can
-then be named.
+Checkpoints and converted weights use it: an array that does not fit is reported by its name.
 """
 
 from collections.abc import Mapping
@@ -14,14 +13,14 @@ Flat = dict[str, Any]
 
 
 def names(prefix: str, tree: Any) -> list[str]:
-    """Return the dotted name of each leaf of a state, in the tree's own order."""
+    """Return the dotted name of each leaf of a state, in the tree's order."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     dotted = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in paths]
     return [f"{prefix}.{name.removesuffix('.value')}" for name in dotted]
 
 
 def flatten(prefix: str, tree: Any) -> Flat:
-    """Return the leaves of a state by name, each name beginning with `prefix`."""
+    """Return the leaves of a state by name; names start with `prefix`."""
     return dict(zip(names(prefix, tree), jax.tree.leaves(tree), strict=True))
 
 
@@ -32,9 +31,9 @@ def of_network(network: nnx.Module) -> Flat:
 
 
 def unflatten(prefix: str, template: Any, flat: Mapping[str, Any]) -> Any:
-    """Return a tree of the structure of `template` with the leaves of a flat dict.
+    """Return a tree with the structure of `template` and the leaves of a flat dict.
 
-    Undoes `flatten`; `flat` may hold more than the tree has places.
+    Undoes `flatten`; further entries of `flat` are ignored.
     """
     leaves = [flat[name] for name in names(prefix, template)]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)

@@ -1,8 +1,8 @@
-"""Networks for inference: batch normalisation folded into the convolution before it.
+"""Folds batch normalisation into the convolution before it, for inference.
 
 In evaluation mode a batch normalisation multiplies each channel by a number and adds another. The
-first goes into the kernel, the second is all that stays: what the network answers is the same up
-to rounding, with one pass less over every map.
+kernel takes the first, and only the addition remains. The predictions are the same up to rounding,
+with one pass fewer over every map.
 
 Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
 Inference", CVPR 2018, section 3.2.
@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=nnx.Module)
 
 
 class Shift(nnx.Module):
-    """What is left of a batch normalisation: a number added to each channel, in float32."""
+    """The rest of a folded batch normalisation: adds a number to each channel, in float32."""
 
     def __init__(self, bias: Float[np.ndarray, "features"]):
         self.bias = nnx.Param(jnp.asarray(bias, jnp.float32))
@@ -34,15 +34,15 @@ class Shift(nnx.Module):
 
 
 class FoldedUpsamplingBlock(nnx.Module):
-    """`UpsamplingBlock` for inference: the same numbers, its kernel laid out as it is used.
+    """`UpsamplingBlock` for inference: same outputs, with the kernel stored as matrices.
 
     Attributes:
-        kernel: for each row of the 3x3 kernel a matrix from channels in to the three columns'
-            channels out, (3, in_features, 3 * features).
+        kernel: a matrix for each row of the 3x3 kernel, from channels in to channels out for each
+            of the three columns, (3, in_features, 3 * features).
     """
 
     def __init__(self, block: UpsamplingBlock):
-        """Take over a block whose batch normalisation has become a `Shift`."""
+        """Copy a block whose batch normalisation is already a `Shift`."""
         kernel = block.conv.kernel[...]
         in_features = kernel.shape[2]
         self.kernel = nnx.Param(kernel.transpose(0, 2, 1, 3).reshape(3, in_features, -1))
@@ -53,9 +53,9 @@ class FoldedUpsamplingBlock(nnx.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b 2*h 2*w C"]:
         kernel = self.kernel[...].astype(self.dtype)
         batch, height, width, in_features = x.shape
-        # Multiplying by each of the nine taps comes first, on the coarse grid, as in
-        # `branches.upsample_and_convolve`; then rows are interpolated, shifted and added, and
-        # columns after them, without moving anything to another order in memory.
+        # The product with each of the nine taps comes first, on the coarse grid, as in
+        # `branches.upsample_and_convolve`. Then rows are interpolated, shifted and added, and
+        # after them columns, without a transposition in memory.
         flat = x.astype(self.dtype).reshape(-1, in_features)
         rows = [(flat @ row).reshape(batch, height, -1) for row in kernel]
         add, multiply = (
@@ -68,17 +68,17 @@ class FoldedUpsamplingBlock(nnx.Module):
 def _by_multiplying(
     rows: list[Float[Array, "b h x"]], *, width: int, align_corners: bool
 ) -> Float[Array, "b 2*h 2*w C"]:
-    """Interpolate, shift and add the taps' maps by a matrix product for each axis."""
+    """Interpolate, shift and add the taps' maps with a matrix product for each axis."""
 
     def combine(taps: Float[Array, "b n*3 x"], matrix: np.ndarray) -> Float[Array, "b 2*n x"]:
-        # One matrix for each of the batch: a product of it with all at once would be transposed.
+        # Repeated over the batch: with a single matrix XLA would transpose the result.
         matrices = jnp.broadcast_to(jnp.asarray(matrix, taps.dtype), (taps.shape[0], *matrix.shape))
         return matrices @ taps
 
     batch, height, _ = rows[0].shape
     by_row = upsampled_taps(height, align_corners).reshape(2 * height, -1)
     x = combine(jnp.concatenate(rows, 1), by_row)
-    # Beside each other in a row of maps lie the columns, of each the kernel's columns.
+    # Each row of maps holds its columns, and in each column the kernel's three columns.
     by_column = upsampled_taps(width, align_corners).swapaxes(1, 2).reshape(2 * width, -1)
     x = combine(x.reshape(batch * 2 * height, 3 * width, -1), by_column)
     return x.reshape(batch, 2 * height, 2 * width, -1)
@@ -87,9 +87,9 @@ def _by_multiplying(
 def _by_adding(
     rows: list[Float[Array, "b h x"]], *, width: int, align_corners: bool
 ) -> Float[Array, "b 2*h 2*w C"]:
-    """Do the same with the few numbers of these matrices that are not zero.
+    """Return the result of `_by_multiplying`, computed from the matrices' nonzero entries.
 
-    XLA makes one loop of it for each axis; on a CPU that costs less than the products.
+    XLA compiles one loop for each axis, which on a CPU is faster than the products.
     """
     batch, height, _ = rows[0].shape
     x = _add_taps(rows, upsampled_taps(height, align_corners))
@@ -109,7 +109,7 @@ def _add_taps(
     for phase in range(2):
         total = jnp.zeros((), taps[0].dtype)
         for tap, maps in enumerate(taps):
-            # Neighbours beyond the ends count for nothing, so any will do.
+            # Beyond the ends the weight is 0.
             for neighbour in (-1, 0, 1):
                 source = np.clip(place + neighbour, 0, size - 1)
                 weight = weights[2 * place + phase, tap, source] * (source == place + neighbour)
@@ -121,7 +121,7 @@ def _add_taps(
 
 
 def _neighbour(maps: Float[Array, "b n x"], offset: int) -> Float[Array, "b n x"]:
-    """Put at each place what lies `offset` further; the ends are repeated."""
+    """Shift maps by `offset` positions; the ends are repeated."""
     if not offset:
         return maps
     # `maps[:, 1:]` would become a gather where the batch's size is a symbol.
@@ -134,17 +134,17 @@ def _neighbour(maps: Float[Array, "b n x"], offset: int) -> Float[Array, "b n x"
 def fold(network: Network) -> Network:
     """Return a copy of a network for inference, in evaluation mode and without batch statistics.
 
-    Every module may hold convolutions and batch normalisations called `conv*` and `bn*`: `bn1`
-    follows `conv1` directly.
+    In every module the batch normalisation `bn*` must directly follow the convolution `conv*`, for
+    instance `bn1` and `conv1`.
 
     Args:
-        network: any network of these layers; it stays as it is.
+        network: any network of these layers; it is not changed.
 
     Returns:
-        The same function of the pictures, up to rounding.
+        A network with the same predictions, up to rounding.
 
     Raises:
-        ValueError: a batch normalisation has no convolution of that name beside it.
+        ValueError: a module has a `bn*` without its `conv*`.
     """
     folded = nnx.clone(network)
     folded.eval()
@@ -166,7 +166,7 @@ def fold(network: Network) -> Network:
 
 
 def _fold_into(conv: Conv, norm: BatchNorm) -> Shift:
-    """Scale a convolution's weights by the batch normalisation after it; return what is left."""
+    """Scale a convolution's weights by the batch normalisation after it; return its shift."""
     scale, bias, mean, variance = (
         np.asarray(value[...], np.float64) for value in (norm.scale, norm.bias, norm.mean, norm.var)
     )

@@ -1,7 +1,6 @@
-"""From features to body parameters: small MLPs whose outputs are added to mean parameters.
+"""The heads: small MLPs from features to body parameters, added to mean parameters.
 
-The heads compute in float32, in its full precision on accelerators too: they cost next to nothing,
-and rotations do not bear less.
+The heads always compute in full float32: they cost little, and rotations need the precision.
 """
 
 import itertools
@@ -23,24 +22,24 @@ SIXD = 6
 # The weak-perspective camera under which a standing person fills a crop (SPIN's).
 MEAN_CAMERA = (0.9, 0.0, 0.0)
 
-# How far the mean pose lowers the arms from the T-pose, radians.
+# Angle by which the mean pose lowers the arms from the T-pose, radians.
 _ARMS_DOWN = np.deg2rad(65.0)
 
-# The last layer of a head starts this much smaller than Glorot's initialisation (Kanazawa et al.
-# 2018), so that the first prediction is nearly the mean person.
+# Factor on Glorot's initialisation of a head's last layer (Kanazawa et al. 2018). The first
+# prediction is then nearly the mean parameters.
 _LAST_LAYER_GAIN = 0.01
 
 
 class MeanParameter(nnx.Variable):
-    """A parameter that predictions are added to: kept in checkpoints, not trained."""
+    """A parameter that is added to the heads' outputs. It is in checkpoints but not trained."""
 
 
 def mean_pose() -> np.ndarray:
-    """Return the pose training starts from: upright, facing the camera, arms hanging.
+    """Return the initial pose: upright, facing the camera, arms lowered.
 
     The root turns by pi about x, from the body's frame (y up, facing z) into the camera's (y down,
-    z forward). The shoulders turn about z until the arms, which lie along x in the T-pose, point
-    65 degrees downwards. All other joints are at rest.
+    z forward). The shoulders lower the arms by 65 degrees from the T-pose. All other joints are as
+    in the T-pose.
 
     Returns:
         The first two columns of each rotation matrix, row by row, (24, 6) float32.
@@ -54,7 +53,7 @@ def mean_pose() -> np.ndarray:
 
 
 class Linear(nnx.Module):
-    """A linear layer; with `copies`, several side by side, each with its own input and weights."""
+    """A linear layer, or with `copies` several in parallel, each with its own input and weights."""
 
     def __init__(
         self,
@@ -74,7 +73,7 @@ class Linear(nnx.Module):
 
 
 class Mlp(nnx.Module):
-    """Linear layers with ReLU between; the last one starts near zero."""
+    """Linear layers with ReLU between them. The last one's initial weights are near zero."""
 
     def __init__(
         self,
@@ -88,11 +87,11 @@ class Mlp(nnx.Module):
         """Build the layers.
 
         Args:
-            in_features: length of the input.
+            in_features: channels in.
             hidden: widths of the hidden layers; empty for a single linear layer.
-            out_features: length of the output.
-            copies: (24,) for an MLP per joint, all of them in one product; else empty.
-            rngs: random numbers for the weights.
+            out_features: channels out.
+            copies: (24,) for an MLP per joint, computed in one product; else empty.
+            rngs: for the initial weights.
         """
         widths = (in_features, *hidden)
         layers = [
@@ -111,7 +110,7 @@ class Mlp(nnx.Module):
 
 
 class ParameterHeads(nnx.Module):
-    """Three MLPs, for pose, shape and camera, and the means they are added to."""
+    """Three MLPs, for pose, shape and camera, and the mean parameters added to their outputs."""
 
     def __init__(self, pose: Mlp, shape: Mlp, camera: Mlp):
         self.pose = pose
@@ -129,8 +128,8 @@ class ParameterHeads(nnx.Module):
         """Predict body parameters.
 
         Args:
-            pose_features: the pose MLP's input, which it turns into 6D rotations: (b, 24, c) or,
-                for an MLP that predicts all joints together, (b, c).
+            pose_features: input of the pose MLP: (b, 24, c), or (b, c) for an MLP that predicts all
+                joints together.
             features: input of the shape and camera MLPs.
 
         Returns:

@@ -1,9 +1,9 @@
-"""High-resolution networks: maps of several sizes side by side, exchanged again and again.
+"""High-resolution networks (HRNet-W32 and W48): parallel maps of four sizes, fused repeatedly.
 
 Sun et al., "Deep High-Resolution Representation Learning for Human Pose Estimation", CVPR 2019,
-https://arxiv.org/abs/1902.09212, and what PARE (Kocabas et al., ICCV 2021) adds to it: all sizes
-are upsampled to the finest one and concatenated. Names follow the published weight files, so that
-these map one to one.
+https://arxiv.org/abs/1902.09212. As in PARE (Kocabas et al., ICCV 2021), all sizes are upsampled to
+the finest one and concatenated. Names are those of the published weight files, so that these map
+one to one.
 """
 
 import jax.numpy as jnp
@@ -17,10 +17,10 @@ from pare_jax.models.resnet import BasicBlock, Bottleneck
 # Channels of the finest maps; each coarser size has twice as many (Sun et al. 2019, section 3).
 WIDTHS = {"hrnet_w32": 32, "hrnet_w48": 48}
 
-# Channels of the published networks' stem, whatever their width.
+# Channels of the published networks' stem, for both widths.
 _STEM = 64
 LAYER1_BLOCKS = 4
-# Exchanges between the sizes in the stages of 2, 3 and 4 sizes, and blocks before each exchange.
+# Number of fusions in the stages of 2, 3 and 4 sizes, and of blocks before each fusion.
 MODULES = (1, 4, 3)
 BLOCKS = 4
 
@@ -41,10 +41,10 @@ class ConvBn(nnx.Module):
 
 
 def repeat_pixels(x: Float[Array, "b h w c"], times: int) -> Float[Array, "b H W c"]:
-    """Upsample to the nearest pixel: every pixel becomes a square of `times` by `times`.
+    """Upsample by nearest neighbour: every pixel becomes a square of `times` by `times`.
 
-    Written as a broadcast: its gradient is a plain sum, where a gather's is a scatter, which XLA's
-    CPU backend does one number at a time.
+    A broadcast has a sum as its gradient. A gather would have a scatter, which XLA's CPU backend
+    computes one number at a time.
     """
     batch, height, width, features = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, times, width, times, features))
@@ -52,7 +52,7 @@ def repeat_pixels(x: Float[Array, "b h w c"], times: int) -> Float[Array, "b H W
 
 
 class HighResolutionModule(nnx.Module):
-    """Blocks on maps of each size by themselves, then every size gets the sum of all."""
+    """Residual blocks on the maps of each size, then fusion: every size gets the sum of all."""
 
     def __init__(self, features: tuple[int, ...], blocks: int, *, dtype, rngs: nnx.Rngs):
         """Build the module.
@@ -70,7 +70,7 @@ class HighResolutionModule(nnx.Module):
         )
 
         def change(source: int, target: int) -> nnx.List | None:
-            """Make what brings maps of one size to another: nothing for the same."""
+            """Return the layers from maps of one size to another; None for the same size."""
             if source == target:
                 return None
             before, after = features[source], features[target]
@@ -88,7 +88,7 @@ class HighResolutionModule(nnx.Module):
         )
 
     def __call__(self, maps: list[Float[Array, "b _ _ _"]]) -> list[Float[Array, "b _ _ _"]]:
-        """Take and return maps of each size, the finest first, each half as large as the last."""
+        """Take and return the maps of all sizes, the finest first, each half the size before."""
         maps = [_chain(branch, x) for branch, x in zip(self.branches, maps, strict=True)]
         fused = []
         for target, changes in enumerate(self.fuse_layers):
@@ -104,11 +104,11 @@ class HighResolutionModule(nnx.Module):
 
 
 class HRNet(nnx.Module):
-    """A high-resolution network whose maps are concatenated at the finest size.
+    """A high-resolution network that concatenates its maps at the finest size.
 
     Attributes:
-        out_features: channels of the maps it returns, 15 times the finest size's: 480 for W32.
-        stride: how many times smaller than the picture these are.
+        out_features: channels of the output maps, 15 times the finest size's: 480 for W32.
+        stride: the crop's side over the maps'.
     """
 
     stride = 4
@@ -127,9 +127,9 @@ class HRNet(nnx.Module):
         Args:
             name: one of `WIDTHS`.
             width: channels of the stem, 64 as published; all others are in proportion.
-            align_corners: how the last layers upsample; see `branches.upsampling_matrix`.
+            align_corners: of the last layers; see `branches.upsampling_matrix`.
             dtype: the type to compute in.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
         keywords = {"dtype": dtype, "rngs": rngs}
         finest = finest_features(name, width)
@@ -143,7 +143,7 @@ class HRNet(nnx.Module):
             Bottleneck(layer1 if index else width, width, 1, **keywords)
             for index in range(LAYER1_BLOCKS)
         )
-        # Each transition makes the next coarser size; the first also narrows the finest.
+        # Each transition adds the next coarser size; the first also narrows the finest.
         self.transition1 = nnx.List(
             [
                 ConvBn(layer1, features[0], 3, relu=True, **keywords),
@@ -171,7 +171,7 @@ class HRNet(nnx.Module):
         self.out_features = sum(features)
 
     def __call__(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b h w c"]:
-        """Turn normalised images, sides divisible by 32, into maps 4 times smaller."""
+        """Return feature maps of normalised crops with sides divisible by 32, 4 times smaller."""
         x = nnx.relu(self.bn1(self.conv1(images)))
         x = nnx.relu(self.bn2(self.conv2(x)))
         x = _chain(self.layer1, x)
@@ -185,7 +185,7 @@ class HRNet(nnx.Module):
 
 
 def finest_features(name: str, width: int) -> int:
-    """Return the channels of the finest maps for a stem of `width`; 0 if that is not a number."""
+    """Return the channels of the finest maps for a stem of `width`; 0 if they are fractional."""
     features, rest = divmod(WIDTHS[name] * width, _STEM)
     return 0 if rest else features
 

@@ -1,4 +1,4 @@
-"""Runs a network on uint8 crops: normalisation and the prediction step."""
+"""Runs a network on uint8 crops: normalisation and one prediction step."""
 
 import jax.numpy as jnp
 from flax import nnx

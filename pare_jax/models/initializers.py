@@ -1,7 +1,7 @@
-"""First values of parameters, without compiling a program for every shape.
+"""Initial values of parameters, drawn without compiling a program for each shape.
 
-`jax.random.normal` is compiled anew for each shape, which made building a ResNet-50 take 17 s on
-two cores. Drawing blocks of one size and cutting them to shape takes a second.
+`jax.random.normal` is compiled for each shape: building a ResNet-50 took 17 s on two cores. Drawing
+blocks of one size and cutting them to shape takes 1 s.
 """
 
 import math
@@ -22,7 +22,7 @@ def _block(key: Array, index: Array) -> Float[Array, "block"]:
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], stddev: float) -> Float[Array, "..."]:
-    """Draw float32 numbers around zero from a normal distribution of the given deviation."""
+    """Draw float32 numbers from a normal distribution with mean zero."""
     key = rngs.params()
     count = math.prod(shape)
     indices = np.arange(-(-count // _BLOCK), dtype=np.uint32)
@@ -33,5 +33,5 @@ def normal(rngs: nnx.Rngs, shape: tuple[int, ...], stddev: float) -> Float[Array
 
 
 def constant(shape: int | tuple[int, ...], value: float) -> Float[Array, "..."]:
-    """Fill a float32 array with one value."""
+    """Return a float32 array filled with one value."""
     return jnp.array(np.full(shape, value, np.float32))

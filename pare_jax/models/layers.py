@@ -1,11 +1,11 @@
 """Convolution, batch normalisation and pooling with PyTorch's conventions, channels last.
 
-Weights trained elsewhere then mean the same here: padding is symmetric, and batch normalisation
-keeps the unbiased variance.
+PyTorch's weights give the same outputs: padding is symmetric, and batch normalisation keeps the
+unbiased variance.
 
-Some operations are written another way than the obvious one because XLA's CPU backend is slow at
-it; they compute the same numbers up to rounding and cost accelerators nothing. Measured with jax
-0.10.2 on two cores, batch 32, forward and backward:
+Some operations are not written in the usual way, which is slow in XLA's CPU backend. The numbers
+are the same up to rounding, and GPUs and TPUs lose nothing. Measured with jax 0.10.2 on two cores,
+batch 32, forward and backward:
   - 1x1 convolution as a matrix product: 2-4x in the weights' gradient;
   - 3x3 convolution to maps of 2x2 or less through explicit patches: 5-80x;
   - max pooling as maxima of shifted slices: 8x, nearly all of it in the gradient.
@@ -20,11 +20,15 @@ from jaxtyping import Array, Float
 
 from pare_jax.models.initializers import constant, normal
 
-# PyTorch's defaults; its momentum of 0.1 weighs the new batch, ours the old average.
+# PyTorch's defaults. Its momentum of 0.1 is the weight of the new batch, ours of the old average.
 BATCH_NORM_EPSILON = 1e-5
 BATCH_NORM_MOMENTUM = 0.9
 
-# Maps with a side no longer than this are convolved through explicit patches.
+# Decorates a network's call. By default GPUs and TPUs multiply float32 as TF32 or bfloat16.
+# Products of bfloat16 are not changed.
+full_precision = jax.default_matmul_precision("highest")
+
+# Maps with a side of at most this are convolved through explicit patches.
 _TINY = 2
 
 
@@ -48,18 +52,18 @@ class Conv(nnx.Module):
         dtype: jnp.dtype,
         rngs: nnx.Rngs,
     ):
-        """Make the weights.
+        """Create the weights.
 
         Args:
             in_features: channels in.
             out_features: channels out.
             kernel_size: side of the kernel, odd.
-            strides: step between outputs, pixels.
+            strides: distance between outputs, pixels.
             use_bias: whether to add a bias.
-            stddev: deviation of the first weights; by default He's with fan out, as in
+            stddev: standard deviation of the initial weights; by default He's with fan out, as in
                 torchvision.
             dtype: the type to compute in; parameters are float32.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
         shape = (kernel_size, kernel_size, in_features, out_features)
         if stddev is None:
@@ -77,7 +81,7 @@ class Conv(nnx.Module):
 def convolve(
     x: Float[Array, "b h w c"], kernel: Float[Array, "k k c C"], strides: int
 ) -> Float[Array, "b H W C"]:
-    """Convolve maps with an odd square kernel, padded with zeros by half its size."""
+    """Convolve maps with an odd square kernel; zeros pad half its size on every side."""
     size, _, in_features, out_features = kernel.shape
     if size == 1:
         x = jax.lax.slice(x, (0, 0, 0, 0), x.shape, (1, strides, strides, 1))
@@ -117,12 +121,11 @@ def _patches(x: Float[Array, "b h w c"], strides: int) -> Float[Array, "b H W 9*
 class BatchNorm(nnx.Module):
     """Batch normalisation with PyTorch's running statistics.
 
-    Differs from `flax.nnx.BatchNorm` in that the running variance is the unbiased one (n - 1 in
-    the denominator, while the batch itself is normalised by n), and that statistics are computed
-    and kept in float32 whatever the type of the activations. Under `jax.jit` with a sharded batch
-    the statistics are those of the whole batch.
+    Differs from `flax.nnx.BatchNorm` in two ways. The running variance is unbiased (n - 1 in the
+    denominator, while the batch is normalised with n). Statistics are float32 for activations of
+    any type. Under `jax.jit` with a sharded batch they are those of the whole batch.
 
-    `train()` and `eval()` of any enclosing module switch between batch and running statistics.
+    `train()` and `eval()` of an enclosing module switch between batch and running statistics.
 
     Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167.
     """
@@ -136,7 +139,7 @@ class BatchNorm(nnx.Module):
         self.use_running_average = False
 
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
-        """Normalise each channel, and update the running statistics in train mode."""
+        """Normalise each channel; in train mode update the running statistics."""
         if self.use_running_average:
             mean, variance = self.mean[...], self.var[...]
         else:
@@ -150,15 +153,15 @@ class BatchNorm(nnx.Module):
     def _update(self, mean: Float[Array, "features"], variance: Float[Array, "features"]) -> None:
         for average, new in ((self.mean, mean), (self.var, variance)):
             old = average[...]
-            # Not `average[...] =`, which asks for shardings: while tracing, for each layer flax
-            # then searches all of the program so far, a minute in all for an HRNet.
+            # `average[...] =` would ask for shardings. While tracing, flax then searches the whole
+            # program for each layer, which takes a minute for an HRNet.
             average.set_value(old + (1 - self.momentum) * (jax.lax.stop_gradient(new) - old))
 
 
 def _moments(
     x: Float[Array, "*batch features"], guess: Float[Array, "features"]
 ) -> tuple[Float[Array, "features"], Float[Array, "features"]]:
-    """Compute mean and variance in one pass; `guess`, near the mean, keeps them from cancelling."""
+    """Return mean and variance in one pass; a `guess` near the mean keeps their precision."""
     axes = tuple(range(x.ndim - 1))
     guess = jax.lax.stop_gradient(guess)
     offset = jnp.mean(x - guess, axes)
@@ -167,7 +170,7 @@ def _moments(
 
 
 def max_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
-    """Take the maximum over 3x3 windows two pixels apart, padded by one, of maps of even sides."""
+    """Return the maxima of 3x3 windows with stride 2 and padding 1, for maps of even sides."""
     return _max_pool_axis(_max_pool_axis(x, 2), 1)
 
 

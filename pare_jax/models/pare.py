@@ -14,26 +14,26 @@ from pare_jax.models.attention import attend, part_attention
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.branches import Branch
 from pare_jax.models.heads import SIXD, Mlp, ParameterHeads
-from pare_jax.models.layers import Conv
+from pare_jax.models.layers import Conv, full_precision
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, NUM_PART_LABELS
 
-# Part maps start almost flat (Xiao et al., "Simple Baselines for Human Pose Estimation", 2018):
-# every joint first looks at the whole picture.
+# Standard deviation of the part convolution's initial weights (Xiao et al., "Simple Baselines for
+# Human Pose Estimation", 2018). Attention then starts almost uniform over the crop.
 _FLAT = 0.001
 
 
-# Maps this many times smaller than the picture are as fine as PARE's part maps: 56x56 of 224.
+# The crop's side over that of PARE's part maps: 224 over 56.
 FINE_STRIDE = 4
 
 
 def needs_upsampling(backbone_stride: int) -> bool:
-    """Say whether the branches upsample: behind a ResNet they do, behind an HRNet not."""
+    """Return whether the branches upsample: after a ResNet they do, after an HRNet not."""
     return backbone_stride > FINE_STRIDE
 
 
 def map_stride(backbone_stride: int, num_blocks: int) -> float:
-    """Return how many times smaller than the picture the part maps are."""
+    """Return the crop's side over that of the part maps."""
     if not needs_upsampling(backbone_stride):
         return backbone_stride
     return backbone_stride / 2**num_blocks
@@ -59,17 +59,17 @@ class Pare(nnx.Module):
         """Build the network.
 
         Args:
-            backbone: the network from images to maps. The branches upsample them, unless they are
-                as fine as `FINE_STRIDE` already.
+            backbone: turns crops into feature maps. The branches upsample maps that are coarser
+                than `FINE_STRIDE`.
             num_blocks: blocks in each branch.
             branch_features: channels of both branches.
-            shape_features: channels of the features that shape and camera are read from.
+            shape_features: channels of the features for shape and camera.
             pose_hidden: hidden widths of each joint's MLP.
             shape_hidden: hidden widths of the shape MLP.
             camera_hidden: hidden widths of the camera MLP.
-            align_corners: how the branches upsample; see `branches.upsampling_matrix`.
+            align_corners: see `branches.upsampling_matrix`.
             dtype: the type to compute in.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
         self.backbone = backbone
         self.part_branch, self.feature_branch = (
@@ -103,14 +103,15 @@ class Pare(nnx.Module):
             camera=Mlp(attended, camera_hidden, 3, rngs=rngs),
         )
 
+    @full_precision
     def __call__(self, images: Float[Array, "b size size 3"]) -> Prediction:
-        """Predict one person per image.
+        """Predict one person per crop.
 
         Args:
-            images: crops, normalised by ImageNet's mean and deviation, sides divisible by 32.
+            images: crops, normalised with ImageNet's statistics, sides divisible by 32.
 
         Returns:
-            The prediction, with part maps and attention; `map_stride` tells their side.
+            The prediction, with part maps and attention of the side that `map_stride` gives.
         """
         maps = self.backbone(images)
         part_logits = self.part_conv(self.part_branch(maps)).astype(jnp.float32)

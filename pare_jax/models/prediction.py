@@ -1,22 +1,21 @@
-"""What every network returns."""
+"""The output of every network: rotations, betas, crop camera, part maps, attention."""
 
 from flax import struct
 from jaxtyping import Array, Float
 
 
 class Prediction(struct.PyTreeNode):
-    """One person's parameters per picture, float32 whatever the network computes in.
+    """One person's parameters per crop; always float32.
 
     Attributes:
-        rotations: joint rotations relative to the parent joint, the root's relative to the
-            camera frame (x right, y down, z forward).
+        rotations: of the joints relative to their parents. The root's is into the camera frame (x
+            right, y down, z forward).
         betas: shape coefficients.
-        camera: weak-perspective camera (s, tx, ty) of the crop; see
-            `pare_jax.geometry.camera_translation`.
-        part_logits: unnormalised log-odds of background and the 24 parts at every position of
-            the part maps; None for a network without them.
-        attention: each joint's attention over the positions, which sums to one over the map;
-            None for a network without it.
+        camera: crop camera (s, tx, ty); see `pare_jax.geometry.camera_translation`.
+        part_logits: logits of background and the 24 parts at every position; None for a network
+            without part maps.
+        attention: attention map of each joint, which sums to one over the positions; None for a
+            network without attention.
     """
 
     rotations: Float[Array, "batch 24 3 3"]

@@ -1,7 +1,7 @@
 """Residual networks without their classifier, in torchvision's variant.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
-https://arxiv.org/abs/1512.03385. As in torchvision a bottleneck takes its stride in the 3x3
+https://arxiv.org/abs/1512.03385. As in torchvision, a bottleneck's stride is in its 3x3
 convolution, and padding is symmetric. Names are torchvision's, so that its weights map one to one.
 """
 
@@ -13,7 +13,7 @@ from pare_jax.models.layers import BatchNorm, Conv, max_pool
 
 
 class Downsample(nnx.Module):
-    """The shortcut of a block that changes the shape: a strided 1x1 convolution, normalised."""
+    """The shortcut of a block that changes the shape: strided 1x1 convolution and BatchNorm."""
 
     def __init__(self, in_features, out_features, strides, *, dtype, rngs: nnx.Rngs):
         self.conv = Conv(in_features, out_features, 1, strides, dtype=dtype, rngs=rngs)
@@ -30,7 +30,7 @@ def _shortcut(in_features, out_features, strides, *, dtype, rngs: nnx.Rngs) -> D
 
 
 class BasicBlock(nnx.Module):
-    """Two 3x3 convolutions beside a shortcut (ResNet-18 and 34)."""
+    """Two 3x3 convolutions and a shortcut (ResNet-18 and 34)."""
 
     expansion = 1
 
@@ -49,7 +49,7 @@ class BasicBlock(nnx.Module):
 
 
 class Bottleneck(nnx.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut (ResNet-50 and deeper)."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut (ResNet-50 and deeper)."""
 
     expansion = 4
 
@@ -71,7 +71,7 @@ class Bottleneck(nnx.Module):
         return nnx.relu(x + shortcut)
 
 
-# Kind of block and number of blocks in each of the four stages (He et al. 2016, table 1).
+# Type of block and number of blocks in each of the four stages (He et al. 2016, table 1).
 DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int, int]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -82,11 +82,11 @@ DEPTHS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, int, int
 
 
 class ResNet(nnx.Module):
-    """A residual network up to, not including, global pooling.
+    """A residual network without global pooling.
 
     Attributes:
-        out_features: channels of the maps it returns.
-        stride: how many times smaller than the picture these are.
+        out_features: channels of the output maps.
+        stride: the crop's side over the maps'.
     """
 
     stride = 32
@@ -98,7 +98,7 @@ class ResNet(nnx.Module):
             name: one of `DEPTHS`.
             width: channels of the stem; all others are in proportion.
             dtype: the type to compute in.
-            rngs: random numbers for the weights.
+            rngs: for the initial weights.
         """
         block, depths = DEPTHS[name]
         self.conv1 = Conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
@@ -121,7 +121,7 @@ class ResNet(nnx.Module):
         self.out_features = width * 8 * block.expansion
 
     def __call__(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b h w c"]:
-        """Turn normalised images into maps 32 times smaller."""
+        """Return feature maps of normalised crops, 32 times smaller."""
         x = max_pool(nnx.relu(self.bn1(self.conv1(images))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:

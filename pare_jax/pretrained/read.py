@@ -1,15 +1,9 @@
-"""Read other people's weight files, without running what may be in them.
+"""Reads other people's weight files (`.safetensors`, and what torch.save writes).
 
-A `.safetensors` file is read without torch. Everything else is torch's pickle, which torch reads
-with `weights_only`: it then makes tensors and plain data, and refuses every other name before
-anything is called. Training frameworks also store names of their own, for instance settings in a
-class that is really a dict; a short list of those is read as the plain data they hold.
+No code in them is run, and torch is not needed.
 """
 
 import dataclasses
-import re
-import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from pare_jax.errors import UserError
+from pare_jax.io.safe_pickle import Inert
+from pare_jax.pretrained.torch_file import TensorRecord, open_torch_file
 
 # Where training scripts keep the network inside the file, the one to take first: of a teacher and
 # its student, self-supervised training (DINO) evaluates and publishes the teacher.
@@ -58,8 +54,7 @@ def read_weights(path: str | Path) -> WeightFile:
 
     Raises:
         UserError: the file is missing, truncated, not a weight file or without tensors; it asks
-            for more than tensors and plain data, which is not run; or it needs torch, which is not
-            installed.
+            for more than tensors and plain data, which is not run.
     """
     path = Path(path)
     try:
@@ -74,8 +69,9 @@ def read_weights(path: str | Path) -> WeightFile:
     if path.suffix == ".safetensors" or start[8:] == b"{":
         tensors, metadata = _read_safetensors(path)
     else:
-        content, metadata = _unwrap(_read_torch(path))
-        tensors = _to_numpy(content)
+        with open_torch_file(path) as file:
+            records, metadata = _unwrap(file.content)
+            tensors = {name: _float32(file.numbers(record)) for name, record in records.items()}
     tensors = {name: value for name, value in tensors.items() if not name.endswith(_COUNTER)}
     if not tensors:
         raise UserError(f"there are no tensors in {path}: it is not a file of weights")
@@ -119,93 +115,7 @@ def _float32(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value).reshape(value.shape)
 
 
-class _Fields:
-    """Stands for an object that only holds attributes."""
-
-    def __init__(self, *_: Any):
-        pass
-
-
-class _Array(_Fields):
-    """Stands for an array of NumPy, whose content nothing here needs."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-class _DType:
-    """Stands for numpy.dtype, which would take much more than the name of a number."""
-
-    def __init__(self, code: str = "", *_: Any):
-        self.code = code
-
-    def __setstate__(self, state: Any) -> None:
-        pass  # Byte order and alignment; numbers are stored in the order of all machines today.
-
-
-def _scalar(dtype: Any, data: Any = b"") -> float | int | bool | str:
-    """Stand for NumPy's function that makes one number out of its bytes."""
-    if not isinstance(dtype, _DType) or not re.fullmatch(r"[fiub][1248]", str(dtype.code)):
-        return "a value of NumPy"
-    return np.frombuffer(data, dtype.code)[0].item()
-
-
-def _path(*parts: Any) -> str:
-    return "/".join(map(str, parts))
-
-
-# Names that are no code, by what is made instead.
-_STAND_INS: dict[str, Any] = {
-    "yacs.config.CfgNode": OrderedDict,
-    "pytorch_lightning.utilities.parsing.AttributeDict": OrderedDict,
-    "lightning.fabric.utilities.data.AttributeDict": OrderedDict,
-    "lightning_fabric.utilities.data.AttributeDict": OrderedDict,
-    "argparse.Namespace": _Fields,
-    "numpy.dtype": _DType,
-    "numpy.ndarray": _Array,
-    **{f"numpy.{core}.multiarray._reconstruct": _Array for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
-    "pathlib.PosixPath": _path,
-    "pathlib.WindowsPath": _path,
-    "pathlib.Path": _path,
-}
-# Lightning files what its callbacks remember under their classes, whose names change by version.
-_FRAMEWORKS = ("pytorch_lightning.", "lightning.", "lightning_fabric.")
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise UserError(
-            f"reading {path} needs torch: pip install 'pare-jax[torch]' (its CPU build will do), "
-            "or give the weights as .safetensors"
-        ) from None
-    stand_ins = dict(_STAND_INS)
-    while True:
-        allowed: list[Any] = [(value, name) for name, value in stand_ins.items()]
-        try:
-            with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(path, map_location="cpu", weights_only=True)
-        except MemoryError:
-            raise UserError(f"there is not enough memory to read {path}") from None
-        # Broken bytes can raise nearly anything, out of the unpickler or of torch.
-        except Exception as error:
-            name = re.search(r"GLOBAL ([\w.]+)", str(error))
-            if not name:
-                raise UserError(
-                    f"{path} is not a checkpoint torch can read ({_line(error)}): {_ADVICE}"
-                ) from None
-            if not name[1].startswith(_FRAMEWORKS) or name[1] in stand_ins:
-                raise UserError(
-                    f"{path} was refused: its pickle asks for {name[1]}, which weights do not "
-                    "need; nothing was run. Get a file that holds the network's state_dict alone"
-                ) from None
-            stand_ins[name[1]] = type(name[1].rpartition(".")[2], (_Fields,), {})
-
-
-def _unwrap(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _unwrap(content: Any) -> tuple[dict[str, TensorRecord], dict[str, Any]]:
     """Find the network's tensors in what a training script saved; the rest is metadata."""
     metadata: dict[str, Any] = {}
     while isinstance(content, Mapping):
@@ -216,13 +126,9 @@ def _unwrap(content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         content = content[wrapper]
     if not isinstance(content, Mapping):
         return {}, metadata
-    tensors = {str(k): v for k, v in content.items() if _is_tensor(v)}
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, TensorRecord)}
     metadata |= {str(k): plain(v) for k, v in content.items() if str(k) not in tensors}
     return tensors, metadata
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "detach") and hasattr(value, "layout")
 
 
 def plain(value: Any) -> Any:
@@ -236,28 +142,15 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if _is_tensor(value):
-        return f"tensor {tuple(value.shape)}"
-    if isinstance(value, _Array):
+    if isinstance(value, TensorRecord):
+        return f"tensor {value.shape}"
+    if isinstance(value, np.ndarray):
         return "an array of NumPy"
-    if isinstance(value, _Fields):
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, Inert):
         return plain(vars(value))
     return str(value)
-
-
-def _to_numpy(tensors: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    import torch
-
-    arrays = {}
-    for name, tensor in tensors.items():
-        # Sparse, quantized and empty stand-in tensors are no weights of any network known here.
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
-            continue
-        tensor = tensor.detach()
-        if tensor.is_floating_point():
-            tensor = tensor.to(torch.float32)
-        arrays[name] = tensor.contiguous().numpy()
-    return arrays
 
 
 def _line(error: Exception) -> str:

@@ -1,11 +1,11 @@
-"""Colour, noise and occluders on the device, inside the jitted step; and normalisation.
+"""Augmentation on the device, inside the jitted step: colour, noise, occluders and normalisation.
 
-Pictures reach the device as uint8 and leave this module as normalised float32. A strength of 0
-leaves its operation out of the compiled program.
+Images come in as uint8 and leave as normalised float32. An operation of strength 0 is not in the
+compiled program.
 
 Random numbers are drawn for the whole batch at once, with the samples on the leading axis. JAX's
-default generator (partitionable Threefry) computes each number from the key and the number's place
-alone, so a sample's numbers depend neither on the batch's size nor on how it is split over devices.
+default generator (partitionable Threefry) computes each number from the key and its position. So a
+sample's numbers do not depend on the size of the batch or on the number of devices.
 """
 
 import dataclasses
@@ -22,25 +22,25 @@ from pare_jax.skeleton import PART_BACKGROUND
 # Luma of ITU-R BT.601, the grey that saturation moves towards.
 _LUMA = (0.299, 0.587, 0.114)
 
-# An occluded picture gets one to this many occluders.
+# An occluded image gets one to this many occluders.
 MAX_OCCLUDERS = 3
 # Bounds of half an occluder's length and width, in crop units.
 OCCLUDER_HALF_LENGTHS = (0.1, 0.4)
 
-# Random numbers that each sample's colour (three strengths, three gains) and occluders take (their
-# number; each one's place, size, angle, kind, colour and roughness).
+# Random numbers of each sample: for colour three strengths and three gains; for occluders their
+# number, and the place, size, angle, kind, colour and roughness of each.
 _COLOUR_NUMBERS = 6
 _OCCLUDER_NUMBERS = 1 + 10 * MAX_OCCLUDERS
 
 
 @dataclasses.dataclass(frozen=True)
 class AugmentSettings:
-    """The part of config.augment that changes how pictures look; the rest moves them beforehand.
+    """The part of config.augment that runs on the device; `data_pipelines` moves the crop.
 
     Attributes:
-        colour: how far brightness, contrast, saturation and each channel's gain may move from 1.
+        colour: largest change of brightness, contrast, saturation and each channel's gain from 1.
         noise: standard deviation of pixel noise; 1 is the full range.
-        occlusion: probability that occluders are drawn into a picture.
+        occlusion: probability that an image gets occluders.
     """
 
     colour: float = 0.0
@@ -49,16 +49,14 @@ class AugmentSettings:
 
 
 def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -> dict[str, Array]:
-    """Change the looks of a batch's pictures and normalise them.
+    """Change colours of a batch's images, add noise and occluders, and normalise.
 
     Occluders are random rectangles and ellipses of one colour with some grain, after Zhong et al.
-    (random erasing, arXiv:1708.04896) and Sárándi et al. (arXiv:1808.09316). What they cover is
-    labelled as a picture with that thing in it would be: joints under them are not visible, part
-    labels are background. Whatever a sample lacks keeps its weight of 0.
+    (random erasing, arXiv:1708.04896) and Sárándi et al. (arXiv:1808.09316). Part labels under them
+    become background.
 
     Args:
-        batch: fields of `data_pipelines.example.BATCH_FIELDS`. Replaces image, visible and
-            part_labels, reads joints_2d and its weight.
+        batch: fields of `data_pipelines.example.BATCH_FIELDS`; image and part_labels are replaced.
         key: random key of this step.
         settings: strengths.
 
@@ -75,16 +73,9 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
     if settings.colour > 0:
         images = jax.vmap(_jitter_colour, (0, 0, None))(images, for_colour, settings.colour)
     if settings.occlusion > 0:
-        images, changed["part_labels"], behind = jax.vmap(_occlude, (0, 0, 0, 0, 0, None))(
-            images,
-            batch["part_labels"],
-            batch["joints_2d"],
-            grain,
-            for_occluders,
-            settings.occlusion,
+        images, changed["part_labels"] = jax.vmap(_occlude, (0, 0, 0, 0, None))(
+            images, batch["part_labels"], grain, for_occluders, settings.occlusion
         )
-        hidden = behind & (batch["joints_2d_weight"] > 0)
-        changed["visible"] = jnp.where(hidden, 0.0, batch["visible"])
     if settings.noise > 0:
         images = jnp.clip(images + settings.noise * math.sqrt(3.0) * grain, 0.0, 1.0)
     return {**batch, **changed, "image": standardise(images)}
@@ -93,7 +84,7 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
 def _grain(key: Array, count: int, size: int) -> Float[Array, "b s s 3"]:
     """Return noise, uniform in [-1, 1]: one random word per pixel, one of its bytes per channel.
 
-    Uniform, not normal: to a network it is the same grain, and it is cheap.
+    Uniform noise is cheaper than normal noise, and as good for this purpose.
     """
     words = jax.random.bits(key, (count, size, size, 1), jnp.uint32)
     octets = (words >> jnp.array([0, 8, 16], jnp.uint32)) & jnp.uint32(0xFF)
@@ -106,7 +97,7 @@ def _jitter_colour(
     """Change brightness, contrast, saturation and channel gains, each by up to 1 -+ strength.
 
     All four are linear in the pixel, so they are one 3x3 matrix and an offset. Contrast is taken
-    about mid-grey, not about the picture's mean, which would cost a pass over the picture.
+    about mid-grey; the image's mean would cost a pass over the image.
 
     Args:
         image: RGB in [0, 1].
@@ -114,7 +105,7 @@ def _jitter_colour(
         strength: in [0, 1].
 
     Returns:
-        The picture, cut to [0, 1].
+        The image, clipped to [0, 1].
     """
     factors = 1.0 + strength * (2.0 * uniforms - 1.0)
     brightness, contrast, saturation, gains = factors[0], factors[1], factors[2], factors[3:]
@@ -122,7 +113,7 @@ def _jitter_colour(
     matrix = saturation * jnp.eye(3) + (1.0 - saturation) * to_grey
     matrix = contrast * brightness * gains[:, None] * matrix
     offset = 0.5 * (1.0 - contrast)
-    # Written out per channel: the compiler merges this with its neighbours, a matrix product not.
+    # Written out per channel, because the compiler fuses this but not a matrix product.
     mixed = sum(image[..., c : c + 1] * matrix[:, c] for c in range(3))
     return jnp.clip(mixed + offset, 0.0, 1.0)
 
@@ -130,29 +121,26 @@ def _jitter_colour(
 def _occlude(
     image: Float[Array, "s s 3"],
     part_labels: UInt8[Array, "p p"],
-    joints_2d: Float[Array, "j 2"],
     grain: Float[Array, "s s 3"],
     uniforms: Float[Array, "n"],
     probability: float,
-) -> tuple[Float[Array, "s s 3"], UInt8[Array, "p p"], Bool[Array, "j"]]:
-    """Draw occluders into a picture and mark what they cover.
+) -> tuple[Float[Array, "s s 3"], UInt8[Array, "p p"]]:
+    """Draw occluders into an image and its part labels.
 
     Args:
         image: RGB in [0, 1].
         part_labels: labels of the same crop at a lower resolution.
-        joints_2d: crop units.
         grain: noise in [-1, 1], the occluders' texture.
         uniforms: `_OCCLUDER_NUMBERS` numbers in [0, 1).
-        probability: that there is any occluder.
+        probability: of any occluder.
 
     Returns:
-        The picture and the part labels with the occluders in front, and which joints are behind.
+        The image and the part labels with the occluders in front.
     """
-    # The number that decides whether to draw any also decides, spread out again, how many.
+    # One number decides whether there are occluders and, stretched again to [0, 1), how many.
     spread = uniforms[0] / probability
     number = jnp.where(spread < 1.0, 1 + jnp.floor(MAX_OCCLUDERS * spread), 0)
     pixels, cells = _centres(image.shape[0]), _centres(part_labels.shape[0])
-    behind = jnp.zeros(joints_2d.shape[0], bool)
     for order, row in enumerate(uniforms[1:].reshape(MAX_OCCLUDERS, -1)):
         drawn = order < number
         fill = jnp.clip(row[6:9] + 0.5 * row[9] * grain, 0.0, 1.0)
@@ -160,8 +148,7 @@ def _occlude(
         part_labels = jnp.where(
             drawn & _covers(row, cells), jnp.uint8(PART_BACKGROUND), part_labels
         )
-        behind |= drawn & _covers(row, joints_2d)
-    return image, part_labels, behind
+    return image, part_labels
 
 
 def _centres(size: int) -> Float[Array, "n n 2"]:
@@ -171,7 +158,7 @@ def _centres(size: int) -> Float[Array, "n n 2"]:
 
 
 def _covers(uniforms: Float[Array, "n"], points: Float[Array, "*n 2"]) -> Bool[Array, "*n"]:
-    """Say which points a random, turned rectangle or ellipse covers.
+    """Return which points a random, rotated rectangle or ellipse covers.
 
     Args:
         uniforms: numbers in [0, 1): centre x and y, two half-lengths, angle, kind.

@@ -1,11 +1,11 @@
-"""Checkpoints on disk, through Orbax: atomic, asynchronous, exact.
+"""Checkpoints on disk, written and read by Orbax: atomic, asynchronous, exact.
 
-A checkpoint has three items, each a flat dict from dotted names to arrays, so that a mismatch can
-be named and a reader takes only what it needs:
+A checkpoint has three items. Each is a flat dict from dotted names to arrays, so that messages can
+name a mismatch, and readers take only what they need:
 
-    model     params.* and batch_stats.*          what `predict` loads
-    swa       params.*, batch_stats.* and count   the running mean, when the run keeps one
-    training  opt_state.*, step and counters      what only resuming needs
+    model     params.* and batch_stats.*            for prediction
+    swa       params.*, batch_stats.* and counts    the running mean, if the run keeps one
+    training  opt_state.*, step and counters        for resuming
 """
 
 import json
@@ -44,7 +44,7 @@ class Checkpoints:
 
         Args:
             workdir: the run's folder.
-            keep: how many of the latest to keep, beside the best.
+            keep: number of latest checkpoints to keep, beside the best.
             read_only: never write or delete.
 
         Raises:
@@ -64,7 +64,7 @@ class Checkpoints:
         )
         log = logging.getLogger("absl")
         level = log.level
-        # That reading writes nothing is no warning.
+        # Silence Orbax's read-only warning.
         log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
@@ -73,7 +73,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
         )
         try:
-            # Named handlers: without them a manager that has saved nothing knows no metadata.
+            # Without named handlers, a manager that has saved nothing knows no metadata.
             handlers = {name: ocp.StandardCheckpointHandler() for name in _ITEMS}
             self._manager = ocp.CheckpointManager(
                 self.folder, options=options, item_handlers=handlers
@@ -92,12 +92,12 @@ class Checkpoints:
 
         Args:
             state: what to save, under its step.
-            metrics: of an evaluation at this step, if there was one; `mpjpe` decides which
-                checkpoint is the best.
+            metrics: results of an evaluation at this step, if there was one. The checkpoint with
+                the lowest `mpjpe` is the best.
 
         Raises:
-            UserError: this or the previous save failed, for instance on a full disk. Checkpoints
-                that were complete stay as they were.
+            UserError: this or the previous save failed, for instance on a full disk. Complete
+                checkpoints stay as they are.
         """
         step = int(state.step)
         if step in self._manager.all_steps():
@@ -105,7 +105,7 @@ class Checkpoints:
         self._save(step, _items_of(state), metrics)
 
     def save_weights(self, params: nnx.State, batch_stats: nnx.State) -> None:
-        """Start saving weights from elsewhere as step 0, which any training can start from.
+        """Start saving converted weights as step 0, from which any training can start.
 
         Raises:
             UserError: as `save`.
@@ -136,21 +136,21 @@ class Checkpoints:
         """Read a checkpoint into the shape, placement and type of `template`.
 
         Raises:
-            UserError: there is none, it is damaged, or it is of another architecture.
+            UserError: there is no checkpoint, it is damaged, or it is of another architecture.
         """
         step = self.find(step)
         if step == 0 and not (self.folder / "0" / "training").is_dir():
             return self._start_from_weights(template)
         if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
             raise UserError(
-                f"the checkpoint {self.folder / str(step)} keeps no mean of the parameters: go on "
-                "with --config.swa.start_epoch=-1.0 or use another --workdir"
+                f"the checkpoint {self.folder / str(step)} has no averaged weights: resume with "
+                "--config.swa.start_epoch=-1.0 or use another --workdir"
             )
         items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
         return _with_items(template, items)
 
     def _start_from_weights(self, template: TrainState) -> TrainState:
-        """Read weights from elsewhere, which a training starts from with all else fresh."""
+        """Read converted weights; everything else stays as in a new run."""
         graph_state = template.params, template.batch_stats
         params, batch_stats, _, _ = self.restore_model(graph_state, "last", 0)
         averages = template.swa
@@ -161,15 +161,16 @@ class Checkpoints:
     def restore_model(
         self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int | None = None
     ) -> tuple[nnx.State, nnx.State, int, str]:
-        """Read the parameters and batch statistics alone.
+        """Read only parameters and batch statistics.
 
         Args:
             graph_state: parameters and batch statistics of a network of the same architecture.
-            weights: "swa" (the mean, or the last where the run had none yet) or "last".
-            step: of which checkpoint; None for the latest.
+            weights: "last", or "swa" for the averaged weights. The last ones replace averaged
+                weights that do not exist yet or whose batch statistics are out of date.
+            step: the checkpoint's step; None for the latest.
 
         Returns:
-            Parameters, batch statistics, the step, and which weights these are.
+            Parameters, batch statistics, the step, and "swa" or "last".
 
         Raises:
             UserError: as `restore`.
@@ -181,7 +182,7 @@ class Checkpoints:
             target = flatten("params", params) | flatten("batch_stats", batch_stats)
             counts = dict.fromkeys(("count", "measured"), np.zeros((), np.int32))
             flat = self._read(step, "swa", target | counts)
-            # Between two evaluations the mean has moved on from its batch statistics.
+            # Batch statistics are measured at evaluations; later means have none that fit.
             which = "swa" if flat["count"] and flat["count"] == flat["measured"] else "last"
         if which == "last":
             target = flatten("params", params) | flatten("batch_stats", batch_stats)
@@ -194,7 +195,7 @@ class Checkpoints:
         )
 
     def find(self, step: int | None = None) -> int:
-        """Return `step`, or the latest for None; raises UserError unless it is there."""
+        """Return `step`, or the latest for None; raises UserError if it is missing."""
         steps = sorted(self._manager.all_steps())
         if not steps:
             raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
@@ -202,7 +203,9 @@ class Checkpoints:
             return steps[-1]
         if step not in steps:
             known = ", ".join(map(str, steps))
-            raise UserError(f"no checkpoint of step {step} in {self.folder}: there are {known}")
+            raise UserError(
+                f"no checkpoint of step {step} in {self.folder}: existing ones are {known}"
+            )
         return step
 
     def _read(self, step: int, name: str, target: Flat) -> Flat:
@@ -214,7 +217,7 @@ class Checkpoints:
             raise _unreadable(place, error) from error
         _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-        _let_go_of_pending_reads()
+        _silence_pending_reads()
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
@@ -228,15 +231,15 @@ class Checkpoints:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise UserError(
                 f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
-                "intact: make room and run the same command again"
+                "intact: free disk space and run the same command again"
             ) from error
 
 
 def load_config(workdir: str | Path) -> ConfigDict:
-    """Read the config a run was started with.
+    """Read the config of a run.
 
     Raises:
-        UserError: the folder is not a run's.
+        UserError: the folder holds no run.
     """
     path = Path(workdir) / CONFIG_FILE
     try:
@@ -246,11 +249,11 @@ def load_config(workdir: str | Path) -> ConfigDict:
         return config
     except FileNotFoundError:
         raise UserError(
-            f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a training"
+            f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a run"
         ) from None
     except NotADirectoryError:
         raise UserError(
-            f"{workdir} is a file, not a run: give the folder that was a training's --workdir"
+            f"{workdir} is a file, not a run: give the folder that was a run's --workdir"
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
@@ -259,7 +262,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
 
 
 def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:
-    """Return the workdir and, where WORKDIR/checkpoints/STEP was named, the step."""
+    """Split WORKDIR/checkpoints/STEP into workdir and step; the step of a workdir is None."""
     path = Path(checkpoint_or_workdir)
     if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
         return path.parent.parent, int(path.name)
@@ -272,9 +275,9 @@ def load_model(
     """Load a trained network for prediction.
 
     Args:
-        checkpoint_or_workdir: a run's workdir (its latest checkpoint is taken), or the folder of
-            one checkpoint within it, WORKDIR/checkpoints/STEP.
-        weights: "swa", "last", or "auto" for what the run's `eval.weights` says.
+        checkpoint_or_workdir: a run's workdir, for its latest checkpoint, or the folder of one
+            checkpoint, WORKDIR/checkpoints/STEP.
+        weights: "swa", "last", or "auto" for the run's `eval.weights`.
 
     Returns:
         The run's config and the network, in evaluation mode.
@@ -294,10 +297,10 @@ def load_model(
     )
     if weights == "swa" and which != "swa":
         raise UserError(
-            f"{path} has no averaged weights at step {step}: use weights=last, or train past "
-            "swa.start_epoch"
+            f"{path} has no averaged weights at step {step}: use weights=last, or the checkpoint "
+            "of an evaluation after swa.start_epoch"
         )
-    # JAX arrays, as a fresh network has: NumPy's could not be trained on.
+    # JAX arrays, because NumPy's cannot be trained.
     model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
     model.eval()
     return config, model
@@ -340,7 +343,7 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
 
 
 def _on_host(value: Any) -> Any:
-    """Copy an array off its devices: the next step donates, and so overwrites, its memory."""
+    """Copy an array to the host; the next step donates its device memory."""
     return np.array(value) if isinstance(value, jax.Array) else value
 
 
@@ -350,42 +353,42 @@ def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple
             continue
         if name.startswith("opt_state."):
             raise UserError(
-                f"the checkpoint {place} keeps the state of another optimizer (by {name}): it can "
-                "be evaluated and predicted with, but training cannot go on from it; use another "
+                f"the checkpoint {place} has the state of another optimizer ({name}): it serves "
+                "evaluation and prediction, but training cannot resume from it; use another "
                 "--workdir"
             )
-        here = f"has shape {found[name]}" if name in found else "is missing"
-        there = f"has shape {wanted[name]}" if name in wanted else "has no place"
+        saved = f"has shape {found[name]}" if name in found else "is missing"
+        ours = f"has shape {wanted[name]}" if name in wanted else "does not exist"
         raise UserError(
-            f"the checkpoint {place} is of another architecture: {name} {here} there and "
-            f"{there} in the network of this config; use its own config or another --workdir"
+            f"the checkpoint {place} is of another architecture: {name} {saved} there and {ours} "
+            "in this config's network; use the run's config or another --workdir"
         )
 
 
 def _unreadable(place: Path, error: Exception) -> UserError:
-    """Say in the user's words why a checkpoint could not be read."""
+    """Return the error for a checkpoint that could not be read."""
     text = str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return UserError(f"there is not enough memory to read the checkpoint {place}")
+        return UserError(f"not enough memory to read the checkpoint {place}")
     if isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
         return UserError(f"no permission to read the checkpoint {place}")
-    # Where reading an array failed, the storage library quotes the array's name.
+    # The storage library quotes the name of an array that it cannot read.
     array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
     what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
     return UserError(
-        f"the checkpoint {place} is damaged or incomplete ({what}): delete that folder to go on "
-        "from the one before"
+        f"the checkpoint {place} is damaged or incomplete ({what}): delete that folder to resume "
+        "from the checkpoint before it"
     )
 
 
-def _let_go_of_pending_reads() -> None:
-    """Keep reads that are still under way after one has failed from writing tracebacks.
+def _silence_pending_reads() -> None:
+    """Silence the tracebacks of reads that are still running after another read has failed.
 
-    They report to an event loop that ended with the failure, from threads of the storage library,
-    where nothing can catch what that raises.
+    They report to an event loop that ended with the failure. They do so in threads of the storage
+    library, where no caller can catch the exception.
     """
     usual = sys.unraisablehook
-    if getattr(usual, "lets_go", False):
+    if getattr(usual, "is_ours", False):
         return
 
     def hook(unraisable: Any) -> None:
@@ -395,5 +398,5 @@ def _let_go_of_pending_reads() -> None:
         ):
             usual(unraisable)
 
-    hook.lets_go = True  # pyright: ignore[reportFunctionMemberAccess]
+    hook.is_ours = True  # pyright: ignore[reportFunctionMemberAccess]
     sys.unraisablehook = hook

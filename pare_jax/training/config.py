@@ -5,7 +5,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from data_pipelines.synthetic.settings import from_mapping
 from pare_jax import skeleton
 from pare_jax.errors import UserError
 from pare_jax.evaluation import protocols
@@ -83,6 +82,11 @@ def validate(config: ConfigDict) -> None:
                 f"config.eval.attention_joints names {name!r}: "
                 f"use {', '.join(skeleton.JOINT_NAMES)}"
             )
+    if 0 <= config.swa.start_epoch < config.pretrained.freeze_epochs:
+        raise UserError(
+            f"config.swa.start_epoch is {config.swa.start_epoch}, before the backbone thaws: make "
+            f"it at least pretrained.freeze_epochs, {config.pretrained.freeze_epochs}"
+        )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
     if config.loss.parts and part_map_stride(config.model) < _LABEL_STRIDE:
@@ -114,16 +118,6 @@ def _validate_data(config: ConfigDict) -> None:
             f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
             "for instance ('synthetic/test',)"
         )
-    used = [f"{name}/train" for name, _ in train] + list(names)
-    splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
-    if splits:
-        people = from_mapping(config.data.synthetic)
-        for split in splits:
-            if not people.size(split):
-                raise UserError(
-                    f"config.data.synthetic.{split} is 0, but data.train or data.eval names it: "
-                    "give it a size or leave it out"
-                )
 
 
 def _lookup(config: ConfigDict, key: str) -> Any:

@@ -1,8 +1,8 @@
-"""The training losses: one pure function of what was predicted and what is known.
+"""The training losses: 3D and 2D joints, pose, shape, camera and part labels.
 
 The terms are PARE's and SPIN's (Kocabas et al. 2021, section 3.4; Kolotouros et al. 2019, section
-3.2). Each averages over the elements of a sample, then over the samples that carry the label, so
-that a term neither depends on how many samples lack it nor becomes NaN when all of them do.
+3.2). Each is averaged over the elements of a sample, then over the samples that have the label. So
+a term does not depend on the number of samples without it, and is 0 if no sample has it.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,14 @@ def total_loss(
     batch: Mapping[str, Array],
     weights: Mapping[str, float],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Weigh and add the terms.
+    """Return the weighted sum of the terms.
+
+    To add a term, write its function below, and add its name to `TERMS` and to `computed`.
 
     Args:
-        prediction: what the network returned.
+        prediction: the network's prediction.
         joints: the body's joints for the predicted rotations and betas, metres, camera axes.
-        head_top: the top of its head, likewise.
+        head_top: the top of the body's head, likewise.
         batch: the labels and their weights, see `data_pipelines/example.py`.
         weights: the weight of each term by name; a term with weight 0 is not computed.
 
@@ -65,7 +67,7 @@ def squared_error(
 def joints_3d_loss(
     joints: Float[Array, "batch 24 3"], true: Float[Array, "batch 24 3"], weight: Array
 ) -> Float[Array, ""]:
-    """Compare joints in metres after moving both pelvises to the origin."""
+    """Return the squared error of joints in metres, with both pelvises at the origin."""
     return squared_error(joints - joints[:, :1], true - true[:, :1], weight)
 
 
@@ -75,11 +77,11 @@ def joints_2d_loss(
     camera: Float[Array, "batch 3"],
     batch: Mapping[str, Array],
 ) -> Float[Array, ""]:
-    """Compare projected joints and the top of the head in crop units, weighted by confidence.
+    """Return the squared error of projected joints and head top, weighted by confidence.
 
-    A sample counts when any of its points does; points without confidence add nothing to it. The
-    sum over points is divided by the 24 joints whether or not the top of the head is among them,
-    so that a batch in which nobody's is known gives what the joints alone give, to the bit.
+    Units are crop units. A sample counts if any of its points has a confidence. The sum over points
+    is divided by 24 with or without a head top, so that a batch without any head top gives the bits
+    that the joints alone give.
     """
     weight, top_weight = batch["joints_2d_weight"], batch["head_top_weight"]
     translation = geometry.camera_translation(camera)
@@ -93,8 +95,8 @@ def joints_2d_loss(
 
 
 def camera_prior(camera: Float[Array, "batch 3"]) -> Float[Array, ""]:
-    """Push the scale away from zero and below: exp(-10 s)^2."""
-    # Clipped where it would overflow float32; there the gradient would be of no use anyway.
+    """Return a penalty that keeps the camera's scale s positive: exp(-10 s)^2."""
+    # Clipped before it overflows float32.
     return jnp.mean(jnp.exp(jnp.minimum(-20.0 * camera[:, 0], 40.0)))
 
 
@@ -103,13 +105,13 @@ def part_cross_entropy(
     labels: Int[Array, "batch H W"],
     weight: Float[Array, "batch"],
 ) -> Float[Array, ""]:
-    """Compare part logits with rendered part labels, pixel by pixel (PARE, section 3.2).
+    """Return the cross-entropy of part logits and rendered part labels (PARE, section 3.2).
 
     Args:
         logits: background first, then the 24 joints.
-        labels: 0 background, joint + 1, or 255 where not known; read at the centres of the logits'
-            cells when they are finer.
-        weight: 1 for the samples that have labels.
+        labels: 0 for background, joint + 1, or 255 if unknown. Labels finer than the logits are
+            read at the centres of the logits' cells.
+        weight: 1 for samples with labels.
 
     Raises:
         ValueError: the network has no part maps, or the labels do not divide into their grid.
@@ -131,5 +133,5 @@ def part_cross_entropy(
 
 
 def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -> Array:
-    """Average by weight; 0 when no sample has any."""
+    """Return the weighted average; 0 if no sample has a weight."""
     return jnp.sum(weight * per_sample) / jnp.maximum(jnp.sum(weight), 1e-6)

@@ -294,6 +294,14 @@ def _report_errors(
         writer.write_scalars(weights.step, {f"{name}/{k}": v for k, v in scalars.items()})
         if "mpjpe" in scalars:
             best = best or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
-        headline = report.headline(scalars)
-        progress.say(f"step {weights.step}  {name} ({weights.name}): {headline}")
+        progress.say(f"step {weights.step}  {name} ({weights.name}): {_headline(scalars)}")
     return best
+
+
+def _headline(scalars: Mapping[str, float]) -> str:
+    if "mpjpe" not in scalars:
+        return f"PCKh@0.5 {scalars['pckh']:.1f} %"
+    share = ""
+    if baseline := scalars.get("mean_pose_mpjpe"):
+        share = f" ({scalars['mpjpe'] / baseline:.3f} of the mean-pose baseline's)"
+    return f"MPJPE {scalars['mpjpe']:.1f} mm{share}, PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"

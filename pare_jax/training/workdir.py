@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, its config, and which body it was trained with."""
+"""A run's folder: its config, its body model, and whether a config may resume it."""
 
 import contextlib
 import errno
@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -16,46 +15,45 @@ from pare_jax.io.files import write_together
 from pare_jax.training import config as config_lib
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, load_config
 
-# Keys and sections of the config that trained weights are good for.
+# Keys and sections of a config that fix the network.
 _NETWORK = ("model", "image_size")
-# What a run that goes on keeps. Its length and learning rate may change, and how it is watched.
+# Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
 _EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
-# What a run started from, and what every run did before this could be said.
-_START = {"path": "", "mean_parameters": ""}
-_FROZEN = {"freeze_epochs": 0.0}
-# What tells the body of the run from others, wherever its file lies.
+_START = ("pretrained.path", "pretrained.mean_parameters")
+_FREEZING = ("pretrained.freeze_epochs",)
+# Identifies the run's body model by its content, because its file may move.
 _BODY_FILE = "body.json"
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
-    """Make the folder of a run, or check that a run already here goes with the config.
+    """Make a run's folder, or check that the run in it can be resumed with a config.
 
     Raises:
-        UserError: the folder cannot be written or belongs to a run of another network.
+        UserError: the folder cannot be written, or its run is another network or experiment.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        goes_on = has_run(workdir)
+        resumes = has_run(workdir)
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    if goes_on:
-        _check_goes_on(workdir, config)
+    if resumes:
+        _check_resumable(workdir, config)
 
 
 @contextlib.contextmanager
 def left_as_found(workdir: Path) -> Iterator[None]:
-    """Remove the folders that a command made for a run and left empty, where it comes to nothing.
+    """Remove the folders made inside the block if it fails and they are empty.
 
     Args:
-        workdir: of the run.
+        workdir: the run's folder.
     """
     new = [path for path in (workdir, *workdir.parents) if not os.path.exists(path)]
     try:
         yield
     except BaseException:
-        # The first that holds something ends it, and with it its parents stay.
+        # The first folder that is not empty stops the loop; its parents are not empty either.
         with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
@@ -63,12 +61,12 @@ def left_as_found(workdir: Path) -> Iterator[None]:
 
 
 def has_run(workdir: Path) -> bool:
-    """Tell whether a run is here that a training would go on with."""
+    """Return whether the folder holds a run with a checkpoint to resume from."""
     return (workdir / CONFIG_FILE).exists() and bool(_steps(workdir))
 
 
 def _steps(workdir: Path) -> list[int]:
-    """Return the steps of the checkpoints; a save that was interrupted is none."""
+    """Return the steps of the complete checkpoints."""
     return [int(p.name) for p in (workdir / CHECKPOINT_FOLDER).glob("*") if p.name.isdecimal()]
 
 
@@ -80,38 +78,32 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
 
 
 def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
-    """Raise UserError when a run's network, its input or its body differ from a config's."""
-    noted = (workdir / _BODY_FILE).exists()
-    # A run that was begun before bodies were noted down knows no more of its own than a path.
-    changed = config_lib.differences(old, new, _NETWORK if noted else (*_NETWORK, "body_model"))
+    """Raise UserError if a run's network, its input or its body model differ from a config's."""
+    changes = config_lib.differences(old, new, _NETWORK)
     # Parameters are float32 whatever the network computes in.
-    changed = [text for text in changed if not text.startswith("model.dtype:")]
-    _refuse(changed, "network", workdir)
+    changes = [text for text in changes if not text.startswith("model.dtype:")]
+    _refuse(changes, "network", workdir)
     check_same_body(workdir, load_body_data(new.body_model or None))
 
 
 def check_same_body(workdir: Path, body: BodyData) -> None:
-    """Raise UserError when a body is not the one that a run's body.json notes, if it has one.
+    """Raise UserError if a body model is not the run's.
 
-    Where the body's file lies, what it is called and whether it is a pickle does not matter.
+    Only its content counts, not the place, name or format of its file.
     """
     path = workdir / _BODY_FILE
     try:
         trained = json.loads(path.read_text())
         same = trained["digest"] == body.digest
-        was = f"{trained['name']} of {trained['vertices']} vertices"
-    except FileNotFoundError:
-        return
+        was = f"{trained['name']} with {trained['vertices']} vertices"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"cannot read {path} ({type(error).__name__}): remove it, if you are sure that "
-            f"{body.name} is the body of this run"
+            f"cannot read {path} ({type(error).__name__}): copy the run again, with all its files"
         ) from error
     if not same:
         raise UserError(
-            f"{workdir} holds a run with another body: it was trained with {was}, and "
-            f"{body.name} of {len(body.template)} vertices is another; name its file in "
-            "config.body_model or use another --workdir"
+            f"{workdir} was trained with another body model, {was}, not with {body.name} with "
+            f"{len(body.template)} vertices: give its file, or use another run"
         )
 
 
@@ -119,31 +111,18 @@ def _describe(body: BodyData) -> dict[str, str | int]:
     return {"name": body.name, "vertices": len(body.template), "digest": body.digest}
 
 
-def _check_goes_on(workdir: Path, config: ConfigDict) -> None:
-    """Raise UserError when going on with the run here under a config would mix two experiments."""
-    old, begun = load_config(workdir), any(_steps(workdir))
+def _check_resumable(workdir: Path, config: ConfigDict) -> None:
+    """Raise UserError if resuming with a config would mix two experiments."""
+    old, has_trained = load_config(workdir), any(_steps(workdir))
     check_same_network(old, config, workdir)
-    # Weights that were converted are no experiment yet, but they are what the run starts from.
-    changed = _start_differences(old, config, _START | _FROZEN if begun else _START)
-    if begun:
-        changed += config_lib.differences(old, config, _EXPERIMENT)
-    _refuse(changed, "experiment", workdir)
+    # Step 0 holds converted weights: any experiment may start from them.
+    kept = _START + (_FREEZING + _EXPERIMENT if has_trained else ())
+    _refuse(config_lib.differences(old, config, kept), "experiment", workdir)
 
 
-def _start_differences(old: ConfigDict, new: ConfigDict, defaults: dict[str, Any]) -> list[str]:
-    """Describe how two configs' `pretrained` differ in the keys of `defaults`."""
-    before, now = (
-        ConfigDict(
-            defaults | {k: v for k, v in config.get("pretrained", {}).items() if k in defaults}
-        )
-        for config in (old, new)
-    )
-    return [f"pretrained.{text}" for text in config_lib.differences(before, now)]
-
-
-def _refuse(changed: list[str], what: str, workdir: Path) -> None:
-    if changed:
+def _refuse(changes: list[str], what: str, workdir: Path) -> None:
+    if changes:
         raise UserError(
-            f"{workdir} holds a run of another {what} ({'; '.join(changed[:3])}): "
+            f"{workdir} holds a run of another {what} ({'; '.join(changes[:3])}): "
             "use its config or another --workdir"
         )

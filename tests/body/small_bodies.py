@@ -1,4 +1,4 @@
-"""Body models of random numbers in SMPL's format, and the formulas to check bodies against."""
+"""Random body models in SMPL's format, and SMPL's formulas as a reference."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from pare_jax.skeleton import PARENTS
 
 
 def random_body_fields(seed: int = 0, vertices: int = 60, shapes: int = 10) -> dict:
-    """Random arrays under the names and shapes SMPL's files use."""
+    """Return random arrays with the names and shapes of SMPL's files."""
     rng = np.random.default_rng(seed)
     weights = rng.random((vertices, 24)) ** 6
     weights[weights < np.sort(weights, axis=1)[:, [-4]]] = 0
@@ -23,13 +23,13 @@ def random_body_fields(seed: int = 0, vertices: int = 60, shapes: int = 10) -> d
 
 
 def random_pose(rng: np.random.Generator, *batch: int, angle: float = 0.8):
-    """Betas (*batch, 10), axis-angles (*batch, 24, 3) and their rotations, float64."""
+    """Return betas (*batch, 10), axis-angles (*batch, 24, 3) and their rotations, float64."""
     axis_angle = rng.normal(0, angle, (*batch, 24, 3))
     return rng.normal(0, 1.5, (*batch, 10)), axis_angle, rotations_of(axis_angle)
 
 
 def rotations_of(axis_angle: np.ndarray) -> np.ndarray:
-    """Rodrigues' formula, float64."""
+    """Convert axis-angles to rotations by Rodrigues' formula, float64."""
     angle = np.linalg.norm(axis_angle, axis=-1, keepdims=True)[..., None]
     x, y, z = np.moveaxis(axis_angle, -1, 0)
     zero = np.zeros_like(x)
@@ -39,7 +39,7 @@ def rotations_of(axis_angle: np.ndarray) -> np.ndarray:
 
 
 def reference_body(fields: dict, betas: np.ndarray, rotations: np.ndarray):
-    """One body, straight from SMPL's formulas in float64, with 4x4 matrices and loops.
+    """Pose one body by SMPL's formulas in float64, with 4x4 matrices and loops.
 
     Returns:
         vertices (V, 3) and joints (24, 3).

@@ -1,4 +1,4 @@
-"""The body that comes with the package: SMPL's frame, T-pose, symmetry and sizes."""
+"""The free body: SMPL's frame and format, T-pose, symmetry, sizes."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def free():
 
 @pytest.fixture(scope="module")
 def rest(free):
-    """Joints of adults of many shapes, by name."""
+    """Return a function from a joint's name to its T-pose positions in 200 shapes."""
     betas = np.clip(np.random.default_rng(0).normal(size=(200, 10)), -2.5, 2.5)
     joints = joints_of(free, betas, np.tile(REST, (200, 1, 1, 1)))
     return lambda name: joints[:, joint_index(name)]
@@ -31,7 +31,7 @@ def unit(v):
 
 
 def test_the_top_of_the_head_is_the_crown(free):
-    """On the midline, of the head's skin, above the head joint in every shape."""
+    """It is on the midline, moves with the head, and is above the head joint in every shape."""
     top = free.head_top
     assert abs(free.template[top, 0]) < 1e-6
     assert free.weights[top, joint_index("head")] > 0.99
@@ -58,7 +58,7 @@ def test_stands_in_the_t_pose_for_every_shape(rest):
     assert np.abs(rest("pelvis")).max() < 0.003
 
 
-def test_is_as_large_as_people_are(free):
+def test_has_the_size_of_people(free):
     height = np.ptp(free.template[:, 1])
     assert 1.65 < height < 1.75
     tall = free.template + 2 * free.shape_basis[..., 0]
@@ -94,7 +94,7 @@ def test_faces_look_outward_and_close_the_surface(free):
     ):
         a, b, c = (points[faces[:, i]].astype(np.float64) for i in range(3))
         volume = (a * np.cross(b, c)).sum() / 6
-        assert 0.04 < volume < 0.11  # cubic metres: people weigh about their volume in tonnes
+        assert 0.04 < volume < 0.11  # Cubic metres; people weigh about a tonne per cubic metre.
         edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
         assert (np.unique(edges, axis=0, return_counts=True)[1] == 2).all()
 
@@ -110,7 +110,7 @@ def test_coarse_mesh_is_the_same_body(free):
         assert np.quantile(distance, 0.99) < 0.03
 
 
-def test_parts_and_regions_name_the_right_places(free):
+def test_parts_and_regions_are_in_the_right_places(free):
     names = list(free.extras["region_names"])
     parts = free.extras["part_of_vertex"]
     assert set(parts) == set(range(24))
@@ -132,8 +132,8 @@ def test_parts_and_regions_name_the_right_places(free):
         assert np.linalg.norm(gap) < 0.25
 
 
-def test_bends_the_way_smpl_bends(free):
-    """The same rotations mean the same: elbows flex forward about y, knees back about x."""
+def test_rotations_bend_as_in_smpl(free):
+    """Elbows flex forward about y, knees back about x."""
 
     def pose(name, *axis_angle):
         angles = np.zeros((24, 3))

@@ -1,4 +1,4 @@
-"""The JAX and the numpy body against SMPL's formulas, smplx, and what bodies must obey."""
+"""The JAX and the NumPy body against SMPL's formulas and smplx; invariances, gradients, jit."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_agrees_with_the_formulas(fields, data, body):
     np.testing.assert_allclose(got.vertices, vertices, atol=1e-5)
     np.testing.assert_allclose(got.joints, joints, atol=1e-5)
     np.testing.assert_allclose(body.joints(betas, rotations), joints, atol=1e-5)
-    # The file's arrays are float32 in both, hence not exactly equal to the formulas.
+    # The file's arrays are float32, the formulas float64.
     got = vertices_and_joints(data, betas, rotations)
     assert got[0].dtype == np.float64
     np.testing.assert_allclose(got[0], vertices, atol=1e-6)
@@ -76,7 +76,7 @@ def test_any_batch_axes(body):
     assert empty.joints.shape == (0, 24, 3)
 
 
-def test_stages_are_what_the_call_does(body):
+def test_stages_agree_with_the_call(body):
     betas, _, rotations = random_pose(np.random.default_rng(4), 20)
     posed = jax.jit(lambda body, b, r: body.with_shape(b).with_pose(r))(body, betas, rotations)
     whole = body(betas, rotations)
@@ -87,6 +87,33 @@ def test_stages_are_what_the_call_does(body):
     np.testing.assert_allclose(moved + posed.transforms[..., 3], posed.joints, atol=1e-5)
 
 
+def test_an_smpl_sized_body_is_an_argument_of_a_jitted_function(tmp_path):
+    path = tmp_path / "body.npz"
+    np.savez(path, **random_body_fields(seed=13, vertices=6890))
+    body = body_from_data(load_body_data(path))
+    betas, _, rotations = random_pose(np.random.default_rng(14), 2)
+    lowered = jax.jit(lambda body, *pose: body(*pose)).lower(body, betas, rotations)
+    # As a constant the body would take 38 MB of this text.
+    assert len(lowered.as_text()) < 100_000
+    closure = jax.jit(lambda *pose: body(*pose))(betas, rotations)
+    for got, wanted in zip(lowered.compile()(body, betas, rotations), closure, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-6)
+
+
+def test_a_body_that_is_read_again_does_not_compile_again(data):
+    traced = []
+
+    @jax.jit
+    def joints(body, *pose):
+        traced.append(body.name)
+        return body.joints(*pose)
+
+    betas, _, rotations = random_pose(np.random.default_rng(15))
+    for _ in range(2):
+        joints(body_from_data(data), betas, rotations)
+    assert len(traced) == 1
+
+
 def test_single_vertices_are_those_of_the_mesh(body):
     indices = [7, 0, 59, 7]
     for batch in ((), (1,), (5,), (2, 3)):
@@ -95,7 +122,7 @@ def test_single_vertices_are_those_of_the_mesh(body):
         whole = body(betas, rotations, offset).vertices[..., indices, :]
         points = body.points(indices, betas, rotations, offset)
         assert points.shape == (*batch, 4, 3)
-        # The same sums, but matrix products of other sizes may take them in another order.
+        # Matrix products of other sizes may add in another order.
         np.testing.assert_allclose(points, whole, atol=1e-6)
         posed = body.with_shape(betas).with_pose(rotations)
         np.testing.assert_allclose(posed.points(indices), posed.mesh()[..., indices, :], atol=1e-6)
@@ -129,7 +156,7 @@ def test_turning_the_root_turns_the_body(body):
 def test_gradients_match_differences_and_are_finite_at_identity(fields, body):
     rng = np.random.default_rng(8)
     betas, axis_angle, _ = random_pose(rng, 2)
-    axis_angle[1] = 0  # the identity pose, from zero axis-angles
+    axis_angle[1] = 0  # The identity pose.
     weight = rng.normal(size=(2, 60, 3))
 
     def loss(betas, axis_angle):
@@ -160,9 +187,9 @@ def reference_loss(fields, betas, axis_angle, weight):
 
 def test_rejects_wrong_shapes(body):
     betas, _, rotations = random_pose(np.random.default_rng(9))
-    with pytest.raises(ValueError, match="betas must be"):
+    with pytest.raises(ValueError, match="betas"):
         body(betas[:9], rotations)
-    with pytest.raises(ValueError, match="rotations must be"):
+    with pytest.raises(ValueError, match="rotations"):
         body(betas, rotations[:23])
 
 

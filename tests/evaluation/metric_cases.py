@@ -1,4 +1,4 @@
-"""Pairs of predicted and true people that metrics get wrong when they are not careful."""
+"""Pairs of predicted and true people that careless metrics get wrong."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -10,7 +10,7 @@ def random_rotations(rng, *shape):
 
 
 def degenerate(rng, kind, joints=24, count=1000):
-    """Pairs of clouds that single precision or a careless formula gets wrong."""
+    """Make pairs of point clouds that single precision or a careless formula gets wrong."""
     shape = (count, joints, 3)
     pred = rng.normal(size=shape) * (0.3, 0.6, 0.2)
     true = pred + 0.05 * rng.normal(size=shape)

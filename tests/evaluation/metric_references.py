@@ -1,4 +1,4 @@
-"""The metrics from their definitions in float64 NumPy, a sample at a time where that is clearer."""
+"""Metrics from their definitions in float64 NumPy, one sample at a time where that is clearer."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from pare_jax import skeleton
 
 
 def reference_alignment(pred, true):
-    """Umeyama's solution by singular values, one sample in float64: the aligned prediction, R."""
+    """Return the aligned prediction of one sample and its rotation, by Umeyama's method."""
     pred, true = pred.astype(np.float64), true.astype(np.float64)
-    # Coinciding points centre to exact zeros, whatever the rounding of a mean.
+    # Coinciding points must centre to exact zeros.
     pred_mean = pred[0] + (pred - pred[0]).mean(0)
     true_mean = true[0] + (true - true[0]).mean(0)
     p, t = pred - pred_mean, true - true_mean
@@ -24,9 +24,9 @@ def reference_alignment(pred, true):
 
 
 def has_one_best_turn(pred, true):
-    """Tell for which samples no other rotation fits as well: a cloud is free to turn about a line.
+    """Return True for samples with a single best rotation.
 
-    Where one set has no extent the convention is to turn by nothing.
+    A cloud on a line may turn about it. Without any extent the convention is the identity.
     """
     p, t = (x.astype(np.float64) - x[:, :1] for x in (pred, true))
     p, t = p - p.mean(1, keepdims=True), t - t.mean(1, keepdims=True)
@@ -57,7 +57,7 @@ def reference_globals(rotations):
 
 
 def reference_angles(pred, true):
-    """Geodesic angles in degrees by scipy, which projects onto the rotations first."""
+    """Return geodesic angles in degrees by SciPy, which projects onto the rotations first."""
     turn = (np.swapaxes(pred, -1, -2) @ true).reshape(-1, 3, 3)
     return np.degrees(Rotation.from_matrix(turn).magnitude()).reshape(pred.shape[:-2])
 
@@ -67,19 +67,19 @@ MPII_POINTS = (1, 2, 4, 5, 7, 8, 12, 16, 17, 18, 19, 20, 21, 24)
 
 
 def reference_pckh(pred, true, known, head_size):
-    """One person at a time: the share of MPII's annotated points within half the head's length."""
+    """Return each person's share of MPII's annotated points within half a head's length."""
     shares = []
     for p, t, k, head in zip(pred, true, known, head_size, strict=True):
         joints = [joint for joint in MPII_POINTS if k[joint] > 0 and head > 0]
         right = [
             np.hypot(*(p[joint].astype(np.float64) - t[joint])) / head <= 0.5 for joint in joints
-        ]  # a comparison with what is no number is false: a miss
+        ]  # a comparison with NaN is False: a miss
         shares.append(np.mean(right) if joints else np.nan)
     return np.array(shares)
 
 
 class Bodies(NamedTuple):
-    """What metrics compare, of many people: joints, and if they are to be, rotations, vertices."""
+    """Joints of many people, with rotations and vertices for the metrics that need them."""
 
     joints: np.ndarray
     rotations: np.ndarray | None = None
@@ -87,9 +87,9 @@ class Bodies(NamedTuple):
 
 
 def reference_table(pred, true, root: int | None = 0, limbs=skeleton.PCK_JOINTS):
-    """Every metric in 3D by its heading, a number a person in the unit of `metrics`.
+    """Return every 3D metric by its heading, one number a person, in the unit of `metrics`.
 
-    `pred` and `true` have what `Bodies` has. PA-MPJAE is NaN where more than one turn fits best.
+    `pred` and `true` have the fields of `Bodies`. PA-MPJAE is NaN without a single best rotation.
     """
     errors = reference_errors(pred.joints, true.joints, root)
     counted = errors[:, list(limbs)]

@@ -1,21 +1,27 @@
-"""A made-up dataset of sequences, evaluated and exported, and scored again by the definitions."""
+"""Evaluates and exports a made-up dataset of sequences, and scores the files by definition."""
 
+import functools
 import json
 import pickle
 import pickletools
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from flax import nnx
 from scipy.spatial.transform import Rotation
 
+from data_pipelines import datasets
 from data_pipelines.reading import storage
-from pare_jax import main
+from pare_jax import sharding
+from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.evaluation import challenge
-from pare_jax.evaluation.evaluate import SplitPredictions
+from pare_jax.evaluation import challenge, evaluate, report
+from pare_jax.evaluation.sample_errors import SplitPredictions
 from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.models import build_model
 from pare_jax.skeleton import PARENTS
 from tests.body.small_bodies import random_body_fields, random_pose, reference_body
 from tests.data_pipelines.conftest import make_record
@@ -23,12 +29,12 @@ from tests.fakes import tiny_config
 
 PARTS = [0, 1, 2, 4, 5, 16, 17, 18, 19]
 SIZES = {"courtyard": (2, 5), "downtown": (2, 3)}
-# (person, frame) that the protocol skips.
+# (person, frame) pairs that the protocol skips.
 SKIPPED = {"courtyard": {(0, 1), (0, 4), (1, 2)}, "downtown": {(1, 2)}}
 
 
 def make_truth():
-    """By sequence, betas, rotations and joints of every person and frame, in float64."""
+    """Make betas, rotations and joints of every person and frame by sequence, float64."""
     rng = np.random.default_rng(21)
     truth = {}
     for sequence, (people, frames) in SIZES.items():
@@ -62,7 +68,7 @@ def make_records(truth):
 
 
 class MadeUp(tfds.core.GeneratorBasedBuilder):
-    """The dataset, as any builder writes one."""
+    """The dataset, written like any other."""
 
     name = "made_up"
     VERSION = tfds.core.Version(storage.VERSION)
@@ -78,7 +84,7 @@ class MadeUp(tfds.core.GeneratorBasedBuilder):
         return {"train": enumerate(pictures), "test": enumerate(make_records(make_truth()))}
 
     def _generate_examples(self):
-        """Asked for by TFDS's base class; the splits bring their examples along."""
+        """TFDS's base class requires this; the splits have their examples already."""
         return iter(())
 
 
@@ -113,10 +119,34 @@ def config(prepared, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def workdir(config, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    main.run(main.Request(config, workdir, "train", None))
-    return workdir
+def evaluation(config, tmp_path_factory):
+    """An untrained network, its setup and the data to evaluate it on."""
+    data = datasets.load_held_out(config, tmp_path_factory.mktemp("statistics"), config)
+    model = build_model(config.model, rngs=nnx.Rngs(0))
+    model.eval()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
+    body = load_body_model(config.body_model)
+    setup = evaluate.make_setup(config.eval, body, sharding.make_mesh()).with_baseline(
+        data.mean_joints
+    )
+    return step, evaluate.Weights(params, rest, "last", 1), setup, data
+
+
+def write_all(folder, evaluation, splits):
+    """Evaluate, and write the results and the predictions of `splits`; returns the notes."""
+    *network, data = evaluation
+    errors = evaluate.measure_splits(*network, data.evals)
+    report.write_results(folder, *network, errors, data.evals, data.eval_names)
+    return challenge.export(folder / "res", splits, errors, data.eval_names)
+
+
+@pytest.fixture(scope="module")
+def folder(evaluation, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "eval"
+    *_, data = evaluation
+    write_all(folder, evaluation, challenge.exportable(data.eval_names))
+    return folder
 
 
 def globals_of(rotations):
@@ -128,7 +158,7 @@ def globals_of(rotations):
 
 
 def procrustes(pred, true):
-    """The similarity that takes `pred` to `true` (Umeyama 1991): aligned prediction, rotation."""
+    """Return the aligned prediction, the rotation and the centred truth (Umeyama 1991)."""
     p, t = pred - pred.mean(0), true - true.mean(0)
     u, values, vt = np.linalg.svd(t.T @ p / len(p))
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
@@ -142,12 +172,12 @@ def angles(pred, true):
 
 
 def score(folder, truth):
-    """A scorer that knows the challenge's files and definitions, and nothing of this package."""
+    """Score exported files by the challenge's definitions, without this package's code."""
     by_sequence = {}
     for sequence, (people, frames) in SIZES.items():
         with (folder / f"{sequence}.pkl").open("rb") as file:
-            answer = pickle.load(file)
-        positions, turns = answer["jointPositions"], answer["orientations"]
+            exported = pickle.load(file)
+        positions, turns = exported["jointPositions"], exported["orientations"]
         assert positions.shape == (people, frames, 24, 3)
         assert turns.shape == (people, frames, 9, 3, 3)
         rows = []
@@ -173,47 +203,49 @@ def score(folder, truth):
     return by_sequence
 
 
-def test_another_scorer_agrees_with_metrics_json(workdir):
-    report = json.loads((workdir / "eval" / "metrics.json").read_text())["splits"]["made_up/test"]
-    scores = score(workdir / "eval" / "res" / "test", make_truth())
-    assert list(report["sequences"]) == sorted(SIZES)
+def test_another_scorer_agrees_with_metrics_json(folder):
+    ours = json.loads((folder / "metrics.json").read_text())["splits"]["made_up/test"]
+    scores = score(folder / "res" / "test", make_truth())
+    assert list(ours["sequences"]) == sorted(SIZES)
     everybody = [row for rows in scores.values() for row in rows]
-    assert report["count"] == len(everybody) == 12
-    for found, rows in [(report, everybody)] + [
-        (report["sequences"][name], rows) for name, rows in scores.items()
+    assert ours["count"] == len(everybody) == 12
+    for found, rows in [(ours, everybody)] + [
+        (ours["sequences"][name], rows) for name, rows in scores.items()
     ]:
         assert found["count"] == len(rows)
         for metric in rows[0]:
             mean = np.mean([row[metric] for row in rows])
             assert found[metric] == pytest.approx(mean, abs=1e-3), metric
-    assert report["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
+    assert ours["truth_body"] == {"male": "SMPL_MALE", "female": "SMPL_FEMALE"}
 
 
-def test_evaluating_twice_writes_the_same_bytes(workdir, config, tmp_path, capsys):
-    written = []
-    for _ in range(2):
-        main.run(main.Request(config, workdir, "evaluate", None))
-        files = sorted(path for path in (workdir / "eval").rglob("*") if path.is_file())
-        written.append({path.name: path.read_bytes() for path in files})
-    assert written[0] == written[1]
-    assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= written[0].keys()
-    other = config.copy_and_resolve_references()
-    other.eval.export = False
-    copy = shutil.copytree(workdir, tmp_path / "run")
-    main.run(main.Request(other, copy, "evaluate", None))
-    assert not (copy / "eval" / "res").exists()
-    assert "sequences.json" not in capsys.readouterr().out
+def test_evaluating_twice_writes_the_same_bytes(folder, evaluation):
+    def content():
+        return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    first = content()
+    lines = write_all(folder, evaluation, ["made_up/test"])
+    assert content() == first
+    assert {"metrics.json", "courtyard.pkl", "downtown.pkl"} <= first.keys()
+    assert "sequences.json" not in "".join(lines)
 
 
-def test_a_dataset_of_single_pictures_cannot_be_exported(workdir, config):
+def test_an_evaluation_without_export_removes_the_exported_files(folder, evaluation, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "eval")
+    assert write_all(copy, evaluation, []) == []
+    assert not (copy / "res").exists()
+
+
+def test_a_dataset_of_single_pictures_cannot_be_exported(config, tmp_path):
     other = config.copy_and_resolve_references()
     other.data.eval = ("made_up/train",)
-    with pytest.raises(UserError, match=r"made_up/train holds single pictures") as caught:
-        main.run(main.Request(other, workdir, "evaluate", None))
+    data = datasets.load_held_out(other, tmp_path, config)
+    with pytest.raises(UserError, match="made_up/train") as caught:
+        challenge.exportable(data.eval_names)
     assert "\n" not in str(caught.value)
 
 
-def test_a_damaged_list_of_sequences_is_one_line(prepared, tmp_path):
+def test_damaged_sequences_and_skipped_files_are_refused(prepared, tmp_path):
     source = storage.open_split(storage.find_dataset(prepared, "made_up"), "test")
     source.path = tmp_path
     assert source.names().extents == {}
@@ -242,50 +274,52 @@ def names_of(*samples, **extents):
     return SplitNames([SampleName(*sample) for sample in samples], extents)
 
 
-def answers_of(count):
+def predictions_of(count):
     rng = np.random.default_rng(count)
     joints = rng.normal(size=(count, 24, 3)).astype(np.float32)
     return SplitPredictions(joints, rng.normal(size=(count, 9, 3, 3)).astype(np.float32))
 
 
-def test_without_a_list_the_largest_numbers_count_and_that_is_said(tmp_path):
+def test_without_sequences_json_the_largest_numbers_count_and_are_reported(tmp_path):
     names = names_of(("a", 1, 3), ("b", 0, 0), ("a", 0, 2), b=Extent(2, 2))
-    answers = answers_of(3)
-    zeros, line = challenge.write(tmp_path, answers, names)
-    assert "1 sequences" in line
-    assert "zeros for 9 people and frames" in zeros
-    assert "9 for reasons the dataset does not tell" in zeros
+    predictions = predictions_of(3)
+    zeros, line = challenge.write(tmp_path, predictions, names)
+    assert "sequences.json" in line
+    assert "1 sequence " in line
+    assert "9 people and frames" in zeros
+    assert "9 for unknown reasons" in zeros
     found = pickle.loads((tmp_path / "a.pkl").read_bytes())
     assert found["jointPositions"].shape == (2, 4, 24, 3)
-    np.testing.assert_array_equal(found["jointPositions"][1, 3], answers.joints[0])
-    np.testing.assert_array_equal(found["orientations"][0, 2], answers.orientations[2])
+    np.testing.assert_array_equal(found["jointPositions"][1, 3], predictions.joints[0])
+    np.testing.assert_array_equal(found["orientations"][0, 2], predictions.orientations[2])
     assert pickle.loads((tmp_path / "b.pkl").read_bytes())["jointPositions"].shape[:2] == (2, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
 
 
-def test_what_zeros_stand_for_is_counted_by_reason(tmp_path):
+def test_missing_predictions_are_counted_by_reason(tmp_path):
     left_out = {
         "a": {"camera pose not valid": 2, "outside the photograph": 1},
         "b": {"picture missing": 4},
-        "unreadable": {"sequence file unreadable": 30},  # no file is written for it
+        "unreadable": {"sequence file unreadable": 30},  # of a sequence that is not exported
     }
     extents = {"a": Extent(1, 5), "b": Extent(2, 2)}
     names = SplitNames([SampleName("a", 0, 1), SampleName("a", 0, 4)], extents, left_out)
-    (line,) = challenge.write(tmp_path, answers_of(2), names)
-    assert line == (
-        f"{tmp_path}: zeros for 7 people and frames without a prediction: 2 camera pose not valid, "
-        "which the protocol skips; 1 outside the photograph, 4 picture missing, which it counts: "
-        "leave these out of another score too"
-    )
-    # A sequence of which nobody became a sample has its file all the same.
+    (line,) = challenge.write(tmp_path, predictions_of(2), names)
+    assert line.startswith(f"{tmp_path}: ")
+    assert "7 people and frames" in line
+    skipped, counted = line.split(";")
+    assert "2 camera pose not valid" in skipped
+    assert "1 outside the photograph, 4 picture missing" in counted
+    assert "unreadable" not in line
+    # A sequence without any sample has its file as well.
     found = pickle.loads((tmp_path / "b.pkl").read_bytes())
     assert found["jointPositions"].shape == (2, 2, 24, 3)
     assert not found["jointPositions"].any()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pkl", "b.pkl"]
 
 
-def test_files_are_for_any_python_and_numpy(tmp_path):
-    challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 0)))
+def test_any_python_and_numpy_can_read_the_files(tmp_path):
+    challenge.write(tmp_path, predictions_of(1), names_of(("a", 0, 0)))
     operations = list(pickletools.genops((tmp_path / "a.pkl").read_bytes()))
     assert operations[0][1] == 2
     modules = {argument for operation, argument, _ in operations if operation.name == "GLOBAL"}
@@ -297,11 +331,11 @@ def test_files_are_for_any_python_and_numpy(tmp_path):
     }
 
 
-def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
+def test_only_files_of_an_earlier_export_are_removed(tmp_path):
     exported = tmp_path / "res"
     challenge.remove(exported)
     for split in ("validation", "test"):
-        challenge.write(exported / split, answers_of(1), names_of(("a", 0, 0)))
+        challenge.write(exported / split, predictions_of(1), names_of(("a", 0, 0)))
     (exported / "test" / "notes.txt").write_text("mine")
     challenge.remove(exported)
     left = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
@@ -312,17 +346,17 @@ def test_what_an_earlier_export_wrote_goes_and_nothing_else_does(tmp_path):
     assert not exported.exists()
 
 
-def test_a_sample_outside_its_sequence_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"frame 5, but .* 5 frames"):
-        challenge.write(tmp_path, answers_of(1), names_of(("a", 0, 5), a=Extent(2, 5)))
-    with pytest.raises(UserError, match="cannot be a file's name"):
-        challenge.write(tmp_path, answers_of(1), names_of(("a/b", 0, 0)))
+def test_samples_outside_their_sequence_and_bad_names_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^a .*frame 5.*sequences\.json.*5 frames"):
+        challenge.write(tmp_path, predictions_of(1), names_of(("a", 0, 5), a=Extent(2, 5)))
+    with pytest.raises(UserError, match="a/b"):
+        challenge.write(tmp_path, predictions_of(1), names_of(("a/b", 0, 0)))
 
 
-def test_splits_that_would_meet_in_one_folder_are_refused():
+def test_splits_that_would_share_a_folder_are_refused():
     walk = names_of(("a", 0, 0), ("a", 0, 1))
     picture = names_of(("a", 0, 0), ("a", 1, 0), ("b", 0, 0))
     names = {"pw3d/test": lambda: walk, "mine/validation": lambda: picture}
     assert challenge.exportable(names) == ["pw3d/test"]
-    with pytest.raises(UserError, match="same folder"):
+    with pytest.raises(UserError, match="pw3d/test, mine/test"):
         challenge.exportable(names | {"mine/test": lambda: walk})

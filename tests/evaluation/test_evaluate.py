@@ -1,32 +1,40 @@
-"""What an evaluation measures: a network that answers one body, on people made for it."""
+"""Evaluation of a network that always predicts one body, on people made for it."""
 
+import functools
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from ml_collections import ConfigDict
 from scipy.spatial.transform import Rotation
 
+from configs.common import get_base
 from pare_jax import geometry, sharding
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.evaluation import report
-from pare_jax.evaluation.evaluate import Evaluator
+from pare_jax.evaluation import evaluate, protocols, report, sample_errors
+from pare_jax.evaluation.evaluate import Weights
+from pare_jax.evaluation.protocols import TrueBodies
 from pare_jax.evaluation.sequences import SampleName, SplitNames
+from pare_jax.models import build_model
 from pare_jax.models.prediction import Prediction
-from tests.fakes import IMAGE_SIZE, fake_batch
+from tests.body.small_bodies import random_body_fields
+from tests.evaluation.compilations import compiled_programs
+from tests.fakes import IMAGE_SIZE, TINY_MODEL, fake_batch
 
 BATCH = 8
 CAMERA = np.array([0.9, 0.02, -0.05], np.float32)
-ANSWER = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
+POSE = Rotation.random(24, random_state=5).as_matrix().astype(np.float32)
 
 
-class Constant(nnx.Module):
-    """Answers with the same pose whatever it sees; NaN where the picture is all white."""
+class ConstantNetwork(nnx.Module):
+    """Predicts the same pose for every image; NaN where the image is all white."""
 
     def __init__(self):
-        self.rotations = nnx.Param(jnp.asarray(ANSWER))
+        self.rotations = nnx.Param(jnp.asarray(POSE))
 
     def __call__(self, images):
         white = jnp.min(images, axis=(1, 2, 3)) > 1.5
@@ -40,18 +48,29 @@ def body():
     return load_body_model()
 
 
+def make_setup(body, mean_joints):
+    return evaluate.make_setup(get_base().eval, body, sharding.make_mesh()).with_baseline(
+        mean_joints
+    )
+
+
 @pytest.fixture(scope="module")
-def evaluator(body):
+def setup(body):
     mean_joints = np.zeros((24, 3), np.float32)
-    mean_joints[:, 1] = 1.0  # an offset, which root alignment takes away
-    return Evaluator(nnx.graphdef(Constant()), body, mean_joints, sharding.make_mesh())
+    mean_joints[:, 1] = 1.0  # an offset, which root alignment removes
+    return make_setup(body, mean_joints)
+
+
+GRAPHDEF, PARAMS, REST = nnx.split(ConstantNetwork(), nnx.Param, ...)
+STEP = jax.jit(functools.partial(evaluate.eval_step, graphdef=GRAPHDEF))
+WEIGHTS = Weights(PARAMS, REST, "last", 7)
 
 
 def people(body, seed=0):
-    """Make a batch whose labels are the network's own answer."""
+    """Make a batch whose labels are the network's own prediction."""
     batch = fake_batch(BATCH, seed)
     batch["image"] //= 2
-    batch["rotations"] = np.broadcast_to(ANSWER, (BATCH, 24, 3, 3)).copy()
+    batch["rotations"] = np.broadcast_to(POSE, (BATCH, 24, 3, 3)).copy()
     batch["betas"] = np.zeros((BATCH, 10), np.float32)
     joints = np.asarray(body.joints(batch["betas"], batch["rotations"]))
     batch["joints_3d"] = joints - joints[:, :1]
@@ -60,11 +79,11 @@ def people(body, seed=0):
 
 
 def people_in_2d(body, seed=0, head_size=0.2):
-    """Make a batch labelled with the network's own answer in the picture, and nothing else."""
+    """Make a batch with the network's own 2D prediction as its only labels."""
     batch = people(body, seed)
-    answer = body(batch["betas"], batch["rotations"])
+    predicted = body(batch["betas"], batch["rotations"])
     highest = body.template[1].argmax()  # in the T-pose, y up
-    points = jnp.concatenate([answer.joints, answer.vertices[:, highest, None]], axis=1)
+    points = jnp.concatenate([predicted.joints, predicted.vertices[:, highest, None]], axis=1)
     projected = geometry.project(points, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
     batch["joints_2d"] = np.array(projected[:, :24])
     batch["head_top"] = np.array(projected[:, 24])
@@ -75,66 +94,71 @@ def people_in_2d(body, seed=0, head_size=0.2):
     return batch
 
 
-def measure(evaluator, *batches):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
-    return evaluator.measure(params, rest, batches)
+def measure(setup, *batches):
+    return evaluate.measure(STEP, WEIGHTS, setup, batches)
 
 
-def test_the_truth_has_no_error(evaluator, body):
-    errors = measure(evaluator, people(body))
+def draw(setup, batches, rows):
+    return evaluate.draw(STEP, WEIGHTS, setup, batches, rows)
+
+
+def write_results(folder, setup, errors, batches):
+    """Write results of splits that have one batch each."""
+    evals = {name: (lambda batch=batch: [batch]) for name, batch in batches.items()}
+    return report.write_results(folder, STEP, WEIGHTS, setup, errors, evals)
+
+
+def test_the_truth_has_no_error(setup, body):
+    errors = measure(setup, people(body))
     for name in ("mpjpe", "pa_mpjpe", "pve", "mpjae", "pa_mpjae"):
         np.testing.assert_allclose(errors.values[name], 0.0, atol=0.05, err_msg=name)
     assert (errors.values["pck"] == 100.0).all()
     assert errors.labelled.all()
 
 
-def test_errors_are_in_millimetres_and_the_constant_is_root_aligned(evaluator, body):
+def test_errors_are_in_millimetres_and_the_mean_pose_is_root_aligned(setup, body):
     batch = people(body)
     batch["joints_3d"][3, 10] += [0.0, 0.24, 0.0]
-    errors = measure(evaluator, batch)
+    errors = measure(setup, batch)
     np.testing.assert_allclose(errors.per_joint[3, 10], 240.0, atol=0.05)
     np.testing.assert_allclose(errors.values["mpjpe"][3], 10.0, atol=0.05)
     lengths = 1000 * np.linalg.norm(batch["joints_3d"], axis=-1)
-    np.testing.assert_allclose(errors.constant_per_joint, lengths, rtol=1e-4, atol=0.05)
+    np.testing.assert_allclose(errors.mean_pose_per_joint, lengths, rtol=1e-4, atol=0.05)
 
 
-def test_a_constant_that_is_not_known_is_told_as_none(body, tmp_path):
-    nothing = np.full((24, 3), np.nan, np.float32)
-    evaluator = Evaluator(nnx.graphdef(Constant()), body, nothing, sharding.make_mesh())
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_an_unknown_mean_pose_is_reported_as_none(body, tmp_path):
+    unknown = np.full((24, 3), np.nan, np.float32)
+    setup = make_setup(body, unknown)
     batch = people(body)
-    errors = {"some/split": measure(evaluator, batch)}
+    errors = {"some/split": measure(setup, batch)}
 
-    def draw(name, rows):
-        return evaluator.draw(params, rest, [batch], rows)
-
-    found = report.write_report(tmp_path, 7, "last", errors, draw, np.asarray(body.faces))
+    found = write_results(tmp_path, setup, errors, {"some/split": batch})
     summary = found["splits"]["some/split"]
     assert summary["mpjpe"] < 1.0
     assert summary["mean_pose_mpjpe"] is None
     assert set(summary["mean_pose_per_joint_mpjpe"].values()) == {None}
     assert all(part["mean_pose_mpjpe"] is None for part in summary["by_hidden_share"])
     json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
-    assert "constant: MPJPE" not in report.table(found["splits"])
+    assert "mean-pose" not in report.table(found["splits"])
 
 
-def test_padding_is_left_out(evaluator, body):
+def test_padding_is_left_out(setup, body):
     whole, part = people(body), people(body, 1)
     part["sample_weight"][3:] = 0
     part["joints_3d"][3:] += 5.0
-    errors = measure(evaluator, whole, part)
+    errors = measure(setup, whole, part)
     assert len(errors.values["mpjpe"]) == BATCH + 3
     assert errors.values["mpjpe"].max() < 1.0
 
 
-def test_what_is_not_labelled_is_not_measured(evaluator, body):
+def test_samples_without_a_label_are_not_measured(setup, body):
     batch = people(body)
     batch["joints_3d_weight"][0] = 0
     batch["pose_weight"][1] = 0
     batch["betas_weight"][2] = 0
     batch["visible_weight"][4] = 0
     batch["visible_weight"][5, [3, 20]] = 0
-    errors = measure(evaluator, batch)
+    errors = measure(setup, batch)
     assert list(np.flatnonzero(np.isnan(errors.values["mpjpe"]))) == [0]
     assert list(np.flatnonzero(np.isnan(errors.values["mpjae"]))) == [0, 1]
     assert list(np.flatnonzero(np.isnan(errors.values["pve"]))) == [0, 1, 2]
@@ -145,12 +169,12 @@ def test_what_is_not_labelled_is_not_measured(evaluator, body):
     assert report.summarise(errors)["non_finite"] == 0
 
 
-def test_visible_and_hidden_joints_are_told_apart(evaluator, body):
+def test_visible_and_hidden_joints_have_their_own_means(setup, body):
     batch = people(body)
     batch["visible"][:] = 1
     batch["visible"][:, 20] = 0
     batch["joints_3d"][:, 20] += [0.1, 0.0, 0.0]
-    summary = report.summarise(measure(evaluator, batch))
+    summary = report.summarise(measure(setup, batch))
     assert summary["occluded"]["joints"] == BATCH
     assert summary["visible"]["joints"] == 23 * BATCH
     np.testing.assert_allclose(summary["occluded"]["mpjpe"], 100.0, atol=0.05)
@@ -158,29 +182,29 @@ def test_visible_and_hidden_joints_are_told_apart(evaluator, body):
     np.testing.assert_allclose(summary["per_joint_mpjpe"]["left_wrist"], 100.0, atol=0.05)
 
 
-def test_answers_that_are_not_finite_are_counted_and_told(evaluator, body):
+def test_predictions_that_are_not_finite_are_counted_and_reported(setup, body):
     batch = people(body)
     batch["image"][:2] = 255
-    summary = report.summarise(measure(evaluator, batch))
+    summary = report.summarise(measure(setup, batch))
     assert summary["count"] == BATCH - 2
     assert summary["non_finite"] == 2
     assert summary["mpjpe"] < 1.0
     assert "2 of some/split" in report.table({"some/split": summary})
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
-        measure(evaluator, batch)
+        measure(setup, batch)
 
 
-def test_a_split_without_joints_is_refused(evaluator, body):
+def test_a_split_without_joints_is_refused(setup, body):
     batch = people(body)
     batch["joints_3d_weight"][:] = 0
-    with pytest.raises(UserError, match="no person with 3D joints"):
-        measure(evaluator, batch)
-    with pytest.raises(UserError, match="no person with 3D joints"):
-        measure(evaluator)
+    with pytest.raises(UserError, match="3D joints"):
+        measure(setup, batch)
+    with pytest.raises(UserError, match="3D joints"):
+        measure(setup)
 
 
-def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
+def test_a_split_with_2d_joints_alone_gets_its_pckh(setup, body):
     batch = people_in_2d(body)
     batch["joints_2d"][0, 7] += [0.0, 0.11]  # more than half of 0.2
     batch["joints_2d"][0, 8] += [0.09, 0.0]
@@ -192,14 +216,15 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
     batch["head_top_weight"][4] = 0
     batch["joints_2d"][1, 20] -= 0.1
     batch["head_size"][2] = 0
-    errors = measure(evaluator, batch)
+    errors = measure(setup, batch)
     shares = errors.values["pckh"][[0, 1, 3]]
     np.testing.assert_allclose(shares, [1300 / 14, 0, 1300 / 14], rtol=1e-5)
     assert list(np.flatnonzero(np.isnan(errors.values["pckh"]))) == [2]
     summary = report.summarise(errors)
     assert summary["count"] == BATCH - 1
     assert summary["non_finite"] == 0
-    # All people's points together: five have 14, two of them wrong, one has 13, one a wrong one.
+    # All people's points together: five people have 14, two of these wrong; one has 13 right; one
+    # has a single wrong one.
     assert summary["pckh"] == pytest.approx(100 * (5 * 14 + 13 - 2) / (5 * 14 + 13 + 1), rel=1e-5)
     groups = summary["pckh_groups"]
     assert groups["Total"] == summary["pckh"]
@@ -214,42 +239,39 @@ def test_a_split_with_2d_joints_alone_gets_its_pckh(evaluator, body):
         assert summary[name] is None
 
 
-def test_2d_answers_that_are_not_finite_are_misses(evaluator, body):
+def test_2d_predictions_that_are_not_finite_are_misses(setup, body):
     batch = people_in_2d(body)
     batch["image"][:3] = 255
     batch["head_size"][3] = 0
-    summary = report.summarise(measure(evaluator, batch))
+    summary = report.summarise(measure(setup, batch))
     assert (summary["count"], summary["non_finite"]) == (BATCH - 1, 3)
     assert summary["pckh"] == pytest.approx(100 * (BATCH - 4) / (BATCH - 1))
     assert summary["per_joint_pckh"]["head_top"] == pytest.approx(summary["pckh"])
-    told = report.table({"some/pictures": summary})
-    assert "counted as missed, for the network's answer is not finite: 3 of some/pictures" in told
-    assert "left out" not in told
+    text = report.table({"some/pictures": summary})
+    assert "3 of some/pictures" in text
+    assert "missed" in text
+    assert "left out" not in text
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
-        measure(evaluator, batch)
+        measure(setup, batch)
 
 
-def test_3d_and_2d_splits_stand_in_one_report(evaluator, body, tmp_path):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_one_report_has_3d_and_2d_splits(setup, body, tmp_path):
     batches = {"some/people": people(body), "some/pictures": people_in_2d(body)}
     batches["some/pictures"]["joints_2d"][:4, 20] += 1.0
-    errors = {name: measure(evaluator, batch) for name, batch in batches.items()}
+    errors = {name: measure(setup, batch) for name, batch in batches.items()}
 
-    def draw(name, rows):
-        return evaluator.draw(params, rest, [batches[name]], rows)
-
-    found = report.write_report(tmp_path, 7, "last", errors, draw, np.asarray(body.faces))
+    found = write_results(tmp_path, setup, errors, batches)
     assert json.loads((tmp_path / "metrics.json").read_text()) == found
     drawn = {path.name for path in tmp_path.glob("some_pictures_*.png")}
     assert drawn == {"some_pictures_median.png", "some_pictures_worst.png"}
     assert (tmp_path / "some_people_per_joint.png").exists()
-    told = report.table(found["splits"])
-    lines = [line.split() for line in told.splitlines()]
+    text = report.table(found["splits"])
+    lines = [line.split() for line in text.splitlines()]
     headings = ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Total"]
     assert ["PCKh@0.5", "%", *headings] in lines
     assert ["some/pictures", *["100.0"] * 3, "75.0", *["100.0"] * 3, "96.4"] in lines
-    header, *rows = told.partition("\n\n")[0].splitlines()
+    header, *rows = text.partition("\n\n")[0].splitlines()
     assert "MPJPE mm" in header
     assert "PCKh@0.5" in header
     (row,) = (row.split() for row in rows if "some/pictures" in row)
@@ -261,24 +283,23 @@ def test_3d_and_2d_splits_stand_in_one_report(evaluator, body, tmp_path):
     assert found["splits"]["some/people"]["pckh_groups"] is None
 
 
-def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body, tmp_path):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_results_hold_the_errors_and_are_the_same_twice(setup, body, tmp_path):
     batch = people(body)
     batch["joints_3d"][:, 15] += np.linspace(0, 0.3, BATCH)[:, None]
-    errors = {"some/split": measure(evaluator, batch)}
+    errors = {"some/split": measure(setup, batch)}
 
-    asked = []
+    passes = []
 
-    def draw(name, rows):
-        asked.append(list(rows))
-        return evaluator.draw(params, rest, [batch], rows)
+    def one_pass():
+        passes.append(1)
+        return [batch]
 
     written = []
     for folder in (tmp_path / "one", tmp_path / "two"):
-        found = report.write_report(folder, 7, "last", errors, draw, np.asarray(body.faces))
-        # One pass over the split for both sheets, on which a small split is twice.
-        assert asked == [list(range(BATCH))]
-        asked.clear()
+        found = report.write_results(folder, STEP, WEIGHTS, setup, errors, {"some/split": one_pass})
+        # One pass over the split serves both sheets.
+        assert len(passes) == 1
+        passes.clear()
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
         assert json.loads((folder / "metrics.json").read_text()) == found
     assert written[0] == written[1]
@@ -291,29 +312,24 @@ def test_a_report_holds_what_was_measured_and_is_the_same_twice(evaluator, body,
     np.testing.assert_allclose(head, expected, rtol=1e-3)
 
 
-def test_figures_of_earlier_reports_go_and_nothing_else_does(evaluator, body, tmp_path):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_only_figures_of_earlier_evaluations_are_removed(setup, body, tmp_path):
     batch = people_in_2d(body)
-    errors = measure(evaluator, batch)
-
-    def draw(name, rows):
-        return evaluator.draw(params, rest, [batch], rows)
+    errors = measure(setup, batch)
 
     mine = {"notes.txt", "my_plot.png", "worst.png"}
     earlier = {"pw3d_test_worst.png", "old_split_per_joint.png", "a_b_occlusion.png"}
     for name in mine | earlier:
         (tmp_path / name).write_text("earlier")
     for split in ("a/b", "c/d"):
-        report.write_report(tmp_path, 7, "last", {split: errors}, draw, np.asarray(body.faces))
+        write_results(tmp_path, setup, {split: errors}, {split: batch})
         prefix = split.replace("/", "_")
         figures = {f"{prefix}_median.png", f"{prefix}_worst.png"}
         assert {path.name for path in tmp_path.iterdir()} == mine | figures | {"metrics.json"}
 
 
-def test_drawn_samples_are_those_asked_for(evaluator, body):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_drawn_samples_are_at_the_given_rows(setup, body):
     batches = [people(body, 0), people(body, 1)]
-    drawn = evaluator.draw(params, rest, batches, [9, 2])
+    drawn = draw(setup, batches, [9, 2])
     assert [one.index for one in drawn] == [9, 2]
     np.testing.assert_array_equal(drawn[0].image, batches[1]["image"][1])
     assert drawn[1].vertices.shape == (body.template.shape[-1], 3)
@@ -321,8 +337,7 @@ def test_drawn_samples_are_those_asked_for(evaluator, body):
     assert drawn[0].attention is None
 
 
-def test_drawing_ends_the_stream_of_batches(evaluator, body):
-    _, params, rest = nnx.split(Constant(), nnx.Param, ...)
+def test_drawing_closes_the_stream_of_batches(setup, body):
     batch = people(body)
 
     class Stream:
@@ -336,18 +351,18 @@ def test_drawing_ends_the_stream_of_batches(evaluator, body):
             self.closed = True
 
     found = Stream([batch, batch])
-    assert len(evaluator.draw(params, rest, found, [0])) == 1
+    assert len(draw(setup, found, [0])) == 1
     assert len(list(found.batches)) == 1
     broken = Stream([None])
     with pytest.raises(TypeError):
-        evaluator.draw(params, rest, broken, [0])
+        draw(setup, broken, [0])
     assert found.closed
     assert broken.closed
 
 
-def test_sequences_are_summed_up_by_what_people_average_to(evaluator, body):
-    """PCKh is left out: a split's is the share of all points, not a mean over people."""
-    errors = measure(evaluator, people_in_2d(body) | {"joints_3d_weight": np.ones(BATCH)})
+def test_sequences_have_the_means_over_people(setup, body):
+    """PCKh is missing, because a split's is the share of all points, not a mean over people."""
+    errors = measure(setup, people_in_2d(body) | {"joints_3d_weight": np.ones(BATCH)})
     names = SplitNames([SampleName(f"walk {n // 4}", 0, n % 4) for n in range(BATCH)])
     summary = report.summarise(errors, names)
     assert summary["pckh"] == 100
@@ -355,3 +370,42 @@ def test_sequences_are_summed_up_by_what_people_average_to(evaluator, body):
         errors.values["mpjpe"][:4].mean()
     )
     assert all("pckh" not in entry for entry in summary["sequences"].values())
+
+
+def test_an_error_of_one_of_several_splits_names_the_split(setup, body):
+    empty = people(body)
+    empty["joints_3d_weight"][:] = 0
+    evals = {"good/test": lambda: [people(body)], "empty/test": lambda: [empty]}
+    with pytest.raises(UserError, match=r"^empty/test: "):
+        evaluate.measure_splits(STEP, WEIGHTS, setup, evals)
+
+
+def test_several_batches_and_drawings_compile_two_programs(setup, body):
+    fresh = jax.jit(functools.partial(evaluate.eval_step, graphdef=GRAPHDEF))
+    network = (fresh, WEIGHTS, setup)
+    batch = people(body)
+    # A batch of another size: other tests have compiled the metrics of theirs.
+    batches = [{name: value[:6] for name, value in batch.items()}] * 3
+    with compiled_programs() as names:
+        evaluate.measure_splits(*network, {"a/b": lambda: batches, "c/d": lambda: batches})
+        evaluate.draw(*network, batches, [1, 7])
+        evaluate.panels(*network, batches, 2, ("head",))
+    assert sorted(names) == ["batch_errors", "eval_step"]
+
+
+def test_smpl_sized_bodies_are_arguments_of_both_programs(tmp_path):
+    np.savez(tmp_path / "SMPL_NEUTRAL.npz", **random_body_fields(vertices=6890))
+    body = load_body_model(tmp_path / "SMPL_NEUTRAL.npz")
+    protocol, truth = protocols.j14(np.ones((17, 6890))), TrueBodies((body, body, body))
+    model = build_model(ConfigDict(TINY_MODEL), rngs=nnx.Rngs(0))
+    model.eval()
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+    step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
+    batch = fake_batch(2)
+    image = {"image": batch["image"]}
+    lowered = step.lower(params, rest, body, image)
+    assert len(lowered.as_text()) < 1_000_000
+    outputs = jax.eval_shape(step, params, rest, body, image)
+    labels = {name: batch[name] for name in sample_errors.LABELS}
+    lowered = sample_errors.batch_errors.lower(outputs, labels, protocol, truth, np.zeros((24, 3)))
+    assert len(lowered.as_text()) < 1_000_000

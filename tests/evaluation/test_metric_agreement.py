@@ -1,4 +1,4 @@
-"""Metrics against float64 references on thousands of pairs, degenerate ones above all."""
+"""Compares metrics with float64 references on thousands of pairs, most of them degenerate."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def rng():
     return np.random.default_rng(7)
 
 
-# The 24 joints of smpl24, and the 14 of j14, whose root is not among them.
+# The 24 joints of smpl24, and the 14 of j14, which do not include their root.
 JOINT_SETS = {
     24: {"root": 0, "limbs": skeleton.PCK_JOINTS},
     14: {"root": None, "limbs": protocols.j14(np.zeros((17, 3))).pck_joints},
@@ -35,9 +35,9 @@ def test_every_metric_agrees_with_float64(rng, kind, joints):
     root, limbs = JOINT_SETS[joints]["root"], JOINT_SETS[joints]["limbs"]
     wanted = reference_table(Bodies(pred), Bodies(true), root, limbs)
     errors = reference_errors(pred, true, root)
-    # A joint within a hair of the threshold may fall on either side.
+    # Rounding may put a joint at the threshold on either side.
     sure = (np.abs(errors[:, list(limbs)] - 50) > MILLIMETRE_TOLERANCE).all(1)
-    # Beyond 16 m that is finer than float32, in which values are returned.
+    # Errors above 16 m need a relative tolerance, because results are float32.
     close = {"atol": MILLIMETRE_TOLERANCE, "rtol": 1e-7}
 
     np.testing.assert_allclose(metrics.joint_errors(pred, true, root=root), errors, **close)
@@ -85,7 +85,7 @@ def test_procrustes_yields_a_rotation(rng, kind):
 
 
 def test_exact_lines_and_mirror_images_have_the_least_squares_of_any_alignment(rng):
-    # Many rotations are equally good here, so only the sum they minimise is comparable.
+    # Many rotations are equally good here, so only the minimised sum can be compared.
     line = rng.normal(size=(50, 24, 1)) * rng.normal(size=(50, 1, 3))
     octahedron = np.concatenate([np.eye(3), -np.eye(3)])[None].repeat(50, 0)
     for pred, true in [

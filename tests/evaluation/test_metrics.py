@@ -1,4 +1,6 @@
-"""Metrics against float64 numpy references written from the definitions, and their invariances."""
+"""Compares metrics with float64 NumPy references, and checks their invariances."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pare_jax import skeleton
-from pare_jax.evaluation import metrics
+from pare_jax.evaluation import metrics, pckh
+from pare_jax.evaluation.alignment import angle_of
 from tests.evaluation.metric_cases import random_rotations
 from tests.evaluation.metric_references import (
     reference_alignment,
@@ -32,7 +35,7 @@ def people(rng):
     offset = np.array([0.5, -0.2, 40.0])
     pred = rng.normal(size=(2000, 24, 3)) * extent + offset
     true = rng.normal(size=(2000, 24, 3)) * extent + offset
-    # From hopeless to nearly perfect.
+    # From unrelated to nearly perfect.
     true = pred + (true - pred) * rng.uniform(0.001, 1, size=(2000, 1, 1))
     return pred.astype(np.float32), true.astype(np.float32)
 
@@ -106,7 +109,7 @@ def test_procrustes_recovers_the_transform_it_is_given(rng):
 
 def test_global_rotations_and_angles_agree_with_float64(rng):
     true = random_rotations(rng, 300, 24)
-    # Steps from almost nothing to half a turn, where an arc cosine would lose its digits.
+    # Steps from 1e-6 radians to half a turn, where an arc cosine loses its digits.
     steps = rng.normal(size=(300 * 24, 3))
     angles = 10.0 ** rng.uniform(-6, np.log10(np.pi), size=(300 * 24, 1))
     steps *= angles / np.linalg.norm(steps, axis=1, keepdims=True)
@@ -123,13 +126,50 @@ def test_global_rotations_and_angles_agree_with_float64(rng):
     )
 
 
-def test_angles_near_half_a_turn(rng):
-    true = np.tile(np.eye(3), (7, 24, 1, 1))
-    pred = true.copy()
-    angles = np.pi - np.array([0, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.1])
-    pred[:, 0] = Rotation.from_rotvec(angles[:, None] * [0.6, 0.0, 0.8]).as_matrix()
-    # All nine parts inherit the root's turn.
-    np.testing.assert_allclose(metrics.mpjae(pred, true), np.degrees(angles), atol=1e-4)
+def test_tiny_angles_and_angles_near_half_a_turn_keep_their_digits(rng):
+    tiny = np.array([0, 1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 1e-2, 0.1])
+    angles = np.concatenate([tiny, np.pi - tiny])
+    true = np.tile(random_rotations(rng).astype(np.float64), (len(angles), 24, 1, 1))
+    true = Rotation.from_matrix(true.reshape(-1, 3, 3)).as_matrix().reshape(true.shape)
+    turn = Rotation.from_rotvec(angles[:, None] * [0.6, 0.0, 0.8]).as_matrix()
+    pred = true @ turn[:, None]
+    found = metrics.mpjae(pred, true, parents=None)
+    np.testing.assert_allclose(found, np.degrees(angles), rtol=1e-6, atol=1e-12)
+
+
+def test_angle_of_agrees_with_atan2(rng):
+    tiny = 10.0 ** np.linspace(-150, 0, 1001)
+    angles = np.concatenate([[0], tiny, np.linspace(0, np.pi, 5001), np.pi - tiny, [np.pi]])
+    sine, cosine = np.maximum(np.sin(angles), 0), np.cos(angles)
+    # Vectors along the axes, and the zero vector.
+    sine, cosine = np.append(sine, [0, 0, 1, 0]), np.append(cosine, [1, -1, 0, 0])
+    length = rng.uniform(0.1, 10, sine.shape)
+    with jax.enable_x64(True):
+        found = np.asarray(jax.jit(angle_of)(length * sine, length * cosine))
+        assert np.isnan(angle_of(np.float64(np.nan), np.float64(1)))
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, np.arctan2(sine, cosine), rtol=2e-15)
+
+
+def test_metrics_only_use_operations_that_accelerators_have_in_float64():
+    joints, rotations = np.zeros((2, 24, 3)), np.zeros((2, 24, 3, 3))
+    points, weights = np.zeros((2, 25, 2)), np.zeros((2, 25))
+    lowered = [
+        jax.jit(metrics.mpjpe).lower(joints, joints),
+        jax.jit(metrics.pa_mpjpe).lower(joints, joints),
+        jax.jit(metrics.pve).lower(joints, joints, joints, joints),
+        jax.jit(metrics.pck).lower(joints, joints),
+        jax.jit(metrics.auc).lower(joints, joints),
+        jax.jit(metrics.mpjae).lower(rotations, rotations),
+        jax.jit(metrics.pa_mpjae).lower(rotations, rotations, joints, joints),
+        jax.jit(pckh.pckh).lower(points, points, weights, weights[:, 0]),
+    ]
+    arithmetic = {"add", "subtract", "multiply", "divide", "square", "sqrt", "maximum", "compare"}
+    logic = {"and", "or", "not", "is_finite", "select", "convert", "while", "return", "reduce"}
+    layout = {"concatenate", "slice", "gather", "reshape", "transpose", "iota", "constant"}
+    for program in lowered:
+        used = set(re.findall(r"\b(?:stablehlo|chlo)\.(\w+)", program.as_text()))
+        assert used <= arithmetic | logic | layout | {"broadcast_in_dim"}
 
 
 def test_aligned_angles_turn_the_prediction_by_the_procrustes_rotation(rng, people):
@@ -199,7 +239,7 @@ def test_any_leading_axes_under_jit_and_broadcast(people, rng):
         np.testing.assert_allclose(nested[name], values.reshape(3, 4), rtol=1e-5, err_msg=name)
         single = table(pred[0], true[0], rotations[0])[name]
         np.testing.assert_allclose(single, values[0], rtol=1e-5, err_msg=name)
-    # One constant answer against many truths, as the best constant's error needs.
+    # One mean pose against many truths, as the mean-pose baseline needs.
     np.testing.assert_allclose(
         metrics.mpjpe(pred[0], true), reference_errors(pred[:1], true).mean(-1), rtol=1e-5
     )
@@ -210,12 +250,12 @@ def test_any_leading_axes_under_jit_and_broadcast(people, rng):
     )
 
 
-def test_precision_of_the_caller_stays_as_it_is(people):
+def test_the_callers_precision_does_not_change(people):
     metrics.pa_mpjpe(*people)
     assert jnp.arange(3.0).dtype == jnp.float32
 
 
-def test_not_a_number_stays_visible(people):
+def test_nan_predictions_have_nan_errors(people):
     pred, true = (joints[:12].copy() for joints in people)
     pred[3, 4, 1] = np.nan
     for metric in (metrics.mpjpe, metrics.pa_mpjpe, metrics.pck, metrics.auc):
@@ -224,7 +264,7 @@ def test_not_a_number_stays_visible(people):
         assert np.isfinite(np.delete(values, 3)).all(), metric
 
 
-def test_sets_that_do_not_match_are_refused():
+def test_shapes_that_do_not_match_are_refused():
     joints = np.zeros((2, 24, 3))
     with pytest.raises(ValueError, match=r"\(2, 14, 3\)"):
         metrics.mpjpe(joints, joints[:, :14])

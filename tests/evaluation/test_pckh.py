@@ -1,4 +1,4 @@
-"""PCKh against its definition, and MPII's table."""
+"""Compares PCKh with its definition, and checks MPII's table."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ def rng():
 
 @pytest.fixture
 def pictures(rng):
-    """Joints of 2,000 people in a photograph's pixels, with what is known of them."""
+    """Predicted and true points of 2,000 people in pixels, their weights and head sizes."""
     true = rng.uniform(0, 1000, size=(2000, 25, 2)).astype(np.float32)
     head_size = rng.uniform(20, 200, size=2000).astype(np.float32)
     error = rng.normal(size=true.shape) * head_size[:, None, None] * 0.45
@@ -44,7 +44,7 @@ def test_pckh_is_the_same_in_any_crop(pictures):
     np.testing.assert_allclose(moved, pckh(*pictures), atol=1e-6)
 
 
-def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_as_missed():
+def test_pckh_includes_the_threshold_and_counts_nan_as_a_miss():
     true = np.zeros((5, 25, 2))
     pred = np.zeros((5, 25, 2))
     pred[0, 7, 0] = 10.0
@@ -58,14 +58,14 @@ def test_pckh_counts_the_threshold_in_and_answers_that_are_no_numbers_as_missed(
     assert hits(pred, true, known, heads)[2, 7] == 0
     wider = pckh(pred, true, known, heads, threshold=0.6)
     np.testing.assert_allclose(wider, [1, 1, 13 / 14, 1, 12 / 14], rtol=1e-6)
-    true[1, 7] = np.nan  # an annotation that is no number judges nobody
+    true[1, 7] = np.nan  # a NaN annotation is not judged
     assert np.isnan(hits(pred, true, known, heads)[1, 7])
     np.testing.assert_allclose(pckh(pred, true, known, heads)[1], 1)
     with pytest.raises(ValueError, match="point sets"):
         pckh(np.zeros((4, 25, 3)), np.zeros((4, 25, 3)), np.ones((4, 25)), np.ones(4))
 
 
-def test_hits_are_what_the_share_counts(pictures):
+def test_the_share_is_the_mean_of_the_hits(pictures):
     found = np.asarray(hits(*pictures))
     _, _, known, head_size = pictures
     np.testing.assert_array_equal(np.isfinite(found), (known > 0) & (head_size[:, None] > 0))
@@ -74,7 +74,7 @@ def test_hits_are_what_the_share_counts(pictures):
 
 
 def test_the_table_is_mpiis(pictures):
-    """Columns are means of two points' shares over all people; the total takes all at once."""
+    """Columns are means of two points' shares; the total is the share of all points."""
     found = np.asarray(hits(*pictures))
     by_point, groups = table(found)
     assert tuple(groups) == HEADINGS
@@ -87,7 +87,7 @@ def test_the_table_is_mpiis(pictures):
     assert groups["Total"] == pytest.approx(100 * np.nanmean(found[:, list(MPII_POINTS)]))
 
 
-def test_what_nobody_has_is_left_out_of_the_table():
+def test_points_that_nobody_has_are_none_in_the_table():
     found = np.full((3, 25), np.nan)
     assert set(table(found)[1].values()) == {None}
     found[:, 12] = [1, 0, 1]

@@ -1,4 +1,4 @@
-"""Errors told apart by sequence and by how much of the person is hidden."""
+"""Mean errors by sequence and by the share of hidden joints."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def names_of(*samples):
     return SplitNames([SampleName(*sample) for sample in samples])
 
 
-def test_each_sequence_is_averaged_over_what_it_has():
+def test_each_sequence_is_averaged_over_its_measured_samples():
     names = names_of(("b", 0, 0), ("a", 0, 0), ("b", 1, 0), ("a", 0, 7))
     values = {
         "mpjpe": np.array([1.0, 20.0, 3.0, NAN]),
@@ -34,7 +34,7 @@ def test_each_sequence_is_averaged_over_what_it_has():
         [],
     ],
 )
-def test_pictures_and_a_single_sequence_are_left_out(samples):
+def test_photographs_and_a_single_sequence_have_no_means(samples):
     values = {"mpjpe": np.ones(len(samples))}
     assert by_sequence(values, names_of(*samples)) == {}
 
@@ -59,9 +59,9 @@ def test_bins_of_hidden_joints_hold_every_sample_once():
         assert row["mean_pose_mpjpe"] == pytest.approx(2 * mpjpe[inside].mean())
 
 
-def test_nobody_and_no_constant_give_no_numbers():
-    nothing = np.full(3, NAN)
-    assert by_hidden_share(nothing, nothing, nothing) == []
-    (row,) = by_hidden_share(np.ones(3), nothing, np.zeros(3))
+def test_no_samples_and_no_mean_pose_give_no_numbers():
+    unknown = np.full(3, NAN)
+    assert by_hidden_share(unknown, unknown, unknown) == []
+    (row,) = by_hidden_share(np.ones(3), unknown, np.zeros(3))
     assert row["mean_pose_mpjpe"] is None
     assert row["count"] == 3

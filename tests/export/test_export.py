@@ -150,9 +150,7 @@ def workdir(tmp_path_factory):
     config.image_size = SIZE
     config.model.update(backbone="resnet18", backbone_width=4, num_blocks=1, branch_features=8)
     (folder / CONFIG_FILE).write_text(config.to_json())
-    _, state = create_state(
-        build_model(config.model, rngs=nnx.Rngs(0)), optax.sgd(0.1), average=False
-    )
+    state = create_state(build_model(config.model, rngs=nnx.Rngs(0)), optax.sgd(0.1), average=False)
     checkpoints = Checkpoints(folder)
     checkpoints.save(state)
     checkpoints.close()

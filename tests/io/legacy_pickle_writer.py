@@ -1,4 +1,4 @@
-"""Write pickles the way Python 2, old numpy, old scipy and chumpy did: opcode by opcode."""
+"""Writes pickles as Python 2, old numpy, old scipy and chumpy did, opcode by opcode."""
 
 import pickle
 import struct

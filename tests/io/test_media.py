@@ -1,3 +1,5 @@
+"""Finding inputs by their names, and reading the frames of clips."""
+
 import os
 import struct
 
@@ -27,7 +29,7 @@ def save_clip(path, frames=30, rate=25.0, size=(64, 48), code="MJPG"):
 
 
 def numbers_of(frames):
-    """The frames' own numbers, and those their brightness tells."""
+    """Return the frames' numbers, and those that their brightness encodes."""
     shown = [(frame.image[-12:, -12:].mean() - 30) / 6 for frame in frames]
     return [frame.number for frame in frames], np.rint(shown).astype(int).tolist()
 
@@ -38,7 +40,7 @@ def touch(folder, *names):
         (folder / name).write_bytes(b"x")
 
 
-def test_arguments_become_sources_in_order_and_once(tmp_path):
+def test_sources_are_in_the_arguments_order_without_duplicates(tmp_path):
     touch(tmp_path, "in/b.JPG", "in/a.mp4", "in/c.txt", "in/.d.jpg", "in/deep/e.png", "f.gif")
     folder, gif = str(tmp_path / "in"), str(tmp_path / "f.gif")
     found = find_sources([gif, folder, "webcam:2", str(tmp_path / "in/b.JPG"), "odd.MOV", "no"])
@@ -59,11 +61,11 @@ def test_patterns_are_expanded(tmp_path):
     names = [s.path.name for s in find_sources([str(tmp_path / "a*")]) if not isinstance(s, Webcam)]
     assert names == ["a1.jpg", "a2.mp4"]
     assert len(find_sources([str(tmp_path / "**/*.png")])) == 1
-    # A file whose name looks like a pattern is meant when it is there.
+    # An existing file whose name looks like a pattern is that file.
     assert find_sources([str(tmp_path / "x[1].jpg")]) == [Photo(tmp_path / "x[1].jpg")]
 
 
-def test_nothing_found_is_one_line(tmp_path):
+def test_an_argument_without_files_is_refused_in_one_line(tmp_path):
     for arguments in ([], [str(tmp_path)], [str(tmp_path / "*.jpg")]):
         with pytest.raises(UserError) as refusal:
             find_sources(arguments)
@@ -73,7 +75,7 @@ def test_nothing_found_is_one_line(tmp_path):
 def test_photographs_alone(tmp_path):
     touch(tmp_path, "a.jpg", "b.mp4")
     assert find_photos([str(tmp_path)]) == [tmp_path / "a.jpg"]
-    with pytest.raises(UserError, match="not a photograph"):
+    with pytest.raises(UserError, match=r"b\.mp4"):
         find_photos([str(tmp_path / "b.mp4")])
 
 
@@ -95,7 +97,7 @@ def test_frames_come_in_order_with_their_times(tmp_path):
 
 @pytest.mark.parametrize(("ending", "code"), [("mp4", "mp4v"), ("avi", "MJPG"), ("webm", "VP80")])
 @pytest.mark.parametrize("start", [1, 17, 29, 30, 99])
-def test_going_on_from_a_frame_is_exact(tmp_path, ending, code, start):
+def test_starting_at_a_frame_is_exact(tmp_path, ending, code, start):
     path = save_clip(tmp_path / f"clip.{ending}", code=code)
     with FrameReader(Clip(path)) as reader:
         every = list(reader)
@@ -108,8 +110,8 @@ def test_going_on_from_a_frame_is_exact(tmp_path, ending, code, start):
         assert frame.time == whole.time
 
 
-def test_rotation_in_the_file_is_honoured(tmp_path):
-    """A phone held upright stores a sideways picture and a matrix that turns it."""
+def test_rotation_in_the_file_is_applied(tmp_path):
+    """A phone held upright stores a sideways image and a rotation matrix."""
     path = save_clip(tmp_path / "clip.mp4", code="mp4v", frames=5)
     content = bytearray(path.read_bytes())
     one = 1 << 16
@@ -123,26 +125,26 @@ def test_rotation_in_the_file_is_honoured(tmp_path):
         image = next(iter(reader)).image.astype(int)
     assert image.shape == (64, 48, 3)
     is_red = (image[..., 0] - image[..., 2]) > 100
-    assert is_red[:28, 28:].all()  # turned clockwise, the upper left is at the upper right
+    assert is_red[:28, 28:].all()  # Turned clockwise, the upper left is at the upper right.
     assert not is_red[36:].any()
     assert not is_red[:, :20].any()
 
 
-def test_a_clip_that_ends_early_gives_what_it_has(tmp_path):
+def test_a_truncated_clip_is_read_up_to_its_end(tmp_path):
     path = save_clip(tmp_path / "clip.avi")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with FrameReader(Clip(path)) as reader:
         frames = list(reader)
-        said = reader.shortfall()
+        message = reader.shortfall()
     assert 0 < len(frames) < 30
     assert numbers_of(frames)[0] == numbers_of(frames)[1]
-    assert f"{len(frames)} of 30" in said
-    assert "\n" not in said
+    assert f"{len(frames)} of 30" in message
+    assert "\n" not in message
 
 
 def unreadable(folder):
     whole = save_clip(folder / "whole.mp4", code="mp4v").read_bytes()
-    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # its index is at the end
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # Its index is at the end.
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "text.webm").write_text("hello " * 100)
     Image.new("RGB", (8, 8)).save(folder / "photo.png")
@@ -152,12 +154,12 @@ def unreadable(folder):
     return ["cut.mp4", "empty.mp4", "text.webm", "folder.mp4", "none.avi", "missing.mov"]
 
 
-def test_what_is_no_video_is_refused_in_one_line(tmp_path, capfd):
+def test_a_file_that_is_not_a_video_is_refused_in_one_line(tmp_path, capfd):
     for name in unreadable(tmp_path):
         with pytest.raises(UserError) as refusal:
             FrameReader(Clip(tmp_path / name))
         assert str(tmp_path / name) in str(refusal.value)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match="webcam:97 cannot be opened"):
+    with pytest.raises(UserError, match="webcam:97"):
         FrameReader(Webcam(97))
     assert capfd.readouterr().err == ""

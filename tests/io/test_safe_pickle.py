@@ -1,4 +1,4 @@
-"""The pickle reader: plain data of either Python comes back, nothing else is touched."""
+"""The restricted unpickler: it reads plain data of Python 2 and 3 and refuses everything else."""
 
 import pickle
 
@@ -59,7 +59,7 @@ def test_legacy_dialect(tmp_path):
         legacy.call("numpy", "ndarray", b"K\x02"),
         legacy.call("copy_reg", "_reconstructor", b"cnumpy\ndtype\n", b"N", b"N"),
         legacy.call("numpy.core.multiarray", "_reconstruct", b"c__builtin__\nobject\n", b"N", b"N"),
-        # a change of the reader itself: attributes set on a function it knows
+        # A change of the reader: attributes set on a function that it knows.
         b"c_codecs\nencode\n(N}(" + legacy.text("_function") + b"Nutb",
         b"Pexternal\n",
     ],
@@ -74,24 +74,25 @@ def test_anything_else_is_refused(tmp_path, body):
 def test_sparse_indices_out_of_range_are_refused(tmp_path):
     matrix = csc_matrix(np.eye(3))
     matrix.indices[:] = 1_000_000
-    with pytest.raises(UserError, match="not a readable pickle"):
+    with pytest.raises(UserError, match=r"file\.pkl"):
         load(tmp_path, legacy.legacy_pickle(legacy.sparse_columns(matrix)))
 
 
 @pytest.mark.parametrize("text", [b"not a pickle", b"hello\n", b"<html>", b'{"a": 1}', b"PK\x03"])
-def test_what_is_no_pickle_is_called_so(tmp_path, text):
-    with pytest.raises(UserError, match=r"file\.pkl is not a pickle"):
+def test_other_files_are_not_called_truncated(tmp_path, text):
+    with pytest.raises(UserError, match=r"file\.pkl") as caught:
         load(tmp_path, text)
+    assert "truncated" not in str(caught.value)
 
 
-def test_a_pickle_that_is_cut_short_may_be_truncated(tmp_path):
+def test_a_truncated_pickle_is_called_so(tmp_path):
     for whole in (pickle.dumps({"a": np.ones(9)}, protocol=p) for p in range(6)):
-        with pytest.raises(UserError, match="may be truncated"):
+        with pytest.raises(UserError, match="truncated"):
             load(tmp_path, whole[:-20])
-    with pytest.raises(UserError, match="may be truncated"):
+    with pytest.raises(UserError, match="truncated"):
         load(tmp_path, b"")
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"nothing\.pkl"):
         load_pickle(tmp_path / "nothing.pkl")

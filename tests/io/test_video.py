@@ -1,4 +1,7 @@
+"""Writing videos: read back, whole or not at all, refusals."""
+
 import os
+import re
 import sys
 from fractions import Fraction
 from importlib.util import find_spec
@@ -16,7 +19,7 @@ each_format = pytest.mark.parametrize("suffix", [".webm", pytest.param(".mp4", m
 
 
 def picture(number, height=48, width=64):
-    """Grey that tells the picture's number, with a red half and a blue one."""
+    """Return a frame whose red and blue halves encode its number."""
     result = np.full((height, width, 3), 40, np.uint8)
     result[:, : width // 2, 0] = 60 + 8 * number
     result[:, width // 2 :, 2] = 60 + 8 * number
@@ -25,12 +28,12 @@ def picture(number, height=48, width=64):
 
 @each_format
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (33, 50)])
-def test_what_is_written_can_be_read_back(tmp_path, suffix, size):
+def test_a_video_can_be_read_back(tmp_path, suffix, size):
     path = tmp_path / f"out{suffix}"
     with VideoWriter(path, Fraction(30000, 1001)) as writer:
         for number in range(20):
             writer.write(picture(number, *size))
-        assert not path.exists()  # not before it is whole
+        assert not path.exists()  # It appears when it is whole.
     assert os.listdir(tmp_path) == [path.name]
     with FrameReader(Clip(path)) as reader:
         frames = list(reader)
@@ -63,7 +66,7 @@ def test_names_need_not_be_utf8(tmp_path, suffix):
 
 
 @each_format
-def test_an_unfinished_video_is_thrown_away(tmp_path, suffix):
+def test_an_unfinished_video_is_removed(tmp_path, suffix):
     path = tmp_path / f"out{suffix}"
 
     def write_and_fail():
@@ -75,29 +78,29 @@ def test_an_unfinished_video_is_thrown_away(tmp_path, suffix):
         write_and_fail()
     assert os.listdir(tmp_path) == []
     with VideoWriter(path, 25):
-        pass  # nobody wrote anything
+        pass  # No frames.
     assert os.listdir(tmp_path) == []
 
 
 @each_format
-def test_a_folder_that_is_not_there_is_one_line(tmp_path, suffix):
-    writer = VideoWriter(tmp_path / "nowhere" / f"out{suffix}", 25)
-    with pytest.raises(UserError, match="cannot write the video") as refusal:
+def test_a_missing_folder_is_refused_in_one_line(tmp_path, suffix):
+    path = tmp_path / "nowhere" / f"out{suffix}"
+    writer = VideoWriter(path, 25)
+    with pytest.raises(UserError, match=re.escape(str(path))) as refusal:
         writer.write(picture(0))
     assert "\n" not in str(refusal.value)
 
 
 def test_bad_arguments(tmp_path):
-    with pytest.raises(UserError, match=r"\.webm or \.mp4"):
+    with pytest.raises(UserError, match=r"out\.avi"):
         VideoWriter(tmp_path / "out.avi", 25)
     with pytest.raises(ValueError, match="frame rate"):
         VideoWriter(tmp_path / "out.webm", 0)
     with VideoWriter(tmp_path / "out.webm", 25) as writer:
         writer.write(picture(0))
-        with pytest.raises(ValueError, match="in a video of shape"):
-            writer.write(picture(0, 20, 20))
-        with pytest.raises(ValueError, match="in a video of shape"):
-            writer.write(picture(0)[..., 0])
+        for other in (picture(0, 20, 20), picture(0)[..., 0]):
+            with pytest.raises(ValueError, match=re.escape(str(other.shape))):
+                writer.write(other)
 
 
 def test_mp4_without_pyav_names_the_extra(tmp_path, monkeypatch):
@@ -106,7 +109,7 @@ def test_mp4_without_pyav_names_the_extra(tmp_path, monkeypatch):
         VideoWriter(tmp_path / "out.mp4", 25)
 
 
-def test_nothing_is_said_on_the_side(tmp_path, capfd):
+def test_libraries_print_nothing(tmp_path, capfd):
     with VideoWriter(tmp_path / "out.webm", 25) as writer:
         writer.write(picture(0))
     assert capfd.readouterr() == ("", "")

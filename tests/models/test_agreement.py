@@ -1,4 +1,4 @@
-"""The networks against plain torch modules with equal weights."""
+"""The networks against plain torch modules with the same weights."""
 
 import jax
 import jax.numpy as jnp
@@ -38,11 +38,8 @@ LOSS_WEIGHTS = {
 }
 
 
-# Weights: drawn in torch, copied by name.
-
-
 def torch_name(path):
-    """Name the torch tensor that holds what lies at `path` in our network."""
+    """Return the name of the torch tensor for `path` in our network."""
     *place, leaf = path
     leaf = {
         "kernel": "weight",
@@ -62,7 +59,7 @@ def torch_name(path):
 
 
 def torch_value(path, state, joints):
-    """Return the torch tensor for `path` in our layout; `joints`: 24 pose MLPs side by side."""
+    """Return the torch tensor for `path` in our layout; with `joints` those of 24 pose MLPs."""
     if joints and path[:2] == ("heads", "pose"):
         suffix = torch_name(path).removeprefix("pose.")
         value = np.stack([state[f"pose.{joint}.{suffix}"] for joint in range(24)])
@@ -82,7 +79,7 @@ def copy_weights(module, model):
         assert value.shape == variable.shape, path
         variable[...] = jnp.asarray(value)
     count = sum(value.numel() for value in state.values() if value.ndim)
-    assert count == sum(variable.size for _, variable in flat)  # None is left over.
+    assert count == sum(variable.size for _, variable in flat)  # All are copied.
 
 
 def make_config(**changes):
@@ -169,9 +166,9 @@ def make_batch(side):
 
 
 def test_train_mode_agrees(monkeypatch):
-    """Forward, running statistics and every parameter's gradient of the full loss.
+    """Compare predictions, running statistics and every parameter's gradient of the full loss.
 
-    Of fewer blocks than a ResNet-50 has: to compile the gradients of all takes long.
+    The backbone has fewer blocks than a ResNet-50, whose gradients take long to compile.
     """
     depths = (2, 1, 1, 1)
     monkeypatch.setitem(torch_networks.DEPTHS, "resnet50", (depths, True))
@@ -205,7 +202,7 @@ def test_train_mode_agrees(monkeypatch):
             model = nnx.merge(graphdef, params, rest, copy=True)
             prediction = model(images)
             joints = body.joints(prediction.betas, prediction.rotations)
-            # The reference has no top of the head, and nobody's is known.
+            # The reference has no top of the head, and its weight is 0 for every person.
             loss, _ = losses.total_loss(prediction, joints, joints[:, 0], batch, LOSS_WEIGHTS)
             return loss, (prediction, nnx.state(model, nnx.BatchStat))
 

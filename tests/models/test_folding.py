@@ -1,4 +1,4 @@
-"""Networks for inference answer what the ones they are made of answer."""
+"""Folded networks give the predictions of the original ones."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ SIZE = 64
 
 
 def make_network(name="pare", backbone="resnet50", **changes):
-    """A small network in train mode whose batch normalisations do something."""
+    """Build a small network in train mode whose batch normalisations are not the identity."""
     config = ConfigDict(
         {
             "name": name,
@@ -48,13 +48,13 @@ def make_network(name="pare", backbone="resnet50", **changes):
     return network
 
 
-def make_pictures(batch=2):
+def make_images(batch=2):
     return np.random.default_rng(1).normal(size=(batch, SIZE, SIZE, 3)).astype(np.float32)
 
 
-def answer(network, pictures):
+def predict(network, images):
     graphdef, state = nnx.split(network)
-    return jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))(state, pictures)
+    return jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))(state, images)
 
 
 NETWORKS = {
@@ -66,12 +66,12 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("changes", NETWORKS.values(), ids=NETWORKS)
-def test_predictions_stay(changes, shallow_hrnet):
+def test_predictions_are_the_same(changes, shallow_hrnet):
     network = make_network(**changes)
     before = jax.tree.map(np.array, nnx.state(network))
     folded = fold(network)
     network.eval()
-    expected, actual = answer(network, make_pictures()), answer(folded, make_pictures())
+    expected, actual = predict(network, make_images()), predict(folded, make_images())
     for name in ("rotations", "betas", "camera", "part_logits", "attention"):
         wanted = getattr(expected, name)
         if wanted is None:
@@ -80,7 +80,7 @@ def test_predictions_stay(changes, shallow_hrnet):
             np.testing.assert_allclose(
                 getattr(actual, name), wanted, rtol=1e-4, atol=1e-5, err_msg=name
             )
-    # What was folded is a copy, and all of it was.
+    # The original is unchanged, and every batch normalisation of the copy is folded.
     jax.tree.map(np.testing.assert_array_equal, before, nnx.state(network))
     kinds = {type(module) for _, module in nnx.iter_modules(folded)}
     assert BatchNorm not in kinds
@@ -88,19 +88,18 @@ def test_predictions_stay(changes, shallow_hrnet):
     assert (FoldedUpsamplingBlock in kinds) == (changes.get("name") != "baseline")
 
 
-def test_branches_that_do_not_upsample_stay_as_they_are():
-    """Those behind an HRNet."""
+def test_branches_without_upsampling_are_folded_too():
     branch = Branch(3, 4, 2, upsampling=False, rngs=nnx.Rngs(0))
     branch.blocks[1].bn.mean[...] = jnp.arange(4.0)
     folded = fold(branch)
     branch.eval()
-    np.testing.assert_allclose(folded(make_pictures()), branch(make_pictures()), atol=1e-5)
+    np.testing.assert_allclose(folded(make_images()), branch(make_images()), atol=1e-5)
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("way", [folding._by_adding, folding._by_multiplying])
 def test_taps_are_an_upsampled_convolution(way, align_corners):
-    """On maps that are not square, against interpolating first and convolving after."""
+    """Compare with interpolation before convolution, on maps that are not square."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=(2, 3, 5, 4)).astype(np.float32)
     kernel = rng.normal(size=(3, 3, 4, 6)).astype(np.float32)
@@ -119,7 +118,7 @@ def test_taps_are_an_upsampled_convolution(way, align_corners):
 
 
 def test_weights_of_taps_are_a_band():
-    """What `_by_adding` relies on: each fine place sees its coarse one and the neighbours."""
+    """Each fine position depends on its coarse one and the neighbours, as `_by_adding` assumes."""
     for align_corners in (False, True):
         fine, _, coarse = np.nonzero(upsampled_taps(9, align_corners))
         assert np.abs(fine // 2 - coarse).max() == 1
@@ -139,16 +138,16 @@ def test_a_convolution_keeps_its_bias():
     layer = Layer()
     folded = fold(layer)
     layer.eval()
-    pictures = make_pictures()
-    np.testing.assert_allclose(folded(pictures), layer(pictures), rtol=1e-4, atol=1e-5)
+    images = make_images()
+    np.testing.assert_allclose(folded(images), layer(images), rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_normalisation_by_itself_is_refused():
+def test_a_batch_normalisation_without_convolution_is_refused():
     class Layer(nnx.Module):
         def __init__(self):
             self.bn = BatchNorm(4)
 
-    with pytest.raises(ValueError, match=r"Layer\.bn follows no convolution"):
+    with pytest.raises(ValueError, match=r"Layer\.bn"):
         fold(Layer())
 
 
@@ -156,6 +155,6 @@ def test_bfloat16_stays_bfloat16():
     network = make_network(dtype="bfloat16")
     folded = fold(network)
     network.eval()
-    expected, actual = answer(network, make_pictures()), answer(folded, make_pictures())
+    expected, actual = predict(network, make_images()), predict(folded, make_images())
     assert actual.betas.dtype == jnp.float32
     np.testing.assert_allclose(actual.rotations, expected.rotations, atol=0.1)

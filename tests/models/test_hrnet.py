@@ -1,4 +1,4 @@
-"""High-resolution networks against a plain torch one with the weights of a file."""
+"""HRNets against a plain torch one, with weights under the published names."""
 
 import functools
 
@@ -24,7 +24,7 @@ from tests.models.torch_networks import (  # noqa: E402
     to_torch,
 )
 
-# These networks are so small that threads cost more than they save.
+# For networks this small threads cost more time than they save.
 torch.set_num_threads(1)
 
 # Divisible by 32; the coarsest maps are 3x3.
@@ -36,7 +36,7 @@ def images(seed):
 
 
 def make_pair(seed=0):
-    """Make a torch network of width 4 and a shallow one of ours with its weights."""
+    """Return a torch network of width 4, and a shallow one of ours with its weights."""
     original = TorchHRNet(4, 8, modules=(1, 1, 1), blocks=1, layer1=1)
     draw_weights(original, seed, [to_torch(images(10 + i)) for i in range(4)])
     network = HRNet("hrnet_w32", 8, align_corners=True, rngs=nnx.Rngs(0))
@@ -75,7 +75,7 @@ def test_gradients_and_running_statistics_agree(shallow_hrnet):
     (original(to_torch(x)) * torch.from_numpy(weight).movedim(-1, 1)).sum().backward()
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
 
-    # It runs once, so that optimising it costs more than it saves.
+    # It runs once: optimising it costs more time than it saves.
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def gradient(params):
         def loss(params):
@@ -96,7 +96,7 @@ def test_gradients_and_running_statistics_agree(shallow_hrnet):
 
 
 @pytest.mark.parametrize(("name", "width"), [("hrnet_w32", 32), ("hrnet_w48", 48)])
-def test_the_published_networks_have_these_tensors(name, width):
+def test_tensors_are_those_of_the_published_networks(name, width):
     with torch.device("meta"):
         original = TorchHRNet(width)
     network = nnx.eval_shape(lambda: HRNet(name, rngs=nnx.Rngs(0)))

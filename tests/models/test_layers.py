@@ -84,7 +84,7 @@ def test_batch_norm_keeps_torchs_running_statistics():
     np.testing.assert_allclose(layer(x), from_torch(reference(to_torch(x))), rtol=1e-5, atol=1e-5)
 
 
-def test_batch_norm_near_its_running_mean_does_not_cancel():
+def test_batch_norm_near_its_running_mean_keeps_precision():
     layer = BatchNorm(3)
     layer.mean[...] = jnp.full(3, 1000.0)
     x = 1001.0 + draw(4, 5, 5, 3)
@@ -101,7 +101,7 @@ def test_batch_norm_of_a_constant_channel_is_finite():
     assert jnp.all(jnp.isfinite(gradient))
 
 
-def test_first_weights_have_the_deviation_asked_for_and_do_not_repeat():
+def test_initial_weights_have_the_requested_deviation_and_differ():
     rngs = nnx.Rngs(0)
     one, other = normal(rngs, (300, 400), 0.5), normal(rngs, (300, 400), 0.5)
     assert abs(float(one.std()) - 0.5) < 0.01

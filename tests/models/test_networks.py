@@ -1,6 +1,7 @@
-"""What every network promises: shapes, types, modes, a first prediction, clear errors."""
+"""All networks: shapes, types, modes, the first prediction, refusals."""
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -71,6 +72,37 @@ def test_shapes_and_types(backbone, width, num_blocks, size, side, shallow_hrnet
     assert {value.dtype for value in vars(prediction).values()} == {jnp.dtype("float32")}
 
 
+def products(jaxpr):
+    """Yield the convolutions and matrix products of a program and of its inner programs."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("conv_general_dilated", "dot_general"):
+            yield equation
+        for inner in jax.extend.core.jaxprs_in_params(equation.params):
+            yield from products(inner)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("change", [{}, {"backbone": "hrnet_w32"}, {"name": "baseline"}])
+def test_products_are_of_the_dtype_at_full_precision(dtype, change):
+    model = build_model(make_config(dtype=dtype, **change), rngs=nnx.Rngs(0))
+    graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss(params):
+        prediction = nnx.merge(graphdef, params, rest, copy=True)(make_images())
+        return sum(leaf.sum() for leaf in jax.tree.leaves(prediction))
+
+    found = list(products(jax.make_jaxpr(jax.grad(loss))(params).jaxpr))
+    highest = (jax.lax.Precision.HIGHEST,) * 2
+    assert all(equation.params["precision"] == highest for equation in found)
+    types = {
+        variable.aval.dtype
+        for equation in found
+        if equation.primitive.name == "conv_general_dilated"
+        for variable in equation.invars
+    }
+    assert types == {jnp.dtype(dtype)}
+
+
 def test_baseline_has_no_part_maps():
     prediction = nnx.eval_shape(
         lambda: build_model(make_config(name="baseline"), rngs=nnx.Rngs(0))(make_images())
@@ -89,7 +121,7 @@ def test_backbones_have_torchvisions_number_of_parameters(backbone, millions):
 
 
 @pytest.mark.parametrize("name", ["pare", "baseline"])
-def test_first_prediction_is_nearly_the_mean_person(name):
+def test_first_prediction_is_nearly_the_mean_parameters(name):
     model = build_model(make_config(name=name), rngs=nnx.Rngs(0))
     prediction = run(model, make_images())
     mean = geometry.sixd_to_matrix(mean_pose())
@@ -108,11 +140,11 @@ def test_mean_pose_stands_upright_facing_the_camera_with_lowered_arms():
     np.testing.assert_allclose(root @ [0, 0, 1], [0, 0, -1], atol=1e-6)  # Facing the camera.
     for side, along in (("left", 1.0), ("right", -1.0)):
         arm = rotations[joint_index(f"{side}_shoulder")] @ [along, 0, 0]
-        assert arm[0] * along > 0  # Still on its own side.
-        assert arm[1] < -0.85  # In the body's frame, y up: pointing down.
+        assert arm[0] * along > 0  # On its own side.
+        assert arm[1] < -0.85  # Down, in the body's frame with y up.
 
 
-def test_predictions_turn_towards_rotations():
+def test_predicted_rotations_are_rotation_matrices():
     rotations = run(build_model(make_config(), rngs=nnx.Rngs(1)), make_images()).rotations
     identity = jnp.einsum("bjki,bjkl->bjil", rotations, rotations)
     np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-5)
@@ -133,10 +165,10 @@ def test_bfloat16_keeps_parameters_statistics_and_predictions_in_float32():
         predictions["bfloat16"],
     )
     difference = predictions["float32"].betas - predictions["bfloat16"].betas
-    assert jnp.abs(difference).max() > 0  # It did compute in another type.
+    assert jnp.abs(difference).max() > 0  # It computed in another type.
 
 
-def test_evaluation_mode_changes_nothing_and_sees_each_picture_alone():
+def test_evaluation_mode_keeps_state_and_treats_each_image_alone():
     model = build_model(make_config(), rngs=nnx.Rngs(0))
     images = make_images(batch=3)
     run(model, images)
@@ -189,22 +221,22 @@ def test_a_donated_step_updates_parameters_and_statistics():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "named"),
     [
-        ({"name": "transformer"}, "config.model.name: unknown value 'transformer'"),
-        ({"backbone": "resnet51"}, "config.model.backbone: unknown value 'resnet51'"),
-        ({"dtype": "float16"}, "config.model.dtype: unknown value 'float16'"),
-        ({"branch_features": 0}, "config.model.branch_features: must be at least 1, but is 0"),
-        ({"backbone": "hrnet_w32", "backbone_width": 3}, "config.model.backbone_width: 3 gives"),
-        ({"pose_hidden": (8, -1)}, r"config.model.pose_hidden\[1\]: must be at least 1"),
+        ({"name": "transformer"}, "name.*transformer"),
+        ({"backbone": "resnet51"}, "backbone.*resnet51"),
+        ({"dtype": "float16"}, "dtype.*float16"),
+        ({"branch_features": 0}, "branch_features.*0"),
+        ({"backbone": "hrnet_w32", "backbone_width": 3}, "backbone_width.*3"),
+        ({"pose_hidden": (8, -1)}, r"pose_hidden\[1\].*-1"),
     ],
 )
-def test_unknown_names_and_sizes_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_unknown_names_and_sizes_are_refused(changes, named):
+    with pytest.raises(UserError, match=f"config.model.{named}"):
         build_model(make_config(**changes), rngs=nnx.Rngs(0))
 
 
-def test_every_backbone_name_is_offered():
+def test_the_refusal_lists_every_backbone():
     with pytest.raises(
         UserError, match="resnet18, resnet34, resnet50, resnet101, resnet152, hrnet_w32, hrnet_w48"
     ):

@@ -1,7 +1,7 @@
-"""A high-resolution network and PARE as plain torch modules, written from their descriptions.
+"""HRNet and PARE as plain torch modules, written from their papers.
 
-Names are those of the published files: `state_dict()` of these is what the converters must read.
-Needs torch; import it after `pytest.importorskip("torch")`.
+Names are those of the published files, so that converters can read their `state_dict()`.
+Needs torch; import this module after `pytest.importorskip("torch")`.
 """
 
 import torch
@@ -32,7 +32,7 @@ def upsampling(channels, times):
 
 
 class TorchModule(nn.Module):
-    """One exchange between maps of several sizes."""
+    """One fusion of maps of several sizes."""
 
     def __init__(self, channels, outputs, blocks):
         super().__init__()
@@ -69,7 +69,7 @@ class TorchModule(nn.Module):
 
 
 class TorchHRNet(nn.Module):
-    """`pose_only` leaves out what pose estimation does not use: its files lack it."""
+    """HRNet; `pose_only` omits the layers that files for pose estimation do not have."""
 
     def __init__(self, width=32, stem=64, modules=(1, 4, 3), blocks=4, layer1=4, pose_only=False):
         super().__init__()
@@ -191,7 +191,7 @@ class TorchPare(nn.Module):
 
 
 def draw_weights(module, seed, images):
-    """Draw weights without symmetries, and running statistics as a trained network has them."""
+    """Draw random weights, and running statistics like a trained network's."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):

@@ -1,7 +1,7 @@
-"""The reference the networks are held to: plain torch modules, written from the papers.
+"""ResNet, PARE's head and the losses as plain torch modules, written from the papers.
 
-The residual network is torchvision's (names included), the head is PARE's, the losses those of
-`pare_jax.training.losses`. Needs torch; import it after `pytest.importorskip("torch")`.
+The ResNet has torchvision's names. The losses are those of `pare_jax.training.losses`.
+Needs torch; import this module after `pytest.importorskip("torch")`.
 """
 
 import copy
@@ -187,7 +187,7 @@ def torch_loss(out, batch, body):
 
 
 def draw_weights(module, seed):
-    """Draw weights without symmetries, and running statistics as a trained network has them."""
+    """Draw random weights, and running statistics like a trained network's."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
@@ -218,8 +218,10 @@ def draw_weights(module, seed):
 
 
 def make_images(size=SIZE, batch=BATCH, seed=0):
-    """Draw pictures that differ: of white noise the network sees only the average, and batch
-    statistics would magnify what rounding makes of the rest."""
+    """Draw images of random squares and noise.
+
+    Images of white noise have nearly equal features. Batch statistics would amplify rounding.
+    """
     rng = np.random.default_rng(seed)
     coarse = rng.normal(size=(batch, 4, 4, 3)).repeat(size // 4, 1).repeat(size // 4, 2)
     return (coarse + 0.5 * rng.normal(size=(batch, size, size, 3))).astype(np.float32)
@@ -230,9 +232,9 @@ def to_torch(images):
 
 
 def far_from_kinks(module, images):
-    """Say whether no input of a ReLU is so near zero that rounding decides its sign.
+    """Return whether rounding decides no ReLU's sign.
 
-    Where it does, float32 gradients differ by a unit's whole share, in torch as here.
+    Where it does, float32 gradients differ by the unit's whole contribution, in torch as here.
     """
     recorded = []
     for dtype in (torch.float32, torch.float64):

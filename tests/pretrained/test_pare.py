@@ -279,7 +279,7 @@ class TestFineTuning:
     def test_averaging_starts_from_the_converted_weights(self, checkpoint, tmp_path):
         convert.to_workdir(checkpoint, tmp_path / "run")
         model = build_model(self.config().model, rngs=nnx.Rngs(0))
-        _, state = create_state(model, optax.adam(1e-3), average=True)
+        state = create_state(model, optax.adam(1e-3), average=True)
         state = checkpoints.Checkpoints(tmp_path / "run", read_only=True).restore(state)
         assert int(state.swa.count) == 0
         for statistics in (state.batch_stats, state.swa.batch_stats):

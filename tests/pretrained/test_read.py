@@ -1,6 +1,7 @@
 """Weight files as others save them, and files that are none."""
 
 import argparse
+import collections
 import json
 import pathlib
 import pickle
@@ -79,15 +80,6 @@ def test_what_is_no_safetensors_file_is_one_line(tmp_path):
     assert "no tensors" in refused(empty)
     assert "No such file" in refused(tmp_path / "absent.safetensors")
     assert "directory" in refused(tmp_path)
-
-
-def test_without_torch_a_pth_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    path = tmp_path / "weights.pth"
-    path.write_bytes(b"PK\x03\x04 whatever")
-    message = refused(path)
-    assert "pare-jax[torch]" in message
-    assert ".safetensors" in message
 
 
 class TestTorchFiles:
@@ -216,6 +208,74 @@ class TestTorchFiles:
         message = refused(tmp_path / "module.pt")
         assert "torch.nn.modules.linear.Linear" in message
         assert "state_dict" in message
+
+    def test_torch_itself_is_not_needed(self, torch, tmp_path, monkeypatch):
+        torch.save({"a": torch.tensor(WEIGHT)}, tmp_path / "weights.pth")
+        monkeypatch.setitem(sys.modules, "torch", None)
+        tensors = read_weights(tmp_path / "weights.pth").tensors
+        np.testing.assert_array_equal(tensors["a"], WEIGHT)
+
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_views_share_numbers_and_odd_shapes_come_back(self, torch, tmp_path, legacy):
+        whole = torch.arange(24.0)
+        content = {
+            "row": whole.reshape(4, 6)[1],
+            "column": whole.reshape(4, 6)[:, 2],
+            "part": whole[5:9],
+            "scalar": whole[7],
+            "empty": torch.zeros(0, 3),
+            "expanded": torch.ones(1).expand(3, 2),
+        }
+        path = tmp_path / "weights.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        tensors = read_weights(path).tensors
+        assert tensors.keys() == content.keys()
+        for name, tensor in content.items():
+            np.testing.assert_array_equal(tensors[name], tensor.numpy())
+
+    @pytest.mark.filterwarnings("ignore:torch.quantize")
+    def test_other_kinds_of_tensors_are_skipped(self, torch, tmp_path):
+        content = {
+            "a": torch.tensor(WEIGHT),
+            "sparse": torch.eye(3).to_sparse(),
+            "meta": torch.zeros(2, device="meta"),
+            "quantized": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+            "float8": torch.ones(2).to(torch.float8_e4m3fn),
+            "dtype": torch.float16,
+            "device": torch.device("cuda:1"),
+            "size": torch.Size([1, 2]),
+            "milestones": collections.Counter([3, 3, 5]),
+        }
+        torch.save(content, tmp_path / "weights.pth")
+        got = read_weights(tmp_path / "weights.pth")
+        assert sorted(got.tensors) == ["a"]
+        assert got.metadata["dtype"] == "torch.float16"
+        assert got.metadata["device"] == "cuda:1"
+        assert got.metadata["size"] == [1, 2]
+        assert got.metadata["milestones"] == {"3": 2, "5": 1}
+
+    @pytest.mark.filterwarnings("ignore:TypedStorage")
+    @pytest.mark.parametrize("legacy", [False, True])
+    @pytest.mark.parametrize("change", [{"size": (3, 3)}, {"offset": 5}, {"stride": (-1, 1)}])
+    def test_a_tensor_beyond_its_numbers_is_refused(self, torch, tmp_path, legacy, change):
+        class Beyond:
+            def __init__(self, storage):
+                self.storage = storage
+
+            def __reduce__(self):
+                place = {"offset": 0, "size": (2, 3), "stride": (3, 1)} | change
+                arguments = (self.storage, *place.values(), False, collections.OrderedDict())
+                return torch._utils._rebuild_tensor_v2, arguments
+
+        path = tmp_path / "weights.pth"
+        content = {"a": Beyond(torch.tensor(WEIGHT).storage())}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        assert "beyond its numbers" in refused(path)
+
+    def test_torchscript_is_refused(self, torch, tmp_path):
+        path = tmp_path / "script.pt"
+        torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+        assert "__torch__" in refused(path)
 
     @pytest.mark.parametrize("legacy", [False, True])
     def test_truncated_files_are_one_line(self, torch, tmp_path, legacy):

@@ -20,7 +20,7 @@ from tests.fakes import TINY_MODEL, tiny_config
 
 def make_state(seed=0, optimizer=None, **changes):
     model = build_model(ConfigDict(TINY_MODEL | changes), rngs=nnx.Rngs(seed))
-    return create_state(model, optimizer or optax.adam(1e-3), average=True)[1]
+    return create_state(model, optimizer or optax.adam(1e-3), average=True)
 
 
 @pytest.fixture(scope="module")

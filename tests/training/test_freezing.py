@@ -1,6 +1,7 @@
 """A backbone that stays as it is for the first epochs, and the weights a run starts from."""
 
 import functools
+import re
 from pathlib import Path
 
 import jax
@@ -15,13 +16,13 @@ from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state, resnet
 from pare_jax.pretrained import export, load
 from pare_jax.training import checkpoints
+from pare_jax.training import config as config_lib
 from pare_jax.training.optimizer import make_optimizer
-from pare_jax.training.run import Run, step_settings
-from pare_jax.training.step import create_state, frozen_graph, train_step
-from pare_jax.training.train import fit
-from tests.fakes import FakeData, Recorder, fake_batch, tiny_config
+from pare_jax.training.step import create_state, network_graphs, train_step
+from pare_jax.training.train import step_settings
+from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
 
-FROZEN, BAD = 4, 1  # how many steps are frozen, and which of them is skipped
+FROZEN, BAD = 3, 4  # number of frozen steps; a step that is skipped later
 RATE = 1e-3
 
 
@@ -44,7 +45,7 @@ def frozen_config():
     config.optimizer.learning_rate = RATE
     config.pretrained.freeze_epochs = FROZEN / 4
     config.checkpoint.every_steps = 2
-    config.swa.start_epoch = 0.5
+    config.swa.start_epoch = FROZEN / 4
     config.swa.every_steps = 1
     config.swa.statistics_batches = 1
     return config
@@ -53,7 +54,9 @@ def frozen_config():
 class Stoppable(FakeData):
     """Data that interrupts a run when it asks for the batch of step `stop`."""
 
-    stop = None
+    def __init__(self, stop):
+        super().__init__()
+        self.stop = stop
 
     def train(self, start):
         for step, batch in enumerate(super().train(start), start):
@@ -62,42 +65,40 @@ class Stoppable(FakeData):
             yield batch
 
 
-class Repeatable(Run):
-    """A run that can start several times, so that tests share its compiled programs."""
-
-    def initial_state(self):
-        return jax.tree.map(jnp.copy, super().initial_state())
-
-
 @pytest.fixture(scope="module")
 def other():
     return build_model(frozen_config().model, rngs=nnx.Rngs(99))
 
 
 @pytest.fixture(scope="module")
-def run(other, tmp_path_factory):
+def config(other, tmp_path_factory):
     config = frozen_config()
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
     export.export(other, config.model, path)
     config.pretrained.path = str(path)
-    run = Repeatable(config, Stoppable())
-    run.load_pretrained()
-    return run
+    return config
 
 
 @pytest.fixture(scope="module")
-def states(run):
-    """Step by step, the states of a run whose first steps are frozen, one of them skipped."""
-    batches = run.data.train(0)
-    state = run.initial_state()
+def states(config):
+    """Step by step, the states of a run that is frozen first; a later step is skipped."""
+    model = build_model(config.model, rngs=nnx.Rngs(0))
+    load.fill(model, load.load(config).flat)
+    optimizer = make_optimizer(config.optimizer, config.num_steps, FROZEN)
+    settings = step_settings(config, 4)
+    step = jax.jit(
+        functools.partial(
+            train_step, graphs=network_graphs(model), optimizer=optimizer, settings=settings
+        )
+    )
+    body, batches = load_body_model(), FakeData().train(0)
+    state = create_state(model, optimizer, average=True)
     states = [jax.device_get(state)]
-    for step in range(FROZEN + 2):
+    for number in range(FROZEN + 4):
         batch = next(batches)
-        if step == BAD:
+        if number == BAD:
             batch["joints_3d"] = np.full_like(batch["joints_3d"], np.inf)
-        state, _ = run.step_after(step)(state, batch)
-        if step in (FROZEN - 1, FROZEN + 1):
-            state = run.with_statistics(state)
+        state, _ = step(state, body, batch)
         states.append(jax.device_get(state))
     return states
 
@@ -117,15 +118,17 @@ def same(left, right):
     return [name for name in left if np.array_equal(left[name], right[name])]
 
 
-def adam(state, part):
-    """Return what Adam keeps of a part: its count of updates, and both moments by name."""
-    prefix = f"opt_state.1.inner_states.{part}.inner_state."
+def adam(state):
+    """Return what Adam keeps: its count of updates, and both moments by name."""
     flat = arrays("opt_state", state.opt_state)
-    flat = {n.removeprefix(prefix): v for n, v in flat.items() if n.startswith(prefix)}
-    count = int(flat.pop("count"))
+    count = int(flat["opt_state.1.count"])
     mean, square = (
-        {n.removeprefix(f"{m}."): v for n, v in flat.items() if n.startswith(f"{m}.")}
-        for m in ("mu", "nu")
+        {
+            name.removeprefix(f"opt_state.1.{moment}."): value
+            for name, value in flat.items()
+            if name.startswith(f"opt_state.1.{moment}.")
+        }
+        for moment in ("mu", "nu")
     )
     return count, mean, square
 
@@ -136,39 +139,45 @@ def test_a_run_starts_from_the_weights_it_names(states, other):
 
 
 def test_random_weights_are_not_frozen():
-    with pytest.raises(UserError, match=r"freeze_epochs is 1\.0.* random weights"):
+    with pytest.raises(UserError, match=r"freeze_epochs is 0\.75"):
         load.load(frozen_config())
 
 
-def test_the_backbone_stands_still_while_the_rest_moves(states):
+def test_a_frozen_backbone_stays_while_the_rest_moves(states):
     backbone, rest = parts(states[0])
-    for step, state in enumerate(states[1 : FROZEN + 1]):
+    for state in states[1 : FROZEN + 1]:
         later, others = parts(state)
         assert same(backbone, later) == list(backbone)
         moved = rest.keys() - same(rest, others)
         expected = {"heads", "part_branch", "feature_branch", "part_conv", "shape_conv"}
-        assert {name.split(".")[1] for name in moved} == (set() if step == BAD else expected)
+        assert {name.split(".")[1] for name in moved} == expected
         rest = others
-        count, mean, square = adam(state, "backbone")
-        assert count == 0
-        assert mean
-        assert not any(value.any() for value in (mean | square).values())
-    assert int(states[FROZEN].skipped) == 1
+        _, mean, square = adam(state)
+        frozen = [v for n, v in (mean | square).items() if n.startswith("backbone.")]
+        assert frozen
+        assert not any(value.any() for value in frozen)
 
 
-@pytest.mark.parametrize("part", ["backbone", "rest"])
-def test_adam_corrects_each_part_by_its_own_number_of_updates(states, part):
-    """Kingma and Ba 2015, algorithm 1, from the moments; a frozen or skipped step is no update."""
-    for step in (FROZEN, FROZEN + 1):
+def test_adam_corrects_each_part_by_its_own_number_of_updates(states):
+    """Kingma and Ba 2015, algorithm 1, from the moments; frozen and skipped steps do not count."""
+    updates = {"backbone": 0, "rest": 0}
+    for step in range(FROZEN + 4):
         before, after = (arrays("params", states[n].params) for n in (step, step + 1))
-        count, mean, square = adam(states[step + 1], part)
-        assert count == (step - FROZEN if part == "backbone" else step - 1) + 1
+        if step == BAD:
+            assert same(before, after) == list(before)
+            continue
+        updates["rest"] += 1
+        updates["backbone"] += step >= FROZEN
+        count, mean, square = adam(states[step + 1])
+        assert count == updates["rest"]
         for name in mean:
-            corrected = mean[name] / (1 - 0.9**count)
-            expected = RATE * corrected / (np.sqrt(square[name] / (1 - 0.999**count)) + 1e-8)
+            own = updates["backbone" if name.startswith("backbone.") else "rest"]
+            expected = np.zeros_like(mean[name])
+            if own:
+                corrected = mean[name] / (1 - 0.9**own)
+                expected = RATE * corrected / (np.sqrt(square[name] / (1 - 0.999**own)) + 1e-8)
             moved = before[f"params.{name}"] - after[f"params.{name}"]
-            np.testing.assert_allclose(moved, expected, atol=2e-3 * RATE, err_msg=name)
-        assert max(np.abs(value).max() for value in mean.values()) > 0
+            np.testing.assert_allclose(moved, expected, atol=3e-2 * RATE, err_msg=name)
 
 
 def test_the_thawed_backbone_moves_with_its_statistics(states):
@@ -177,93 +186,84 @@ def test_the_thawed_backbone_moves_with_its_statistics(states):
     assert {name for name in before if name.endswith((".kernel", ".mean", ".var"))} <= moved
 
 
-def test_the_mean_keeps_the_backbone_and_its_statistics(states):
-    mean = states[FROZEN].swa
-    assert mean.count == 2
-    backbone = parts(states[0])[0]
-    assert same(backbone, parts(mean)[0]) == list(backbone)
-    later = parts(states[FROZEN + 2].swa)[0]
-    assert not any(np.array_equal(later[n], backbone[n]) for n in later if n.endswith(".var"))
+def test_averaging_before_the_backbone_thaws_is_refused(config):
+    config = config.copy_and_resolve_references()
+    config.swa.start_epoch = FROZEN / 8
+    with pytest.raises(UserError, match=r"swa\.start_epoch"):
+        config_lib.validate(config)
 
 
 def test_gradients_are_clipped_by_the_norm_of_what_is_trained():
     """The backbone's share of a frozen step's gradient is zero, and so counts for nothing."""
     config = frozen_config().optimizer
     config.grad_clip = 1.0
-    optimizer = make_optimizer(config, 10)
+    optimizer = make_optimizer(config, 10, FROZEN)
     params = {"backbone": jnp.zeros(2), "heads": jnp.zeros(2)}
     gradients = {"backbone": jnp.zeros(2), "heads": jnp.array([3.0, 4.0])}
     _, state = optimizer.update(gradients, optimizer.init(params), params)
-    moment = state[1].inner_states["rest"].inner_state.mu["heads"]
-    np.testing.assert_allclose(moment, 0.1 * np.array([0.6, 0.8]), rtol=1e-6)
+    np.testing.assert_allclose(state[1].mu["heads"], 0.1 * np.array([0.6, 0.8]), rtol=1e-6)
 
 
-def products(function, *arguments):
-    """Count the convolutions and matrix products of a traced function and of those it calls."""
-
-    def count(value):
-        if isinstance(value, tuple | list):
-            return sum(map(count, value))
-        equations = getattr(getattr(value, "jaxpr", value), "eqns", ())
-        own = sum(e.primitive.name in ("conv_general_dilated", "dot_general") for e in equations)
-        return own + sum(count(list(e.params.values())) for e in equations)
-
-    return count(jax.make_jaxpr(function)(*arguments))
+def count(value):
+    """Count the convolutions and matrix products of a jaxpr and of those it calls."""
+    if isinstance(value, tuple | list):
+        return sum(map(count, value))
+    equations = getattr(getattr(value, "jaxpr", value), "eqns", ())
+    own = sum(e.primitive.name in ("conv_general_dilated", "dot_general") for e in equations)
+    return own + sum(count(list(e.params.values())) for e in equations)
 
 
 def test_no_gradient_is_computed_through_a_frozen_backbone():
     config = frozen_config()
     model = build_model(config.model, rngs=nnx.Rngs(0))
     optimizer = optax.adam(1e-3)
-    graphdef, state = create_state(model, optimizer, average=False)
-    counts = {}
-    for frozen in (False, True):
-        step = functools.partial(
-            train_step,
-            graphdef=frozen_graph(model) if frozen else graphdef,
-            body=load_body_model(),
-            optimizer=optimizer,
-            settings=step_settings(config, 4),
-            frozen=frozen,
-        )
-        counts[frozen] = products(step, state, fake_batch(8))
+    step = functools.partial(
+        train_step,
+        graphs=network_graphs(model),
+        optimizer=optimizer,
+        settings=step_settings(config, 4),
+    )
+    state = create_state(model, optimizer, average=False)
+    traced = jax.make_jaxpr(step)(state, load_body_model(), fake_batch(8))
+    (choice,) = [
+        e
+        for e in traced.eqns
+        if e.primitive.name == "cond" and any(map(count, e.params["branches"]))
+    ]
+    all_trained, frozen = map(count, choice.params["branches"])
     images = jnp.zeros((8, 32, 32, 3))
     graph, params, rest = nnx.split(model.backbone, nnx.Param, ...)
 
     def features(params):
         return nnx.merge(graph, params, rest, copy=True)(images).sum()
 
-    forward, backward = products(features, params), products(jax.grad(features), params)
+    forward = count(jax.make_jaxpr(features)(params))
+    backward = count(jax.make_jaxpr(jax.grad(features))(params))
     layers = sum(leaf.ndim == 4 for leaf in jax.tree.leaves(params))
     assert forward == layers
     # Each layer has a gradient for its kernel and one for what it takes; pictures need none.
     assert backward == 3 * layers - 1
     # Nor do the backbone's maps, which both branches take.
-    assert counts[False] - counts[True] == backward - forward + 2
+    assert all_trained - frozen == backward - forward + 2
 
 
-def test_a_run_stopped_while_frozen_goes_on_to_the_same_bits(run, tmp_path, capsys):
-    """Without the file of weights, too, which its own checkpoint has replaced."""
+def test_a_run_stopped_while_frozen_resumes_to_the_same_bits(config, tmp_path, capsys):
+    """It does not need the file of weights any more, because its checkpoint has replaced them."""
     writer = Recorder()
-    undisturbed, _ = fit(run, tmp_path / "whole", writer)
+    undisturbed = train_on(config, tmp_path / "whole", writer=writer)
     assert "layer4" in writer.texts[0]["pretrained"]
     assert "weights.safetensors" in capsys.readouterr().out
-    run.data.stop = 5  # asked for two steps ahead: at the fourth
-    with pytest.raises(KeyboardInterrupt):
-        fit(run, tmp_path / "cut", Recorder())
-    run.data.stop = None
+    with pytest.raises(KeyboardInterrupt):  # asked for two steps ahead: at the third
+        train_on(config, tmp_path / "cut", Stoppable(4))
     store = checkpoints.Checkpoints(tmp_path / "cut", read_only=True)
-    assert store.latest_step() == 2 < run.frozen_steps
-    loaded = load.load(run.config)
-    path, hidden = Path(run.config.pretrained.path), tmp_path / "hidden"
+    assert store.latest_step() == 2 < FROZEN
+    path, hidden = Path(config.pretrained.path), tmp_path / "hidden"
     path.rename(hidden)
     try:
-        resumed, _ = fit(run, tmp_path / "cut", Recorder())
-        with pytest.raises(UserError, match=r"weights\.safetensors"):
-            fit(run, tmp_path / "another", Recorder())
+        resumed = train_on(config, tmp_path / "cut")
+        with pytest.raises(UserError, match=re.escape(path.name)):
+            train_on(config, tmp_path / "another")
         assert not (tmp_path / "another" / "config.json").exists()
-        # Whoever has read it already needs it no more.
-        assert run.load_pretrained(loaded) == loaded.notes
     finally:
         hidden.rename(path)
     for ours, theirs in zip(jax.tree.leaves(resumed), jax.tree.leaves(undisturbed), strict=True):

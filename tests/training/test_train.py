@@ -1,5 +1,6 @@
 """The real loop on made-up batches: what it writes, how it goes on, how it stops."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -60,7 +61,9 @@ class FakePictures(FakeData):
 
     def __init__(self, *splits):
         super().__init__()
-        self.evals = {"fake/pictures": self._pictures} | dict.fromkeys(splits, self._evaluation)
+        evals = {"fake/pictures": self._pictures} | dict.fromkeys(splits, self._evaluation)
+        names = dict.fromkeys(evals, self.held_out.eval_names["fake/test"])
+        self.held_out = dataclasses.replace(self.held_out, evals=evals, eval_names=names)
 
     def _pictures(self):
         for batch in self._evaluation():
@@ -174,7 +177,7 @@ def test_going_on_as_another_experiment_is_refused(finished, key, value):
     workdir, _, _ = finished
     config = tiny_config()
     config.update_from_flattened_dict({key: value})
-    with pytest.raises(UserError, match=f"another experiment .*{key}: "):
+    with pytest.raises(UserError, match=f"{key}: "):
         workdir_lib.check(workdir, config)
 
 
@@ -198,7 +201,7 @@ def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):
 def test_a_run_of_no_step_is_refused(tmp_path):
     config = tiny_config()
     config.num_steps, config.num_epochs = 0, 0.01
-    with pytest.raises(UserError, match="not one step"):
+    with pytest.raises(UserError, match="num_epochs"):
         train_on(config, tmp_path)
 
 
@@ -241,7 +244,7 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp
 def test_a_workdir_that_cannot_be_written_is_one_line(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    with pytest.raises(UserError, match="cannot write to the workdir"):
+    with pytest.raises(UserError, match=str(blocked)):
         train_on(tiny_config(), blocked / "run")
 
 

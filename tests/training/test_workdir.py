@@ -1,6 +1,5 @@
-"""Whose run a folder holds, and whose body: known by its numbers, not by where its file lies."""
+"""A run's folder: which configs and bodies it accepts."""
 
-import json
 import shutil
 
 import numpy as np
@@ -62,9 +61,9 @@ def test_a_body_that_was_moved_or_converted_is_the_same(run, tmp_path):
 def test_another_body_is_noticed_under_the_same_path(run):
     workdir, config = run
     np.savez(workdir / "body.npz", **random_body_fields(seed=1))
-    with pytest.raises(UserError, match=r"another body: it was trained with body of 60 vertices"):
+    with pytest.raises(UserError, match=r"body with 60 vertices"):
         workdir_lib.check_same_network(config, config, workdir)
-    with pytest.raises(UserError, match=r"free_body of \d+ vertices is another"):
+    with pytest.raises(UserError, match=r"free_body with \d+ vertices"):
         workdir_lib.check_same_network(config, changed(config, ""), workdir)
 
 
@@ -81,17 +80,15 @@ def test_every_array_of_a_body_decides(tmp_path, name):
 def test_a_damaged_note_is_named(run):
     workdir, config = run
     (workdir / "body.json").write_text("{}")
-    with pytest.raises(UserError, match=r"cannot read .*body\.json"):
+    with pytest.raises(UserError, match=r"body\.json"):
         workdir_lib.check_same_network(config, config, workdir)
 
 
-def test_without_a_note_the_path_decides(run, tmp_path):
+def test_a_missing_note_is_named(run):
     workdir, config = run
     (workdir / "body.json").unlink()
-    workdir_lib.check_same_network(config, config, workdir)
-    shutil.copy(tmp_path / "body.npz", tmp_path / "other.npz")
-    with pytest.raises(UserError, match=r"another network .body_model: .* -> "):
-        workdir_lib.check_same_network(config, changed(config, tmp_path / "other.npz"), workdir)
+    with pytest.raises(UserError, match=r"body\.json"):
+        workdir_lib.check_same_network(config, config, workdir)
 
 
 def with_checkpoint(workdir, name):
@@ -104,20 +101,6 @@ def test_an_interrupted_first_save_is_no_run(run):
     assert not workdir_lib.has_run(workdir)
     assert not workdir_lib.has_run(with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7"))
     assert workdir_lib.has_run(with_checkpoint(workdir, "1000"))
-
-
-@pytest.mark.parametrize("key", ["path", "mean_parameters", "freeze_epochs"])
-def test_a_run_from_before_weights_could_be_named_started_without(run, key):
-    workdir, config = run
-    with_checkpoint(workdir, "7")
-    old = json.loads((workdir / "config.json").read_text())
-    del old["pretrained"]
-    (workdir / "config.json").write_text(json.dumps(old))
-    config.pretrained.format = "resnet"  # says nothing without a file
-    workdir_lib.check(workdir, config)
-    config.pretrained[key] = 1.0 if key == "freeze_epochs" else "some.file"
-    with pytest.raises(UserError, match=rf"another experiment .pretrained\.{key}: "):
-        workdir_lib.check(workdir, config)
 
 
 def test_converted_weights_may_be_frozen_but_not_replaced(run):

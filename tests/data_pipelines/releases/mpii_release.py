@@ -1,4 +1,4 @@
-"""A small folder in the layout of the MPII Human Pose release, every value in the test's hands."""
+"""Writes a small folder in the layout of the MPII Human Pose release, with any annotations."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from data_pipelines.releases.mpii import Mpii
 NOTHING = np.zeros((0, 0))
 WIDTH, HEIGHT = 320, 240
 SCALE = 0.5
-# Where each MPII joint is by its id, pixels from the photograph's corner, on a figure of 100 px.
+# Positions of MPII's joints, by id, on a figure of 100 px; pixels from the photograph's corner.
 FIGURE = np.array(
     [
         *([140, 170], [141, 150], [145, 125], [161, 125], [165, 150], [166, 170], [153, 124]),
@@ -23,7 +23,7 @@ LEFT = (3, 4, 5, 13, 14, 15)
 
 
 def structs(*rows):
-    """Return a MATLAB struct array of dicts with the same keys."""
+    """Return dicts with the same keys as a MATLAB struct array."""
     array = np.empty((1, len(rows)), dtype=[(key, object) for key in rows[0]])
     for place, row in enumerate(rows):
         array[0, place] = tuple(row.values())
@@ -31,20 +31,20 @@ def structs(*rows):
 
 
 def point(joint, place=None, seen=1.0):
-    """Return a joint's annotation; MATLAB's positions are half a pixel more than ours."""
+    """Return a joint's annotation; MATLAB's positions are half a pixel larger than ours."""
     x, y = np.asarray(FIGURE[joint] if place is None else place) + 0.5
     return {"x": x, "y": y, "id": float(joint), "is_visible": seen}
 
 
 def cells(*values):
-    """Return a MATLAB cell array, a column."""
+    """Return a column of MATLAB cells."""
     array = np.empty((len(values), 1), object)
     array[:, 0] = [np.asarray(value, float).reshape(1, -1) for value in values]
     return array
 
 
 def person(points=None, **changes):
-    """Return a person's annotation, all joints seen if nothing else is said."""
+    """Return a person's annotation; by default all joints are visible."""
     points = [point(joint) for joint in range(16)] if points is None else points
     return {
         **HEAD_BOX,
@@ -67,7 +67,7 @@ def image(name, *people, rect=None, video=NOTHING):
 
 
 def photograph():
-    """Draw the figure: a white disc on left joints, a black one on the others, in BGR."""
+    """Draw the figure in BGR: a white disc on each left joint, a black one on the others."""
     picture = np.full((HEIGHT, WIDTH, 3), (90, 128, 110), np.uint8)
     for joint, place in enumerate(FIGURE):
         colour = (255, 255, 255) if joint in LEFT else (0, 0, 0)
@@ -96,7 +96,7 @@ def write_release(folder, images, is_train=None, **release):
 
 
 def read(folder):
-    """Read a release; returns the examples and who was skipped."""
+    """Read a release; return its examples and skipped people."""
     dataset = Mpii(folder)
     results = [dataset.read(unit) for split in dataset.splits for unit in dataset.units(split)]
     return [e for r in results for e in r.examples], [s for r in results for s in r.skipped]

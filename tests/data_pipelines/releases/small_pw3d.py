@@ -1,4 +1,4 @@
-"""A folder in 3DPW's layout, made up: people of random joints, a dot where each joint projects."""
+"""Writes a small folder in 3DPW's layout: people with random joints, dots where they project."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ FRAMES = 4
 
 
 def make_fields(people=2, frames=FRAMES, size=(640, 360), seed=0, betas=10, reach=0.5):
-    """Return a sequence's fields; everyone is in the picture, 4 m or more before the camera."""
+    """Return a sequence's fields; everybody is in the picture, 4 m or more from the camera."""
     rng = np.random.default_rng(seed)
     focal = 1.1 * max(size)
     cameras = np.tile(np.eye(4), (frames, 1, 1))
@@ -50,7 +50,7 @@ def reference(fields, person, frame):
 
 
 def draw_dots(pixels, size, radius):
-    """Draw smooth white dots, centred on continuous pixels, on grey noise-free ground."""
+    """Draw smooth white dots on grey; positions are continuous pixels."""
     rows, columns = np.indices(size[::-1])
     picture = np.full(size[::-1], 60.0)
     for x, y in pixels:
@@ -60,7 +60,7 @@ def draw_dots(pixels, size, radius):
 
 
 def write_pickle(path, fields):
-    """Write fields as Python 2 did."""
+    """Write fields as Python 2's pickle."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
         legacy.legacy_pickle(legacy.dictionary({k: _opcodes(fields[k]) for k in fields}))
@@ -76,7 +76,7 @@ def _opcodes(value):
 
 
 def write_sequence(root, split, name, fields, size=(640, 360), dots=0):
-    """Write a sequence and its pictures; `dots` people's joints are drawn, the same a frame."""
+    """Write a sequence and its pictures, which show the joints of the first `dots` people."""
     write_pickle(root / "sequenceFiles" / split / f"{name}.pkl", fields)
     folder = root / "imageFiles" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,14 @@ def make_folder(root):
 
 
 def read_all(dataset, split="train"):
-    """Return the examples of a split and what was skipped."""
+    """Return a split's examples and skipped people."""
     results = [dataset.read(unit) for unit in dataset.units(split)]
     examples = [example for result in results for example in result.examples]
     return examples, [item for result in results for item in result.skipped]
 
 
 def read_one(root, fields, **options):
-    """Write a sequence and read it."""
+    """Write a sequence; return its examples and skipped people."""
     write_sequence(root, "train", "walk_00", fields, **options)
     return read_all(Pw3d(root))
 

@@ -1,4 +1,4 @@
-"""The MPII reader, on small releases written for it: what becomes of whom, and where joints lie."""
+"""The MPII reader on small releases: which people become examples, and their labels."""
 
 import pickle
 import types
@@ -39,7 +39,7 @@ def in_photo(example):
     return apply_affine(example["crop_to_photo"], example["joints_2d"])
 
 
-def test_a_person_becomes_the_record(tmp_path):
+def test_a_person_becomes_an_example(tmp_path):
     write_release(tmp_path, [image("one.jpg", person())])
     (example,), skipped = read(tmp_path)
     assert skipped == []
@@ -120,8 +120,8 @@ def disc_centre(picture, place):
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0])
-def test_half_pixels_are_right_whatever_the_reduction(scale, tmp_path):
-    """A joint's position is the centre of the disc drawn there, to a fraction of a pixel."""
+def test_joints_are_exact_at_full_and_reduced_decoding(scale, tmp_path):
+    """A joint is at the centre of its disc, to a fraction of a pixel."""
     wrist, place = 15, np.array([1086.0, 720.0])
     at = structs({"x": place[0] + 30.5, "y": place[1] + 20.5})
     one = person([point(wrist, place)], scale=scale, objpos=at)
@@ -149,7 +149,7 @@ def test_half_pixels_are_right_whatever_the_reduction(scale, tmp_path):
         ("", 0, 0),
     ],
 )
-def test_visibility_comes_as_number_text_or_not_at_all(seen, expected, weight, tmp_path):
+def test_visibility_is_a_number_a_string_or_missing(seen, expected, weight, tmp_path):
     points = [point(joint, seen=seen) for joint in range(16)]
     write_release(tmp_path, [image("one.jpg", person(points))])
     (example,), _ = read(tmp_path)
@@ -160,8 +160,8 @@ def test_visibility_comes_as_number_text_or_not_at_all(seen, expected, weight, t
     assert not example["visible"][~known].any()
 
 
-def test_lacking_joints_weigh_nothing_in_any_order(tmp_path):
-    """A hip is missing, and with it the pelvis; one joint's visibility is not said."""
+def test_missing_joints_have_weight_0(tmp_path):
+    """Without a hip there is no pelvis either; one joint lacks its visibility."""
     order = [15, 3, 9, 0, 8, 12]
     points = [point(j, seen=NOTHING if j == 8 else float(j != 0)) for j in order]
     write_release(tmp_path, [image("one.jpg", person(points))])
@@ -170,13 +170,13 @@ def test_lacking_joints_weigh_nothing_in_any_order(tmp_path):
     assert names == {"left_wrist", "left_hip", "right_ankle", "neck", "right_shoulder"}
     seen = {JOINT_NAMES[joint] for joint in np.flatnonzero(example["visible"])}
     assert seen == {"left_wrist", "left_hip", "right_shoulder"}
-    said = {JOINT_NAMES[joint] for joint in np.flatnonzero(example["visible_weight"])}
-    assert said == names - {"neck"}
+    known = {JOINT_NAMES[joint] for joint in np.flatnonzero(example["visible_weight"])}
+    assert known == names - {"neck"}
     np.testing.assert_allclose(in_photo(example)[joint_index("neck")], FIGURE[8], atol=1e-3)
     assert example["head_top_weight"] == 1
 
 
-def test_without_a_head_top_there_is_none(tmp_path):
+def test_a_missing_head_top_has_weight_0(tmp_path):
     points = [point(joint) for joint in range(16) if joint != 9]
     write_release(tmp_path, [image("one.jpg", person(points), person([point(9)]))])
     (without, only), _ = read(tmp_path)
@@ -186,7 +186,7 @@ def test_without_a_head_top_there_is_none(tmp_path):
     assert not only["joints_2d_weight"].any()
 
 
-def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
+def test_people_without_labels_are_skipped_and_counted(tmp_path):
     no_label = [point(7), point(6)]
     images = [
         image("several.jpg", person(), person([]), person(scale=NOTHING)),
@@ -199,7 +199,7 @@ def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
     examples, skipped = read(tmp_path)
     found = {(e["sequence"], int(e["person"])): e["head_size"] for e in examples}
     assert found.keys() == {("several.jpg", 0), ("more.jpg", 2)}
-    assert found["more.jpg", 2] == 0  # its head's box lacks a side
+    assert found["more.jpg", 2] == 0  # the head's box lacks a side
     assert sorted(skipped, key=lambda s: s.what) == [
         Skipped("bare.jpg person 0", "no joints annotated", broken=False),
         Skipped("more.jpg person 0", "no position annotated", broken=False),
@@ -210,7 +210,7 @@ def test_who_has_no_labels_is_left_out_and_counted(tmp_path):
     ]
 
 
-def test_people_whom_mpiis_evaluation_does_not_count_have_no_heads_size(tmp_path):
+def test_people_outside_mpiis_evaluation_have_head_size_0(tmp_path):
     images = [
         image("some.jpg", person(), person([]), person(), person()),
         image("none.jpg", person()),
@@ -223,18 +223,18 @@ def test_people_whom_mpiis_evaluation_does_not_count_have_no_heads_size(tmp_path
     counted = {name for name, example in found.items() if example["head_size"] > 0}
     assert found.keys() == {("some.jpg", 0), ("some.jpg", 2), ("some.jpg", 3), ("none.jpg", 0)}
     assert counted == {("some.jpg", 2)}
-    for example in examples:  # the others are trained on all the same
+    for example in examples:  # all are trained on
         assert example["joints_2d_weight"].sum() == 14
         assert example["head_top_weight"] == 1
 
 
 @pytest.mark.parametrize("release", [{}, {"single_person": NOTHING}])
-def test_where_the_release_counts_nobody_apart_everybody_counts(release, tmp_path):
+def test_without_single_person_everybody_counts(release, tmp_path):
     write_release(tmp_path, [image("one.jpg", person(), person())], **release)
     assert all(example["head_size"] > 0 for example in read(tmp_path)[0])
 
 
-def test_a_joint_just_outside_the_photograph_is_known_but_not_seen(tmp_path):
+def test_a_joint_just_outside_the_photograph_is_known_but_hidden(tmp_path):
     write_release(tmp_path, [image("one.jpg", person([point(3), point(4, (150.0, 250.0))]))])
     (example,), skipped = read(tmp_path)
     knee = joint_index("left_knee")
@@ -245,7 +245,7 @@ def test_a_joint_just_outside_the_photograph_is_known_but_not_seen(tmp_path):
     np.testing.assert_allclose(in_photo(example)[knee], [150, 250], atol=1e-3)
 
 
-def test_splits_share_no_image_and_do_not_change(tmp_path):
+def test_splits_share_no_image_and_are_stable(tmp_path):
     names = [f"{number:09d}.jpg" for number in range(300)]
     shares = [held_out(AnnotatedImage(name, None, (), ())) for name in names]
     chosen = dict(zip(names, shares, strict=True))
@@ -260,13 +260,13 @@ def test_splits_share_no_image_and_do_not_change(tmp_path):
     assert found["validation"] == [name for name in names[:70] if chosen[name]]
     assert found["train"] == [name for name in names[:70] if not chosen[name]]
     assert found["validation"]
-    # What a name decides must stay the same for ever.
+    # Fixed for all versions: else prepared splits would mix.
     assert [name for name, held in chosen.items() if held][:3] == [
         "000000014.jpg",
         "000000039.jpg",
         "000000058.jpg",
     ]
-    with pytest.raises(UserError, match=r"no split 'test'.*train, validation"):
+    with pytest.raises(UserError, match=r"'test'.*train, validation"):
         dataset.units("test")
 
 
@@ -281,7 +281,7 @@ def test_splits_share_no_video(tmp_path):
     }
     assert sorted(found["train"] + found["validation"]) == sorted(3 * list(range(1, 41)))
     assert set(found["train"]).isdisjoint(found["validation"])
-    assert sorted(set(found["validation"])) == [8, 9]  # what a number decides stays so for ever
+    assert sorted(set(found["validation"])) == [8, 9]  # fixed for all versions
 
 
 def test_units_are_small_and_read_the_same_in_another_process(tmp_path):
@@ -289,7 +289,7 @@ def test_units_are_small_and_read_the_same_in_another_process(tmp_path):
     dataset = Mpii(tmp_path)
     units = dataset.units("train")
     assert len(units) == 2
-    # The worker gets the dataset without its annotations, and never reads them.
+    # A worker gets the dataset without its annotations and never reads them.
     sent = pickle.dumps((dataset, units[0]))
     assert len(pickle.dumps(dataset)) < 2000
     assert len(sent) < 100_000

@@ -1,6 +1,7 @@
-"""The MPII reader on releases that are broken or incomplete: what is counted, what is refused."""
+"""The MPII reader on broken or incomplete releases: skipped people and refusals."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -45,16 +46,14 @@ def test_broken_annotations_are_counted_and_the_others_kept(broken, reason, tmp_
     (example,), skipped = mpii.read(tmp_path)
     assert example["person"] == 1
     assert skipped == [Skipped("one.jpg person 0", reason)]
-    told = Mpii(tmp_path).check()
-    # What is far outside is told only by the photograph.
-    assert bool(told) == ("outside" not in reason)
-    assert all(
-        line.endswith(f": {reason}: 1 of the people, the first one.jpg person 0") for line in told
-    )
+    lines = Mpii(tmp_path).check()
+    # Only the photograph shows whether a position is outside.
+    assert len(lines) == ("outside" not in reason)
+    assert all(reason in line and "one.jpg person 0" in line for line in lines)
 
 
 @pytest.mark.parametrize("seen", [np.nan, "perhaps", mpii.NOTHING])
-def test_a_visibility_that_is_no_number_is_not_known(seen, tmp_path):
+def test_a_visibility_that_is_no_number_is_unknown(seen, tmp_path):
     mpii.write_release(
         tmp_path, [mpii.image("one.jpg", mpii.person([mpii.point(3), mpii.point(4, seen=seen)]))]
     )
@@ -88,7 +87,7 @@ def test_broken_images_are_counted_for_each_person(spoil, reason, tmp_path):
     assert skipped == [Skipped(f"one.jpg person {number}", reason) for number in (0, 1)]
 
 
-def test_a_picture_copied_again_is_read_again(tmp_path):
+def test_a_replaced_picture_is_read_again(tmp_path):
     mpii.write_release(
         tmp_path / "raw",
         [mpii.image("one.jpg", mpii.person()), mpii.image("two.jpg", mpii.person())],
@@ -97,7 +96,8 @@ def test_a_picture_copied_again_is_read_again(tmp_path):
     whole = path.read_bytes()
     path.write_bytes(whole[:-200])
     (problem,) = Mpii(tmp_path / "raw").check()
-    assert "1 of 2 training images is broken or cut short" in problem
+    assert "1 of 2" in problem
+    assert "one.jpg" in problem
     with pytest.raises(UserError, match="picture cut short"):
         preparation.prepare(Mpii(tmp_path / "raw"), tmp_path / "data", workers=1)
     path.write_bytes(whole)
@@ -107,7 +107,7 @@ def test_a_picture_copied_again_is_read_again(tmp_path):
     assert sum(split["kept"] for split in report.values()) == 2
 
 
-def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
+def test_a_thumbnail_and_trailing_bytes_do_not_affect_the_check_for_cut_files(tmp_path):
     mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())])
     path = tmp_path / "images" / "one.jpg"
     whole = path.read_bytes()
@@ -119,24 +119,24 @@ def test_a_thumbnail_or_bytes_at_the_end_do_not_hide_or_feign_a_cut(tmp_path):
     assert [skip.reason for skip in mpii.read(tmp_path)[1]] == ["picture cut short"]
 
 
-def test_check_names_what_is_missing(tmp_path):
+def test_check_names_missing_images(tmp_path):
     images = [mpii.image(f"{n}.jpg", mpii.person()) for n in range(4)] + [mpii.image("empty.jpg")]
     mpii.write_release(tmp_path, images)
     assert Mpii(tmp_path).check() == []
     for name in ("1.jpg", "3.jpg", "empty.jpg"):
         (tmp_path / "images" / name).unlink()
     (line,) = Mpii(tmp_path).check()
-    assert line.startswith("2 of 4 training images are not in ")
+    assert "2 of 4" in line
     assert "1.jpg" in line
     assert "mpii_human_pose_v1.tar.gz" in line
 
 
-def test_another_folder_is_refused_with_what_was_looked_for(tmp_path):
+def test_another_folder_is_refused_and_the_missing_files_are_named(tmp_path):
     for ask in (Mpii(tmp_path).check, lambda: Mpii(tmp_path).units("train")):
-        with pytest.raises(UserError, match=r"u12_1\.mat and no images in it; unpack .*tar\.gz"):
+        with pytest.raises(UserError, match=r"u12_1\.mat and images; unpack .*tar\.gz"):
             ask()
     (tmp_path / "images").mkdir()
-    with pytest.raises(UserError, match=r"is no mpii_human_pose_v1_u12_2/\S+\.mat in it") as raised:
+    with pytest.raises(UserError, match=r"mpii_human_pose_v1_u12_2/\S+\.mat; unpack") as raised:
         Mpii(tmp_path).check()
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -155,25 +155,25 @@ def test_another_folder_is_refused_with_what_was_looked_for(tmp_path):
 def test_an_unreadable_mat_file_is_named(content, tmp_path):
     mat = mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())])
     mat.write_bytes(mat.read_bytes()[:-100] if content == "cut" else content)
-    with pytest.raises(UserError, match=r"unpack mpii_human_pose_v1_u12_2\.zip again") as raised:
+    with pytest.raises(UserError, match=r"mpii_human_pose_v1_u12_2\.zip") as raised:
         Mpii(tmp_path).check()
     assert str(mat) in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "details"),
     [
-        ({"annolist": 3.0}, "0 images, 1 marks"),
-        ({"img_train": np.ones((1, 2))}, "1 images, 2 marks"),
-        ({"img_train": np.zeros((1, 1))}, "no training images"),
+        ({"annolist": 3.0}, r"\b0\b.*\b1\b.*img_train"),
+        ({"img_train": np.ones((1, 2))}, r"\b1\b.*\b2\b.*img_train"),
+        ({"img_train": np.zeros((1, 1))}, ""),
         ({"img_train": "?"}, "RELEASE"),
-        ({"single_person": mpii.cells([1], [1])}, "1 images, 2 lists of single people"),
+        ({"single_person": mpii.cells([1], [1])}, r"\b1\b.*\b2\b.*single_person"),
     ],
 )
-def test_another_struct_is_refused(changes, words, tmp_path):
-    mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())], **changes)
-    with pytest.raises(UserError, match=words):
+def test_another_struct_is_refused(changes, details, tmp_path):
+    mat = mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())], **changes)
+    with pytest.raises(UserError, match=re.escape(str(mat)) + ".*" + details):
         Mpii(tmp_path).check()
 
 

@@ -1,4 +1,4 @@
-"""3DPW's part labels: the true mesh in its crop, and the bodies it takes."""
+"""3DPW's part labels: the mesh in its crop, and the body files they need."""
 
 import shutil
 
@@ -27,7 +27,7 @@ def bodies_fixture(tmp_path):
 
 
 def standing(fields, data):
-    """Give everyone a body's own joints, upright before the camera and one behind the other."""
+    """Pose everybody with the joints of `data`, upright and one behind the other."""
     people, frames = len(fields["poses"]), len(fields["cam_poses"])
     fields["cam_poses"][:] = np.eye(4)
     for person in range(people):
@@ -77,7 +77,7 @@ def test_people_in_front_hide_parts_and_the_edge_cuts_them(tmp_path, bodies):
     fields["cam_intrinsics"][0, 2] = 20  # the left half of everyone is beyond the photograph
     write_sequence(tmp_path, "train", "walk_00", fields)
     front, behind = read_all(Pw3d(tmp_path, find_bodies([bodies])))[0]
-    # Whose body is not known hides nobody.
+    # People without a body file do not hide others.
     alone = read_all(Pw3d(tmp_path, {"female": find_bodies([bodies])["female"]}))[0][1]
     seen = []
     for example in (front, behind, alone):
@@ -87,7 +87,7 @@ def test_people_in_front_hide_parts_and_the_edge_cuts_them(tmp_path, bodies):
         x = (np.arange(labels.shape[1]) + 0.5) * STORED_PARTS_STRIDE * affine[0, 0] + affine[0, 2]
         assert not labels[:, x < 0].any()
     assert min(seen[0], seen[2]) > 500
-    assert seen[1] < 0.5 * seen[2]  # arms look out beside the one in front
+    assert seen[1] < 0.5 * seen[2]  # arms are visible beside the person in front
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_people_in_front_hide_parts_and_the_edge_cuts_them(tmp_path, bodies):
         (lambda fields: fields["betas"][0].fill(np.inf), False),
     ],
 )
-def test_who_gives_no_example_hides_others_where_the_annotation_holds(
+def test_people_without_an_example_hide_others_if_their_annotation_is_valid(
     tmp_path, bodies, spoil, hides
 ):
     fields = make_fields(people=2, frames=1)
@@ -125,7 +125,7 @@ def test_bodies_are_found_by_name(tmp_path, bodies):
     assert find_bodies([bodies])["male"].name == "SMPL_MALE.npz"
     assert sorted(find_bodies([bodies / "SMPL_NEUTRAL.npz"])) == ["neutral"]
     small_pw3d.make_folder(tmp_path / "raw")
-    with pytest.raises(UserError, match="male and the female SMPL"):
+    with pytest.raises(UserError, match="--body"):
         Pw3d(tmp_path / "raw", find_bodies([bodies / "SMPL_NEUTRAL.npz"]))
     with pytest.raises(UserError, match="SMPL_FEMALE"):
         find_bodies([tmp_path / "raw"])
@@ -136,21 +136,20 @@ def test_bodies_are_found_by_name(tmp_path, bodies):
 def test_bodies_of_different_meshes_are_refused_in_one_line(tmp_path, bodies):
     small_pw3d.make_folder(tmp_path / "raw")
     np.savez(bodies / "SMPL_MALE.npz", **random_body_fields())
-    with pytest.raises(UserError, match=r"SMPL_MALE.npz has \d+ vertices, but 3DPW's") as caught:
+    with pytest.raises(UserError, match=r"SMPL_MALE.npz has \d+ vertices") as caught:
         Pw3d(tmp_path / "raw", find_bodies([bodies]))
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_gender_its_people_have_no_parts(tmp_path, bodies):
+def test_people_of_a_gender_without_a_body_have_no_part_labels(tmp_path, bodies):
     small_pw3d.make_folder(tmp_path / "raw")
     dataset = Pw3d(tmp_path / "raw", find_bodies([bodies / "SMPL_MALE.npz"]))
     (note,) = dataset.notes()
-    assert "no female SMPL" in note
-    assert "they hide nobody in the part labels of the others" in note
-    assert "the 2D loss" in note
+    assert "female" in note
+    assert " male" not in note
     (note,) = Pw3d(tmp_path / "raw").notes()
-    assert "no male and no female SMPL" in note
-    assert "they hide nobody" not in note
+    assert " male" in note
+    assert "female" in note
     for example in read_all(dataset)[0]:
         assert example["parts_weight"] == (example["gender"] == "male")
         assert bool(example["part_labels"]) == (example["gender"] == "male")

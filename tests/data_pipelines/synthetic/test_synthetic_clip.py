@@ -1,3 +1,5 @@
+"""The drawn clip: its pictures, labels and movement."""
+
 import numpy as np
 import pytest
 
@@ -32,9 +34,11 @@ def test_people_cross_behind_the_post(clip):
     np.testing.assert_allclose(speeds, SMALL.speed)
 
 
-def test_truth_is_where_the_picture_has_it(clip):
+def test_boxes_and_joints_lie_where_the_picture_shows_people(clip):
     frame = clip[0]
-    empty = np.median([other.image for other in clip], axis=0)  # people pass, the scene stays
+    empty = np.median(
+        [other.image for other in clip], axis=0
+    )  # people move, the background does not
     is_person = np.abs(frame.image.astype(float) - empty).max(-1) > 4
     for box, joints in zip(frame.boxes, frame.joints_2d, strict=True):
         x0, y0, x1, y1 = np.rint(box).astype(int)
@@ -52,5 +56,5 @@ def test_a_foot_is_always_on_the_floor_and_nothing_jumps(clip):
     np.testing.assert_allclose(lowest, np.full((20, 2), 1.24), atol=1e-6)
     phases = np.linspace(0, 2 * np.pi, 200)
     angles = np.stack([walking_angles(phase) for phase in phases])
-    assert np.abs(np.diff(angles, axis=0)).max() < 3.0  # degrees in 1.8 of phase
+    assert np.abs(np.diff(angles, axis=0)).max() < 3.0  # degrees, in steps of 1.8 degrees of phase
     np.testing.assert_allclose(angles[0], angles[-1], atol=1e-9)

@@ -1,4 +1,4 @@
-"""Joint angles and poses: the right way round, within range, not through the body."""
+"""Joint angles and poses: signs, ranges of motion, no limb through the body."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import pytest
 from data_pipelines.synthetic import angles as anatomy
 from data_pipelines.synthetic.actions import ACTIONS
 from data_pipelines.synthetic.collisions import body_size, collisions
-from data_pipelines.synthetic.meshes import forward_kinematics, load_mesh
+from data_pipelines.synthetic.meshes import load_mesh
 from data_pipelines.synthetic.poses import sample_pose
+from pare_jax.body.numpy_body import forward_kinematics
 from pare_jax.skeleton import MIRROR, joint_index
 
 FLIP = np.diag([-1.0, 1.0, 1.0])
@@ -46,7 +47,7 @@ def _bone(joints, start, end):
         ("right_knee", 90, ("right_knee", "right_ankle"), (0, 0, -1)),
     ],
 )
-def test_angles_mean_what_anatomy_says(rest_joints, angle, value, bone, direction):
+def test_angles_move_limbs_as_in_anatomy(rest_joints, angle, value, bone, direction):
     joints = _posed(rest_joints, **{angle: value})
     np.testing.assert_allclose(_bone(joints, *bone), direction, atol=1e-2)
 
@@ -78,34 +79,34 @@ def test_every_action_names_known_angles():
 
 
 @pytest.mark.parametrize("everyday", [0.0, 1.0])
-def test_poses_are_possible(rest_joints, everyday):
+def test_poses_are_anatomically_possible(rest_joints, everyday):
     rng = np.random.default_rng(1)
     size = body_size(rest_joints)
-    touching = 0
+    collided = 0
     for _ in range(150):
         rotations = sample_pose(rng, everyday, rest_joints, girth=1.0)
         np.testing.assert_allclose(
             rotations @ rotations.swapaxes(1, 2), np.tile(np.eye(3), (24, 1, 1)), atol=1e-9
         )
-        turns, joints = forward_kinematics(rest_joints, rotations)
-        arms, legs = collisions(turns, joints, size)
-        touching += bool(arms.any() or legs)
+        global_rotations, joints = forward_kinematics(rest_joints, rotations)
+        arms, legs = collisions(global_rotations, joints, size)
+        collided += bool(arms.any() or legs)
         for side in ("left", "right"):
             # No backward knee: the shin bends towards the thigh's back.
-            shin = turns[joint_index(f"{side}_hip")].T @ (
+            shin = global_rotations[joint_index(f"{side}_hip")].T @ (
                 joints[joint_index(f"{side}_ankle")] - joints[joint_index(f"{side}_knee")]
             )
             assert shin[2] < 0.02
             # No backward elbow: the forearm bends towards the upper arm's front (its +z).
-            forearm = turns[joint_index(f"{side}_shoulder")].T @ (
+            forearm = global_rotations[joint_index(f"{side}_shoulder")].T @ (
                 joints[joint_index(f"{side}_wrist")] - joints[joint_index(f"{side}_elbow")]
             )
             assert forearm[2] > -0.02
-    assert touching == 0
+    assert collided == 0
 
 
 def test_everyday_people_stand_on_their_feet(rest_joints):
-    """Balance: the head stays above the lowest foot or knee, and mostly over it."""
+    """The head is above the lowest foot or knee, and mostly right over it."""
     rng = np.random.default_rng(2)
     upright = []
     for _ in range(150):
@@ -120,16 +121,16 @@ def test_everyday_people_stand_on_their_feet(rest_joints):
 def test_a_hand_in_the_chest_and_crossed_legs_are_found(rest_joints):
     size = body_size(rest_joints)
 
-    def touches(**values):
+    def collide(**values):
         angles = anatomy.zeros()
         for name, value in values.items():
             angles[anatomy.index(name)] = value
         return collisions(*forward_kinematics(rest_joints, anatomy.rotations(angles)), size)
 
-    arms, legs = touches(left_arm_raise=15, right_arm_raise=15)
+    arms, legs = collide(left_arm_raise=15, right_arm_raise=15)
     assert not arms.any()
     assert not legs
-    arms, _ = touches(left_arm_raise=10, left_arm_rotate=-80, left_elbow=90, right_arm_raise=15)
+    arms, _ = collide(left_arm_raise=10, left_arm_rotate=-80, left_elbow=90, right_arm_raise=15)
     assert arms.tolist() == [True, False]
-    _, legs = touches(left_hip_abduct=-15, left_arm_raise=20, right_arm_raise=20)
+    _, legs = collide(left_hip_abduct=-15, left_arm_raise=20, right_arm_raise=20)
     assert legs

@@ -1,6 +1,7 @@
-"""Writing synthetic people once, reading them in any order, and saying what is wrong."""
+"""Synthetic people on disk: written once, read in any order, errors reported in one line."""
 
 import dataclasses
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -24,7 +25,7 @@ def prepared(tmp_path_factory):
     return root, builder.prepare(SETTINGS, root, workers=1)
 
 
-def test_stored_examples_are_the_generators(prepared):
+def test_stored_examples_equal_generated_ones(prepared):
     _, path = prepared
     for name, size in (("train", 40), ("test", 6), ("test_occluded", 5)):
         split = storage.open_split(path, name)
@@ -51,7 +52,7 @@ def test_preparing_again_does_nothing(prepared, monkeypatch):
     root, path = prepared
 
     def fail(*_args, **_kwargs):
-        raise AssertionError("it was there already")
+        raise AssertionError("the dataset exists")
 
     monkeypatch.setattr(builder, "generate_examples", fail)
     assert builder.prepare(SETTINGS, root) == path
@@ -69,7 +70,7 @@ def test_interrupted_preparation_leaves_no_dataset(tmp_path, monkeypatch):
         builder.prepare(SETTINGS, tmp_path, workers=1)
     path = storage.synthetic_path(SETTINGS, tmp_path)
     assert not storage.is_prepared(path)
-    # What a killed process leaves behind is swept away by the next one.
+    # The next run removes the rest of a killed one.
     (path.parent / f"incomplete.ABC_{storage.VERSION}").mkdir()
     monkeypatch.undo()
     assert storage.is_prepared(builder.prepare(SETTINGS, tmp_path, workers=1))
@@ -80,21 +81,21 @@ def test_missing_and_ambiguous_datasets_are_named(prepared, tmp_path):
     root, path = prepared
     with pytest.raises(UserError, match="--dataset=pw3d"):
         storage.find_dataset(root, "pw3d")
-    with pytest.raises(UserError, match=r"no split 'trian'.*train"):
+    with pytest.raises(UserError, match=r"'trian'.*train"):
         storage.open_split(path, "trian")
-    with pytest.raises(UserError, match="no prepared dataset"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         storage.open_split(tmp_path, "train")
     for name in ("a", "b"):
         shutil.copytree(path, tmp_path / "synthetic" / name / storage.VERSION)
-    with pytest.raises(UserError, match="several datasets"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "synthetic"))):
         storage.find_dataset(tmp_path, "synthetic")
     assert storage.find_dataset(tmp_path, "synthetic/b").parent.name == "b"
 
 
-def test_what_was_prepared_before_a_field_came_is_told_to_be_prepared_again(prepared, monkeypatch):
+def test_a_dataset_without_a_new_field_must_be_prepared_again(prepared, monkeypatch):
     path = prepared[1]
     monkeypatch.setitem(storage.STORED_FIELDS, "new", Field((), "float32", "added later"))
-    with pytest.raises(UserError, match=rf"{path} was prepared without new.*prepare it again"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))}.*\bnew\b.*prepare"):
         storage.open_split(path, "train")
 
 
@@ -109,16 +110,16 @@ def test_damaged_files_are_named(prepared, tmp_path):
     shutil.copytree(prepared[1], copy)
     (shard,) = copy.glob("*train.array_record*")
     shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
-    with pytest.raises(UserError, match=rf"{copy}.*prepare"):
+    with pytest.raises(UserError, match=rf"{re.escape(str(copy))}.*prepare"):
         storage.open_split(copy, "train")[0]
     (copy / "features.json").write_text("{")
-    with pytest.raises(UserError, match="cannot read the dataset"):
+    with pytest.raises(UserError, match=re.escape(str(copy))):
         storage.open_split(copy, "test")
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write the dataset"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "file"))):
         builder.prepare(SETTINGS, tmp_path / "file")
 
 
@@ -127,12 +128,12 @@ def test_a_full_disk_is_named_and_leaves_no_dataset(tmp_path, monkeypatch):
         raise RuntimeError("Failed to finalize: write() failed: No space left on device; at byte 7")
 
     monkeypatch.setattr(builder.SyntheticPeople, "download_and_prepare", full)
-    with pytest.raises(UserError, match=r": No space left on device; free some space"):
+    with pytest.raises(UserError, match="No space left on device"):
         builder.prepare(SETTINGS, tmp_path)
     assert not storage.is_prepared(storage.synthetic_path(SETTINGS, tmp_path))
 
 
-def test_command_line_prepares_and_prints_the_place(prepared, capsys):
+def test_command_prepares_and_prints_the_path(prepared, capsys):
     root, path = prepared
     sizes = [f"--set={f}={getattr(SETTINGS, f)}" for f in ("train", "validation", "test")]
     flags = ["--dataset=synthetic", f"--output={root}", *sizes]
@@ -141,23 +142,23 @@ def test_command_line_prepares_and_prints_the_place(prepared, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "name"),
     [
-        (["--set=trian=5"], "did you mean 'train'"),
+        (["--set=trian=5"], "'train'"),
         (["--set=train"], "NAME=VALUE"),
-        (["--set=train=many"], "train must be a whole number"),
-        (["--set=clutter=2"], "between 0 and 1"),
+        (["--set=train=many"], "many"),
+        (["--set=clutter=2"], "'clutter'"),
         (["--workers=0"], "--workers=0"),
-        (["--config=nowhere.py"], "no config file at nowhere.py"),
-        (["--config=configs/common.py"], "configs/common.py is not an experiment"),
-        (["--config=README.md"], "README.md is not an experiment"),
+        (["--config=nowhere.py"], "nowhere.py"),
+        (["--config=configs/common.py"], "configs/common.py"),
+        (["--config=README.md"], "README.md"),
         (["--nonsense"], "--nonsense"),
     ],
 )
-def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
+def test_bad_flags_get_one_line(flags, name, tmp_path, capsys):
     assert command.main(["--dataset=synthetic", f"--output={tmp_path}", *flags]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert name in error
     assert error.count("\n") == 1
 
 

@@ -180,7 +180,7 @@ def test_what_cannot_be_drawn_does_not_stop_the_others(command, tmp_path, monkey
     monkeypatch.setattr(photos_module, "photo_files", fail_for_one)
     status, printed, errors, output = command("--outputs=json", save_photos(tmp_path / "photos", 2))
     assert (status, len(errors)) == (1, 1)
-    assert "p00.png: cannot be worked on: " in errors[0]
+    assert "p00.png: cannot be processed: " in errors[0]
     assert (output / "p01.json").exists()
     assert "done: 1 photograph with 1 person" in printed
 

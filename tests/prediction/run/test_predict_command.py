@@ -248,7 +248,7 @@ def workdir(tmp_path_factory):
     # Filled with numbers instead of initialised, which would compile a program for every shape.
     shapes = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     random = np.random.default_rng(0)
-    _, state = create_state(shapes, optax.identity(), average=False)
+    state = create_state(shapes, optax.identity(), average=False)
 
     def fill(leaf):
         fan_in = max(1, int(np.prod(leaf.shape[:-1])))

@@ -1,0 +1,257 @@
+"""Reads the files that torch.save writes, without torch and without running code in them.
+
+Such a file is a pickle of names and shapes beside raw numbers: a zip archive, or in PyTorch before
+1.6 one pickle after the other. The pickle is read by `pare_jax.io.safe_pickle`. Training
+frameworks also store names of their own, for instance settings in a class that is really a dict.
+A short list of those is read as the plain data they hold.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import re
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.io.safe_pickle import ForbiddenName, RefusedPickle, SafeFunction, Unpickler
+
+# The first number of a file from before PyTorch 1.6 (torch.serialization.MAGIC_NUMBER).
+_MAGIC = 0x1950A86A20F9469CFC6C
+
+# NumPy has no bfloat16: it is the upper half of a float32.
+_BFLOAT16 = "bfloat16"
+_DTYPES = {
+    "DoubleStorage": "f8",
+    "FloatStorage": "f4",
+    "HalfStorage": "f2",
+    "BFloat16Storage": _BFLOAT16,
+    "LongStorage": "i8",
+    "IntStorage": "i4",
+    "ShortStorage": "i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+    "ComplexFloatStorage": "c8",
+    "ComplexDoubleStorage": "c16",
+    "QInt8Storage": "i1",
+    "QUInt8Storage": "u1",
+    "QInt32Storage": "i4",
+    "UntypedStorage": "u1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    """Where a file keeps the numbers of one or more tensors.
+
+    Attributes:
+        key: name of the numbers in the file.
+        dtype: of `_DTYPES`.
+        start: first number that belongs to it.
+    """
+
+    key: str
+    dtype: str
+    start: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorRecord:
+    """A tensor whose numbers are still in the file; offset and strides count numbers."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchFile:
+    """What a file of torch.save holds.
+
+    Attributes:
+        content: the saved object as plain data, with a `TensorRecord` for each tensor.
+        numbers: reads a tensor, contiguous, while the file is open; bfloat16 as float32.
+    """
+
+    content: Any
+    numbers: Callable[[TensorRecord], np.ndarray]
+
+
+def _tensor(storage, offset, shape, strides, *_) -> TensorRecord:
+    return TensorRecord(storage, offset, tuple(shape), tuple(strides))
+
+
+_OTHER_TENSOR = "a tensor that is sparse, quantized or without numbers"
+_NO_TENSORS = ("sparse_tensor", "qtensor", "meta_tensor_no_storage", "nested_tensor", "tensor_v3")
+_KNOWN: dict[str, Any] = {
+    "collections.Counter": SafeFunction(dict),
+    "yacs.config.CfgNode": OrderedDict,
+    "pytorch_lightning.utilities.parsing.AttributeDict": OrderedDict,
+    "lightning.fabric.utilities.data.AttributeDict": OrderedDict,
+    "lightning_fabric.utilities.data.AttributeDict": OrderedDict,
+    **{
+        f"pathlib.{kind}": SafeFunction(lambda *parts: "/".join(map(str, parts)))
+        for kind in ("PosixPath", "WindowsPath", "Path")
+    },
+    **{f"torch._utils._rebuild_{kind}": SafeFunction(_tensor) for kind in ("tensor", "tensor_v2")},
+    **{
+        f"torch._utils._rebuild_{kind}": SafeFunction(lambda tensor, *_: tensor)
+        for kind in ("parameter", "parameter_with_state")
+    },
+    **{
+        f"torch._utils._rebuild_{kind}": SafeFunction(lambda *_: _OTHER_TENSOR)
+        for kind in _NO_TENSORS
+    },
+    "torch._tensor._rebuild_from_type_v2": SafeFunction(
+        lambda make, kind, args, state: make(*args)
+    ),
+    "torch.Size": SafeFunction(tuple),
+    "torch.device": SafeFunction(lambda *parts: ":".join(map(str, parts))),
+    "torch.serialization._get_layout": SafeFunction(str),
+}
+# Number types and classes of tensors, which are read as text.
+_TEXT = re.compile(
+    r"torch\.((b?float|q?u?int|bool|complex|per_)\w*|Tensor|nn\.parameter\.Parameter)"
+)
+# Lightning stores the state of its callbacks under their classes, whose names change by version.
+_FRAMEWORKS = ("pytorch_lightning.", "lightning.", "lightning_fabric.", "argparse.Namespace")
+
+
+class _CheckpointUnpickler(Unpickler):
+    """Reads the pickle of a checkpoint; `storages` holds every storage that the pickle names."""
+
+    def __init__(self, file: IO[bytes]):
+        super().__init__(file, _KNOWN)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in _KNOWN:
+            return _KNOWN[full]
+        if full.startswith(_FRAMEWORKS):
+            return self.inert_class(full)
+        if name in _DTYPES and module in ("torch", "torch.cuda", "torch.storage"):
+            return name
+        return full if _TEXT.fullmatch(full) else super().find_class(module, name)
+
+    def persistent_load(self, pid: Any) -> Any:
+        kind, storage_type, key, _, _, *view = pid
+        if kind != "storage" or storage_type not in _DTYPES:
+            raise ForbiddenName(f"the external object {kind!r} of type {storage_type!r}")
+        storage = self.storages.setdefault(key, _Storage(key, _DTYPES[storage_type]))
+        if view and view[0]:  # A part of a storage, in files from before PyTorch 1.6.
+            return dataclasses.replace(storage, start=int(view[0][1]))
+        return storage
+
+
+@contextlib.contextmanager
+def open_torch_file(path: Path) -> Iterator[TorchFile]:
+    """Open what torch.save wrote; what is wrong with the file is raised here and in the body.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RefusedPickle: its pickle asks for more than tensors and plain data, which is not run.
+        UserError: the file is broken, not of torch.save, or larger than memory.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                yield _read_archive(archive)
+        else:
+            with path.open("rb") as file:
+                yield _read_stream(file)
+    except ForbiddenName as refused:
+        raise RefusedPickle(
+            f"{path} was refused: its pickle asks for {refused}, which weights do not need; "
+            "nothing was run. Get a file that holds the network's state_dict alone",
+            str(refused),
+        ) from None
+    except MemoryError:
+        raise UserError(f"there is not enough memory to read {path}") from None
+    # Broken bytes can raise nearly any exception, in the unpickler or in zipfile.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160].rstrip(".:") or type(error).__name__
+        raise UserError(
+            f"{path} is not a checkpoint of torch.save ({reason}): it may be truncated, "
+            "or an error page saved under its name: download it again"
+        ) from None
+
+
+def _read_archive(archive: zipfile.ZipFile) -> TorchFile:
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError("a zip archive without data.pkl")
+    folder = pickles[0].removesuffix("data.pkl")
+    order = "<"
+    if f"{folder}byteorder" in names:
+        order = {b"little": "<", b"big": ">"}[archive.read(f"{folder}byteorder")]
+    with archive.open(pickles[0]) as file:
+        content = _CheckpointUnpickler(file).load()
+
+    # Tensors often share a storage with the one before.
+    @functools.lru_cache(maxsize=1)
+    def load(key: str) -> bytes:
+        return archive.read(f"{folder}data/{key}")
+
+    return TorchFile(content, lambda tensor: _strided(tensor, load(tensor.storage.key), order))
+
+
+def _read_stream(file: IO[bytes]) -> TorchFile:
+    """Read a file from before PyTorch 1.6: a sequence of pickles, then each storage's numbers."""
+    if Unpickler(file).load() != _MAGIC:
+        raise ValueError("its first bytes are not torch's")
+    for _ in ("version of the protocol", "byte order and sizes of the machine"):
+        Unpickler(file).load()
+    unpickler = _CheckpointUnpickler(file)
+    content = unpickler.load()
+    keys = Unpickler(file).load()
+    places: dict[str, tuple[int, int]] = {}
+    for key in keys:
+        (count,) = struct.unpack("<q", file.read(8))
+        size = count * _number_type(unpickler.storages[key].dtype, "<").itemsize
+        places[key] = (file.tell(), size)
+        file.seek(size, os.SEEK_CUR)
+    if file.tell() > os.fstat(file.fileno()).st_size:
+        raise ValueError("its numbers end too early")
+
+    @functools.lru_cache(maxsize=1)
+    def load(key: str) -> bytes:
+        start, size = places[key]
+        file.seek(start)
+        return file.read(size)
+
+    return TorchFile(content, lambda tensor: _strided(tensor, load(tensor.storage.key), "<"))
+
+
+def _number_type(dtype: str, order: str) -> np.dtype:
+    return np.dtype(order + ("u2" if dtype == _BFLOAT16 else dtype))
+
+
+def _strided(tensor: TensorRecord, raw: bytes, order: str) -> np.ndarray:
+    """Return a tensor's numbers, contiguous, out of its storage's bytes."""
+    shape, steps, dtype = tensor.shape, tensor.strides, tensor.storage.dtype
+    numbers = np.frombuffer(raw, _number_type(dtype, order))
+    start = tensor.storage.start + tensor.offset
+    reach = sum((n - 1) * step for n, step in zip(shape, steps, strict=True))
+    if 0 in shape:
+        numbers, start, reach = np.zeros(1, numbers.dtype), 0, 0
+    # as_strided itself would read any memory.
+    if min(start, *shape, *steps, 0) < 0 or start + reach >= len(numbers):
+        raise ValueError(f"a tensor of shape {shape} ends beyond its numbers")
+    strides = [step * numbers.itemsize for step in steps]
+    values = np.lib.stride_tricks.as_strided(numbers[start:], shape, strides)
+    if dtype == _BFLOAT16:
+        values = (values.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(shape)
