@@ -280,7 +280,7 @@ def _labelled(source: _Chosen, wanted: int, image_size: int) -> Iterator[Mapping
     found = 0
     for index, batch in enumerate(_batches(source, 1, image_size)):
         if batch["joints_3d_weight"][0] > 0:
-            yield {name: value[0] for name, value in batch.items()} | {"index": np.int32(index)}
+            yield {name: value[0] for name, value in batch.items()} | {"index": np.asarray(index)}
             found += 1
             if found == wanted:
                 return

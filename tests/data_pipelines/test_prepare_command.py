@@ -41,7 +41,7 @@ def files_of(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_wherever_the_release_lies_the_bytes_are_the_same(raw, prepared, tmp_path, capsys):
+def test_the_release_gives_the_same_bytes_in_any_folder(raw, prepared, tmp_path, capsys):
     for name, copy in (("data", shutil.copy), ("again", shutil.copy2)):
         moved = tmp_path / name / "elsewhere"
         shutil.copytree(raw, moved, copy_function=copy)
