@@ -1,7 +1,7 @@
 """3D human pose and shape from one photograph, robust to occlusion, in JAX and Flax.
 
-The public names are loaded on first use, so that `import pare_jax` costs nothing and modules that
-need only numpy (reading body files, skeleton tables) do not pay for JAX.
+Public names are imported on first use, so that `import pare_jax` is fast and modules that need only
+NumPy do not import JAX.
 """
 
 import importlib
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOME_OF = {
+_MODULE_OF = {
     "BodyModel": "pare_jax.body.model",
     "BodyOutput": "pare_jax.body.model",
     "load_body_model": "pare_jax.body.model",
@@ -38,9 +38,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
-    # Submodules by attribute (`pare_jax.geometry`), without an import line of their own.
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    # Submodules are attributes (`pare_jax.geometry`) without an import of their own.
     try:
         return importlib.import_module(f"pare_jax.{name}")
     except ModuleNotFoundError as error:

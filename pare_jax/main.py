@@ -13,13 +13,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+
+if TYPE_CHECKING:
+    from pare_jax.training.data import HeldOut, RunData
 
 _MODES = ("train", "evaluate")
 

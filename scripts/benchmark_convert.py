@@ -27,17 +27,17 @@ def make_file(path: Path, backbone: str, format: str) -> None:
 
     from pare_jax.models import build_model
     from pare_jax.models.flat_state import of_network
-    from pare_jax.pretrained import export
-    from pare_jax.pretrained.load import SOURCES
+    from pare_jax.pretrained.load import FORMATS
     from pare_jax.pretrained.table import shape_of_theirs
+    from pare_jax.pretrained.write import save_tensors
 
     model = _model(backbone)
     template = of_network(nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0))))
     rng = np.random.default_rng(0)
-    table = SOURCES[format].table(model)
+    table = FORMATS[format].table(model)
     shapes = {e.theirs: shape_of_theirs(e, template[e.ours].shape) for e in table}
     tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    export.save_tensors(tensors, path)
+    save_tensors(tensors, path)
 
 
 def measure(path: Path, backbone: str) -> dict[str, float]:

@@ -1,11 +1,11 @@
-"""What all tests share: compiled programs, kept between sessions too."""
+"""Fixtures for all tests, and a cache of compiled programs that outlives a test run."""
 
 import os
 import tempfile
 
 import pytest
 
-# Many tests compile the same small programs, some in processes of their own.
+# Many tests compile the same small programs, some of them in subprocesses.
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     os.path.join(tempfile.gettempdir(), f"pare-jax-tests-{os.getuid()}"),
@@ -15,9 +15,18 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 @pytest.fixture
 def shallow_hrnet(monkeypatch):
-    """Shorten every stage of HRNets: a network of full depth takes a minute to compile."""
+    """Make HRNets shallow: those of full depth take a minute to compile."""
     from pare_jax.models import hrnet
 
     monkeypatch.setattr(hrnet, "MODULES", (1, 1, 1))
     monkeypatch.setattr(hrnet, "BLOCKS", 1)
     monkeypatch.setattr(hrnet, "LAYER1_BLOCKS", 1)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Run headless Chromium for the tests of one module."""
+    from tests.browser import chromium
+
+    with chromium() as browser:
+        yield browser

@@ -1,4 +1,4 @@
-"""Small stand-ins that tests share: a network of a few thousand weights, batches of nonsense."""
+"""Fakes shared by tests: a tiny network's config, random batches, a metric writer."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -25,7 +25,7 @@ IMAGE_SIZE = 32
 
 
 def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
-    """Make a batch of every field in `data_pipelines.example.BATCH_FIELDS`, all labels known."""
+    """Return a random batch with all fields of `BATCH_FIELDS`; no label is missing."""
     rng = np.random.default_rng(seed)
     parts = image_size // BATCH_PARTS_STRIDE
     sizes = {"B": batch_size, "S": image_size, "S // 4": parts}
@@ -56,7 +56,7 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
 
 
 class FakeData:
-    """Training and evaluation batches that are a function of the step, as `RunData` has them."""
+    """Random training and evaluation batches, determined by the step; replaces `RunData`."""
 
     def __init__(self, batch_size: int = 8, steps_per_epoch: int = 4):
         self._batch_size = batch_size
@@ -82,7 +82,7 @@ class FakeData:
 
 
 class Recorder:
-    """A writer with clu's interface that remembers what it was given."""
+    """A metric writer with clu's interface that stores what it is given."""
 
     def __init__(self):
         self.scalars, self.images, self.texts, self.hparams = {}, {}, {}, {}
@@ -104,14 +104,14 @@ class Recorder:
 
 
 def train_on(config, workdir, data=None, writer=None):
-    """Train with made-up batches; returns the final state."""
+    """Train on fake batches; return the final state."""
     from pare_jax.training.train import train
 
     return train(config, workdir, lambda: data or FakeData(), lambda: writer or Recorder())
 
 
 def tiny_config():
-    """Return a config whose run takes seconds: 10 steps, averaging, three evaluations."""
+    """Return a config of a run that takes seconds: 10 steps, SWA, three evaluations."""
     config = get_base()
     config.image_size = IMAGE_SIZE
     config.batch_size = 8

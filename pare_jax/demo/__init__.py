@@ -1,6 +1,6 @@
-"""A page in the browser: a picture in, its people seen from all sides.
+"""A web page that finds the people in a photograph and shows them in 3D.
 
     python -m pare_jax.demo --checkpoint=runs/final
 
-`session` is what the page does, without gradio; `page` is what it looks like, with it.
+`session` computes everything that the page shows and needs no gradio; `blocks` is the page.
 """

@@ -1,4 +1,4 @@
-"""The page itself: what stands where, and what happens when. The only module that knows gradio."""
+"""Builds the page with gradio: its layout and its events. Only `server` also uses gradio."""
 
 import atexit
 import contextlib
@@ -9,29 +9,29 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, PersonView, PictureView, Session
-from pare_jax.demo.showing import spoken
+from pare_jax.demo.page_html import readable
+from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, PersonView, PhotographView, Session
 from pare_jax.errors import UserError
 from pare_jax.io.images import encode_png
 from pare_jax.skeleton import JOINT_NAMES
 
-TITLE = "People in 3D from one picture"
+TITLE = "People in 3D from one photograph"
 _FIRST_JOINT = "left_wrist"
-_INVITATION = "<p class=invitation>Drop a picture or choose an example.</p>"
-# Where the viewer stands: on the z axis at the body's height, degrees, and metres away, from where
-# a person is seen whole on a narrow screen too.
-_BEFORE_THE_BODY = (90, 90, 2.6)
-# One at a time, whoever asks.
-_ALONE: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
+_INVITATION = "<p class=invitation>Drop a photograph or choose an example.</p>"
+# Camera of the 3D view: two angles in degrees, on the z axis at the body's height, and a distance
+# in metres at which a narrow screen shows the whole person.
+_IN_FRONT_OF_THE_BODY = (90, 90, 2.6)
+# One prediction at a time, over all users.
+_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 
 STYLE = """
-/* All of the width: the columns stay where they are when what they show changes. */
+/* Full width, so that columns do not move when their content changes. */
 .gradio-container { width: 100% !important; max-width: 90rem !important; margin-inline: auto; }
 #shown img, #attention img { display: block; max-width: 100%; width: auto; height: auto;
   margin-inline: auto; border-radius: .375rem; }
 #shown img { max-height: 34rem; }
 #attention img { max-height: 26rem; }
-/* gradio 6.31 leaves a 3D view empty that is made visible and filled at once: hidden here. */
+/* gradio 6.31 leaves a 3D view empty if it becomes visible and is filled at once: hidden here. */
 .gradio-container:not(:has(#shown img.found)) #one { display: none; }
 .invitation { padding: 4rem 1rem; text-align: center; opacity: .7; }
 .problem { border-left: .25rem solid #b3261e; padding: .25rem .75rem; overflow-wrap: anywhere; }
@@ -48,59 +48,57 @@ table.joints th[scope=row] { text-align: left; font-weight: normal; }
   table.joints thead th { white-space: normal; }
 }
 """
-# gradio 6.31 says nothing where there is no camera, or another program has it.
+# gradio 6.31 shows no message if there is no camera or another program uses it.
 HEAD = """
 <script>
 addEventListener("unhandledrejection", event => {
   const reasons = {
-    NotFoundError: "No camera was found; drop a picture instead.",
-    NotReadableError: "The camera cannot be used; another program may have it.",
-    OverconstrainedError: "No camera was found that can be used; drop a picture instead.",
+    NotFoundError: "No camera was found; drop a photograph instead.",
+    NotReadableError: "The camera cannot be used; another program may be using it.",
+    OverconstrainedError: "No camera was found that can be used; drop a photograph instead.",
   };
   const picture = document.querySelector("#picture");
   const reason = event.reason instanceof DOMException && reasons[event.reason.name];
   if (!picture || !reason) return;
   event.preventDefault();
   document.querySelector("#no-camera")?.remove();
-  const said = document.createElement("p");
-  Object.assign(said, {id: "no-camera", className: "problem", textContent: reason});
-  said.setAttribute("role", "alert");
-  picture.after(said);
-  picture.addEventListener("click", () => said.remove(), {once: true});
-  picture.addEventListener("change", () => said.remove(), {once: true});
+  const message = document.createElement("p");
+  Object.assign(message, {id: "no-camera", className: "problem", textContent: reason});
+  message.setAttribute("role", "alert");
+  picture.after(message);
+  picture.addEventListener("click", () => message.remove(), {once: true});
+  picture.addEventListener("change", () => message.remove(), {once: true});
 });
 </script>
 """
-# On a narrow screen the answer is below everything that is asked.
-_SHOW_ANSWER = """() => {
+# On a narrow screen the result is below the inputs.
+_SHOW_RESULT = """() => {
   const message = document.querySelector("#message");
   if (innerWidth < 700 && message?.textContent.trim()) message.scrollIntoView({block: "start"});
 }"""
-# What the detector that comes along is called on the page.
+# Names of detectors on the page, if other than the flag's.
 _NAMES = {"hog": "OpenCV's HOG, which misses many"}
 
 
 def import_gradio() -> Any:
-    """Return gradio, kept from reporting what it is used for.
+    """Import gradio and return it.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is missing or cannot be loaded.
     """
     try:
         with _import_folder():
             import gradio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         if (error.name or "").split(".")[0] != "gradio":
-            raise UserError(
-                f"gradio cannot be loaded ({error}): pip install 'pare-jax[demo]'"
-            ) from None
+            raise UserError(f"cannot load gradio ({error}): pip install 'pare-jax[demo]'") from None
         raise UserError("the page needs gradio: pip install 'pare-jax[demo]'") from None
     return gradio
 
 
 @contextlib.contextmanager
 def _import_folder() -> Iterator[None]:
-    """Give gradio a folder for what it makes when it is loaded, now and later; it goes at exit."""
+    """Set a folder for the files that gradio writes on import; it is removed at exit."""
     if "gradio" in sys.modules or "GRADIO_TEMP_DIR" in os.environ:
         yield
         return
@@ -114,11 +112,11 @@ def _import_folder() -> Iterator[None]:
 
 
 def build_page(session: Session, detector_name: str) -> Any:
-    """Lay out the page and say what happens when something on it is done.
+    """Build the layout and the events of the page.
 
     Args:
-        session: answers it.
-        detector_name: what the detector is called on the page.
+        session: handles the events.
+        detector_name: name of the detector on the page.
 
     Returns:
         gradio's Blocks.
@@ -131,16 +129,16 @@ def build_page(session: Session, detector_name: str) -> Any:
         gr.Markdown(f"# {TITLE}")
         key = gr.State(None, delete_callback=session.memory.forget)
         with gr.Row():
-            asked = _lay_out_question(gr, session, detector_name)
-            found = _lay_out_answer(gr)
-        one = _lay_out_person(gr)
-        _connect(gr, session, _Widgets(key=key, **asked, **found, **one))
+            inputs = _lay_out_inputs(gr, session, detector_name)
+            outputs = _lay_out_outputs(gr)
+        person = _lay_out_person(gr)
+        _connect(gr, session, _Widgets(key=key, **inputs, **outputs, **person))
     return page
 
 
 @dataclasses.dataclass(frozen=True)
 class _Widgets:
-    """What is on the page, as gradio has it; `examples` is None where there are none."""
+    """The page's gradio components; `examples` is None if there are none."""
 
     key: Any
     picture: Any
@@ -159,11 +157,11 @@ class _Widgets:
     table: Any
 
 
-def _lay_out_question(gr: Any, session: Session, detector_name: str) -> dict[str, Any]:
-    """The picture, and where people are in it."""
+def _lay_out_inputs(gr: Any, session: Session, detector_name: str) -> dict[str, Any]:
+    """Build the photograph and the choice of boxes."""
     with gr.Column(scale=1, min_width=320):
         picture = gr.Image(
-            label="Picture (at most 20 MB; it is not kept)",
+            label="Photograph (at most 20 MB; it is not stored)",
             sources=["upload", "webcam", "clipboard"],
             height=260,
             elem_id="picture",
@@ -171,8 +169,8 @@ def _lay_out_question(gr: Any, session: Session, detector_name: str) -> dict[str
         how = gr.Radio(
             [
                 (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
-                ("the whole picture is one person", WHOLE),
-                ("boxes that I type in", BOXES),
+                ("the whole photograph is one person", WHOLE),
+                ("boxes that I type", BOXES),
             ],
             value=DETECTOR,
             label="Where are the people?",
@@ -189,8 +187,8 @@ def _lay_out_question(gr: Any, session: Session, detector_name: str) -> dict[str
     return {"picture": picture, "how": how, "boxes": boxes, "again": again, "examples": examples}
 
 
-def _lay_out_answer(gr: Any) -> dict[str, Any]:
-    """Everybody who was found."""
+def _lay_out_outputs(gr: Any) -> dict[str, Any]:
+    """Build the message, the overlay, the downloads and the choice of a person."""
     with gr.Column(scale=2, min_width=320):
         message = gr.HTML("", elem_id="message")
         shown = gr.HTML(_INVITATION, elem_id="shown")
@@ -200,11 +198,11 @@ def _lay_out_answer(gr: Any) -> dict[str, Any]:
 
 
 def _lay_out_person(gr: Any) -> dict[str, Any]:
-    """One of them: attention, body, joints."""
+    """Build the views of one person: attention map, body and joints."""
     with gr.Row(elem_id="one"):
         with gr.Column(scale=1, min_width=320):
             joint = gr.Dropdown(
-                [(spoken(name), name) for name in JOINT_NAMES],
+                [(readable(name), name) for name in JOINT_NAMES],
                 value=_FIRST_JOINT,
                 label="Attention of the joint",
                 elem_id="joint",
@@ -215,7 +213,7 @@ def _lay_out_person(gr: Any) -> dict[str, Any]:
                 label="The body (drag to turn)",
                 height=460,
                 clear_color=(0.93, 0.93, 0.95, 1.0),
-                camera_position=_BEFORE_THE_BODY,
+                camera_position=_IN_FRONT_OF_THE_BODY,
                 interactive=False,
                 elem_id="body",
             )
@@ -225,10 +223,11 @@ def _lay_out_person(gr: Any) -> dict[str, Any]:
 
 
 def _connect(gr: Any, session: Session, w: _Widgets) -> None:
-    """Say what happens when something on the page is done."""
-    looks = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, w.attention, w.table, w.body]
+    """Connect the events of the page with the session."""
+    person = [w.attention, w.table, w.body]
+    outputs = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, *person]
 
-    def look(view: PictureView, joint_name: str) -> list[Any]:
+    def show(view: PhotographView, joint_name: str) -> list[Any]:
         found = bool(view.people)
         first = session.person(view.key, 0, joint_name) if found else PersonView()
         several = {
@@ -243,62 +242,62 @@ def _connect(gr: Any, session: Session, w: _Widgets) -> None:
             view.downloads,
             gr.update(**several),
             gr.update(visible=found),
-            *_of_person(first),
+            *_person_values(first),
         ]
 
     def received(upload: Any, how: str, boxes: str, key: str, joint: str) -> list[Any]:
-        if upload is None:  # the page has emptied the place itself, or the user has
-            return [None, *[gr.skip()] * len(looks)]
-        return [None, *look(session.receive(upload, how, boxes, key), joint)]
+        if upload is None:  # cleared by the page or by the user
+            return [None, *[gr.skip()] * len(outputs)]
+        return [None, *show(session.receive(upload, how, boxes, key), joint)]
 
-    def looked_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
-        return look(session.find(key, how, boxes), joint)
+    def found_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
+        return show(session.find(key, how, boxes), joint)
 
     def example_chosen(number: int, key: str, joint: str) -> list[Any]:
         view, typed = session.example(number, key)
-        return [BOXES, gr.update(value=typed, visible=True), *look(view, joint)]
+        return [BOXES, gr.update(value=typed, visible=True), *show(view, joint)]
 
     def person_chosen(key: str, number: int, joint: str) -> tuple[Any, ...]:
-        return _of_person(session.person(key, number or 0, joint))
+        return _person_values(session.person(key, number or 0, joint))
 
     def joint_chosen(key: str, number: int | None, joint: str) -> str:
         return session.attention(key, number or 0, joint)
 
     private: dict[str, Any] = {"api_visibility": "private"}
-    # Not read by gradio, which would say in its own way what is wrong with a file.
-    answered = w.picture.input(
+    # preprocess=False: gradio would show its own error messages for broken files.
+    event = w.picture.input(
         received,
         [w.picture, w.how, w.boxes, w.key, w.joint],
-        [w.picture, *looks],
+        [w.picture, *outputs],
         preprocess=False,
         **private,
-        **_ALONE,
+        **_ONE_AT_A_TIME,
     )
-    answered.then(None, js=_SHOW_ANSWER, **private)
-    answered = w.again.click(
-        looked_again, [w.key, w.how, w.boxes, w.joint], looks, **private, **_ALONE
+    event.then(None, js=_SHOW_RESULT, **private)
+    event = w.again.click(
+        found_again, [w.key, w.how, w.boxes, w.joint], outputs, **private, **_ONE_AT_A_TIME
     )
-    answered.then(None, js=_SHOW_ANSWER, **private)
+    event.then(None, js=_SHOW_RESULT, **private)
     w.how.input(lambda how: gr.update(visible=how == BOXES), w.how, w.boxes, **private)
     if w.examples is not None:
-        answered = w.examples.click(
+        event = w.examples.click(
             example_chosen,
             [w.examples, w.key, w.joint],
-            [w.how, w.boxes, *looks],
+            [w.how, w.boxes, *outputs],
             **private,
-            **_ALONE,
+            **_ONE_AT_A_TIME,
         )
-        answered.then(None, js=_SHOW_ANSWER, **private)
-    w.who.input(person_chosen, [w.key, w.who, w.joint], [w.attention, w.table, w.body], **private)
+        event.then(None, js=_SHOW_RESULT, **private)
+    w.who.input(person_chosen, [w.key, w.who, w.joint], person, **private)
     w.joint.input(joint_chosen, [w.key, w.who, w.joint], w.attention, **private)
 
 
-def _of_person(view: PersonView) -> tuple[Any, ...]:
+def _person_values(view: PersonView) -> tuple[Any, ...]:
     return view.attention, view.joints, None if view.body is None else str(view.body)
 
 
 def _examples(gr: Any, session: Session) -> Any:
-    """Small pictures to choose from; None where there are none."""
+    """Build the choice of examples; None if there are none."""
     if not session.examples:
         return None
     samples = []

@@ -1,4 +1,4 @@
-"""Pictures of synthetic people that the page offers to begin with; anybody may pass them on."""
+"""Draws the page's examples: synthetic people, free to share."""
 
 import dataclasses
 import itertools
@@ -11,7 +11,7 @@ from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.io.images import Picture
 
-_ALONE = SyntheticSettings(
+_ONE_PERSON = SyntheticSettings(
     image_size=512,
     mesh="full",
     yaw=60.0,
@@ -22,21 +22,21 @@ _ALONE = SyntheticSettings(
     truncation=0.0,
     degradation=0.1,
 )
-# The split and number of a picture in which somebody is seen whole, and of one behind a post.
-_WHOLE = ("test", 6)
-_HIDDEN = ("test_occluded", 8)
-# When in the clip the two people are still apart, seconds.
+# Split and index of an image with a fully visible person, and of one with a person behind a post.
+_VISIBLE = ("test", 6)
+_OCCLUDED = ("test_occluded", 8)
+# Time at which the two people of the clip do not overlap, seconds.
 _APART = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A picture to try.
+    """An image to try the page with.
 
     Attributes:
-        name: what it shows.
+        name: a description of the image.
         image: RGB.
-        boxes: of the people in it, x0, y0, x1, y1 in pixels.
+        boxes: boxes of the people, x0, y0, x1, y1 in pixels.
     """
 
     name: str
@@ -45,18 +45,18 @@ class Example:
 
 
 def draw_examples() -> list[Example]:
-    """Draw the examples, always the same; this takes a few seconds."""
+    """Draw the examples, the same in every call; takes a few seconds."""
     clip = draw_clip(ClipSettings(seed=3, frame_rate=1.0 / _APART))
     pair = next(itertools.islice(clip, 1, None))
     return [
-        _alone("somebody seen whole", *_WHOLE),
-        _alone("somebody behind a post", *_HIDDEN),
+        _one_person("a fully visible person", *_VISIBLE),
+        _one_person("a person behind a post", *_OCCLUDED),
         Example("two people", pair.image, np.round(pair.boxes)),
     ]
 
 
-def _alone(name: str, split: str, index: int) -> Example:
-    scene = draw_scene(_ALONE, split, index)
+def _one_person(name: str, split: str, index: int) -> Example:
+    scene = draw_scene(_ONE_PERSON, split, index)
     outline = scene.crop.points(scene.camera.project(scene.person.surface.vertices))
     box = np.concatenate([outline.min(0), outline.max(0)])
     return Example(name, scene.image, np.round(box)[None])

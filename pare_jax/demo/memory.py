@@ -1,4 +1,4 @@
-"""What the page remembers of the pictures it was given: the last few, for a while, in memory."""
+"""Keeps the last few photographs of the page in memory for a limited time."""
 
 import collections
 import dataclasses
@@ -10,19 +10,19 @@ from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
 from pare_jax.prediction.person import Person
 
-_MAX_PICTURES = 8
+_MAX_PHOTOGRAPHS = 8
 _MAX_SECONDS = 1800.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Looked:
-    """A picture and who was found in it.
+class PhotographResult:
+    """A photograph and the people found in it.
 
     Attributes:
-        name: what the picture is called.
-        image: RGB, as it was read.
-        scale: pixels of `image` for one of the file; 1 unless the file was huge.
-        people: who was found.
+        name: name of the file.
+        image: RGB, as read.
+        scale: size of `image` relative to the file; below 1 if a huge file was read reduced.
+        people: the people found.
     """
 
     name: str
@@ -32,52 +32,54 @@ class Looked:
 
 
 class Memory:
-    """The last few pictures, each under a key that cannot be guessed."""
+    """The last few results, each under a key that cannot be guessed."""
 
-    def __init__(self, pictures: int = _MAX_PICTURES, seconds: float = _MAX_SECONDS):
-        """Remember this many pictures, each for so long after it was last looked at."""
-        self._pictures, self._seconds = pictures, seconds
-        self._kept: collections.OrderedDict[str, tuple[float, Looked]] = collections.OrderedDict()
+    def __init__(self, photographs: int = _MAX_PHOTOGRAPHS, seconds: float = _MAX_SECONDS):
+        """Keep at most `photographs` results, each until `seconds` after its last use."""
+        self._photographs, self._seconds = photographs, seconds
+        self._kept: collections.OrderedDict[str, tuple[float, PhotographResult]] = (
+            collections.OrderedDict()
+        )
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, looked: Looked, key: str | None = None) -> str:
-        """Remember; returns the key.
+    def put(self, result: PhotographResult, key: str | None = None) -> str:
+        """Store a result and return its key.
 
         Args:
-            looked: what.
-            key: of what it replaces; None: a new one.
+            result: the result.
+            key: key of the result to replace; None: a new key.
         """
         key = key or secrets.token_urlsafe(16)
         with self._lock:
-            self._kept[key] = time.monotonic(), looked
+            self._kept[key] = time.monotonic(), result
             self._kept.move_to_end(key)
             self._forget_old()
-            while len(self._kept) > self._pictures:
+            while len(self._kept) > self._photographs:
                 self._kept.popitem(last=False)
         return key
 
-    def get(self, key: str | None) -> Looked:
-        """Return what is remembered under a key.
+    def get(self, key: str | None) -> PhotographResult:
+        """Return the result of a key.
 
         Raises:
-            UserError: nothing is, or not any more.
+            UserError: the key has no result, or its time is over.
         """
         if key is None:
-            raise UserError("there is no picture; drop one, or choose an example")
+            raise UserError("no photograph yet: drop one, or choose an example")
         with self._lock:
             self._forget_old()
             if key not in self._kept:
-                raise UserError("this picture is no longer remembered; drop it once more")
-            _, looked = self._kept[key]
-            self._kept[key] = time.monotonic(), looked
+                raise UserError("the photograph is no longer stored: drop it again")
+            _, result = self._kept[key]
+            self._kept[key] = time.monotonic(), result
             self._kept.move_to_end(key)
-            return looked
+            return result
 
     def forget(self, key: str | None) -> None:
-        """Forget what is remembered under a key, if anything is."""
+        """Remove the result of a key, if there is one."""
         with self._lock:
             self._kept.pop(key or "", None)
 

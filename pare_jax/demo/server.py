@@ -1,4 +1,4 @@
-"""Serving the page: to this machine alone unless asked, and without anybody else's help."""
+"""Serves the page, by default to this machine only, and without requests to other servers."""
 
 import contextlib
 import errno
@@ -15,13 +15,13 @@ from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
 from pare_jax.errors import UserError
 
-# The page may use what it brings and nothing else: no fonts, no scripts, no pictures of others.
-# gradio runs templates that it makes in the browser, and the viewer's code in WebAssembly.
+# The browser may load nothing from other servers. gradio needs unsafe-eval for its templates, and
+# the 3D viewer for WebAssembly.
 _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; frame-ancestors 'self'"
 )
-# Besides the picture, an upload has a few lines that say what it is.
+# An upload has some header lines besides the photograph.
 _ENVELOPE_BYTES = 10_000
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -30,8 +30,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-def be_discreet() -> None:
-    """Keep gradio and what it brings from calling home; before they are imported."""
+def disable_telemetry() -> None:
+    """Disable telemetry of gradio and its dependencies; call it before they are imported."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_RUN_HISTORY"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
@@ -39,10 +39,10 @@ def be_discreet() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port before anything slow is done; 0 takes a free one.
+    """Open the port to listen on; 0 chooses a free one.
 
     Raises:
-        UserError: it is in use or not allowed, or there is no such host.
+        UserError: the port is in use or not allowed, or the host does not exist.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -58,14 +58,16 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(
-                f"port {port} of {host} is in use; choose another with --port, 0 takes a free one"
+                f"port {port} of {host} is in use: choose another with --port, or 0 for a free one"
             ) from None
-        raise UserError(f"cannot listen on --host={host} --port={port}: {error.strerror}") from None
+        raise UserError(
+            f"cannot listen on --host={host} --port={port}: {error.strerror}; choose others"
+        ) from None
     return listener
 
 
 def is_local(host: str) -> bool:
-    """Whether nobody but this machine can reach the host."""
+    """Return whether only this machine can reach the host."""
     return host in _LOOPBACK or host.startswith("127.")
 
 
@@ -100,12 +102,12 @@ def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[No
 
 
 def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Refuse uploads that are too large before they are read, and the page what is not its own."""
+    """Wrap an application: refuse too large uploads before reading them, and add the policy."""
     from starlette.requests import ClientDisconnect  # pyright: ignore[reportMissingImports]
 
     largest = MAX_UPLOAD_BYTES + _ENVELOPE_BYTES
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
@@ -119,7 +121,7 @@ def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
                     (b"referrer-policy", b"no-referrer"),
                     (b"x-content-type-options", b"nosniff"),
                 ]
-                # Not before there is something to answer with: a file may be gone by then.
+                # Sent with the first content: until then a missing file can become a 404.
                 waiting.append({**message, "headers": [*message.get("headers", ()), *own]})
                 return
             while waiting:
@@ -128,22 +130,22 @@ def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None
 
         size = dict(scope["headers"]).get(b"content-length", b"0")
         if not size.isdigit() or int(size) > largest:
-            text = f"The picture is larger than {MAX_UPLOAD_BYTES // 2**20} MB."
-            await _answer(send_with_policy, 413, text)
+            text = f"The photograph is larger than {MAX_UPLOAD_BYTES // 2**20} MB."
+            await _respond(send_with_policy, 413, text)
             return
-        # Neither who leaves in the middle of an upload is a failure, nor that a picture is gone
-        # when the browser, which has it, asks for it again.
+        # Two normal events: a user leaves during an upload, and a browser requests a file again
+        # after it was removed.
         with contextlib.suppress(ClientDisconnect):
             try:
                 await app(scope, receive, send_with_policy)
             except FileNotFoundError:
                 waiting.clear()
-                await _answer(send_with_policy, 404, "The file is gone.")
+                await _respond(send_with_policy, 404, "The file was removed.")
 
-    return answer
+    return respond
 
 
-async def _answer(send: Send, status: int, text: str) -> None:
+async def _respond(send: Send, status: int, text: str) -> None:
     content = text.encode()
     headers = [
         (b"content-type", b"text/plain"),
@@ -155,8 +157,8 @@ async def _answer(send: Send, status: int, text: str) -> None:
 
 
 @contextlib.contextmanager
-def ending_tidily() -> Iterator[None]:
-    """Let signals that end the process do so by an exception, which leaves no files behind."""
+def exiting_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -170,7 +172,7 @@ def ending_tidily() -> Iterator[None]:
 
 
 def serve(app: Callable[..., Awaitable[None]], listener: socket.socket) -> None:
-    """Answer until the process is told to end, by ctrl-C or a signal."""
+    """Serve until Ctrl-C or a signal."""
     import uvicorn  # pyright: ignore[reportMissingImports]
 
     settings = uvicorn.Config(

@@ -1,4 +1,4 @@
-"""What the page does with pictures, whatever it looks like; knows nothing of gradio."""
+"""Computes what the page shows: finds people in uploads and examples; needs no gradio."""
 
 import dataclasses
 import re
@@ -6,40 +6,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pare_jax.demo import showing
+from pare_jax.demo import page_html
 from pare_jax.demo.examples import Example
-from pare_jax.demo.memory import Looked, Memory
+from pare_jax.demo.memory import Memory, PhotographResult
 from pare_jax.demo.uploads import UploadFolder
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.io.images import Picture
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection, Detector, WholePicture
 from pare_jax.prediction.person import Person
 
-# Ways of finding people: the detector the page was started with, and two that need none.
+# Sources of boxes: the detector given by --detector, the whole photograph, or typed text.
 DETECTOR, WHOLE, BOXES = "detector", "whole", "boxes"
-# More than these in one picture would make the page too heavy for a browser.
+# More people would make the page too slow for a browser.
 MAX_PEOPLE = 20
 
 
-class PictureToPeople(Protocol):
-    """What is asked of a predictor; `pare_jax.Predictor` is one."""
+class PeoplePredictor(Protocol):
+    """The part of `pare_jax.prediction.predictor.Predictor` that the page uses."""
 
     def __call__(self, image: Picture, boxes: Sequence[Any] | None = None) -> list[Person]:
-        """Return one person a box."""
+        """Return one person for each box."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
-class PictureView:
-    """What the page shows of a picture.
+class PhotographView:
+    """The page's content for one photograph.
 
     Attributes:
-        key: of the picture in the page's memory; None where nothing is shown.
+        key: key of the photograph in the page's memory; None if nothing is shown.
         message: HTML.
         overlay: HTML.
         downloads: HTML.
-        people: what everybody is called.
+        people: labels of the people.
     """
 
     key: str | None
@@ -51,7 +51,7 @@ class PictureView:
 
 @dataclasses.dataclass(frozen=True)
 class PersonView:
-    """What the page shows of one person.
+    """The page's content for one person.
 
     Attributes:
         attention: HTML.
@@ -65,22 +65,22 @@ class PersonView:
 
 
 class Session:
-    """Answers whatever is done on the page."""
+    """Handles the events of the page."""
 
     def __init__(
         self,
-        predictor: PictureToPeople,
+        predictor: PeoplePredictor,
         detector: Detector,
         folder: UploadFolder,
         examples: Sequence[Example] = (),
     ):
-        """Serve a predictor.
+        """Take the predictor, the detector and the files of the page.
 
         Args:
-            predictor: of people.
-            detector: for those who let people be found.
-            folder: where uploads lie.
-            examples: pictures to begin with.
+            predictor: predicts the people in boxes.
+            detector: finds the boxes for `DETECTOR`.
+            folder: folder of uploads.
+            examples: images offered on the page.
         """
         self.examples = list(examples)
         self.memory = Memory()
@@ -88,112 +88,112 @@ class Session:
 
     def receive(
         self, upload: Mapping[str, Any] | None, how: str, boxes: str, key: str | None
-    ) -> PictureView:
-        """Take an uploaded picture and find the people in it.
+    ) -> PhotographView:
+        """Read an uploaded photograph and find the people in it.
 
         Args:
-            upload: what the browser says of it; its file is removed.
+            upload: the browser's description of the file, which is removed.
             how: `DETECTOR`, `WHOLE` or `BOXES`.
-            boxes: what was typed in.
-            key: of the picture shown until now, which is forgotten.
+            boxes: typed text, for `BOXES`.
+            key: key of the photograph shown before, which is removed from memory.
         """
         self.memory.forget(key)
         try:
             name, photograph = self._folder.take(upload)
         except UserError as error:
-            return PictureView(None, showing.message_html(_sentence(error), True))
+            return PhotographView(None, page_html.message_html(_sentence(error), True))
         scale = float(photograph.scale[0])
-        key = self.memory.put(Looked(name, photograph.image, scale))
+        key = self.memory.put(PhotographResult(name, photograph.image, scale))
         return self.find(key, how, boxes)
 
-    def example(self, number: int, key: str | None) -> tuple[PictureView, str]:
-        """Show an example with its own boxes; returns these as they would be typed, too."""
+    def example(self, number: int, key: str | None) -> tuple[PhotographView, str]:
+        """Return the view of an example with its own boxes, and the boxes as typed text."""
         self.memory.forget(key)
         example = self.examples[number]
         boxes = "\n".join(",".join(f"{value:g}" for value in box) for box in example.boxes)
-        key = self.memory.put(Looked(example.name, example.image, 1.0))
+        key = self.memory.put(PhotographResult(example.name, example.image, 1.0))
         return self.find(key, BOXES, boxes), boxes
 
-    def find(self, key: str | None, how: str, boxes: str) -> PictureView:
-        """Find the people in a remembered picture, in place of those found before."""
+    def find(self, key: str | None, how: str, boxes: str) -> PhotographView:
+        """Find the people in a stored photograph again; replaces its people."""
         try:
-            looked = self.memory.get(key)
+            result = self.memory.get(key)
         except UserError as error:
-            return PictureView(None, showing.message_html(_sentence(error), True))
-        looked = dataclasses.replace(looked, people=())
+            return PhotographView(None, page_html.message_html(_sentence(error), True))
+        result = dataclasses.replace(result, people=())
         try:
-            found = self._detect(looked, how, boxes)
+            found = self._detect(result, how, boxes)
             shown = found[:MAX_PEOPLE]
-            people = self._predictor(looked.image, [detection.box for detection in shown])
+            people = self._predictor(result.image, [detection.box for detection in shown])
         except UserError as error:
-            return self._shown(key, looked, showing.message_html(_sentence(error), True))
+            return self._shown(key, result, page_html.message_html(_sentence(error), True))
         left_out = len(found) - len(people)
         if how == DETECTOR:
             people = [
                 dataclasses.replace(person, score=detection.score)
                 for person, detection in zip(people, shown, strict=True)
             ]
-        looked = dataclasses.replace(looked, people=tuple(people))
-        return self._shown(key, looked, showing.message_html(_said(looked, left_out)))
+        result = dataclasses.replace(result, people=tuple(people))
+        return self._shown(key, result, page_html.message_html(_summary(result, left_out)))
 
     def write_file(self, name: str, content: bytes) -> Path:
-        """Write a file that the page shows, where it goes at the end."""
+        """Write a file for the page; it is removed when the page stops."""
         return self._folder.write(name, content)
 
     def person(self, key: str | None, number: int, joint: str) -> PersonView:
-        """Show one of the people in a remembered picture."""
+        """Return the view of one person in a stored photograph."""
         found = self._person(key, number)
         if found is None:
             return PersonView()
-        looked, person = found
+        result, person = found
         return PersonView(
-            showing.attention_html(looked, person, joint),
-            showing.joints_html(person),
+            page_html.attention_html(result, person, joint),
+            page_html.joints_html(person),
             self.write_file("person.glb", person.to_glb()),
         )
 
     def attention(self, key: str | None, number: int, joint: str) -> str:
-        """Show the attention of one joint; nothing is predicted again."""
+        """Return the attention map of one joint as HTML; predicts nothing."""
         found = self._person(key, number)
-        return "" if found is None else showing.attention_html(*found, joint)
+        return "" if found is None else page_html.attention_html(*found, joint)
 
-    def _person(self, key: str | None, number: int) -> tuple[Looked, Person] | None:
+    def _person(self, key: str | None, number: int) -> tuple[PhotographResult, Person] | None:
         try:
-            looked = self.memory.get(key)
+            result = self.memory.get(key)
         except UserError:
             return None
-        return (looked, looked.people[number]) if number < len(looked.people) else None
+        return (result, result.people[number]) if number < len(result.people) else None
 
-    def _detect(self, looked: Looked, how: str, boxes: str) -> list[Detection]:
-        height, width = looked.image.shape[:2]
+    def _detect(self, result: PhotographResult, how: str, boxes: str) -> list[Detection]:
+        height, width = result.image.shape[:2]
         if how == WHOLE:
-            found = WholePicture()(looked.image)
+            found = WholePicture()(result.image)
         elif how == BOXES:
-            typed = [[value * looked.scale for value in box] for box in parse_boxes(boxes)]
+            typed = [[value * result.scale for value in box] for box in parse_boxes(boxes)]
             found = [Detection(check_box(box, height, width), 1.0) for box in typed]
         else:
-            found = self._detector(looked.image)
+            found = self._detector(result.image)
         if not found:
             raise UserError(
-                "nobody was found; take the whole picture for one person, or type in a box"
+                "nobody was found: choose the whole photograph as one person, or type a box"
             )
         return found
 
-    def _shown(self, key: str | None, looked: Looked, message: str) -> PictureView:
-        return PictureView(
-            self.memory.put(looked, key),
+    def _shown(self, key: str | None, result: PhotographResult, message: str) -> PhotographView:
+        return PhotographView(
+            self.memory.put(result, key),
             message,
-            showing.overlay_html(looked),
-            showing.downloads_html(looked),
-            tuple(showing.people_names(looked.people)),
+            page_html.overlay_html(result),
+            page_html.downloads_html(result),
+            tuple(page_html.people_names(result.people)),
         )
 
 
 def parse_boxes(text: str) -> list[tuple[float, ...]]:
-    """Read boxes as they are typed: x0,y0,x1,y1, one a line or with semicolons between.
+    """Read typed boxes: x0,y0,x1,y1, separated by new lines or semicolons.
 
     Raises:
-        UserError: there are none, or something else.
+        UserError: there is no box, or one is not four numbers.
     """
     boxes = []
     for line in re.split(r"[;\n]", text or ""):
@@ -204,23 +204,24 @@ def parse_boxes(text: str) -> list[tuple[float, ...]]:
         except ValueError:
             box = ()
         if len(box) != 4:
-            raise UserError(f"the box {line.strip()[:60]!r} is not four numbers x0,y0,x1,y1")
+            raise UserError(f"the box {line.strip()[:60]!r} is not four numbers: write x0,y0,x1,y1")
         boxes.append(box)
     if not boxes:
-        raise UserError("no box is typed in; write x0,y0,x1,y1 in pixels, one person a line")
+        raise UserError("no box given: write x0,y0,x1,y1 in pixels, one person a line")
     return boxes
 
 
-def _said(looked: Looked, left_out: int) -> str:
-    height, width = looked.image.shape[:2]
-    count = len(looked.people)
-    text = f"{'One person' if count == 1 else f'{count} people'} found in {looked.name!r}"
+def _summary(result: PhotographResult, left_out: int) -> str:
+    height, width = result.image.shape[:2]
+    count = len(result.people)
+    people = "One person" if count == 1 else counted(count, "person")
+    text = f"{people} found in {result.name!r}"
     if left_out:
-        text += f"; {left_out} more left out, since the page shows at most {MAX_PEOPLE}"
-    if looked.scale < 1:
+        text += f"; {left_out} more skipped, the page shows at most {MAX_PEOPLE}"
+    if result.scale < 1:
         return (
-            f"{text}, read at {width} x {height} pixels: coordinates shown and in the files are in "
-            "these, boxes typed in are in the picture's own."
+            f"{text}, reduced to {width} x {height} pixels: coordinates on the page and in the "
+            "files are in these pixels, typed boxes in those of the file."
         )
     return f"{text} ({width} x {height} pixels)."
 

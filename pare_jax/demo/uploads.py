@@ -1,4 +1,4 @@
-"""Where the page's files lie while they are needed, and that they do not stay."""
+"""Reads uploads and removes their files: the page's temporary folder."""
 
 import contextlib
 import os
@@ -17,30 +17,29 @@ from pare_jax.errors import UserError
 from pare_jax.io.images import Photograph, read_photograph
 
 MAX_UPLOAD_BYTES = 20 * 2**20
-# A picture's memory is three bytes a pixel, for each that is remembered. Larger JPEGs are read at a
-# half or less, other formats, which cannot be, are refused.
+# A stored photograph takes three bytes of memory a pixel. Larger JPEGs are read at half the size
+# or less; other formats cannot be read reduced and are refused.
 MAX_UPLOAD_PIXELS = 25_000_000
-# Files are used within seconds; what is older was left behind by an upload that broke off.
+# Files are used within seconds; older ones belong to uploads that were interrupted.
 _OLDEST_SECONDS = 300.0
 _SWEEP_SECONDS = 30.0
 
 
 class UploadFolder:
-    """A folder of one's own for whatever gradio must put into files; gone at the end.
+    """A temporary folder for gradio's files, readable by this user only; removed at exit.
 
-    Only this user can look into it. A picture is removed as soon as it has been read, and anything
-    else after a few minutes.
+    A photograph is removed once it is read, other files after a few minutes.
 
     Attributes:
-        path: the folder.
+        path: path of the folder.
     """
 
     def __init__(self, oldest: float = _OLDEST_SECONDS, every: float = _SWEEP_SECONDS):
-        """Make the folder, and have gradio use it.
+        """Make the folder and set gradio to use it.
 
         Args:
-            oldest: files older than this are removed, seconds.
-            every: how often that is looked after, seconds.
+            oldest: age at which files are removed, seconds.
+            every: time between two checks, seconds.
         """
         self._folder = tempfile.TemporaryDirectory(
             prefix="pare-jax-demo-", ignore_cleanup_errors=True
@@ -50,7 +49,7 @@ class UploadFolder:
         self._kept: frozenset[Path] = frozenset()
         self._ended = threading.Event()
         self._before = os.environ.get("GRADIO_TEMP_DIR")
-        # Read by gradio whenever it has to put a file somewhere.
+        # gradio reads this variable before it writes a file.
         os.environ["GRADIO_TEMP_DIR"] = str(self.path)
 
     def __enter__(self) -> "UploadFolder":
@@ -70,28 +69,28 @@ class UploadFolder:
         self._folder.cleanup()
 
     def keep_present_files(self) -> None:
-        """Keep the files that are there now, the page's own, and begin removing later ones."""
+        """Keep the files present now, which are the page's own, and start removing later ones."""
         self._kept = frozenset(path for path in self.path.rglob("*") if path.is_file())
-        threading.Thread(target=self._sweep_now_and_then, daemon=True).start()
+        threading.Thread(target=self._sweep_regularly, daemon=True).start()
 
     def left_behind(self) -> list[Path]:
-        """Return the files that are not the page's own."""
+        """Return the files that do not belong to the page itself."""
         return [p for p in self.path.rglob("*") if p.is_file() and p not in self._kept]
 
     def take(self, upload: Mapping[str, Any] | None) -> tuple[str, Photograph]:
-        """Read an uploaded picture and remove its file.
+        """Read an uploaded photograph and remove its file.
 
         Args:
-            upload: what the browser sent: "path" in this folder, "orig_name".
+            upload: the browser's description: "path" in this folder, "orig_name".
 
         Returns:
-            What the file was called, and the picture.
+            The file's original name, and the photograph.
 
         Raises:
-            UserError: there is no upload, or it is not a picture that can be used.
+            UserError: there is no upload, or it is not an image that can be read.
         """
         path = self._checked(upload)
-        name = " ".join(str((upload or {}).get("orig_name") or "the picture").split())[:80]
+        name = " ".join(str((upload or {}).get("orig_name") or "the photograph").split())[:80]
         try:
             with _renamed(path, name):
                 _check_pixels(path, name)
@@ -100,7 +99,7 @@ class UploadFolder:
             self._remove(path)
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file that the browser fetches at once, in a folder that cannot be guessed."""
+        """Write a file for the browser, in a folder whose name cannot be guessed."""
         path = Path(tempfile.mkdtemp(dir=self.path)) / name
         path.write_bytes(content)
         return path
@@ -108,21 +107,21 @@ class UploadFolder:
     def _checked(self, upload: Mapping[str, Any] | None) -> Path:
         given = (upload or {}).get("path")
         if not given:
-            raise UserError("there is no picture; drop one, or choose an example")
+            raise UserError("no photograph yet: drop one, or choose an example")
         path = Path(str(given)).resolve()
-        # What the browser sends could name any file of this machine, which would be read, removed.
+        # A request may name any file of this machine; only uploads are read and removed.
         if not path.is_relative_to(self.path) or path in self._kept or path.is_dir():
-            raise UserError("that is not an uploaded picture; drop one, or choose an example")
+            raise UserError("not an uploaded photograph: drop one, or choose an example")
         return path
 
     def _remove(self, path: Path) -> None:
-        # Also the folder that holds nothing else.
+        # gradio makes a folder for each upload; it is removed if empty.
         path.unlink(missing_ok=True)
         if path.parent != self.path:
             with contextlib.suppress(OSError):
                 path.parent.rmdir()
 
-    def _sweep_now_and_then(self) -> None:
+    def _sweep_regularly(self) -> None:
         while not self._ended.wait(self._every):
             oldest = time.time() - self._oldest
             for path in self.left_behind():
@@ -133,7 +132,7 @@ class UploadFolder:
 
 @contextlib.contextmanager
 def _renamed(path: Path, name: str) -> Iterator[None]:
-    """Call the file in complaints what the user called it."""
+    """Use the file's original name in error messages."""
     try:
         yield
     except UserError as error:
@@ -141,16 +140,16 @@ def _renamed(path: Path, name: str) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, name: str) -> None:
-    """Refuse by its header a picture that would have to be read at its full, huge size."""
+    """Raise UserError for a huge image that cannot be read reduced; reads only its header."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
                 is_jpeg, (width, height) = opened.format == "JPEG", opened.size
-    except Exception:  # whatever it is, reading says it in one line
+    except Exception:  # the reader reports what is wrong
         return
     if not is_jpeg and width * height > MAX_UPLOAD_PIXELS:
         limit = MAX_UPLOAD_PIXELS // 1_000_000
         raise UserError(
-            f"{name!r} has {width} x {height} pixels, the page takes {limit} million; shrink it"
+            f"{name!r} has {width} x {height} pixels, more than {limit} million: reduce it"
         )

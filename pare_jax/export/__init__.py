@@ -1,1 +1,1 @@
-"""Export of a trained network to one file: a StableHLO program for JAX, or ONNX."""
+"""Exports a trained network to one file: a StableHLO program for JAX, or an ONNX model."""

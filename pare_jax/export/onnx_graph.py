@@ -1,8 +1,8 @@
-"""From a JAX function to an ONNX model, by way of its trace.
+"""Translates a JAX function to an ONNX model, operation by operation of its jaxpr.
 
-Whatever depends on constants alone is computed now and stored. Knows the operations that networks
-and bodies here are made of; another one is named when it is met. One dimension of arrays may be a
-symbol, the batch's.
+Results that depend only on constants are computed during the translation and stored. Supported are
+the operations that this project's networks and bodies use; any other raises NotImplementedError
+with its name. One symbolic dimension is supported, the batch's.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,25 +23,29 @@ from pare_jax.export.onnx_operations import (
     elementwise,
 )
 
-# Runtimes of the last years read these.
+# Old enough for the onnxruntime versions in use.
 _OPSET = 18
 _IR_VERSION = 10
+# Calls of an inner jaxpr, by primitive, and the parameter that holds it. Loops also hold jaxprs,
+# but do more than call them once.
+_CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
 
 
 def onnx_model(function: Callable, argument: jax.ShapeDtypeStruct, name: str) -> bytes:
     """Translate a function of one array.
 
     Args:
-        function: returns a dict of arrays; constants it closes over become the file's weights.
-        argument: shape and type of the array; the first dimension is a symbol of
+        function: returns a dict of arrays; arrays it closes over become the model's weights.
+        argument: shape and type of the array; the first dimension is a symbol from
             `jax.export.symbolic_shape`.
-        name: of the graph's input.
+        name: name of the model's input.
 
     Returns:
-        The model, serialized; its outputs are called as the dict's keys.
+        The serialized model; its outputs are named by the dict's keys.
 
     Raises:
         UserError: the package onnx is missing.
+        NotImplementedError: an operation has no translation; the message names it.
     """
     onnx = _import_onnx()
     traced, shapes = jax.make_jaxpr(function, return_shape=True)(argument)
@@ -84,7 +88,7 @@ def _import_onnx() -> Any:
 
 
 def _run(graph: Graph, program: Any, arguments: Sequence[Value]) -> list[Value]:
-    """Add what a closed jaxpr does with its arguments; returns its results."""
+    """Add the equations of a closed jaxpr to the graph and return its results."""
     values: dict[Any, Value] = {}
 
     def read(variable: Any) -> Value:
@@ -106,11 +110,10 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     name, parameters = equation.primitive.name, equation.params
     if name == "platform_index":
         return [np.asarray(parameters["platforms"].index(None), np.int32)]
-    if name == "cond":
-        return _run(graph, parameters["branches"][int(np.asarray(inputs[0]))], inputs[1:])
-    for key in ("jaxpr", "call_jaxpr"):
-        if key in parameters:
-            return _run(graph, parameters[key], inputs)
+    if name == "cond" and isinstance(inputs[0], np.ndarray):
+        return _run(graph, parameters["branches"][int(inputs[0])], inputs[1:])
+    if name in _CALLS:
+        return _run(graph, parameters[_CALLS[name]], inputs)
     shapes = [variable.aval.shape for variable in equation.outvars]
     known = all(isinstance(size, int) for shape in shapes for size in shape)
     if known and all(isinstance(value, np.ndarray) for value in inputs):
@@ -120,7 +123,7 @@ def _equation(graph: Graph, equation: Any, inputs: list[Value]) -> list[Value]:
     if name in ELEMENTWISE:
         return [elementwise(graph, name, inputs, shapes[0], parameters)]
     if name not in OPERATIONS:
-        raise NotImplementedError(f"no ONNX for the operation {name}")
+        raise NotImplementedError(f"the operation {name} has no translation")
     if name not in BROADCASTING:
         avals = [variable.aval.shape for variable in equation.invars]
         inputs = [graph.whole(*pair) for pair in zip(inputs, avals, strict=True)]

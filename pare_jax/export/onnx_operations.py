@@ -1,6 +1,6 @@
-"""An ONNX graph that grows node by node, and what each JAX operation is in it.
+"""Builds an ONNX graph node by node, and translates each JAX operation to ONNX operators.
 
-https://onnx.ai/onnx/operators/ describes the operators.
+Reference of the operators: https://onnx.ai/onnx/operators/
 """
 
 import hashlib
@@ -10,16 +10,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Shape = tuple[Any, ...]  # of numbers and of multiples of the batch's symbol
+Shape = tuple[Any, ...]  # integers and multiples of the symbolic batch size
 
 
 class Tensor(NamedTuple):
-    """A result within the graph.
+    """A result in the graph.
 
     Attributes:
-        name: of the output that holds it.
-        shape: as it is in the graph; a 1 where the function broadcasts something longer means
-            that whoever uses it has to, which most operators do by themselves.
+        name: name of the node's output.
+        shape: shape in the graph. A dimension that JAX broadcasts may still be 1 here: most ONNX
+            operators broadcast it themselves; for others use `Graph.whole`.
     """
 
     name: str
@@ -30,7 +30,7 @@ Value = Tensor | np.ndarray
 
 
 class Graph:
-    """Nodes and constants, as they come."""
+    """Nodes and constants of an ONNX graph, in the order of their addition."""
 
     def __init__(self, onnx: Any, argument: str, batch: Any):
         self.nodes: list[Any] = []
@@ -42,10 +42,10 @@ class Graph:
         self._count = 0
 
     def name_of(self, value: Value) -> str:
-        """Return the name of a tensor; a constant is stored first."""
+        """Return a value's name; adds a constant to the graph at its first use."""
         if isinstance(value, Tensor):
             return value.name
-        # Equal constants are stored once; a digest stands for the bytes, which are the weights'.
+        # Equal constants are stored once. The key holds a digest, because weights are large.
         key = (value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).digest())
         if key not in self._names:
             name = self._names[key] = f"constant_{len(self.constants)}"
@@ -61,7 +61,7 @@ class Graph:
         output: str = "",
         **attributes: Any,
     ) -> Tensor:
-        """Add a node; returns its output."""
+        """Add a node and return its output."""
         self._count += 1
         name = output or f"{operator}_{self._count}"
         names = [self.name_of(value) for value in inputs]
@@ -69,7 +69,7 @@ class Graph:
         return Tensor(name, tuple(shape))
 
     def whole(self, value: Value, shape: Shape) -> Value:
-        """Broadcast a value that stands for something longer."""
+        """Broadcast a value to its full shape; see `Tensor.shape`."""
         if value.shape == tuple(shape):
             return value
         if all(isinstance(size, int) for size in shape) and isinstance(value, np.ndarray):
@@ -81,21 +81,21 @@ class Graph:
         return self.add("Expand", [value, target], shape)
 
     def _size(self, size: Any) -> Value:
-        """Return a dimension as an array of one number."""
+        """Return a dimension as an array of one integer."""
         if isinstance(size, int):
             return np.array([size], np.int64)
         sizes = self.add("Shape", [Tensor(self._argument, ())], (1,), start=0, end=1)
         return self.add("Mul", [sizes, np.array([int(size // self._batch)], np.int64)], (1,))
 
     def reshape(self, value: Value, shape: Shape) -> Value:
-        """Give a value another shape of as many numbers."""
+        """Reshape a value."""
         if value.shape == tuple(shape):
             return value
         if isinstance(value, np.ndarray):
             return value.reshape(shape)
         sizes = [size if isinstance(size, int) else -1 for size in shape]
         if sizes.count(-1) > 1:
-            raise NotImplementedError(f"two dimensions of {shape} depend on the batch")
+            raise NotImplementedError(f"a reshape to {shape}, with two symbolic dimensions")
         return self.add("Reshape", [value, np.array(sizes, np.int64)], shape)
 
     def transpose(self, value: Value, order: Sequence[int]) -> Value:
@@ -108,7 +108,7 @@ class Graph:
         return self.add("Transpose", [value], shape, perm=list(order))
 
     def type_of(self, dtype: Any) -> int:
-        """Return ONNX's number of a NumPy type."""
+        """Return ONNX's number for a NumPy type."""
         return self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
 
@@ -144,8 +144,8 @@ ELEMENTWISE = {
 def elementwise(
     graph: Graph, name: str, inputs: list[Value], shape: Shape, parameters: Mapping[str, Any]
 ) -> Tensor:
-    """Add the node of an operation of `ELEMENTWISE`."""
-    # Dimensions along which all inputs stand for something longer still do.
+    """Add the nodes of an operation in `ELEMENTWISE`."""
+    # A dimension that is 1 in all inputs stays 1; see `Tensor.shape`.
     actual = list(shape)
     for axis in range(len(shape)):
         sizes = [v.shape[axis] for v in inputs if len(v.shape) == len(shape)]
@@ -160,10 +160,10 @@ def elementwise(
     if name == "square" or (name == "integer_pow" and parameters["y"] == 2):
         return graph.add("Mul", inputs * 2, shape)
     if name == "integer_pow":
-        raise NotImplementedError(f"the power {parameters['y']}")
+        raise NotImplementedError(f"the operation integer_pow with exponent {parameters['y']}")
     if name == "select_n":
-        no, yes = inputs[1:]
-        return graph.add("Where", [inputs[0], yes, no], shape)
+        if_false, if_true = inputs[1:]
+        return graph.add("Where", [inputs[0], if_true, if_false], shape)
     if name == "max" and isinstance(inputs[1], np.ndarray) and not inputs[1].any():
         return graph.add("Relu", inputs[:1], shape)
     return graph.add(ELEMENTWISE[name], inputs, shape)
@@ -178,7 +178,7 @@ def _transpose(graph: Graph, inputs: list[Value], _: Shape, parameters: Mapping)
 
 
 def _broadcast(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -> Value:
-    """Put ones where axes are new; see `Tensor.shape`."""
+    """Insert new axes of size 1; see `Tensor.shape`."""
     actual: list[Any] = [1] * len(shape)
     for axis, size in zip(parameters["broadcast_dimensions"], inputs[0].shape, strict=True):
         actual[axis] = size
@@ -204,7 +204,7 @@ def _unstack(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mappin
 
 
 def _cut(graph: Graph, value: Value, ranges: Mapping[int, tuple[int, int, int]]) -> Value:
-    """Slice a value from, to and in steps along the axes that are named."""
+    """Slice a value; `ranges` holds start, end and step by axis."""
     if not ranges:
         return value
     shape = list(value.shape)
@@ -228,11 +228,11 @@ def _slice(graph: Graph, inputs: list[Value], _: Shape, parameters: Mapping) -> 
 
 
 def _gather(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -> Value:
-    """Pick what a constant says: ranges of some axes, or places along one."""
+    """Translate gather with constant indices: ranges of axes, or entries along one axis."""
     value, indices = inputs
     numbers, sizes = parameters["dimension_numbers"], parameters["slice_sizes"]
     if not isinstance(indices, np.ndarray):
-        raise NotImplementedError("gather with indices that are not constant")
+        raise NotImplementedError("the operation gather with indices that are not constant")
     if indices.ndim == 1:
         ranges = {}
         for axis, index in zip(numbers.start_index_map, indices, strict=True):
@@ -242,9 +242,9 @@ def _gather(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping
     axis = numbers.start_index_map[0]
     others = tuple(other for other in range(len(value.shape)) if other != axis)
     if numbers.collapsed_slice_dims != (axis,) or numbers.offset_dims != others:
-        raise NotImplementedError("gather of more than whole places along one axis")
-    places = np.clip(indices[:, 0], 0, value.shape[axis] - 1).astype(np.int64)
-    return graph.add("Gather", [value, places], shape, axis=axis)
+        raise NotImplementedError("the operation gather other than along one axis")
+    entries = np.clip(indices[:, 0], 0, value.shape[axis] - 1).astype(np.int64)
+    return graph.add("Gather", [value, entries], shape, axis=axis)
 
 
 def _pad(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -> Value:
@@ -252,7 +252,7 @@ def _pad(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -
         np.array(c, np.int64) for c in zip(*parameters["padding_config"], strict=True)
     )
     if interior.any():
-        raise NotImplementedError("padding between elements")
+        raise NotImplementedError("the operation pad with padding between elements")
     return graph.add("Pad", [inputs[0], np.concatenate([low, high]), inputs[1]], shape)
 
 
@@ -267,7 +267,7 @@ def _reduce(operator: str) -> Callable:
 def _convolve(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -> Value:
     numbers = parameters["dimension_numbers"]
     if set(parameters["lhs_dilation"]) != {1} or parameters["batch_group_count"] != 1:
-        raise NotImplementedError("a transposed convolution")
+        raise NotImplementedError("a transposed or batch-grouped convolution")
     x, kernel = (
         graph.transpose(value, order)
         for value, order in zip(inputs, (numbers.lhs_spec, numbers.rhs_spec), strict=True)
@@ -285,7 +285,7 @@ def _convolve(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mappi
 
 
 def _dot(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -> Value:
-    """Write a product with any axes as a stack of products of matrices."""
+    """Translate a tensor product to a batched matrix product."""
     contracted, batch = parameters["dimension_numbers"]
     ordered, free = [], []
     for side, value in enumerate(inputs):
@@ -297,10 +297,10 @@ def _dot(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -
     left, right = ordered
     count, depth = len(batch[0]), len(contracted[0])
     if not count and depth == 1 and free[1] == 1 and free[0]:
-        return graph.add("MatMul", [left, right], shape)  # any number of rows before the last axis
+        return graph.add("MatMul", [left, right], shape)  # MatMul takes any leading axes
 
     def merge(value: Value, split: int) -> Value:
-        """Make one axis of those before `split` and one of those after."""
+        """Merge the axes from `count` to `split` into one, and those after `split` into one."""
         parts = value.shape[:count], value.shape[count:split], value.shape[split:]
         return graph.reshape(value, (*parts[0], math.prod(parts[1]), math.prod(parts[2])))
 
@@ -310,7 +310,7 @@ def _dot(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mapping) -
     return graph.reshape(product, shape)
 
 
-# These need not have their inputs whole.
+# These take inputs that are not broadcast yet; see `Tensor.shape`.
 BROADCASTING = {"transpose", "broadcast_in_dim", "dot_general"}
 OPERATIONS: dict[str, Callable] = {
     "broadcast_in_dim": _broadcast,

@@ -1,11 +1,11 @@
-"""A trained network as one file that needs nothing of this package.
+"""Export a trained network to one file that runs without this package.
 
     python -m pare_jax.export --checkpoint=runs/final --output=final.jax
     python -m pare_jax.export --checkpoint=runs/final --output=final.onnx --with-body
 
-Any name but one that ends in .onnx gets a program for JAX (StableHLO, for CPU, CUDA and TPU). Both
-take crops, (batch, side, side, 3) uint8 RGB, of any number of people, and return arrays by name;
-see docs/export.md. Folders of --output that are missing are made.
+The suffix .onnx writes an ONNX model; any other a StableHLO program for JAX (CPU, CUDA and TPU).
+Both take crops, (batch, side, side, 3) uint8 RGB, with any batch size, and return named arrays; see
+docs/export.md. Missing folders of --output are made.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Array, UInt8
 
 from pare_jax import geometry
-from pare_jax.body.model import BodyModel, load_body_model
+from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.errors import UserError
 from pare_jax.export.onnx_graph import onnx_model
 from pare_jax.io import command_line
@@ -27,7 +27,8 @@ from pare_jax.io.files import write_together
 from pare_jax.models.folding import FoldedUpsamplingBlock, fold
 from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
-from pare_jax.training.checkpoints import load_model
+from pare_jax.training.checkpoints import load_model, split_checkpoint
+from pare_jax.training.workdir import load_run_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 INPUT = "images"
@@ -36,12 +37,13 @@ INPUT = "images"
 def crops_to_people(
     network: nnx.Module, body: BodyModel | None = None, *, attention: bool = False
 ) -> Callable[[UInt8[Array, "b s s 3"]], dict[str, Array]]:
-    """Return the function that is exported, in float32 throughout.
+    """Return the function to export; all of it computes in float32.
 
     Args:
         network: maps normalised crops to a `Prediction`.
-        body: adds "joints" and "vertices", metres in the crop's camera frame, and "faces".
-        attention: adds "attention", where the network has it.
+        body: if given, the function also returns "joints" and "vertices", metres in the crop's
+            camera frame, and "faces".
+        attention: whether it also returns "attention", if the network has any.
     """
     network = fold(network)
     for _, module in nnx.iter_modules(network):
@@ -68,19 +70,19 @@ def crops_to_people(
 
 
 def export(function: Callable, image_size: int, kind: str) -> bytes:
-    """Serialize a function of crops, for any size of the batch.
+    """Serialize a function of crops for any batch size.
 
     Args:
         function: from `crops_to_people`.
-        image_size: side of the crops in pixels.
+        image_size: side of the crops, pixels.
         kind: "jax" or "onnx".
 
     Returns:
-        What belongs into the file.
+        The content of the file.
 
     Raises:
-        UserError: the package onnx is needed and missing, or has no place for something that the
-            function does.
+        UserError: for "onnx", the package onnx is missing, or an operation of the function cannot
+            be translated.
     """
     (batch,) = jax.export.symbolic_shape("b")
     images = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), jnp.uint8)
@@ -89,43 +91,54 @@ def export(function: Callable, image_size: int, kind: str) -> bytes:
             return onnx_model(function, images, INPUT)
         except NotImplementedError as error:
             raise UserError(
-                f"this network cannot be written as .onnx ({error}); export a .jax file instead"
+                f"cannot write this network as .onnx ({error}): export a .jax file instead"
             ) from None
     exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
     return bytes(exported.serialize())
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define --checkpoint, --output, --weights, --attention and --with-body."""
-    flags.DEFINE_string(
-        "checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values
-    )
-    flags.DEFINE_string(
-        "output", None, "The file to write; NAME.onnx for ONNX.", flag_values=values
-    )
+    """Define the command's flags."""
+    texts = {
+        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
+        "output": "File to write; NAME.onnx for ONNX.",
+        "body": "Body model file; needed if the file that the run names has moved.",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_enum(
-        "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
+        "weights",
+        "auto",
+        ["auto", "swa", "last"],
+        "Weights to load; auto: those that the run's evaluation uses.",
+        flag_values=values,
     )
-    flags.DEFINE_bool("attention", False, "Also return each joint's map.", flag_values=values)
+    flags.DEFINE_bool("attention", False, "Also return attention maps.", flag_values=values)
     flags.DEFINE_bool("with-body", False, "Also return joints and mesh.", flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit status."""
-    stopped = "interrupted: nothing is written"
+    """Run the command and return its exit status."""
+    stopped = "interrupted: nothing was written"
     return command_line.run(__doc__, define_flags, _run, argv, stopped)
 
 
 def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     if arguments:
-        raise UserError(f"{arguments[0]} is not an option; see --help")
+        raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --; see --help")
     if not values.checkpoint or not values.output:
         raise UserError("--checkpoint=RUN and --output=FILE are needed; see --help")
     output = Path(values.output)
     if output.is_dir():
-        raise UserError(f"--output={output} is a folder; name a file, such as {output}/model.onnx")
+        raise UserError(f"--output={output} is a folder: name a file, such as {output}/model.onnx")
+    with_body = values["with-body"].value
+    if values.body and not with_body:
+        raise UserError(f"--body={values.body} has no effect without --with-body: add it")
     config, network = load_model(values.checkpoint, values.weights)
-    body = load_body_model(config.body_model or None) if values["with-body"].value else None
+    body = None
+    if with_body:
+        workdir, _ = split_checkpoint(values.checkpoint)
+        body = body_from_data(load_run_body(workdir, config, values.body))
     function = crops_to_people(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
     content = export(function, config.image_size, kind)

@@ -1,8 +1,8 @@
-"""A person who moves, as an animated GLB: a shaped rest mesh, its skin of 24 joints, and channels.
+"""Encodes people's motion as animated GLB: a rest mesh, a skin of 24 joints, animation channels.
 
-The skin is the body model's own linear blend skinning, so the animation is the body model without
-pose correctives: exact for the free body of this package, which has none. A skin cannot hold SMPL's
-correctives, so with SMPL the surface about bent joints differs from the prediction's.
+The animation is the body model's linear blend skinning without pose correctives. It is exact for
+the free body, which has none. A glTF skin cannot hold SMPL's correctives, so with SMPL the surface
+at bent joints differs from the prediction.
 """
 
 import dataclasses
@@ -23,16 +23,16 @@ from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
 
 @dataclasses.dataclass(frozen=True)
 class BodyMotion:
-    """One person through time.
+    """One person's shape, and the pose in several frames.
 
     Attributes:
-        betas: the person's shape, the same at all times.
-        rotations: of each joint relative to its parent, the root's into the camera frame.
+        betas: shape coefficients, the same in all frames.
+        rotations: of each joint relative to its parent; the root's into the camera frame.
         translations: of the body in the camera frame, metres.
-        frames: strictly increasing numbers of the frames the rows belong to; frames in between
-            are interpolated.
+        frames: frame numbers of the poses, strictly increasing; poses between them are
+            interpolated.
         colour: RGB, 0 to 255.
-        name: what programs call the person.
+        name: the person's name in the file.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -45,17 +45,18 @@ class BodyMotion:
     def __post_init__(self):
         times = len(self.frames)
         if np.shape(self.rotations) != (times, NUM_JOINTS, 3, 3):
-            raise ValueError(f"{times} frames with rotations of shape {np.shape(self.rotations)}")
+            raise ValueError(f"{times} frames, but rotations of shape {np.shape(self.rotations)}")
         if np.shape(self.translations) != (times, 3):
-            raise ValueError(f"{times} frames, translations of {np.shape(self.translations)}")
+            shape = np.shape(self.translations)
+            raise ValueError(f"{times} frames, but translations of shape {shape}")
         if times == 0 or (np.diff(self.frames) <= 0).any():
-            raise ValueError(f"the frames of {self.name!r} are none or do not increase")
+            raise ValueError(f"{self.name!r} has no frames, or frames that do not increase")
 
 
 def rest_body(
     body: BodyData, betas: Float[np.ndarray, "10"]
 ) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
-    """Return vertices and joints of a shaped body in the T-pose, in the body's frame, metres."""
+    """Return vertices and joints of the shaped body in the T-pose, body frame, metres."""
     betas = np.asarray(betas, np.float64)
     return body.template + body.shape_basis @ betas, body.joint_template + body.joint_basis @ betas
 
@@ -63,9 +64,9 @@ def rest_body(
 def four_weights(
     weights: Float[np.ndarray, "V 24"],
 ) -> tuple[UInt8[np.ndarray, "V 4"], Float[np.ndarray, "V 4"]]:
-    """Return each vertex's four strongest joints and their weights, scaled to sum to one.
+    """Return each vertex's four strongest joints and their skinning weights, scaled to sum to 1.
 
-    Joints without weight are numbered 0. SMPL and the free body have no more than four.
+    Joints without weight get the number 0. SMPL and the free body have at most four per vertex.
     """
     order = np.argsort(-weights, axis=1, kind="stable")[:, :4]
     strongest = np.take_along_axis(np.asarray(weights, np.float64), order, 1)
@@ -76,16 +77,16 @@ def four_weights(
 
 
 def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: float) -> bytes:
-    """Encode people who move as one GLB with one animation.
+    """Encode people's motions as one GLB with one animation.
 
-    Each person is a skinned mesh, its joints nodes named as in `JOINT_NAMES` that turn by
-    quaternion channels, the pelvis moves too. Time 0 is the earliest frame of all; before a
-    person's first frame and after the last one the person stands still.
+    Each person is a skinned mesh. Its joints are nodes named as in `JOINT_NAMES`; channels animate
+    their rotations and the pelvis's translation. Time 0 is the earliest frame of all people. Before
+    the first frame and after the last, a person stands still.
 
     Args:
-        body: the body model the rotations were predicted for.
+        body: the predictions' body model.
         motions: at least one.
-        frame_rate: frames a second.
+        frame_rate: frames per second.
 
     Returns:
         The file, in the viewer's frame.
@@ -95,9 +96,11 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
         ValueError: there are no motions.
     """
     if not motions:
-        raise ValueError("there is no motion to write")
+        raise ValueError("no motions to write")
     if not (np.isfinite(frame_rate) and frame_rate > 0):
-        raise UserError(f"{frame_rate} frames a second make no animation; give the clip's rate")
+        raise UserError(
+            f"a clip of {frame_rate} frames per second cannot be animated; give its frame rate"
+        )
     writer = GlbWriter()
     start = min(int(motion.frames[0]) for motion in motions)
     joints, weights = four_weights(body.weights)
@@ -109,16 +112,16 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
         attributes = {"JOINTS_0": joints, "WEIGHTS_0": weights}
         mesh = writer.mesh(motion.name, motion.colour, vertices, body.faces, attributes)
         quaternions = _quaternions(motion.rotations)
-        places = to_viewer(rest[0] + np.asarray(motion.translations, np.float64))
-        nodes = _skeleton(writer, body.parents, rest, quaternions[0], places[0])
+        pelvis = to_viewer(rest[0] + np.asarray(motion.translations, np.float64))
+        nodes = _skeleton(writer, body.parents, rest, quaternions[0], pelvis[0])
         skin = writer.add("skins", _skin(writer, motion.name, nodes, rest))
         roots += [nodes[0], writer.add("nodes", {"name": motion.name, "mesh": mesh, "skin": skin})]
         times = (np.asarray(motion.frames) - start) / frame_rate
-        clock = writer.numbers(times.astype(np.float32), bounds=True)
-        outputs = [(nodes[0], "translation", places)]
+        stored_times = writer.numbers(times.astype(np.float32), bounds=True)
+        outputs = [(nodes[0], "translation", pelvis)]
         outputs += [(node, "rotation", quaternions[:, j]) for j, node in enumerate(nodes)]
         for node, path, values in outputs:
-            sampler = {"input": clock, "output": writer.numbers(values.astype(np.float32))}
+            sampler = {"input": stored_times, "output": writer.numbers(values.astype(np.float32))}
             samplers.append(sampler | {"interpolation": "LINEAR"})
             channels.append(
                 {"sampler": len(samplers) - 1, "target": {"node": node, "path": path}},
@@ -132,12 +135,12 @@ def _skeleton(
     parents: Sequence[int],
     rest: np.ndarray,
     quaternions: np.ndarray,
-    place: np.ndarray,
+    pelvis: np.ndarray,
 ) -> list[int]:
-    """Add the joints' nodes in their first pose, the root's first; returns their places."""
+    """Add the joints' nodes in their first pose; return the nodes' indices, the root's first."""
     first = len(writer.scene["nodes"])
     for joint, parent in enumerate(parents):
-        bone = place if parent < 0 else rest[joint] - rest[parent]
+        bone = pelvis if parent < 0 else rest[joint] - rest[parent]
         node = {
             "name": JOINT_NAMES[joint],
             "translation": np.asarray(bone, np.float32).tolist(),
@@ -150,7 +153,8 @@ def _skeleton(
 
 
 def _skin(writer: GlbWriter, name: str, nodes: list[int], rest: np.ndarray) -> dict[str, Any]:
-    # The rest pose turns nothing: its inverse only moves each joint to the origin.
+    """Describe the skin of one person."""
+    # The rest pose has no rotations: its inverse only moves each joint to the origin.
     inverse = np.tile(np.eye(4, dtype=np.float32), (NUM_JOINTS, 1, 1))
     inverse[:, :3, 3] = -rest
     columns_first = inverse.transpose(0, 2, 1).reshape(NUM_JOINTS, 16)
@@ -163,18 +167,18 @@ def _skin(writer: GlbWriter, name: str, nodes: list[int], rest: np.ndarray) -> d
 
 
 def _quaternions(rotations: np.ndarray) -> Float[np.ndarray, "times 24 4"]:
-    """Unit quaternions (x, y, z, w) in the viewer's frame that never jump to the other sign."""
-    from scipy.spatial.transform import Rotation  # slow to import, and only animations need it
+    """Return unit quaternions (x, y, z, w) in the viewer's frame, without jumps in sign."""
+    from scipy.spatial.transform import Rotation  # slow to import
 
     times, joints = rotations.shape[:2]
     result = np.empty((times, joints, 4))
-    for joint in range(joints):  # of a long clip, all at once would take some memory
-        turned = np.asarray(rotations[:, joint], np.float64)
+    for joint in range(joints):  # one at a time, to save memory with long clips
+        matrices = np.asarray(rotations[:, joint], np.float64)
         if joint == 0:
-            turned = to_viewer(turned.swapaxes(-1, -2)).swapaxes(-1, -2)
-        own = Rotation.from_matrix(turned).as_quat()
-        # q and -q turn alike, but interpolation between them would go the long way round.
-        flips = np.where((own[1:] * own[:-1]).sum(-1) < 0, -1.0, 1.0)
-        own[1:] *= np.cumprod(flips)[:, None]
-        result[:, joint] = own
+            matrices = to_viewer(matrices.swapaxes(-1, -2)).swapaxes(-1, -2)
+        quaternions = Rotation.from_matrix(matrices).as_quat()
+        # q and -q are the same rotation, but between them interpolation takes the longer way.
+        flips = np.where((quaternions[1:] * quaternions[:-1]).sum(-1) < 0, -1.0, 1.0)
+        quaternions[1:] *= np.cumprod(flips)[:, None]
+        result[:, joint] = quaternions
     return result

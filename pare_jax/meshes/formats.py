@@ -1,4 +1,4 @@
-"""Meshes in the format that a file's name asks for."""
+"""Chooses the mesh format (OBJ, PLY, GLB) by a file name's suffix."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,15 @@ MESH_SUFFIXES = tuple(_WRITERS)
 
 
 def mesh_bytes(meshes: Sequence[Mesh], suffix: str) -> bytes:
-    """Encode meshes in the format that a file name's suffix asks for.
+    """Encode meshes in the format of a file name's suffix.
 
     Args:
         meshes: at least one.
         suffix: one of `MESH_SUFFIXES`.
 
     Raises:
-        ValueError: no meshes, or another suffix.
+        ValueError: there are no meshes, or the suffix is another.
     """
     if suffix not in _WRITERS:
-        raise ValueError(f"meshes are written as {', '.join(_WRITERS)}, not {suffix!r}")
+        raise ValueError(f"expected a mesh suffix of {', '.join(_WRITERS)}, not {suffix!r}")
     return _WRITERS[suffix](meshes)

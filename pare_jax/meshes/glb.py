@@ -1,4 +1,4 @@
-"""GLB: glTF 2.0 in one binary file (Khronos Group, "glTF 2.0 Specification", 2021)."""
+"""Writes GLB files: binary glTF 2.0 (Khronos Group, "glTF 2.0 Specification", 2021)."""
 
 import json
 import struct
@@ -11,19 +11,19 @@ from jaxtyping import Shaped
 from pare_jax.meshes.mesh import Mesh, to_viewer, unit_normals
 from pare_jax.rendering.text import Colour
 
-# The specification's numbers (3.6.2.2, 5.11.5): component types, and what a view is for.
+# The specification's numbers (3.6.2.2, 5.11.5): component types, and targets of buffer views.
 _COMPONENTS = {"uint8": 5121, "uint16": 5123, "uint32": 5125, "float32": 5126}
 _KINDS = {1: "SCALAR", 2: "VEC2", 3: "VEC3", 4: "VEC4", 16: "MAT4"}
 _VERTICES, _CORNERS = 34962, 34963
-# 65535 ends a strip: meshes of more vertices than this need longer indices (3.7.2.1).
+# 65535 marks the end of a strip: more vertices than this need 32-bit indices (3.7.2.1).
 _SHORT_INDICES = 65535
 
 
 class GlbWriter:
-    """Collects a scene's description and numbers.
+    """Collects a scene's description and arrays, and encodes them.
 
     Attributes:
-        scene: the JSON part's lists; what is appended to is written.
+        scene: the lists of the JSON part.
     """
 
     def __init__(self):
@@ -34,18 +34,18 @@ class GlbWriter:
         self._indices: dict[bytes, int] = {}
 
     def add(self, kind: str, description: dict[str, Any]) -> int:
-        """Append to one of the scene's lists; returns the place."""
+        """Append to one of the scene's lists; return the index."""
         return _append(self.scene.setdefault(kind, []), description)
 
     def numbers(
         self, values: Shaped[np.ndarray, "..."], target: int | None = None, bounds: bool = False
     ) -> int:
-        """Store an array of (count,) or (count, components); returns its accessor.
+        """Store an array, (count,) or (count, components); return its accessor's index.
 
         Args:
-            values: of a type in `_COMPONENTS`.
-            target: `_VERTICES` or `_CORNERS` for a mesh's.
-            bounds: whether the smallest and largest values are said.
+            values: their type is one of `_COMPONENTS`.
+            target: `_VERTICES` or `_CORNERS` for arrays of a mesh.
+            bounds: whether to store the smallest and largest values too.
         """
         values = np.ascontiguousarray(values)
         rows = values.reshape(len(values), -1)
@@ -72,14 +72,12 @@ class GlbWriter:
         faces: np.ndarray,
         attributes: dict[str, np.ndarray] | None = None,
     ) -> int:
-        """Store a mesh in the viewer's frame with its normals; returns its place.
-
-        Meshes of the same faces share them.
+        """Store a mesh with its normals; return its index. Equal faces are stored once.
 
         Args:
-            name: what programs call it.
+            name: the mesh's name in the file.
             colour: RGB, 0 to 255.
-            vertices: (V, 3) metres.
+            vertices: (V, 3), the viewer's frame, metres.
             faces: (F, 3).
             attributes: of the vertices, besides POSITION and NORMAL.
         """
@@ -90,14 +88,14 @@ class GlbWriter:
             self._indices[key] = self.numbers(corners, _CORNERS)
         points = np.asarray(vertices, np.float32)
         normals = unit_normals(points, faces).astype(np.float32)
-        places = {
+        accessors = {
             "POSITION": self.numbers(points, _VERTICES, bounds=True),
             "NORMAL": self.numbers(normals, _VERTICES),
         }
         for attribute, values in (attributes or {}).items():
-            places[attribute] = self.numbers(values, _VERTICES)
+            accessors[attribute] = self.numbers(values, _VERTICES)
         primitive = {
-            "attributes": places,
+            "attributes": accessors,
             "indices": self._indices[key],
             "material": self.add("materials", _material(name, colour)),
         }
@@ -128,10 +126,10 @@ class GlbWriter:
 
 
 def glb_bytes(meshes: Sequence[Mesh]) -> bytes:
-    """Encode meshes as one GLB, a node each.
+    """Encode meshes as one GLB, each with a node of its own.
 
-    Vertices are stored about the middle of each mesh, whose node moves them to their place: numbers
-    near zero are finer, and a program can take the place away by itself.
+    Vertices are stored relative to the middle of their mesh, and the node holds the translation:
+    numbers near zero are more precise, and programs can remove the translation.
 
     Args:
         meshes: at least one.
@@ -140,7 +138,7 @@ def glb_bytes(meshes: Sequence[Mesh]) -> bytes:
         The file, in the viewer's frame.
     """
     if not meshes:
-        raise ValueError("there is no mesh to write")
+        raise ValueError("no meshes to write")
     writer = GlbWriter()
     roots = []
     for mesh in meshes:
@@ -153,7 +151,7 @@ def glb_bytes(meshes: Sequence[Mesh]) -> bytes:
 
 
 def _material(name: str, colour: Colour) -> dict[str, Any]:
-    # glTF's factors are linear light, our colours sRGB (IEC 61966-2-1).
+    # glTF's factors are linear; our colours are sRGB (IEC 61966-2-1).
     value = np.asarray(colour, np.float64) / 255.0
     linear = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
     return {

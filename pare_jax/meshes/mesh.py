@@ -1,9 +1,9 @@
-"""Meshes as files: what goes in, and the frame that viewers expect.
+"""Meshes to write to files, and their conversion to the viewer's frame.
 
-Files are in glTF's frame: x right, y up, z towards the viewer, metres. It is the camera frame
-(x right, y down, z forward) turned by half a turn about x, so that an upright person stands upright
-and who faced the camera faces the viewer. The turn keeps handedness: nothing is mirrored, and faces
-that run counter-clockwise seen from outside still do.
+Files are in glTF's frame, "the viewer's": x right, y up, z towards the viewer, metres. It is the
+camera frame (x right, y down, z forward) after half a turn about x. A person upright in the picture
+is upright in the viewer, and one who faces the camera faces the viewer. The turn mirrors nothing:
+faces stay counter-clockwise seen from outside.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Mesh:
         vertices: camera frame, metres.
         faces: counter-clockwise seen from outside.
         colour: RGB, 0 to 255.
-        name: what programs call it.
+        name: the mesh's name in the file.
     """
 
     vertices: Float[np.ndarray, "vertices 3"]
@@ -46,24 +46,24 @@ class Mesh:
         if not np.isfinite(vertices).all():
             raise ValueError(f"the mesh {self.name!r} has vertices that are not finite")
         if faces.min() < 0 or faces.max() >= len(vertices):
-            raise ValueError(f"the mesh {self.name!r} has faces of vertices that are not there")
+            raise ValueError(f"the mesh {self.name!r} has faces with vertex numbers out of range")
 
 
 def to_viewer(points: Float[np.ndarray, "... 3"]) -> Float[np.ndarray, "... 3"]:
-    """Turn points or directions of the camera frame into the viewer's; its own inverse."""
+    """Convert points or directions from the camera frame to the viewer's, or back."""
     return np.asarray(points) * _TO_VIEWER
 
 
 def unit_normals(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"]
 ) -> Float[np.ndarray, "vertices 3"]:
-    """Return outward unit normals; a vertex without faces, which has none, gets the z axis."""
+    """Return outward unit normals; a vertex without faces gets the z axis."""
     normals = vertex_normals(np.asarray(vertices, np.float64), np.asarray(faces))
     normals[np.linalg.norm(normals, axis=1) < 0.5] = (0.0, 0.0, 1.0)
     return normals
 
 
 def plain_name(name: str) -> str:
-    """Return a name of one ASCII word, which every format can hold."""
+    """Return the name as one ASCII word, which every format can hold."""
     word = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("_")
     return word or "person"

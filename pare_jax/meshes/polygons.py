@@ -1,4 +1,4 @@
-"""OBJ (Wavefront) and PLY (Stanford): the two formats that every mesh program reads."""
+"""Writes OBJ (Wavefront) and PLY (Stanford) files, which every mesh program reads."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from pare_jax.meshes.mesh import Mesh, plain_name, to_viewer, unit_normals
 
 
 def obj_bytes(meshes: Sequence[Mesh]) -> bytes:
-    """Encode meshes as one OBJ text, an object each.
+    """Encode meshes as one OBJ text, each as an object.
 
-    Colours follow the coordinates of each vertex, as MeshLab and Blender read them. Coordinates
-    have five decimals: a hundredth of a millimetre.
+    The coordinates of each vertex are followed by its colour, as MeshLab and Blender read it.
+    Coordinates have five decimals: a hundredth of a millimetre.
 
     Args:
         meshes: at least one.
@@ -36,7 +36,7 @@ def obj_bytes(meshes: Sequence[Mesh]) -> bytes:
 def ply_bytes(meshes: Sequence[Mesh]) -> bytes:
     """Encode meshes as one binary PLY with normals and vertex colours.
 
-    PLY knows no objects: the meshes follow each other, and comments say whose vertices are where.
+    PLY has no objects: the meshes follow each other, and a comment gives each one's vertices.
 
     Args:
         meshes: at least one.
@@ -75,4 +75,4 @@ def ply_bytes(meshes: Sequence[Mesh]) -> bytes:
 
 def _check(meshes: Sequence[Mesh]) -> None:
     if not meshes:
-        raise ValueError("there is no mesh to write")
+        raise ValueError("no meshes to write")

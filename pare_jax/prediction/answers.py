@@ -1,4 +1,4 @@
-"""What a network was shown of a person, and what it answers."""
+"""Crops that a network is given, and the people made from its outputs."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,14 +12,17 @@ from pare_jax import geometry
 from pare_jax.errors import UserError
 from pare_jax.prediction.person import Person
 
+# One person's arrays of the network and the body model by name, without a leading axis.
+Outputs = dict[str, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Crop:
-    """What the network looks at for one person.
+    """The network's input for one person.
 
     Attributes:
         pixels: RGB.
-        box: of the person, x0, y0, x1, y1 in pixels of the photograph.
+        box: the person's, x0, y0, x1, y1 in pixels of the photograph.
         centre: of the crop, pixels of the photograph.
         side: of the crop, pixels of the photograph.
     """
@@ -31,15 +34,15 @@ class Crop:
 
 
 class DivergedError(UserError):
-    """The network answers no picture with finite numbers: its weights are of no use."""
+    """The network's outputs are not finite for any photograph: its training diverged."""
 
 
 class PendingPeople:
-    """People whom the network is still computing; asking for them waits."""
+    """People whom the network is still computing; reading them waits."""
 
     def __init__(
         self,
-        answers: Mapping[str, Any],
+        outputs: Mapping[str, Any],
         crops: Sequence[Crop],
         faces: np.ndarray,
         check: Callable[[], None] | None = None,
@@ -47,81 +50,80 @@ class PendingPeople:
         """Take the arrays that were dispatched for these crops.
 
         Args:
-            answers: by name, a row for each crop or more.
-            crops: what the network was shown.
+            outputs: by name, one row for each crop and possibly rows of padding; an array that
+                the network does not have is None.
+            crops: the network's inputs.
             faces: of the people's meshes.
-            check: raises DivergedError for a network that answers nobody.
+            check: raises DivergedError if the network's outputs are never finite.
         """
-        self._answers, self._crops, self._faces = answers, crops, faces
-        self._check = check
+        self._outputs = {name: value for name, value in outputs.items() if value is not None}
+        self._crops, self._faces, self._check = crops, faces, check
 
     def wait(self) -> None:
         """Wait until everything is computed."""
-        jax.block_until_ready(self._answers)
+        jax.block_until_ready(self._outputs)
 
     def is_ready(self) -> bool:
         """Return whether everything is computed, without waiting."""
-        return all(value.is_ready() for value in jax.tree.leaves(self._answers))
+        return all(value.is_ready() for value in self._outputs.values())
+
+    def outputs(self) -> Iterator[Outputs]:
+        """Yield each crop's outputs, in order."""
+        rows = {name: np.asarray(value) for name, value in self._outputs.items()}
+        for index in range(len(self._crops)):
+            yield {name: value[index] for name, value in rows.items()}
 
     def people(self) -> list[Person]:
-        """Return one person a crop, in order.
+        """Return one person for each crop, in order.
 
         Raises:
-            UserError: the network's answers are not finite.
+            UserError: the network's outputs are not finite.
         """
         people = []
-        for answer, crop in self._each():
-            name = not_finite(answer)
+        for outputs, crop in zip(self.outputs(), self._crops, strict=True):
+            name = not_finite(outputs)
             if name is not None:
                 raise UserError(
-                    f"the network's {name} are not finite: the checkpoint is of a run that "
-                    "diverged; choose an earlier one, WORKDIR/checkpoints/STEP"
+                    f"the network's {name} are not finite: its training diverged; choose an "
+                    "earlier checkpoint, WORKDIR/checkpoints/STEP"
                 )
-            people.append(person_of(answer, crop, self._faces))
+            people.append(person_of(outputs, crop, self._faces))
         return people
 
     def people_or_none(self) -> list[Person | None]:
-        """Return one person a crop, in order; None where the answer is not finite.
+        """Return one person for each crop, in order; None where the outputs are not finite.
 
         Raises:
-            DivergedError: the network has no finite answer to any picture, so that it is not this
-                one's fault.
+            DivergedError: the network's outputs are not finite for any photograph.
         """
         people: list[Person | None] = []
-        for answer, crop in self._each():
-            finite = not_finite(answer) is None
-            if not finite and self._check is not None:
+        for outputs, crop in zip(self.outputs(), self._crops, strict=True):
+            is_finite = not_finite(outputs) is None
+            if not is_finite and self._check is not None:
                 self._check()
-            people.append(person_of(answer, crop, self._faces) if finite else None)
+            people.append(person_of(outputs, crop, self._faces) if is_finite else None)
         return people
 
-    def _each(self) -> Iterator[tuple[dict[str, np.ndarray], Crop]]:
-        answers = {
-            name: np.asarray(value) for name, value in self._answers.items() if value is not None
-        }
-        for row, crop in enumerate(self._crops):
-            yield {name: value[row] for name, value in answers.items()}, crop
+
+def not_finite(outputs: Mapping[str, Any]) -> str | None:
+    """Return the name of the first array that is not finite; None if all are finite."""
+    return next((name for name, value in outputs.items() if not np.isfinite(value).all()), None)
 
 
-def not_finite(answer: Mapping[str, Any]) -> str | None:
-    """Return the name of the first of an answer's arrays that is not finite."""
-    return next((name for name, value in answer.items() if not np.isfinite(value).all()), None)
-
-
-def person_of(answer: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Person:
-    """Put together what is known of a person.
+def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Person:
+    """Make a person from one crop's outputs.
 
     Args:
-        answer: the network's and the body's arrays, without a leading axis.
-        crop: what the network was shown; its camera is that of the answer.
+        outputs: arrays of the network and the body model, without a leading axis.
+        crop: the network's input; the outputs are in its camera's frame.
         faces: of the mesh.
     """
-    # The crop's camera, in the photograph's pixels: nothing moves but the unit of length.
+    # The crop's camera in pixels of the photograph: only the unit of length changes.
     focal_length = float(geometry.full_frame_focal_length(crop.side))
-    joints = answer["joints_3d"].astype(np.float64)
+    joints = outputs["joints_3d"].astype(np.float64)
     joints_2d = focal_length * joints[:, :2] / joints[:, 2:] + crop.centre
     return Person(
-        **answer,
+        **outputs,
         focal_length=focal_length,
         principal_point=crop.centre,
         joints_2d=joints_2d,

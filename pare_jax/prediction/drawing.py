@@ -1,4 +1,4 @@
-"""Pictures of predicted people: an overlay on the photograph, a sheet of attention for each."""
+"""Draws predicted people: the overlay, views from the side, and sheets of attention maps."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,9 +15,9 @@ from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_and_back_vi
 from pare_jax.rendering.skeleton_lines import draw_skeleton
 from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
 
-# The longer side of the photograph in an overlay is reduced to this.
+# Longer side of the photograph in an overlay at most, pixels.
 MAX_OVERLAY_SIDE = 1600
-# Side in pixels of each picture of a sheet of attention.
+# Side of each picture in a sheet of attention, pixels.
 SHEET_CELL = 176
 _MAX_PANEL_WIDTH = 640
 
@@ -32,23 +32,20 @@ def draw_people(
     max_side: int = MAX_OVERLAY_SIDE,
     normals: Sequence[Normals] | None = None,
 ) -> Picture:
-    """Draw everybody over the photograph.
+    """Draw all people over the photograph, far ones first.
 
     Args:
         image: the photograph.
-        people: found in it; farther ones are drawn first.
+        people: found in it.
         faces: of their meshes; None: their own.
-        boxes: whether boxes are drawn, and numbers where there are several people or ids.
-        max_side: a photograph whose longer side has more pixels is reduced to them.
-        normals: of each person's vertices; None: they are computed.
-
-    Returns:
-        The picture.
+        boxes: whether to draw boxes, and numbers if there are several people or ids.
+        max_side: a photograph with a longer side than this is shrunk to it, pixels.
+        normals: of each person's vertices; None computes them.
     """
     scale = min(1.0, max_side / max(image.shape[:2]))
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    # Depths of people with cameras of their own do not compare; their sizes in pixels do.
+    # People are ordered by size in pixels: each has another camera, so depths do not compare.
     by_size = sorted(
         range(len(people)), key=lambda i: people[i].focal_length / people[i].translation[2]
     )
@@ -70,15 +67,12 @@ def draw_people(
 def overlay_picture(
     image: Picture, people: Sequence[PersonArrays], faces: Faces | None = None
 ) -> Picture:
-    """Draw everybody over the photograph, and each from the side in a column to its right.
+    """Draw all people over the photograph, and each from the side in columns to its right.
 
     Args:
-        image: the photograph.
-        people: found in it; farther ones are drawn first.
+        image: the photograph; its longer side is shrunk to `MAX_OVERLAY_SIDE`.
+        people: found in it.
         faces: of their meshes; None: their own.
-
-    Returns:
-        The picture, the photograph's part at most `MAX_OVERLAY_SIDE` pixels a side.
     """
     normals = [_normals(person, person.triangles(faces)) for person in people]
     picture = draw_people(image, people, faces, normals=normals)
@@ -88,10 +82,10 @@ def overlay_picture(
 
 
 def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = None) -> Picture:
-    """Draw everybody from the side and from behind, one after the other in a row.
+    """Draw each person from the side and from behind, in a row.
 
     Args:
-        people: at least one; numbered where there are several.
+        people: at least one; numbered if there are several.
         faces: of their meshes; None: their own.
     """
     views = []
@@ -105,19 +99,19 @@ def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = 
 
 
 def person_number(person: PersonArrays, number: int) -> int:
-    """Return what a person is called by: its id where it has one, else its place `number`."""
+    """Return a person's id, or `number`, its index among the people, if it has none."""
     return number if person.id is None else person.id
 
 
 def person_colour(person: PersonArrays, number: int) -> Colour:
-    """Return a person's colour, which stays the same for the same id."""
+    """Return a person's colour, the same for the same id."""
     return BODY_COLOURS[person_number(person, number) % len(BODY_COLOURS)]
 
 
 def attention_pictures(
     image: Picture, people: Sequence[PersonArrays], faces: Faces | None = None
 ) -> Iterator[Picture]:
-    """Draw a sheet for each person whose network has attention.
+    """Draw a sheet of attention maps for each person who has them.
 
     Args:
         image: the photograph.
@@ -125,7 +119,7 @@ def attention_pictures(
         faces: of their meshes; None: their own.
 
     Yields:
-        The crop, the mesh and the skeleton over it, the side view; below them each joint's map.
+        A row with the crop, the mesh, the skeleton and the side view, above each joint's map.
     """
     for number, person in enumerate(people):
         if person.attention is None:
@@ -141,17 +135,14 @@ def attention_picture(
     faces: Faces | None = None,
     number: int = 0,
 ) -> Picture:
-    """Draw one person's sheet of attention.
+    """Draw one person's sheet of attention maps; see `attention_pictures`.
 
     Args:
-        crop: what the network saw of the person, `SHEET_CELL` pixels a side.
-        person: with vertices; the frame of somebody in a clip is said.
+        crop: the person's crop, `SHEET_CELL` pixels a side.
+        person: with vertices; a frame number is written below the crop.
         attention: the person's maps.
         faces: of the mesh; None: the person's own.
-        number: of the person among others, for the colour.
-
-    Returns:
-        As `attention_pictures` draws it.
+        number: index among the people, for the colour.
     """
     cell = SHEET_CELL
     triangles, colour = person.triangles(faces), person_colour(person, number)
@@ -160,10 +151,10 @@ def attention_picture(
     to_crop = cell / person.crop_side
     joints = (person.joints_2d - person.crop_centre) * to_crop + cell / 2.0
     side = side_view(person.vertices, triangles, cell, cell, colour, normals)
-    seen = "what the network sees" if person.frame is None else f"seen in frame {person.frame}"
+    title = "the network's input" if person.frame is None else f"input, frame {person.frame}"
     top = row(
         [
-            caption(crop, seen),
+            caption(crop, title),
             caption(mesh, "mesh"),
             caption(draw_skeleton(crop, joints), "blue left, orange right"),
             caption(side, "from the side"),
@@ -183,7 +174,7 @@ def _normals(person: PersonArrays, triangles: Faces) -> Normals:
 def _side_views(
     people: Sequence[PersonArrays], faces: Faces | None, height: int, normals: Sequence[Normals]
 ) -> Picture:
-    """Panels in columns as high as the photograph."""
+    """Draw one panel for each person, in columns as high as the photograph."""
     rows = max(1, min(len(people), height // 200))
     panel_height = height // rows
     panel_width = min(panel_height, _MAX_PANEL_WIDTH)
@@ -205,7 +196,7 @@ def _side_views(
 
 
 def _draw_box(picture: Picture, box: np.ndarray, number: int | None) -> None:
-    """Draw a box, and its person's number where there are several, in place."""
+    """Draw a box, and a number if it is given, into the picture."""
     corners = np.clip(np.round(box), -10_000, 10_000).astype(int)
     line = max(1, round(max(picture.shape[:2]) / 700))
     start, end = tuple(map(int, corners[:2])), tuple(map(int, corners[2:]))

@@ -1,7 +1,6 @@
-"""What a prediction says of one person, in a form that needs no jax to read or keep.
+"""`Person`: one predicted person, with methods that draw and save it; reads people from files.
 
-Coordinates follow `data_pipelines/example.py`: photo pixels are continuous with the origin at the
-top-left corner; the camera frame is x right, y down, z forward, in metres.
+Needs no JAX. `person_arrays` has the fields and their coordinates.
 """
 
 import dataclasses
@@ -34,20 +33,18 @@ class Person(PersonArrays):
     """One predicted person, with methods that draw it and save it; see `PersonArrays`."""
 
     def to_mesh(self, faces: Faces | None = None) -> Mesh:
-        """Return the body's surface; `pare_jax.prediction.scene` puts several people's together.
+        """Return the body's surface; `pare_jax.prediction.scene` combines several people.
 
         Args:
             faces: None: the person's own.
 
         Raises:
-            UserError: there are no faces, or the person was kept without vertices.
+            UserError: the person has no faces or no vertices.
         """
         return person_mesh(self, 0, faces)
 
     def to_glb(self, faces: Faces | None = None) -> bytes:
         """Return the body as a GLB file's content, in the viewer's frame (`pare_jax.meshes.mesh`).
-
-        Nothing is written; `save` writes files.
 
         Args:
             faces: None: the person's own.
@@ -58,42 +55,42 @@ class Person(PersonArrays):
         return mesh_bytes([self.to_mesh(faces)], ".glb")
 
     def overlay(self, image: Picture, faces: Faces | None = None) -> Picture:
-        """Draw the body and the box over the photograph, in the photograph's own size.
+        """Draw the body and the box over the photograph, in the photograph's size.
 
         Args:
             image: the photograph, (height, width, 3) uint8.
             faces: None: the person's own.
 
         Raises:
-            UserError: there are no faces.
+            UserError: the person has no faces.
         """
         return draw_people(image, [self], faces, max_side=max(image.shape[:2]))
 
     def side_and_back_view(self, height: int = 480, faces: Faces | None = None) -> Picture:
-        """Draw the body from the side and from behind on plain ground.
+        """Draw the body from the side and from behind on a plain background.
 
         Args:
             height: of the two panels, pixels.
             faces: None: the person's own.
 
         Returns:
-            The panels side by side, each three quarters as wide as high, and below them a strip
-            with their captions: of `height` 480, (520, 724, 3).
+            The panels side by side, each three quarters as wide as high, above their captions:
+            (520, 724, 3) for a `height` of 480.
 
         Raises:
-            UserError: there are no faces.
+            UserError: the person has no faces.
         """
         colour = person_colour(self, 0)
         return side_and_back_view(self.vertices, self.triangles(faces), height, colour=colour)
 
     def save(self, path: str | Path) -> None:
-        """Write one file about the person; it is there whole or not at all.
+        """Write the person to a file, completely or not at all.
 
-        A file of that name is overwritten, and folders of the path that are missing are made.
+        An existing file is overwritten; missing folders are made.
 
         Args:
-            path: its suffix says what: `.npz` as `people_npz` and `.json` as `people_json` write
-                them for several people, `.obj`, `.ply` or `.glb` the mesh.
+            path: its suffix selects the format: `.npz` (see `people_npz`), `.json` (see
+                `people_json`), or the mesh as `.obj`, `.ply` or `.glb`.
 
         Raises:
             UserError: another suffix, a mesh without faces, or a file that cannot be written.
@@ -108,22 +105,21 @@ class Person(PersonArrays):
             content = mesh_bytes([self.to_mesh()], suffix)
         else:
             known = ", ".join((".npz", ".json", *MESH_SUFFIXES))
-            raise UserError(f"{path}: people are saved as {known}; choose one of these endings")
+            raise UserError(f"cannot save a person as {path}: use a name ending in {known}")
         write_together(path.parent, {path.name: content})
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedPeople:
-    """What `people_npz` wrote.
+    """The content of a file that `people_npz` wrote.
 
     Attributes:
-        people: with the file's faces; their vertices are (0, 3) if the file has no mesh
-            or none was read.
+        people: with the file's faces; vertices are (0, 3) if the file has none or they were not
+            read.
         photo_size: width and height, pixels, if known.
-        frame_rate: frames a second, of a clip.
-        full_camera: the one that took the whole picture, see `scene`; None in files
-            without photo_size.
-        full_translations: of each person in the frame of that camera, metres.
+        frame_rate: of a clip, frames a second.
+        full_camera: see `scene`; None in files without photo_size.
+        full_translations: of each person in the frame of the full camera, metres.
     """
 
     people: list[Person]
@@ -138,14 +134,17 @@ def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
 
     Args:
         path: the file.
-        vertices: whether meshes are read; a track's may be larger than memory.
+        vertices: whether to read vertices; a track's may exceed the memory.
 
     Raises:
-        UserError: it is missing, damaged or something else.
+        UserError: the file is missing, damaged or of another kind.
     """
     fields = read_arrays(path, without=() if vertices else ("vertices",))
     if "joint_names" not in fields:
-        raise UserError(f"{path} holds no people: it has no joint_names")
+        raise UserError(
+            f"{path} has no people, because joint_names is missing; give a file that "
+            "pare_jax.predict wrote"
+        )
     size, rate = fields.get("photo_size"), fields.get("frame_rate")
     try:
         people = list(people_of_arrays(fields))
@@ -154,7 +153,10 @@ def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
             x, y = fields["full_principal_point"]
             camera = Camera(float(fields["full_focal_length"]), (float(x), float(y)))
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds people of another kind: {error}") from None
+        raise UserError(
+            f"{path} has no people that can be read ({error}); give a file that pare_jax.predict "
+            "wrote"
+        ) from None
     return SavedPeople(
         people,
         None if size is None else (int(size[0]), int(size[1])),
@@ -165,13 +167,13 @@ def read_people(path: str | Path, *, vertices: bool = True) -> SavedPeople:
 
 
 def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
-    """Yield the people whose arrays `people_arrays` returned; theirs are views of these.
+    """Yield the people of arrays from `people_arrays`; their fields are views.
 
     Args:
-        arrays: without vertices, the people's are (0, 3).
+        arrays: if they have no vertices, the people's are (0, 3).
 
     Raises:
-        KeyError, IndexError, TypeError: it returned no such arrays.
+        KeyError, IndexError, TypeError: the arrays are not from `people_arrays`.
     """
     each = {name: arrays[name] for name in PERSON_FIELDS if name in arrays}
     count = len(each["betas"]) if each else 0
@@ -182,7 +184,7 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
 
 
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """One person's fields as `Person` has them."""
+    """Return one person's fields with the types of `Person`."""
     result = dict(fields)
     for name in ("focal_length", "crop_side"):
         result[name] = float(fields[name])

@@ -1,8 +1,8 @@
-"""The arrays of one predicted person: parameters, body and camera, and nothing else.
+"""`PersonArrays`: the parameters, body and camera of one predicted person.
 
-Drawing and file formats take these; `person.Person` adds methods that draw and save. Coordinates
-follow `data_pipelines/example.py`: photo pixels are continuous with the origin at the top-left
-corner; the camera frame is x right, y down, z forward, in metres. Needs no JAX.
+`person.Person` adds methods that draw and save. Coordinates follow `data_pipelines/example.py`:
+pixels of the photograph are continuous with the origin at the top-left corner; the camera frame is
+x right, y down, z forward, in metres. Needs no JAX.
 """
 
 import dataclasses
@@ -21,32 +21,31 @@ Faces = Int[np.ndarray, "faces 3"]
 class PersonArrays:
     """One person's parameters, body and camera.
 
-    The camera is the network crop's own, written for the whole photograph: its axes are the
-    crop camera's, its principal point the crop's centre, its focal length the crop's 5000 px (at
-    224 px) in pixels of the photograph. So it draws the very pixels that the crop's camera drew,
-    anywhere in the photograph.
+    The camera is the crop's, in pixels of the photograph: its axes are those of the crop's camera,
+    its principal point is the crop's centre, and its focal length is 5000 pixels of a 224-pixel
+    crop. It therefore projects to the same pixels as the crop's camera.
 
     Attributes:
         betas: shape coefficients.
         rotations: of each joint relative to its parent, the root's into the camera frame.
-        pose: the same as 24 axis-angle vectors, radians, flattened.
-        camera_crop: the network's own (s, tx, ty), see `pare_jax.geometry.camera_translation`.
-        translation: of the body in the camera frame, metres; joints_3d and vertices contain it.
+        pose: the rotations as 24 axis-angle vectors, radians, flattened.
+        camera_crop: the crop camera (s, tx, ty), see `pare_jax.geometry.camera_translation`.
+        translation: of the body in the camera frame, metres; joints_3d and vertices include it.
         focal_length: pixels of the photograph.
         principal_point: pixels of the photograph (x, y).
         joints_3d: camera frame, metres.
-        joints_2d: their pixels in the photograph; they may lie outside of it.
+        joints_2d: pixels of the photograph; they may lie outside of it.
         vertices: camera frame, metres.
-        box: the person's box as given (x0, y0, x1, y1), pixels of the photograph.
-        crop_centre: of the square the network saw, pixels of the photograph.
-        crop_side: of that square, pixels of the photograph.
-        attention: where in the crop each joint was read off, each map summing to 1; None for a
-            network without attention.
-        faces: triangles of the mesh, counter-clockwise seen from outside; the same array for all
-            people of a predictor.
-        id: the same number for the same person of a clip; None for photographs.
+        box: the person's box (x0, y0, x1, y1), pixels of the photograph.
+        crop_centre: pixels of the photograph.
+        crop_side: pixels of the photograph.
+        attention: each joint's attention map over the crop, summing to 1; None for a network
+            without attention.
+        faces: triangles of the mesh, counter-clockwise seen from outside; one array for all people
+            of a predictor.
+        id: of the track; None in photographs.
         frame: number of the clip's frame, from 0.
-        score: the detector's confidence in the box, 0 to 1; None for a box that was given.
+        score: of the detection, 0 to 1; None for a box from the user.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -70,21 +69,21 @@ class PersonArrays:
 
     @property
     def camera(self) -> Camera:
-        """The photograph's camera, as the drawing functions take it."""
+        """The person's camera in pixels of the photograph, for drawing functions."""
         x, y = self.principal_point
         return Camera(self.focal_length, (float(x), float(y)))
 
     @property
     def crop_to_photo(self) -> Float[np.ndarray, "2 3"]:
-        """Affine from crop units, [-1, 1] over the crop, to pixels of the photograph."""
+        """The affine from crop units, [-1, 1] over the crop, to pixels of the photograph."""
         affine = crop_to_photo(self.crop_centre, self.crop_side, 2)
         affine[:, 2] = self.crop_centre
         return affine
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every field but the faces by name; one that is None is left out.
+        """Return every field by name, except `faces` and those that are None.
 
-        Numbers are 32 bits wide: integers for `id` and `frame`, floats for all others.
+        `id` and `frame` are int32, all others float32.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del fields["faces"]
@@ -95,18 +94,18 @@ class PersonArrays:
         }
 
     def triangles(self, faces: Faces | None = None) -> Faces:
-        """Return `faces`, or else the person's own.
+        """Return `faces`, or the person's own if it is None.
 
         Raises:
-            UserError: there are neither.
+            UserError: both are None.
         """
         faces = self.faces if faces is None else faces
         if faces is None:
-            raise UserError("this person has no faces; give those of the predictor, `.faces`")
+            raise UserError("this person has no faces: pass the predictor's, `predictor.faces`")
         return faces
 
 
-# The names of a person's arrays in files; faces are stored once for all people.
+# Names of a person's arrays in files; faces are stored once for all people.
 PERSON_FIELDS = tuple(
     field.name for field in dataclasses.fields(PersonArrays) if field.name != "faces"
 )

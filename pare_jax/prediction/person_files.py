@@ -1,7 +1,7 @@
-"""The people of a photograph, or of a clip's frames, as the content of .npz and JSON files.
+"""Encodes people as .npz and JSON files, and reads .npz files.
 
-Nothing here grows with meshes or descriptions of all people at once: arrays are gathered from a
-stream of people, and JSON is told person by person.
+People may come as a stream: JSON is made person by person, and arrays in blocks of people, so that
+a long clip needs little memory.
 """
 
 import io
@@ -22,11 +22,11 @@ from pare_jax.prediction.person_arrays import Faces, PersonArrays
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
-# What stands in a file where only some people have a number of this name.
+# Values for people without a field that other people of the file have.
 UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
-# People whose arrays are put together at once.
+# People whose arrays are stacked at once.
 _BLOCK = 256
-# How many people, and their fields with a leading axis of people.
+# Number of people, and their fields with a leading axis of people.
 _Block = tuple[int, dict[str, np.ndarray]]
 
 
@@ -39,19 +39,18 @@ def people_npz(
 ) -> bytes:
     """Encode the people of one photograph, or one person in frames of a clip, as an .npz file.
 
-    Every field of `Person` is there under its name with a leading axis of people, and besides
-    `faces` (F, 3), `joint_names` (24,), `photo_size` (width, height) and `frame_rate`, each where
-    it is known. With the size of the photograph come its one camera (`scene`), as
-    `full_focal_length` () and `full_principal_point` (2,), pixels, and where everybody stands in
-    its frame, `full_translation` (people, 3), metres.
-    Where only some people have an id, a frame or a score, the others have -1, -1, NaN.
+    The file has every field of `Person` with a leading axis of people. It also has `joint_names`
+    (24,) and, if they are known, `faces` (F, 3), `photo_size` (width, height) and `frame_rate`.
+    With the photograph's size it has the full camera (see `scene`), `full_focal_length` () and
+    `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres.
+    If only some people have an id, a frame or a score, the others have -1, -1, NaN.
 
     Args:
         people: any number.
         faces: of their meshes.
         photo_size: width and height of the photograph or of the clip's frames, pixels, if known.
         frame_rate: of the clip, frames a second.
-        mesh: whether vertices and faces are kept; long tracks are large with them.
+        mesh: whether to write vertices and faces, which are most of a long track's file.
     """
     arrays = people_arrays(people, faces, photo_size, frame_rate)
     if not mesh:
@@ -66,16 +65,16 @@ def people_arrays(
     photo_size: tuple[int, int] | None = None,
     frame_rate: float | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the arrays that `people_npz` writes, meshes included.
+    """Return the arrays that `people_npz` writes, including meshes.
 
-    People may come one after the other: none of them is kept.
+    An iterator of people is consumed one person at a time.
     """
     stream = iter(people)
     blocks: list[_Block] = []
     while block := [(1, _as_rows(one, photo_size)) for one in itertools.islice(stream, _BLOCK)]:
         blocks.append(_joined(block))
     count, arrays = _joined(blocks)
-    if "frame" in arrays:  # NaN says that the box was given; 0, that there is none in this frame
+    if "frame" in arrays:  # NaN: a box from the user; 0: the person is hidden in this frame
         arrays.setdefault("score", np.full(count, np.nan, np.float32))
     if faces is not None:
         arrays["faces"] = np.asarray(faces, np.int32)
@@ -91,14 +90,14 @@ def people_arrays(
 
 
 def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np.ndarray]:
-    """Read the arrays of an .npz file, which may be damaged or another program's.
+    """Read the arrays of an .npz file, without unpickling anything.
 
     Args:
         path: the file.
-        without: names of arrays that are not read.
+        without: names of arrays to skip.
 
     Raises:
-        UserError: it is missing, damaged or something else.
+        UserError: the file is missing, damaged or of another kind.
     """
     try:
         with open(path, "rb") as file:
@@ -110,17 +109,19 @@ def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if name not in without}
     except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
+        raise UserError(f"the file {path} is missing") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except UserError:
         raise
-    # A damaged archive raises whatever zlib, zipfile or numpy stumble over.
+    # A damaged archive raises many exceptions of zlib, zipfile and numpy.
     except Exception as error:
-        # NumPy would have the user unpickle what an array of objects holds.
+        # NumPy's message advises the user to unpickle arrays of objects.
         is_pickle = "allow_pickle" in str(error)
         reason = "it holds Python objects" if is_pickle else " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npz file ({reason})") from None
+        raise UserError(
+            f"{path} is not a readable .npz file ({reason}); give one that pare_jax.predict wrote"
+        ) from None
 
 
 def people_json(
@@ -128,11 +129,11 @@ def people_json(
     photo: str | None = None,
     photo_size: tuple[int, int] | None = None,
 ) -> str:
-    """Describe the people of one photograph for a reader: rounded, each joint by its name.
+    """Return readable JSON of the people of one photograph: rounded, with the joints' names.
 
     Args:
         people: any number.
-        photo: what the photograph is called, if known.
+        photo: the photograph's name, if known.
         photo_size: its width and height, pixels, if known.
     """
     return "".join(people_json_parts(people, photo, photo_size))
@@ -143,12 +144,12 @@ def people_json_parts(
     photo: str | None = None,
     photo_size: tuple[int, int] | None = None,
 ) -> Iterator[str]:
-    """Yield what `people_json` returns person by person, for files that are long.
+    """Yield the text of `people_json` person by person, for long files.
 
     Args:
-        people: taken one at a time.
-        photo: as there.
-        photo_size: as there.
+        people: an iterator is consumed one person at a time.
+        photo: as in `people_json`.
+        photo_size: as in `people_json`.
     """
     about: dict[str, Any] = {} if photo_size is None else {"photo_size_px": list(photo_size)}
     about |= {
@@ -171,7 +172,7 @@ def people_json_parts(
 
 
 def _as_text(described: dict[str, Any]) -> str:
-    """JSON in which lists of numbers have one line each."""
+    """Return indented JSON in which each list of numbers has one line."""
     text = json.dumps(described, indent=2, allow_nan=False)
     numbers = re.compile(r"\[\s+([-+\d.eE,\s]+?)\s+\]")
     return numbers.sub(lambda found: "[" + " ".join(found[1].split()) + "]", text)
@@ -190,15 +191,15 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def npz_entry(name: str, kind: np.dtype | type) -> zipfile.ZipInfo:
-    """Return what an array of some kind is in an .npz file, for a `zipfile.ZipFile`.
+    """Return the entry of an .npz archive for an array of a dtype.
 
-    Fractions are stored as they are: their digits are noise that hardly shrinks, and compressing
-    them would take most of the time. All else is compressed.
+    Floats are stored uncompressed: they hardly shrink, and compressing them would take most of the
+    time. Other arrays are compressed.
     """
-    # The time in an archive says nothing; without it equal arrays make equal files.
+    # Without a time of writing, equal arrays make equal files.
     entry = zipfile.ZipInfo(f"{name}.npy")
-    is_noise = np.issubdtype(kind, np.inexact)
-    entry.compress_type = zipfile.ZIP_STORED if is_noise else zipfile.ZIP_DEFLATED
+    is_float = np.issubdtype(kind, np.inexact)
+    entry.compress_type = zipfile.ZIP_STORED if is_float else zipfile.ZIP_DEFLATED
     return entry
 
 
@@ -210,11 +211,11 @@ def _as_rows(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict[s
 
 
 def _joined(blocks: list[_Block]) -> _Block:
-    """Put blocks of people together, and empty them; what some lack is filled in or left out."""
+    """Concatenate blocks of people and empty them; a field that some lack is filled or dropped."""
     names = dict.fromkeys(name for _, fields in blocks for name in fields)
     result = {}
     for name in names:
-        # Taken out of the blocks, so that there are never two of more than one field.
+        # Fields are removed from the blocks, so that only one field is in memory twice.
         parts = [fields.pop(name, None) for _, fields in blocks]
         if name in UNKNOWN:
             kind = np.float32 if name == "score" else np.int32
@@ -233,7 +234,7 @@ def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict
     given = {"id": person.id, "frame": person.frame, "score": person.score}
     known = {name: value for name, value in given.items() if value is not None}
     if person.frame is not None:
-        known["score"] = person.score  # null: the box was given; 0: there is none in this frame
+        known["score"] = person.score  # null: a box from the user; 0: hidden in this frame
     camera = {
         "focal_length_px": _rounded(person.focal_length, 2),
         "principal_point_px": _rounded(person.principal_point, 2),

@@ -1,16 +1,17 @@
-"""A trained network with its body: pictures in, people out."""
+"""Predicts people: photographs and boxes in, `Person`s out."""
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from pare_jax import geometry
-from pare_jax.body.io import BodyData, load_body_data
+from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel, body_from_data
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture, cut_crop
@@ -20,24 +21,26 @@ from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
-from pare_jax.training.workdir import check_same_body
+from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
 MAX_BATCH = 16
-# Below this a picture cannot show a person.
+# A smaller photograph cannot show a person.
 MIN_PICTURE_SIDE = 16
 
 Box = Sequence[float]
+# The arrays of a batch of people by name; None for an array that the network does not have.
+_Arrays = dict[str, jax.Array | None]
 
 
 class Predictor:
-    """A trained network with its body: pictures in, `Person`s out.
+    """A trained network with its body model: photographs and boxes in, `Person`s out.
 
     Attributes:
-        body: the body model the predictions are posed on.
+        body: the body model of the predictions.
         image_size: side of the network's input, pixels.
-        network: maps normalised crops to a `Prediction`; for inference alone.
-        body_data: the body as it was read, for animations and pages; None if it was not given.
+        network: maps normalised crops to a `Prediction`; for inference only.
+        body_data: the body model as read from its file, for animations and pages; may be None.
     """
 
     def __init__(
@@ -47,39 +50,39 @@ class Predictor:
         image_size: int,
         body_data: BodyData | None = None,
     ):
-        """Take a network; its batch normalisations are folded into its convolutions.
+        """Take a network and fold its batch normalisations into its convolutions.
 
         Args:
             module: maps normalised crops to a `Prediction`.
-            body: the body it was trained with.
-            image_size: the side of its crops in pixels.
-            body_data: the same body as it was read.
+            body: the body model that it was trained with.
+            image_size: side of its crops, pixels.
+            body_data: the same body model as read from its file.
         """
         self.body = body
         self.body_data = body_data
         self.image_size = image_size
         self.network = fold(module)
-        self._graphdef, self._params, self._batch_stats = nnx.split(self.network, nnx.Param, ...)
-        self._is_sound: bool | None = None  # whether it answers a blank picture, once it is asked
+        self._program, self._weights = compiled_network(self.network)
+        self._diverged: bool | None = None  # None until outputs that are not finite are met
 
     @functools.cached_property
     def faces(self) -> np.ndarray:
-        """The triangles of the body's mesh, (F, 3)."""
+        """The triangles of the body model's mesh, (F, 3)."""
         return np.asarray(self.body.faces)
 
     def __call__(self, image: Picture, boxes: Iterable[Box] | None = None) -> list[Person]:
-        """Predict the people in one picture.
+        """Predict the people in one photograph.
 
         Args:
-            image: RGB, (height, width, 3) uint8, as `pare_jax.io.images.read_image` gives it.
-            boxes: tight boxes of people, (N, 4): x0, y0, x1, y1 in pixels. None: the whole picture
-                is one person.
+            image: RGB, (height, width, 3) uint8, as `pare_jax.io.images.read_image` returns it.
+            boxes: tight boxes of people, (N, 4): x0, y0, x1, y1 in pixels. None: the whole
+                photograph is one person.
 
         Returns:
-            One person a box, in order.
+            One person for each box, in order.
 
         Raises:
-            UserError: not such a picture, a bad box, or a network that answers with NaN.
+            UserError: another kind of array, a bad box, or outputs that are not finite.
         """
         return self.batch([image], [boxes])[0]
 
@@ -88,44 +91,38 @@ class Predictor:
         images: Sequence[Picture],
         boxes: Sequence[Iterable[Box] | None] | None = None,
     ) -> list[list[Person]]:
-        """Predict the people in several pictures, up to `MAX_BATCH` at once across pictures.
+        """Predict the people in several photographs, up to `MAX_BATCH` people at once.
 
         Args:
             images: RGB, of any sizes.
-            boxes: of each picture, as `__call__` takes them; None: every picture is one person.
+            boxes: of each photograph, as in `__call__`; None: each photograph is one person.
 
         Returns:
-            For each picture one person a box, in order.
+            For each photograph one person for each box, in order.
 
         Raises:
-            UserError: as `__call__`, or not as many lists of boxes as pictures; nothing is
-                computed then.
+            UserError: as `__call__`; or another number of lists of boxes than of photographs.
         """
         boxes = [None] * len(images) if boxes is None else boxes
         if len(boxes) != len(images):
             raise UserError(
-                f"pictures: {len(images)}, lists of boxes: {len(boxes)}; give one list for each "
-                "picture, [] where there is nobody"
+                f"photographs: {len(images)}, lists of boxes: {len(boxes)}; give one list for "
+                "each photograph, [] for nobody"
             )
-        checked = [
-            _checked(np.asarray(image), own) for image, own in zip(images, boxes, strict=True)
-        ]
-        jobs = [
-            (np.asarray(image), box)
-            for image, own in zip(images, checked, strict=True)
-            for box in own
-        ]
-        found: Iterator[Person] = (
+        images = [np.asarray(image) for image in images]
+        checked = [_checked_boxes(image, own) for image, own in zip(images, boxes, strict=True)]
+        jobs = [(image, box) for image, own in zip(images, checked, strict=True) for box in own]
+        people = (
             person
             for start in range(0, len(jobs), MAX_BATCH)
             for person in self.start(
                 [self.crop(*job) for job in jobs[start : start + MAX_BATCH]]
             ).people()
         )
-        return [[next(found) for _ in own] for own in checked]
+        return [[next(people) for _ in own] for own in checked]
 
     def crop(self, image: Picture, box: Box | Float[np.ndarray, "4"]) -> Crop:
-        """Cut out what the network looks at for the person in a box.
+        """Cut out the network's input for the person in a box.
 
         Args:
             image: RGB, (height, width, 3) uint8.
@@ -139,36 +136,34 @@ class Predictor:
         return Crop(cut_crop(image, centre, side, self.image_size), checked, centre, side)
 
     def start(self, crops: Sequence[Crop], pad_to: int = 0) -> PendingPeople:
-        """Let the network begin and come back at once.
+        """Start the network on crops and return before it has finished.
 
         Args:
-            crops: 1 to any number, all computed at once.
-            pad_to: fewer are filled up to as many, so that no other program is compiled.
+            crops: at least one; all are computed at once.
+            pad_to: fewer crops are padded to this number, so that one program serves all.
 
         Returns:
-            What will tell the people.
+            The people, once they are computed.
         """
         padded = max(pad_to, 1 << (len(crops) - 1).bit_length())
         inputs = np.zeros((padded, self.image_size, self.image_size, 3), np.uint8)
         for row, crop in zip(inputs, crops, strict=False):
             row[:] = crop.pixels
-        answers = _answer(
-            self._params, self._batch_stats, self.body, inputs, graphdef=self._graphdef
-        )
-        return PendingPeople(answers, crops, self.faces, lambda: self._check_sound(padded))
+        outputs = self._program(self._weights, self.body, inputs)
+        return PendingPeople(outputs, crops, self.faces, lambda: self._check_diverged(padded))
 
-    def _check_sound(self, batch: int) -> None:
-        """Raise DivergedError if not even a blank picture has a finite answer."""
-        if self._is_sound is None:
+    def _check_diverged(self, batch_size: int) -> None:
+        """Raise DivergedError if the outputs are not finite even for a grey photograph."""
+        if self._diverged is None:
             size = self.image_size
             grey = np.full((size, size, 3), 128, np.uint8)
-            blank = self.crop(grey, (0.0, 0.0, size, size))
-            answer, _ = next(self.start([blank], pad_to=batch)._each())
-            self._is_sound = not_finite(answer) is None
-        if not self._is_sound:
+            crop = self.crop(grey, (0.0, 0.0, size, size))
+            outputs = next(self.start([crop], pad_to=batch_size).outputs())
+            self._diverged = not_finite(outputs) is not None
+        if self._diverged:
             raise DivergedError(
-                "the network has no finite answer to any picture: the checkpoint is of a run that "
-                "diverged; choose an earlier one, WORKDIR/checkpoints/STEP"
+                "the network's outputs are not finite for any photograph: its training diverged; "
+                "choose an earlier checkpoint, WORKDIR/checkpoints/STEP"
             )
 
     def pose(
@@ -178,7 +173,7 @@ class Predictor:
         translations: Float[np.ndarray, "n 3"],
         boxes: Float[np.ndarray, "n 4"],
     ) -> list[Person]:
-        """Put the body into poses that are known, such as a smoothed track's; no network runs.
+        """Pose the body model in known poses, such as a smoothed track's, without the network.
 
         Args:
             betas: shape coefficients.
@@ -187,7 +182,7 @@ class Predictor:
             boxes: tight boxes, pixels of the photograph.
 
         Returns:
-            One person a row, without attention.
+            One person for each row, without attention.
         """
         people = []
         for start in range(0, len(betas), MAX_BATCH):
@@ -197,96 +192,116 @@ class Predictor:
 
     def _posed(self, betas, rotations, translations, boxes) -> list[Person]:
         count = len(betas)
-        padded = 1 << (count - 1).bit_length()
-        fill = [
-            np.concatenate([value, np.repeat(value[:1], padded - count, axis=0)]).astype(np.float32)
+        padding = (1 << (count - 1).bit_length()) - count
+        padded = [
+            np.concatenate([value, np.repeat(value[:1], padding, axis=0)]).astype(np.float32)
             for value in map(np.asarray, (betas, rotations, translations))
         ]
-        answers = {name: np.asarray(value) for name, value in _posed_body(self.body, *fill).items()}
-        people = []
-        for row, box in enumerate(np.asarray(boxes, np.float64)):
-            crop = Crop(np.zeros((0, 0, 3), np.uint8), box, *crop_of_box(box))
-            answer = {name: value[row] for name, value in answers.items()}
-            people.append(person_of(answer, crop, self.faces))
-        return people
+        boxes = np.asarray(boxes, np.float64)
+        no_pixels = np.zeros((0, 0, 3), np.uint8)
+        crops = [Crop(no_pixels, box, *crop_of_box(box)) for box in boxes]
+        outputs = PendingPeople(_known_people(self.body, *padded), crops, self.faces).outputs()
+        return [person_of(row, crop, self.faces) for row, crop in zip(outputs, crops, strict=True)]
 
 
-def load_predictor(checkpoint_or_workdir: str | Path, weights: str = "auto") -> Predictor:
-    """Load a trained network and its body.
+def load_predictor(
+    checkpoint_or_workdir: str | Path,
+    weights: str = "auto",
+    body: str | Path | None = None,
+) -> Predictor:
+    """Load a trained network and its body model.
 
     Args:
         checkpoint_or_workdir: a run's folder, or one checkpoint's folder within it.
-        weights: "swa", "last", or "auto" for what the run's evaluation uses.
+        weights: "swa", "last", or "auto" for the run's `eval.weights`.
+        body: file of the run's body model, if it has moved; None: the path in the run's config.
 
     Returns:
         The predictor; its first call compiles the network.
 
     Raises:
-        UserError: no such run, a damaged checkpoint, one of another architecture, no body, or
-            not the one it was trained with.
+        UserError: no such run, a damaged checkpoint or one of another architecture; or a body
+            model that is missing or is not the run's.
     """
     config, module = load_model(checkpoint_or_workdir, weights)
-    body = load_body_data(config.body_model or None)
-    check_same_body(split_checkpoint(checkpoint_or_workdir)[0], body)
-    return Predictor(module, body_from_data(body), config.image_size, body)
+    workdir, _ = split_checkpoint(checkpoint_or_workdir)
+    data = load_run_body(workdir, config, body)
+    return Predictor(module, body_from_data(data), config.image_size, data)
 
 
 def check_picture(image: np.ndarray) -> None:
-    """Raise UserError unless this is an RGB uint8 picture large enough to show a person."""
+    """Raise UserError unless this is an RGB uint8 photograph large enough to show a person."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
-            f"expected a picture of shape (height, width, 3) and type uint8, not {image.shape} "
-            f"{image.dtype}; pare_jax.io.images.read_image makes one of any file"
+            f"expected a photograph of shape (height, width, 3) and type uint8, not {image.shape} "
+            f"{image.dtype}; pare_jax.io.images.read_image reads any file as one"
         )
     height, width = image.shape[:2]
     if min(height, width) < MIN_PICTURE_SIDE:
         raise UserError(
-            f"the picture is {width} x {height} pixels: too small to show a person "
-            f"(at least {MIN_PICTURE_SIDE} are needed)"
+            f"the photograph of {width} x {height} pixels is too small to show a person; "
+            f"each side needs at least {MIN_PICTURE_SIDE}"
         )
 
 
-def _checked(image: np.ndarray, boxes: Iterable[Box] | None) -> list[np.ndarray]:
+def _checked_boxes(image: np.ndarray, boxes: Iterable[Box] | None) -> list[np.ndarray]:
     check_picture(image)
     height, width = image.shape[:2]
     boxes = [(0.0, 0.0, width, height)] if boxes is None else boxes
     return [check_box(box, height, width) for box in boxes]
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _answer(
-    params: nnx.State,
-    batch_stats: nnx.State,
-    body: BodyModel,
-    images: jax.Array,
-    *,
-    graphdef: nnx.GraphDef,
-) -> dict[str, jax.Array | None]:
-    prediction = predict_step(params, batch_stats, images, graphdef=graphdef)
-    translation = geometry.camera_translation(prediction.camera)
-    return {
-        **_posed_fields(body, prediction.betas, prediction.rotations, translation),
-        "camera_crop": prediction.camera,
-        "attention": prediction.attention,
-    }
+def compiled_network(network: nnx.Module) -> tuple[Callable[..., _Arrays], list[jax.Array]]:
+    """Return a jitted function that predicts people from crops, and the weights that it takes.
+
+    Args:
+        network: maps normalised crops to a `Prediction`.
+
+    Returns:
+        (weights, body, images) -> arrays of `Person` by name, with images (b, s, s, 3) uint8; and
+        the weights.
+    """
+    graphdef, params, batch_stats = nnx.split(network, nnx.Param, ...)
+    # The function keeps the graph, and weights are a flat list: hashing HRNet's graph at each
+    # call would take 4 ms, and walking its state 0.9 ms.
+    weights, structure = jax.tree.flatten((params, batch_stats))
+
+    @jax.jit
+    def predict_people(weights: list[jax.Array], body: BodyModel, images: jax.Array) -> _Arrays:
+        params, batch_stats = jax.tree.unflatten(structure, weights)
+        prediction = predict_step(params, batch_stats, images, graphdef=graphdef)
+        translation = geometry.camera_translation(prediction.camera)
+        return {
+            **_posed_body(body, prediction.betas, prediction.rotations, translation),
+            "camera_crop": prediction.camera,
+            "attention": prediction.attention,
+        }
+
+    return predict_people, weights
 
 
 @jax.jit
-def _posed_body(
-    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array
-) -> dict[str, jax.Array]:
-    # The crop's camera is where `geometry.camera_translation` would have it.
+def _known_people(
+    body: BodyModel,
+    betas: Float[Array, "n 10"],
+    rotations: Float[Array, "n 24 3 3"],
+    translation: Float[Array, "n 3"],
+) -> _Arrays:
+    # The crop camera is the inverse of `geometry.camera_translation`.
     depth = translation[:, 2:]
     scale = 2.0 * geometry.FOCAL_LENGTH / (geometry.CROP_RESOLUTION * depth)
     return {
-        **_posed_fields(body, betas, rotations, translation),
-        "camera_crop": jax.numpy.concatenate([scale, translation[:, :2]], axis=1),
+        **_posed_body(body, betas, rotations, translation),
+        "camera_crop": jnp.concatenate([scale, translation[:, :2]], axis=1),
     }
 
 
-def _posed_fields(
-    body: BodyModel, betas: jax.Array, rotations: jax.Array, translation: jax.Array
-) -> dict[str, jax.Array]:
+def _posed_body(
+    body: BodyModel,
+    betas: Float[Array, "n 10"],
+    rotations: Float[Array, "n 24 3 3"],
+    translation: Float[Array, "n 3"],
+) -> _Arrays:
     posed = body(betas, rotations, translation)
     pose = geometry.matrix_to_axis_angle(rotations)
     return {

@@ -1,9 +1,9 @@
-"""People of one photograph or clip together in one scene, seen by one camera.
+"""Moves the people of one photograph or clip into the frame of the full camera.
 
-Every `Person` has the camera of the network's own crop: far away, its axis through the crop's
-centre. Two people of one photograph, or one person in two frames, therefore have two cameras, and
-their positions do not compare. Here everybody is moved into the frame of one camera that took the
-whole picture, its axis through the picture's centre (CLIFF, Li et al. 2022, section 3.2).
+Each `Person` has the camera of its crop: far away, its axis through the crop's centre. Two people
+of one photograph, or one person in two frames, therefore have two cameras, and their positions do
+not compare. The full camera took the whole photograph; its axis goes through the photograph's
+centre (CLIFF, Li et al. 2022, section 3.2).
 """
 
 import dataclasses
@@ -22,12 +22,12 @@ from pare_jax.rendering.camera import Camera
 
 
 def scene_focal_length(photo_size: tuple[int, int]) -> float:
-    """Guess a photograph's focal length: its diagonal, pixels, a field of view of 53 degrees."""
+    """Return the guess of a full camera's focal length: the diagonal, pixels (53 degrees)."""
     return math.hypot(*photo_size)
 
 
 def scene_camera(photo_size: tuple[int, int], focal_length: float | None = None) -> Camera:
-    """Return the one camera that took the whole picture, its axis through the picture's centre.
+    """Return the full camera, with its axis through the photograph's centre.
 
     Args:
         photo_size: width and height, pixels.
@@ -41,17 +41,17 @@ def scene_camera(photo_size: tuple[int, int], focal_length: float | None = None)
 def scene_translation(
     person: PersonArrays, photo_size: tuple[int, int], focal_length: float | None = None
 ) -> Float[np.ndarray, "3"]:
-    """Return where a person's body stands in the frame of the photograph's one camera.
+    """Return a person's translation in the frame of the full camera.
 
-    The body keeps its size in pixels and its middle its place in the picture.
+    The body keeps its size in pixels, and its origin keeps its place in the photograph.
 
     Args:
-        person: with the camera of its crop.
+        person: in the frame of its crop's camera.
         photo_size: width and height, pixels.
-        focal_length: of the photograph's camera, pixels; None: `scene_focal_length`.
+        focal_length: of the full camera, pixels; None: `scene_focal_length`.
 
     Returns:
-        Translation, metres, instead of `person.translation`.
+        Translation, metres, to use instead of `person.translation`.
     """
     camera = scene_camera(photo_size, focal_length)
     metres_per_pixel = float(person.translation[2]) / person.focal_length
@@ -65,7 +65,7 @@ def scene_meshes(
     photo_size: tuple[int, int],
     faces: Int[np.ndarray, "faces 3"] | None = None,
 ) -> list[Mesh]:
-    """Return everybody's mesh, standing in one scene, named and coloured as in the overlay.
+    """Return each person's mesh in the frame of the full camera, coloured as in the overlay.
 
     Args:
         people: of one photograph.
@@ -83,36 +83,36 @@ def scene_meshes(
 def person_mesh(
     person: PersonArrays, number: int, faces: Int[np.ndarray, "faces 3"] | None = None
 ) -> Mesh:
-    """Return a person's mesh in the person's own camera frame, named and coloured as in overlays.
+    """Return a person's mesh in the frame of its own camera, coloured as in the overlay.
 
     Args:
         person: with vertices.
-        number: of the person among others, for name and colour.
+        number: index among the people, for name and colour.
         faces: of the mesh; None: the person's own.
 
     Raises:
-        UserError: there are no faces, or the person was stored without vertices.
+        UserError: the person has no faces or no vertices.
     """
     triangles = person.triangles(faces)
     if not len(person.vertices):
-        raise UserError("this person was stored without its mesh: predict it again")
+        raise UserError("this person was saved without vertices: predict it again")
     name = f"person {person_number(person, number)}"
     return Mesh(person.vertices, triangles, person_colour(person, number), name)
 
 
 def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) -> BodyMotion:
-    """Return one tracked person's motion in the frame of the clip's one camera.
+    """Return one track's motion in the frame of the clip's full camera.
 
     Args:
-        people: the same person in frames of a clip, in any order, each with its `frame`; taken one
-            at a time, and none is kept.
+        people: the same person in frames of a clip, in any order, each with its `frame`; an
+            iterator is consumed one person at a time.
         photo_size: width and height of the frames, pixels.
 
     Returns:
         The motion; its shape is the mean of the betas.
 
     Raises:
-        ValueError: nobody, somebody without a frame number, or a frame twice.
+        ValueError: nobody, a person without a frame number, or a frame twice.
     """
     frames, betas, rotations, translations = [], [], [], []
     first: PersonArrays | None = None

@@ -1,8 +1,8 @@
-"""Steadier motion: the 1-euro filter on numbers and on rotations, and one shape for a person.
+"""Smooths a track: the 1-euro filter on rotations and translation, and one shape for all frames.
 
 The filter (Casiez, Roussel and Vogel, "1 € Filter", CHI 2012) is a low-pass whose cutoff rises
-with speed: what rests is held still, what moves fast lags little. Time enters in seconds, so that
-a frame rate changes nothing and frames may be missing.
+with speed: slow motion is steadied, fast motion lags little. Time is in seconds, so that the result
+does not depend on the frame rate and frames may be missing.
 """
 
 import dataclasses
@@ -11,27 +11,27 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-# Cutoff of the filtered speed, Hz, as in the paper.
+# Cutoff for the speed itself, Hz, as in the paper.
 _SPEED_CUTOFF = 1.0
-# Seconds without an observation after which a filter starts anew.
+# Seconds without an observation after which a filter restarts.
 LONGEST_GAP = 0.5
-# Robust shape: observations farther than this many times the median distance count less.
+# Robust shape: frames farther than this many times the median distance have less weight.
 _TUNING, _ROUNDS = 1.5, 10
-# Of how many frames, spread over all that have come, a shape is made while more come.
+# Most frames, spread over all past ones, that the shape of a track so far is computed from.
 _SHAPES = 128
 
 
 @dataclasses.dataclass(frozen=True)
 class Smoothing:
-    """What is smoothed, and how much.
+    """Settings of the smoothing.
 
     Attributes:
-        rotations: of the joints, on SO(3).
-        shape: one shape for all of a person's frames.
-        camera: where the body stands.
-        min_cutoff: Hz; what rests is smoothed with this cutoff. Lower is steadier.
-        beta: by how many Hz the cutoff rises with each radian (for the camera: metre) a second.
-            Higher follows faster motion with less lag.
+        rotations: whether to smooth the joints' rotations, on SO(3).
+        shape: whether a track has one shape for all frames.
+        camera: whether to smooth the translation.
+        min_cutoff: cutoff at rest, Hz. Lower is steadier.
+        beta: rise of the cutoff, Hz for each radian (for the camera: metre) a second. Higher
+            follows fast motion with less lag.
     """
 
     rotations: bool = True
@@ -46,7 +46,7 @@ class Smoothing:
 
 
 class VectorFilter:
-    """The 1-euro filter on each row of an array; a row's cutoff follows the row's speed."""
+    """The 1-euro filter on each row of an array; a row's cutoff depends on the row's speed."""
 
     def __init__(self, min_cutoff: float, beta: float):
         """Start without a value; see `Smoothing` for the arguments."""
@@ -78,11 +78,11 @@ class VectorFilter:
 
 
 class RotationFilter:
-    """The 1-euro filter on SO(3), each rotation for itself.
+    """The 1-euro filter on SO(3), for each rotation separately.
 
     The difference of two rotations is the rotation vector from one to the other (the logarithm of
-    R_old^T R_new), its length per second the speed; the step towards the new one is along the
-    geodesic (slerp). So the result does not depend on the frame rotations are given in.
+    R_old^T R_new); its length per second is the speed. The step towards the new rotation follows
+    the geodesic (slerp). The result therefore does not depend on the frame of the rotations.
     """
 
     def __init__(self, min_cutoff: float, beta: float):
@@ -116,11 +116,11 @@ class RotationFilter:
 
 
 class CameraFilter:
-    """The 1-euro filter on where a body stands, whatever camera each frame was read with.
+    """The 1-euro filter on a body's translation, for frames with different cameras.
 
-    A prediction's focal length and principal point follow its crop, and its depth the focal
-    length; what does not jump with the crop is where the picture shows the body's origin and how
-    large. These are filtered, size by its logarithm, in metres at the person's first distance.
+    A prediction's focal length, principal point and depth jump with its crop; the pixel of the
+    body's origin and the body's size in pixels do not. The filter works on these: the pixel in
+    metres at the person's first distance, and the logarithm of the size.
     """
 
     def __init__(self, min_cutoff: float, beta: float):
@@ -128,7 +128,7 @@ class CameraFilter:
         self._filter = VectorFilter(min_cutoff, beta)
         self._unit = 0.0
         self._time = -np.inf
-        self._seen: np.ndarray | None = None  # the last frame's, filtered
+        self._filtered: np.ndarray | None = None  # x, y and logarithm of the size
 
     def __call__(
         self,
@@ -139,8 +139,8 @@ class CameraFilter:
     ) -> Float[np.ndarray, "3"]:
         """Filter the next translation.
 
-        A network may answer with a body behind the camera, or with no number at all. That is no
-        observation: the body stays where the frames before saw it.
+        A body behind the camera, or a translation that is not finite, is no observation: the
+        last filtered place and size are kept.
 
         Args:
             time: seconds, later than the last.
@@ -149,8 +149,8 @@ class CameraFilter:
             principal_point: this frame's, pixels.
 
         Returns:
-            The translation for the same focal length and principal point; what came in, where no
-            frame has been observed yet.
+            The translation for the same focal length and principal point; the input, if there
+            was no observation yet.
         """
         if np.isfinite(translation).all() and translation[2] > 0:
             scale = focal_length / translation[2]  # pixels a metre
@@ -158,10 +158,10 @@ class CameraFilter:
                 self._unit = scale
             self._time = time
             place = principal_point + translation[:2] * scale
-            self._seen = self._filter(time, np.array([*(place / self._unit), np.log(scale)]))
-        if self._seen is None:
+            self._filtered = self._filter(time, np.array([*(place / self._unit), np.log(scale)]))
+        if self._filtered is None:
             return np.asarray(translation, np.float64)
-        x, y, log_scale = self._seen
+        x, y, log_scale = self._filtered
         depth = focal_length / np.exp(log_scale)
         across = (np.array([x, y]) * self._unit - principal_point) * depth / focal_length
         return np.array([*across, depth])
@@ -170,15 +170,16 @@ class CameraFilter:
 def robust_shape(
     betas: Float[np.ndarray, "frames 10"], scores: Float[np.ndarray, " frames"] | None = None
 ) -> Float[np.ndarray, "10"]:
-    """Return the one shape that fits a person's frames best.
+    """Return one shape for all frames of a person.
 
-    It is the mean weighted by the scores in which frames far from it count less (Huber's weights,
-    the limit following the median distance): hidden limbs make for odd shapes in single frames.
+    It is the mean weighted by the scores, with Huber's weights: frames far from it have less
+    weight, and the limit follows the median distance. Hidden limbs give wrong shapes in single
+    frames.
 
     Args:
-        betas: one shape a frame.
-        scores: of the frames' detections, NaN for boxes that were given, which are sure; None or
-            all zero: all alike.
+        betas: one shape for each frame.
+        scores: of the frames' detections, NaN for boxes from the user, which have full weight;
+            None or all zero: equal weights.
     """
     betas = np.asarray(betas, np.float64)
     weights = np.ones(len(betas)) if scores is None else np.nan_to_num(scores, nan=1.0)
@@ -195,7 +196,7 @@ def robust_shape(
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-    """What the network said of one person, frame by frame; a gap is a step in `times`.
+    """A track's predicted parameters, frame by frame; frames may be missing.
 
     Attributes:
         times: seconds, increasing.
@@ -204,7 +205,7 @@ class Motion:
         translations: of the body in the camera frame, metres.
         focal_lengths: pixels.
         principal_points: pixels.
-        scores: of the detections, NaN for boxes that were given.
+        scores: of the detections, NaN for boxes from the user.
     """
 
     times: Float[np.ndarray, " frames"]
@@ -217,10 +218,10 @@ class Motion:
 
 
 class ShapeSoFar:
-    """The one shape of a person whose frames are still coming, at a cost that does not grow.
+    """One shape for the past frames of a track, at a cost that does not grow.
 
-    The first 128 frames all count. From then on it is every second of all that have come, every
-    fourth, and so on: between 64 and 128 frames, evenly spread.
+    It uses all of the first 128 frames, then every second frame, every fourth, and so on: 64 to
+    128 frames, evenly spread.
     """
 
     def __init__(self):
@@ -231,11 +232,11 @@ class ShapeSoFar:
         self._shape = np.zeros(0)
 
     def __call__(self, betas: Float[np.ndarray, "10"], score: float) -> Float[np.ndarray, "10"]:
-        """Take the next frame's shape; returns `robust_shape` of the frames that are kept.
+        """Add the next frame's shape, and return `robust_shape` of the frames in use.
 
         Args:
             betas: shape coefficients.
-            score: of the detection, NaN for a box that was given.
+            score: of the detection, NaN for a box from the user.
         """
         if self._frames % self._stride == 0:
             self._betas.append(np.asarray(betas, np.float64))
@@ -249,7 +250,7 @@ class ShapeSoFar:
 
 
 class MotionSmoother:
-    """Smooths one person as the frames come; the shape is that of the frames so far."""
+    """Smooths one track frame by frame; the shape is that of the past frames."""
 
     def __init__(self, smoothing: Smoothing | None = None):
         """Start without a frame."""
@@ -289,14 +290,14 @@ class MotionSmoother:
 
 
 def smooth_motion(motion: Motion, smoothing: Smoothing | None = None) -> Motion:
-    """Smooth a person's whole motion; the shape is the same in every frame.
+    """Smooth a whole track; the shape is the same in every frame.
 
     Args:
         motion: as predicted.
-        smoothing: what and how much.
+        smoothing: the settings.
 
     Returns:
-        The motion with rotations, betas and translations replaced as `smoothing` says.
+        The motion with smoothed rotations, betas and translations.
     """
     smoothing = smoothing or Smoothing()
     frame_by_frame = MotionSmoother(dataclasses.replace(smoothing, shape=False))
@@ -317,14 +318,14 @@ def smooth_motion(motion: Motion, smoothing: Smoothing | None = None) -> Motion:
 
 
 def _step(time: float, last: float) -> float | None:
-    """Seconds since the last observation; None where the filter has to start anew."""
+    """Return the seconds since the last observation; None if the filter must restart."""
     step = time - last
     if not step > 0:
-        raise ValueError(f"time {time} does not come after {last}")
+        raise ValueError(f"time {time} must be later than {last}")
     return step if step <= LONGEST_GAP else None
 
 
 def _gain(cutoff, step: float):
-    """The share of a change that a first-order low-pass with this cutoff (Hz) lets through."""
+    """Return the share of a change that a first-order low-pass of this cutoff (Hz) passes."""
     turns = 2.0 * np.pi * cutoff * step
     return turns / (turns + 1.0)

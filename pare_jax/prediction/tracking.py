@@ -1,10 +1,9 @@
-"""Who is who from frame to frame: boxes in, stable ids out.
+"""Tracks people through a clip: each frame's boxes in, boxes with stable ids out.
 
-Each person's box is predicted by a constant-velocity Kalman filter and matched with the detections
-by overlap, all at once (Hungarian algorithm). Sure detections are matched first, unsure ones then
-to the tracks still left, as ByteTrack does (Zhang et al., ECCV 2022), for a person half hidden is
-found with a low score at the very place where one is expected. A person who is hidden keeps
-moving as predicted and is found again by that; ids are never given twice.
+A constant-velocity Kalman filter predicts each person's box. The Hungarian algorithm matches
+predicted boxes and detections by overlap. As in ByteTrack (Zhang et al., ECCV 2022), detections of
+high score are matched first, those of low score then to the remaining tracks: a half hidden person
+has a low score at the predicted place. A hidden person keeps moving as predicted. No id is reused.
 """
 
 import dataclasses
@@ -19,13 +18,13 @@ from scipy.optimize import linear_sum_assignment
 from pare_jax.prediction.detection.detector import Detection, box_iou
 
 _FIRST_ID = 1
-# How far boxes stray from a steady course, as shares of the person's height: what a detector
-# errs by, and by how much a person's velocity changes from one frame to the next.
+# Standard deviations as shares of the person's height: the detector's error, and the change of a
+# person's velocity from one frame to the next.
 _BOX_NOISE = 0.05
 _VELOCITY_NOISE = 0.004
-_FIRST_VELOCITY = 0.05  # spread of velocities, heights a frame, before anything is known
-# Hidden people stray from their predicted place: by this share of their height a frame each side,
-# and no more than the limit, the boxes compared are grown.
+_FIRST_VELOCITY = 0.05  # standard deviation of a new track's velocity, heights a frame
+# A hidden person leaves the predicted place, so the boxes compared grow on each side: by this share
+# of the height a frame, up to the limit.
 _GROWTH, _LARGEST_GROWTH = 0.01, 0.25
 
 
@@ -34,12 +33,12 @@ class TrackSettings:
     """How detections become tracks.
 
     Attributes:
-        high_score: detections from here on start tracks and are matched first.
-        low_score: detections below are ignored.
-        min_iou: overlap that a detection needs with a track's predicted box.
-        max_gap: frames that a person may be hidden and still be the same. A person seen for fewer
-            frames may be hidden for twice as many as that.
-        min_length: people seen in fewer frames are dropped at the end of a clip; 1 keeps all.
+        high_score: detections with at least this score start tracks and are matched first.
+        low_score: detections with a lower score are ignored.
+        min_iou: least overlap of a detection with a track's predicted box.
+        max_gap: frames for which a person may be hidden; a person seen in n frames may be hidden
+            for at most 2 n.
+        min_length: tracks seen in fewer frames are removed at the end of a clip; 1 keeps all.
     """
 
     high_score: float = 0.5
@@ -60,10 +59,10 @@ class TrackedBox:
     """One person's box in one frame.
 
     Attributes:
-        id: the person's, from 1; the same in every frame and never another's.
-        box: x0, y0, x1, y1 in pixels: as detected, or where the person is thought to be.
-        score: the detection's, NaN for a box that was given; 0 where there is none.
-        seen: whether there is a detection in this frame.
+        id: of the track, from 1; the same in every frame.
+        box: x0, y0, x1, y1 in pixels, detected or, for a hidden person, predicted.
+        score: the detection's, NaN for a box from the user; 0 for a hidden person.
+        seen: whether this frame has a detection of the person.
     """
 
     id: int
@@ -82,7 +81,7 @@ class _Track:
         self.last = detection
         self._state = np.stack([_centre_and_size(detection.box), np.zeros(4)])
         height = max(float(self._state[0, 3]), 1.0)
-        # One covariance serves all four coordinates: they are filtered alike.
+        # All four coordinates have the same covariance.
         self._covariance = np.diag([_BOX_NOISE, _FIRST_VELOCITY]) ** 2 * height**2
 
     @property
@@ -103,7 +102,7 @@ class _Track:
 
     def predict(self) -> None:
         if self.missed:
-            # A box that shrank on being covered must not go on shrinking.
+            # A box that shrank while the person was covered must not shrink further.
             self._state[1, 2:] = 0.0
         step = np.array([[1.0, 1.0], [0.0, 1.0]])
         self._state = step @ self._state
@@ -123,35 +122,34 @@ class _Track:
 
 
 class Tracker:
-    """Follows people through a clip, frame by frame, as it comes."""
+    """Tracks people frame by frame, without later frames."""
 
     def __init__(self, settings: TrackSettings | None = None):
-        """Start with nobody."""
+        """Start without tracks."""
         self.settings = settings or TrackSettings()
         self._tracks: list[_Track] = []
         self._next_id = _FIRST_ID
 
     def update(self, detections: Sequence[Detection]) -> list[TrackedBox]:
-        """Take the next frame's detections; call it for every frame, also those with none.
+        """Return the tracks of the next frame; call it for every frame, also without detections.
 
         Args:
             detections: of the frame.
 
         Returns:
-            The frame's people by id: those seen, and with a predicted box those hidden since a few
-            frames. A clip that can be looked at twice is better served by `track_clip`, whose
-            boxes of hidden people are interpolated.
+            The frame's people by id, hidden ones with predicted boxes. For a whole clip
+            `track_clip` is better: it interpolates the boxes of hidden people.
         """
         for track in self._tracks:
             track.predict()
         settings = self.settings
-        # Boxes that were given, whose score is NaN, are sure.
+        # A box from the user is certain; its score NaN is not below the limit.
         high = [found for found in detections if not found.score < settings.high_score]
         low = [
             found for found in detections if settings.low_score <= found.score < settings.high_score
         ]
         left, high = self._match(self._tracks, high)
-        # An unsure detection continues what was just seen; it does not bring back the lost.
+        # A detection of low score continues a track of the last frame, but no lost track.
         self._match([track for track in left if track.missed == 1], low)
         for found in high:
             self._tracks.append(_Track(self._next_id, found))
@@ -165,7 +163,7 @@ class Tracker:
     def _match(
         self, tracks: list[_Track], detections: list[Detection]
     ) -> tuple[list[_Track], list[Detection]]:
-        """Update the tracks that a detection fits; return the tracks and detections left over."""
+        """Update the tracks that match a detection; return the other tracks and detections."""
         if not tracks or not detections:
             return tracks, detections
         overlap = np.stack([_overlap(track, detections) for track in tracks])
@@ -190,16 +188,16 @@ class Tracker:
 def track_clip(
     detections: Iterable[Sequence[Detection]], settings: TrackSettings | None = None
 ) -> list[list[TrackedBox]]:
-    """Follow people through a whole clip.
+    """Track people through a whole clip.
 
     Args:
         detections: of every frame in order.
         settings: of the tracker.
 
     Returns:
-        The people of every frame by id. While a person is hidden, between two frames that show
-        the person, the box is interpolated. People seen in fewer than `min_length` frames are
-        left out, and the others numbered from 1 in the order they appear.
+        The people of every frame by id. The boxes of a hidden person are interpolated. Tracks
+        seen in fewer than `min_length` frames are removed, and the others numbered from 1 in order
+        of appearance.
     """
     settings = settings or TrackSettings()
     tracker = Tracker(settings)
@@ -220,11 +218,11 @@ def track_clip(
 def given_tracks(
     detections: Iterable[Sequence[Detection]], settings: TrackSettings | None = None
 ) -> list[list[TrackedBox]]:
-    """Follow people whose ids are given with their boxes; nobody is renumbered or left out.
+    """Make tracks of boxes that have ids; every box and id is kept.
 
     Args:
-        detections: of every frame in order, each with its id, none of them twice in a frame.
-        settings: people hidden for no more than `max_gap` frames have boxes interpolated there.
+        detections: of every frame in order, each with its id, no id twice in a frame.
+        settings: boxes are interpolated over at most `max_gap` frames.
 
     Returns:
         The people of every frame by id.

@@ -1,12 +1,12 @@
-"""PARE's checkpoints to runs of this project, and back.
+"""Convert PARE's checkpoints to runs of this project, and back.
 
     python -m pare_jax.pretrained.convert --from=pare_checkpoint.ckpt --to=runs/pare \\
         --body=SMPL_NEUTRAL.pkl
     python -m pare_jax.pretrained.convert --from=runs/mine --to-torch=out.ckpt
 
-The first makes a workdir with a config and a checkpoint of step 0, which `pare_jax.predict`,
-evaluation and training use like any other. The second writes a state dict under the names of the
-original code. docs/weights.md says where the files come from and what both directions keep.
+The first command makes a workdir with a config and a checkpoint of step 0. Prediction, evaluation
+and training use it like any other. The second writes a state dict for PARE's code. docs/weights.md
+says where the files come from and what each direction keeps.
 """
 
 import contextlib
@@ -27,16 +27,16 @@ from pare_jax.io import command_line
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
 from pare_jax.pretrained import pare_weights as pare
-from pare_jax.pretrained.export import export
-from pare_jax.pretrained.load import SOURCES, convert, detect
+from pare_jax.pretrained.load import FORMATS, convert, detect
 from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.table import Report
 from pare_jax.pretrained.weight_format import within
+from pare_jax.pretrained.write import export
 from pare_jax.training.checkpoints import Checkpoints, load_model
 from pare_jax.training.config import validate
 from pare_jax.training.workdir import write_config
 
-# What --means may say, as the options of PARE that it sets.
+# Values of --means, and the options of PARE that each sets.
 _MEANS = {
     "auto": {},
     "none": {"USE_MEAN_POSE": False, "USE_MEAN_CAMSHAPE": False},
@@ -52,18 +52,18 @@ def to_workdir(
     """Make a workdir from one of PARE's checkpoints.
 
     Args:
-        checkpoint: the file.
-        workdir: the folder to make; it appears whole or not at all.
-        body: a body model in SMPL's format for the workdir's config; "": the free body.
-        means: which of PARE's options add predictions to its mean parameters: "auto" for what the
-            checkpoint says, "none", "pose", "camshape" (shape and camera) or "all".
+        checkpoint: PARE's file.
+        workdir: folder to make; a failure leaves no partial folder.
+        body: body model file, in SMPL's format, for the workdir's config; "": the free body.
+        means: which predictions are added to PARE's mean parameters: "none", "pose", "camshape"
+            (shape and camera), "all", or "auto" for what the checkpoint says.
 
     Returns:
-        What became of the checkpoint's tensors.
+        The report of the checkpoint's tensors.
 
     Raises:
         UserError: the file cannot be read or is not PARE's, the body cannot be read, or the workdir
-            is in use or cannot be written.
+            is not empty or cannot be written.
     """
     workdir = Path(workdir)
     _check_free(workdir)
@@ -71,9 +71,9 @@ def to_workdir(
         load_body_data(body)
     weights = read_weights(checkpoint)
     if _MEANS[means]:
-        # What the user says goes before what the file says, wherever the file says it.
-        said = {n: v for n, v in weights.metadata.items() if str(n).upper() not in _MEANS[means]}
-        metadata = {**_MEANS[means], **said}
+        # These options come first, so that they take precedence over the file's own.
+        others = {n: v for n, v in weights.metadata.items() if str(n).upper() not in _MEANS[means]}
+        metadata = {**_MEANS[means], **others}
         weights = WeightFile(weights.path, weights.tensors, metadata)
     config = _config_of(weights)
     config.body_model = body
@@ -82,10 +82,12 @@ def to_workdir(
     network = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     missing = of_network(network).keys() - flat.keys()
     if missing:
-        raise UserError(f"{checkpoint} lacks what becomes {sorted(missing)[0]}: it is not PARE's")
+        raise UserError(
+            f"{checkpoint} is not a PARE checkpoint: no tensor in it becomes {min(missing)}"
+        )
     arrays = {name: jnp.asarray(value) for name, value in flat.items()}
     _, params, batch_stats = nnx.split(network, nnx.Param, ...)
-    with _appearing(workdir) as scratch:
+    with _complete_folder(workdir) as scratch:
         write_config(scratch, config)
         store = Checkpoints(scratch)
         store.save_weights(
@@ -97,22 +99,22 @@ def to_workdir(
 
 
 def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[str]:
-    """Write a trained network under the names of the original code.
+    """Write a trained network for PARE's code, or its backbone.
 
     Args:
-        run: a workdir, or one checkpoint's folder within it.
-        path: what to write: `.ckpt`, `.pth` or `.safetensors`.
+        run: a workdir, or one checkpoint's folder in it.
+        path: file to write: `.ckpt`, `.pth` or `.safetensors`.
         format: "pare" for the whole network; "resnet" or "hrnet" for its backbone alone.
 
     Returns:
-        What the user should know, a line each.
+        Notes for the user, one line each.
 
     Raises:
-        UserError: the run cannot be read, its network is not what the format holds, or the file
-            is there already or cannot be written.
+        UserError: the run cannot be read, the format cannot hold its network, or the file exists
+            or cannot be written.
     """
     if Path(path).exists():
-        raise UserError(f"{path} is there already: give --to-torch another name, or remove it")
+        raise UserError(f"{path} already exists: give --to-torch another name, or remove it")
     config, network = load_model(run)
     tensors, notes = export(network, config.model, path, format)
     count = sum(value.size for value in tensors.values())
@@ -120,14 +122,14 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
 
 
 def _config_of(weights: WeightFile) -> ConfigDict:
-    """Adapt configs/pare.py to what a file holds."""
+    """Return configs/pare.py with the model settings of a file."""
     from configs.pare import get_config
 
     name, prefix = detect(weights.tensors, str(weights.path))
     if name != "pare":
         raise UserError(
-            f"{weights.path} holds a {SOURCES[name].title}, a backbone alone: train with "
-            f"--config.pretrained.path={weights.path}"
+            f"{weights.path} is not a PARE checkpoint but a backbone, {FORMATS[name].title}: train "
+            f"with --config.pretrained.path={weights.path}"
         )
     config = get_config()
     config.model.update(pare.describe(within(weights.tensors, prefix), str(weights.path)))
@@ -140,12 +142,12 @@ def _check_free(workdir: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot read {workdir}: {error.strerror}") from None
     if used:
-        raise UserError(f"{workdir} is not empty: give --to another folder, or remove it first")
+        raise UserError(f"{workdir} is not empty: give --to another folder, or remove this one")
 
 
 @contextlib.contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Give a scratch folder that becomes `folder` when all went well and vanishes otherwise."""
+def _complete_folder(folder: Path) -> Iterator[Path]:
+    """Yield a scratch folder; it is renamed to `folder` on success and removed on failure."""
     scratch = folder.with_name(f".{folder.name}.partial")
     try:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -159,35 +161,34 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """Define --from, --to, --to-torch, --body, --means and --format."""
-    text = {
-        "from": "A checkpoint of PARE, or with --to-torch a run's folder.",
-        "to": "The workdir to make.",
-        "to-torch": "The file to write: .ckpt, .pth or .safetensors.",
-        "body": "Body model in SMPL's format that the workdir names.",
+    """Define the command's flags."""
+    texts = {
+        "from": "Input: a checkpoint of PARE, or with --to-torch a run's workdir.",
+        "to": "Workdir to make.",
+        "to-torch": "File to write: .ckpt, .pth or .safetensors.",
+        "body": "Body model file, in SMPL's format, for the new workdir; default: the free body.",
     }
-    for name, help_text in text.items():
-        flags.DEFINE_string(name, "", help_text, flag_values=values)
+    for name, text in texts.items():
+        flags.DEFINE_string(name, "", text, flag_values=values)
     flags.DEFINE_enum(
         "means",
         "auto",
         list(_MEANS),
-        "Which predictions are added to PARE's mean parameters, whatever the file says; "
-        "auto: those the file names.",
+        "Predictions that are added to PARE's mean parameters; auto: as the file says.",
         flag_values=values,
     )
     flags.DEFINE_enum(
         "format",
         "pare",
         ["pare", "resnet", "hrnet"],
-        "What --to-torch writes: the whole network, or its backbone alone.",
+        "Format of --to-torch: pare for the whole network, others for its backbone.",
         flag_values=values,
     )
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit status."""
-    stopped = "interrupted: nothing is written"
+    """Run the command and return its exit status."""
+    stopped = "interrupted: nothing was written"
     return command_line.run(__doc__, define_flags, _run, argv, stopped)
 
 
@@ -195,14 +196,14 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     if arguments:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --")
     names = ("from", "to", "to-torch", "body", "means", "format")
-    source, workdir, file, body, means, format = (str(values[name].value) for name in names)
-    if not source or bool(workdir) == bool(file):
+    start, workdir, file, body, means, format = (str(values[name].value) for name in names)
+    if not start or bool(workdir) == bool(file):
         raise UserError("give --from and one of --to=WORKDIR and --to-torch=FILE; see --help")
     if workdir:
-        print(to_workdir(source, workdir, body=body, means=means))
+        print(to_workdir(start, workdir, body=body, means=means))
         print(f"written: {workdir}")
     else:
-        print("\n".join(to_torch(source, file, format)))
+        print("\n".join(to_torch(start, file, format)))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""High-resolution networks: the files of pose estimation and ImageNet that PARE starts from.
+"""Weight format of HRNet: files trained for 2D pose or ImageNet, which PARE starts from.
 
-Their names are our own. What PARE adds, the layers that bring all sizes to the finest one, is in
-none of them; files of pose estimation also lack the last exchange to all but the finest size.
+Their names are ours. No such file has the layers that PARE adds, which upsample all sizes to the
+finest one. Files of pose estimation also lack the last exchange to all but the finest size.
 """
 
 import itertools
@@ -13,29 +13,29 @@ from ml_collections import ConfigDict
 from pare_jax.errors import UserError
 from pare_jax.models import hrnet
 from pare_jax.pretrained.table import Entry, Table, batch_norm, conv
-from pare_jax.pretrained.weight_format import WeightFormat
+from pare_jax.pretrained.weight_format import WeightFormat, refuse_unknown_layers
 
 # The layers of a sequence of [2x upsampling, convolution, normalisation, ReLU].
 _UPSAMPLING_STRIDE, _UPSAMPLING_CONV = 4, 1
 
 
 def table(*, place: str = "backbone.", prefix: str = "", complete: bool = False) -> Table:
-    """Make the table of a high-resolution network; it is the same for every width.
+    """Return the table of an HRNet; it is the same for every width.
 
     Args:
-        place: of the network in our state, with a dot at its end; "" for a network by itself.
-        prefix: what stands before the names in the file.
-        complete: whether a file must have what only PARE's have.
+        place: text before our names, with a final dot; "" for an HRNet without a head.
+        prefix: text before the names in the file.
+        complete: whether the layers that only PARE's files have are required.
     """
 
     def both(ours: str, theirs: str) -> list[Entry]:
-        """Make the entries of a `ConvBn`, which is a sequence there."""
+        """Return the entries of a `ConvBn`, a sequence in the file."""
         return conv(f"{place}{ours}.conv", f"{prefix}{theirs}.0") + batch_norm(
             f"{place}{ours}.bn", f"{prefix}{theirs}.1"
         )
 
     def numbered(block: str, count: int) -> list[Entry]:
-        """Make the entries of a block's conv1, bn1, conv2, ..."""
+        """Return the entries of a block's conv1, bn1, conv2, ..."""
         return [
             entry
             for number in range(1, count + 1)
@@ -60,7 +60,7 @@ def table(*, place: str = "backbone.", prefix: str = "", complete: bool = False)
                 change = f"{here}.fuse_layers.{target}.{source}"
                 steps = max(1, target - source)
                 layers = [
-                    # Towards finer maps it is one layer, not a sequence of some.
+                    # Towards finer maps the file has one layer instead of a sequence.
                     both(f"{change}.{step}", change if source > target else f"{change}.{step}")
                     for step in range(steps)
                 ]
@@ -76,14 +76,14 @@ def table(*, place: str = "backbone.", prefix: str = "", complete: bool = False)
 
 
 def sequence(ours: str, theirs: str, blocks: int, stride: int, first: int) -> list[Entry]:
-    """Make the entries of a `branches.Branch`, which is one flat sequence of layers there.
+    """Return the entries of a `branches.Branch`, one flat sequence of layers in the file.
 
     Args:
-        ours: the branch.
-        theirs: the sequence.
-        blocks: how many the branch has.
-        stride: layers of a block.
-        first: the convolution's number within it; the normalisation comes next.
+        ours: name of the branch.
+        theirs: name of the sequence.
+        blocks: number of blocks.
+        stride: layers of the sequence in a block.
+        first: index of the convolution in a block; the normalisation is next.
     """
     entries = []
     for block in range(blocks):
@@ -102,18 +102,18 @@ MARKS = ("conv1.weight", "transition1.0.0.weight", _FINEST)
 
 
 def describe(tensors: Mapping[str, np.ndarray], file: str) -> tuple[str, int]:
-    """Tell which network a file holds: one of `models.hrnet.WIDTHS`, and its stem's width.
+    """Detect the HRNet of a file: one of `models.hrnet.WIDTHS`, and its stem's width.
 
     Raises:
-        UserError: it is no multiple of a published one.
+        UserError: the widths are not in the proportion of a published network.
     """
     stem, finest = tensors["conv1.weight"].shape[0], tensors[_FINEST].shape[0]
     for name in hrnet.WIDTHS:
         if hrnet.finest_features(name, stem) == finest:
             return name, stem
     raise UserError(
-        f"{file} holds an HRNet with {finest} channels on the finest maps and {stem} in the stem, "
-        f"which is neither of {', '.join(hrnet.WIDTHS)}: give one of these"
+        f"{file} has an HRNet with {finest} channels on the finest maps and {stem} in the stem, "
+        f"which is not published: give one of {', '.join(hrnet.WIDTHS)}"
     )
 
 
@@ -121,23 +121,11 @@ def _check(tensors: Mapping[str, np.ndarray], model: ConfigDict, file: str) -> N
     name, width = describe(tensors, file)
     if (name, width) != (model.backbone, model.backbone_width):
         raise UserError(
-            f"{file} holds a {name} of width {width}, but this network's backbone is a "
+            f"{file} has a {name} of width {width}, but this network's backbone is a "
             f"{model.backbone} of width {model.backbone_width}: give another file, or "
             f"--config.model.backbone={name} --config.model.backbone_width={width}"
         )
-    refuse_strange(tensors, table(), file, name)
-
-
-def refuse_strange(tensors: Mapping[str, np.ndarray], known: Table, file: str, name: str) -> None:
-    """Raise UserError when a file has layers, beside others of a stage, that the table lacks."""
-    names = {entry.theirs for entry in known}
-    own = {entry.theirs.split(".")[0] for entry in known}
-    strange = [n for n in tensors if n.split(".")[0] in own and n not in names]
-    if strange:
-        raise UserError(
-            f"{file} holds {strange[0]}, which a {name} lacks: it is a variant that this network "
-            f"cannot compute; give a plain {name}"
-        )
+    refuse_unknown_layers(tensors, table(), file, name)
 
 
 HRNET = WeightFormat(

@@ -1,4 +1,4 @@
-"""The mean person that predictions are added to, from SPIN's `smpl_mean_params.npz`."""
+"""Reads mean pose, shape and camera from SPIN's `smpl_mean_params.npz`."""
 
 import zipfile
 from pathlib import Path
@@ -9,8 +9,8 @@ from pare_jax.errors import UserError
 from pare_jax.models.heads import SIXD
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
-# Its arrays, our names and shapes. Its pose has the layout of our 6D rotations: the first two
-# columns of each matrix, row by row; its root faces the camera as ours does.
+# By its names: our names and shapes. The pose has the layout of our 6D rotations: the first two
+# columns of each matrix, row by row. Its root faces the camera, as ours does.
 _ARRAYS = {
     "pose": ("batch_stats.heads.mean_pose", (NUM_JOINTS, SIXD)),
     "shape": ("batch_stats.heads.mean_betas", (NUM_BETAS,)),
@@ -35,12 +35,12 @@ def read_mean_parameters(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in _ARRAYS if name in content.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or "it is not an .npz file, or truncated"
+        reason = getattr(error, "strerror", None) or "not an .npz file, or truncated"
         raise UserError(f"cannot read the mean parameters {path}: {reason}") from None
     flat = {}
     for name, (ours, shape) in _ARRAYS.items():
         if name not in arrays:
-            raise UserError(f"{path} has no array {name!r}: smpl_mean_params.npz has it")
+            raise UserError(f"{path} has no array {name!r}: give SPIN's smpl_mean_params.npz")
         value = arrays[name]
         if value.size != np.prod(shape) or value.dtype.kind != "f":
             raise UserError(
@@ -48,6 +48,9 @@ def read_mean_parameters(path: str | Path) -> dict[str, np.ndarray]:
                 "give SPIN's smpl_mean_params.npz"
             )
         if not np.isfinite(value).all():
-            raise UserError(f"{path} has numbers in {name!r} that are not finite")
+            raise UserError(
+                f"{path} has numbers in {name!r} that are not finite: "
+                "give SPIN's smpl_mean_params.npz"
+            )
         flat[ours] = value.reshape(shape).astype(np.float32)
     return flat

@@ -1,9 +1,9 @@
-"""PARE's own checkpoints: what they hold, their table, and what no table can say.
+"""Weight format of PARE's checkpoints: their table, and the options kept beside the tensors.
 
-Both of its layouts are known: behind an HRNet the branches only convolve, behind a ResNet each
-block upsamples first. Two options of PARE leave no trace in the tensors: whether predictions are
-added to its mean parameters, pose (USE_MEAN_POSE) and shape and camera (USE_MEAN_CAMSHAPE). Its
-checkpoints keep them in their hyperparameters; the published model has both off.
+PARE has two layouts: with an HRNet the branches only convolve, with a ResNet each block upsamples
+first. Two options change the outputs but not the tensors: whether predictions are added to mean
+parameters, the pose (USE_MEAN_POSE) and shape and camera (USE_MEAN_CAMSHAPE). Checkpoints keep
+them as hyperparameters. In the published model both are off.
 """
 
 import dataclasses
@@ -19,28 +19,29 @@ from pare_jax.models.heads import SIXD
 from pare_jax.models.hrnet import WIDTHS
 from pare_jax.pretrained import hrnet_weights as hrnet
 from pare_jax.pretrained import resnet_weights as resnet
-from pare_jax.pretrained.hrnet_weights import refuse_strange, sequence
+from pare_jax.pretrained.hrnet_weights import sequence
 from pare_jax.pretrained.table import PER_JOINT, Entry, Layout, Report, Table, conv
-from pare_jax.pretrained.weight_format import WeightFormat, within
+from pare_jax.pretrained.weight_format import WeightFormat, refuse_unknown_layers, within
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
-# Behind an HRNet: [convolution, normalisation, ReLU]; behind a ResNet upsampling comes before.
+# Layers of a block and index of its convolution. With an HRNet a block is convolution,
+# normalisation, ReLU; with a ResNet an upsampling comes first.
 _CONVOLVING = (3, 0)
 _UPSAMPLING = (4, 1)
 
-# Shape and camera are read from (channels, joints) flattened there, (joints, channels) here.
+# Shape and camera heads read flattened features: (channels, joints) there, (joints, channels) here.
 ATTENDED = Layout(
     lambda a: a.reshape(len(a), -1, NUM_JOINTS).transpose(2, 1, 0).reshape(-1, len(a)),
     lambda a: a.reshape(NUM_JOINTS, -1, a.shape[1]).transpose(2, 1, 0).reshape(a.shape[1], -1),
 )
-# PARE reads the 144 numbers of its mean pose as (6, joints) where it adds them to predictions.
+# PARE reads the 144 numbers of its mean pose as (6, joints) when it adds them to predictions.
 MEAN_POSE = Layout(
     lambda a: a.reshape(SIXD, NUM_JOINTS).T, lambda a: np.ascontiguousarray(a.T).reshape(1, -1)
 )
 ROW = Layout(lambda a: a.reshape(-1), lambda a: a[None])
 
 _POSE_BIAS = "params.heads.pose.layers.0.bias"
-# Our mean parameters, PARE's buffers, the option that adds them to predictions, and our shapes.
+# By our mean parameters: PARE's buffer, its layout, the option that adds it, and our shape.
 _MEANS = {
     "batch_stats.heads.mean_pose": (
         "head.init_pose",
@@ -51,7 +52,7 @@ _MEANS = {
     "batch_stats.heads.mean_betas": ("head.init_shape", ROW, "USE_MEAN_CAMSHAPE", (NUM_BETAS,)),
     "batch_stats.heads.mean_camera": ("head.init_cam", ROW, "USE_MEAN_CAMSHAPE", (3,)),
 }
-# Options that change what is computed from the same tensors, and what they are here.
+# Options that change the outputs but not the tensors, and the values that our network has.
 _FIXED = {
     "KEYPOINT_ATTENTION_ACT": "softmax",
     "USE_SCALE_KEYPOINT_ATTENTION": False,
@@ -61,7 +62,7 @@ _FIXED = {
 
 
 def table(model: ConfigDict) -> Table:
-    """Make the table of a `pare` network.
+    """Return the table of a `pare` network.
 
     Args:
         model: the `model` section of its config.
@@ -93,17 +94,17 @@ def table(model: ConfigDict) -> Table:
 
 
 def describe(tensors: Mapping[str, np.ndarray], file: str) -> dict[str, Any]:
-    """Tell what network a checkpoint holds.
+    """Detect the network of a checkpoint.
 
     Args:
         tensors: by the table's names.
-        file: what to call it in errors.
+        file: path of the file, for errors.
 
     Returns:
-        The keys of a config's `model` section that follow from the tensors.
+        Keys of a config's `model` section that follow from the tensors.
 
     Raises:
-        UserError: it is of no network known here.
+        UserError: our networks cannot compute it.
     """
     backbone = within(tensors, "backbone.")
     if all(mark in backbone for mark in hrnet.MARKS):
@@ -112,17 +113,18 @@ def describe(tensors: Mapping[str, np.ndarray], file: str) -> dict[str, Any]:
         name, width = resnet.describe(backbone), backbone["conv1.weight"].shape[0]
         if "head.keypoint_deconv_layers.0.weight" in tensors:
             raise UserError(
-                f"{file} holds a PARE whose branches upsample by transposed convolutions, which "
-                "this network cannot compute: give one trained with USE_UPSAMPLING"
+                f"{file} has head.keypoint_deconv_layers.0.weight, a transposed convolution, which "
+                "this network cannot compute: give a PARE trained with USE_UPSAMPLING"
             )
     else:
         raise UserError(
-            f"{file} holds a PARE with a backbone that is neither a ResNet nor an HRNet: "
-            "give one with either"
+            f"{file} has a PARE with an unknown backbone: give one with a ResNet or an HRNet"
         )
     layers = within(tensors, "head.keypoint_deconv_layers.")
     if "head.smpl_final_layer.weight" not in tensors:
-        raise UserError(f"{file} lacks head.smpl_final_layer.weight, which PARE has")
+        raise UserError(
+            f"{file} lacks head.smpl_final_layer.weight: it is not a whole PARE checkpoint"
+        )
     return {
         "name": "pare",
         "backbone": name,
@@ -142,23 +144,23 @@ def _check(tensors: Mapping[str, np.ndarray], model: ConfigDict, file: str) -> N
     wrong = {key: value for key, value in found.items() if model[key] != value}
     if wrong:
         flags = " ".join(f"--config.model.{key}={value}" for key, value in wrong.items())
-        raise UserError(f"{file} holds a PARE of other settings than this network: give {flags}")
+        raise UserError(f"{file} has a PARE with other settings than this network: give {flags}")
     heads = within(tensors, "head.")
     known = {entry.theirs.removeprefix("head.") for entry in table(model)} | {"temperature"}
-    strange = [name for name in heads if name not in known]
-    if strange:
+    unknown = [name for name in heads if name not in known]
+    if unknown:
         raise UserError(
-            f"{file} holds head.{strange[0]}, which PARE as published lacks: it is a variant that "
-            "this network cannot compute"
+            f"{file} has head.{unknown[0]}, which the published PARE lacks: it is a variant that "
+            "this network cannot compute; give the published one"
         )
     backbone = hrnet.table() if model.backbone in WIDTHS else resnet.table(model.backbone)
-    refuse_strange(within(tensors, "backbone."), backbone, file, model.backbone)
+    refuse_unknown_layers(within(tensors, "backbone."), backbone, file, model.backbone)
 
 
 def option(metadata: Mapping[str, Any], name: str) -> Any:
-    """Find an option in the hyperparameters of a checkpoint; None where it is not there."""
+    """Return an option from the hyperparameters of a checkpoint; None if they lack it."""
     for key, value in metadata.items():
-        if key == "hyper_parameters" and isinstance(value, str):  # As .safetensors keeps them.
+        if key == "hyper_parameters" and isinstance(value, str):  # from .safetensors
             try:
                 value = json.loads(value)
             except ValueError:
@@ -175,13 +177,13 @@ def option(metadata: Mapping[str, Any], name: str) -> Any:
 def _after_reading(
     flat: dict[str, np.ndarray], report: Report, metadata: Mapping[str, Any]
 ) -> Report:
-    """Set the mean parameters as the checkpoint uses them, and the pose bias, which it lacks."""
+    """Set mean parameters by the checkpoint's options, and the pose bias, which it lacks, to 0."""
     for name, value in _FIXED.items():
         found = option(metadata, name)
         if found is not None and found != value:
             raise UserError(
-                f"{report.source} was trained with {name}={found}: it is a variant of PARE that "
-                f"this network, which has {value}, cannot compute"
+                f"{report.file} was trained with {name}={found}, which this network cannot "
+                f"compute: give one trained with {name}={value}"
             )
     flat[_POSE_BIAS] = np.zeros((NUM_JOINTS, SIXD), np.float32)
     notes, used, ignored = [], dict(report.used), dict(report.ignored)
@@ -189,13 +191,16 @@ def _after_reading(
         adds = option(metadata, name)
         name_in_file = next((n for n in used if n.endswith(theirs)), None)
         if adds and name_in_file is None:
-            raise UserError(f"{report.source} has {name} on, but lacks {theirs}: it is damaged")
+            raise UserError(
+                f"{report.file} is damaged, it has {name}=True but lacks {theirs}: download it "
+                "again"
+            )
         if not adds:
             if name_in_file is not None:
                 ignored[name_in_file] = used.pop(name_in_file)
             flat[ours] = np.zeros(shape, np.float32)
         text = f"{name} is {'on' if adds else 'off'}"
-        text += "" if adds is not None else ", for the file does not say: PARE as published"
+        text += "" if adds is not None else ": the file does not say, so as in the published PARE"
         notes.append(text)
     fresh = {name: size for name, size in report.fresh.items() if name not in flat}
     notes = list(dict.fromkeys(notes))
@@ -207,21 +212,21 @@ def _after_reading(
 def _before_writing(
     flat: dict[str, np.ndarray], model: ConfigDict
 ) -> tuple[dict[str, Any], list[str]]:
-    """Fold what PARE has no place for into what it has; returns hyperparameters and notes.
+    """Merge our pose bias into the mean pose; returns PARE's hyperparameters and notes.
 
-    PARE's pose layers have no bias, but a bias per joint is a mean pose per joint: with
-    USE_MEAN_POSE it adds one to every prediction, so their sum is written as its mean pose.
+    PARE's pose layers have no bias. With USE_MEAN_POSE it adds its mean pose to every prediction,
+    so the sum of our bias and our mean pose is written as PARE's mean pose.
     """
     if model.name != "pare":
         raise UserError(
-            f"this network is a {model.name}, which PARE's format cannot hold: give --format="
+            f"PARE's format cannot hold this {model.name} network: give --format="
             f"{'hrnet' if model.backbone in WIDTHS else 'resnet'} to write its backbone alone"
         )
     for key in ("pose_hidden", "shape_hidden", "camera_hidden"):
         if model[key]:
             raise UserError(
-                f"this network has hidden layers (model.{key}), where PARE has single linear "
-                "layers: give a --format to write its backbone alone, or train one without"
+                f"PARE's format cannot hold hidden layers (model.{key}={model[key]}): give "
+                "--format to write the backbone alone, or train a network without them"
             )
     mean_pose = "batch_stats.heads.mean_pose"
     flat[mean_pose] = np.asarray(flat[mean_pose]) + np.asarray(flat[_POSE_BIAS])
@@ -231,8 +236,8 @@ def _before_writing(
     notes = [f"load it with PARE.{name}=True" for name, on in options.items() if on]
     if not model.align_corners:
         notes.append(
-            "PARE upsamples with corners aligned, this network was trained without "
-            "(model.align_corners=False): its predictions will differ there"
+            "predictions in PARE's code will differ: it upsamples with aligned corners, this "
+            "network does not (model.align_corners=False)"
         )
     hrnet_backbone = model.backbone in WIDTHS
     section = options | {
@@ -249,12 +254,12 @@ def _before_writing(
 
 PARE = WeightFormat(
     title="PARE",
-    # One alone: a file that lacks another of its tensors is PARE's all the same, and told so.
+    # Only one: a PARE file that lacks any other tensor gets an error that names it.
     marks=("head.keypoint_final_layer.weight",),
     table=table,
     check=_check,
     after_reading=_after_reading,
     before_writing=_before_writing,
-    # Of a softmax that the published network does not use.
+    # Temperature of a softmax that the published network does not use.
     constants={"head.temperature": np.array(1.0, np.float32)},
 )

@@ -1,4 +1,4 @@
-"""Reads other people's weight files (`.safetensors`, and what torch.save writes).
+"""Reads weight files: `.safetensors`, and the files of torch.save (`.pth`, `.ckpt`, ...).
 
 No code in them is run, and torch is not needed.
 """
@@ -14,28 +14,28 @@ from pare_jax.errors import UserError
 from pare_jax.io.safe_pickle import Inert
 from pare_jax.pretrained.torch_file import TensorRecord, open_torch_file
 
-# Where training scripts keep the network inside the file, the one to take first: of a teacher and
-# its student, self-supervised training (DINO) evaluates and publishes the teacher.
+# Keys under which training scripts store the network, in order of preference. DINO's teacher comes
+# before its student, because it is the one that is evaluated and published.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "network", "net")
 
-# What wrapping a network in another module, or in one for several devices, puts before each name.
+# Prefixes that names get when a network is wrapped in another module.
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.", "net.")
 
-# A counter that PyTorch's BatchNorm keeps and that no result depends on.
+# A counter of PyTorch's BatchNorm that no output depends on.
 _COUNTER = "num_batches_tracked"
 
-_ADVICE = "it may be truncated, or an error page saved under its name: download it again"
+_ADVICE = "it may be truncated, or an error page under this name; download it again"
 
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds.
+    """Content of a weight file.
 
     Attributes:
-        path: of the file.
-        tensors: by name, without what all names have in common; floating point as float32,
-            contiguous, without BatchNorm's counters.
-        metadata: everything beside the tensors, as plain data: hyperparameters and the like.
+        path: path of the file.
+        tensors: by name, without shared prefixes; floating point as float32, contiguous, without
+            BatchNorm's counters.
+        metadata: all other content, such as hyperparameters, as plain data.
     """
 
     path: Path
@@ -44,17 +44,17 @@ class WeightFile:
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """Read a weight file: `.safetensors`, or what torch.save wrote (`.pth`, `.pt`, `.ckpt`, ...).
+    """Read a weight file: `.safetensors`, or one of torch.save (`.pth`, `.pt`, `.ckpt`, ...).
 
-    Which of the two it is, is told by its content. Wrappers (`WRAPPERS`) and shared prefixes
-    (`PREFIXES`) are taken off.
+    The content decides which of the two it is. Wrappers (`WRAPPERS`) and shared prefixes
+    (`PREFIXES`) are removed.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: the file is missing, truncated, not a weight file or without tensors; it asks
-            for more than tensors and plain data, which is not run.
+        UserError: the file is missing, truncated, not a weight file or without tensors; or it
+            needs more than tensors and plain data, none of which is run.
     """
     path = Path(path)
     try:
@@ -62,10 +62,10 @@ def read_weights(path: str | Path) -> WeightFile:
             start = file.read(9)
     except OSError as error:
         raise UserError(
-            f"cannot read the weights {path}: {error.strerror or error}; docs/weights.md says "
-            "where to get them"
+            f"cannot read the weights {path}: {error.strerror or error}; docs/weights.md lists "
+            "where to get weights"
         ) from None
-    # After the length of its header a safetensors file begins with JSON.
+    # A safetensors file has 8 bytes of length, then JSON.
     if path.suffix == ".safetensors" or start[8:] == b"{":
         tensors, metadata = _read_safetensors(path)
     else:
@@ -74,12 +74,12 @@ def read_weights(path: str | Path) -> WeightFile:
             tensors = {name: _float32(file.numbers(record)) for name, record in records.items()}
     tensors = {name: value for name, value in tensors.items() if not name.endswith(_COUNTER)}
     if not tensors:
-        raise UserError(f"there are no tensors in {path}: it is not a file of weights")
+        raise UserError(f"{path} has no tensors: it is not a weight file; give another")
     return WeightFile(path, strip_prefixes(tensors), metadata)
 
 
 def strip_prefixes(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Take off the `PREFIXES` that all names share, one after the other."""
+    """Remove the `PREFIXES` that all names share, one after the other."""
     tensors = dict(tensors)
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), None):
         tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
@@ -92,12 +92,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     tensors: dict[str, np.ndarray] = {}
     try:
         with safe_open(path, "numpy") as file:
-            for name in file.keys():  # noqa: SIM118  # It is no dict.
+            for name in file.keys():  # noqa: SIM118  # not a dict
                 if file.get_slice(name).get_dtype() != "BF16":
                     tensors[name] = _float32(file.get_tensor(name))
             metadata = dict(file.metadata() or {})
             missing = len(tensors) < len(file.keys())
-        if missing:  # NumPy knows no bfloat16: it is the upper half of a float32.
+        if missing:  # NumPy has no bfloat16, the upper half of a float32.
             for name, item in deserialize(path.read_bytes()):
                 if item["dtype"] in ("BF16", "bfloat16"):
                     half = np.frombuffer(item["data"], "<u2").astype(np.uint32)
@@ -116,7 +116,7 @@ def _float32(value: np.ndarray) -> np.ndarray:
 
 
 def _unwrap(content: Any) -> tuple[dict[str, TensorRecord], dict[str, Any]]:
-    """Find the network's tensors in what a training script saved; the rest is metadata."""
+    """Return the network's tensors from a training script's checkpoint; the rest is metadata."""
     metadata: dict[str, Any] = {}
     while isinstance(content, Mapping):
         wrapper = next((n for n in WRAPPERS if isinstance(content.get(n), Mapping)), None)
@@ -132,9 +132,9 @@ def _unwrap(content: Any) -> tuple[dict[str, TensorRecord], dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Turn what a file holds beside its network into dicts, lists, text and numbers.
+    """Convert metadata to dicts, lists, text and numbers.
 
-    Tensors, of optimizers mostly, become a text that says their shape.
+    A tensor, such as an optimizer's, becomes a text with its shape.
     """
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}

@@ -1,7 +1,7 @@
-"""Residual networks from torchvision, timm, DINO and Hugging Face's transformers.
+"""Weight formats of ResNets from torchvision, timm, DINO and Hugging Face's transformers.
 
-torchvision's names are our own, and timm and DINO use them too. transformers has the same layers
-under other names. The tables of both are generated from the depths of the network.
+torchvision's names are ours, and timm and DINO use them too. transformers has the same
+layers under other names. Both tables are generated from the depths of the network.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,16 +13,16 @@ from ml_collections import ConfigDict
 from pare_jax.errors import UserError
 from pare_jax.models.resnet import DEPTHS
 from pare_jax.pretrained.table import Entry, Table, batch_norm, conv
-from pare_jax.pretrained.weight_format import WeightFormat
+from pare_jax.pretrained.weight_format import WeightFormat, refuse_unknown_layers
 
 
 class Naming(NamedTuple):
-    """What a file calls the layers; each is the names of a convolution and its normalisation.
+    """Names of the layers in a file, each a pair of a convolution and its normalisation.
 
     Attributes:
-        stem: of the first layer.
-        layer: of the layer (stage, block, number) of a block, all from 0.
-        shortcut: of the shortcut of (stage, block).
+        stem: names of the first layer.
+        layer: names of layer `number` of a block, from (stage, block, number), all from 0.
+        shortcut: names of a block's shortcut, from (stage, block).
     """
 
     stem: tuple[str, str]
@@ -57,12 +57,12 @@ TRANSFORMERS = Naming(
 
 
 def table(backbone: str, naming: Naming = TORCHVISION, *, place: str = "backbone") -> Table:
-    """Make the table of a residual network.
+    """Return the table of a ResNet.
 
     Args:
         backbone: one of `models.resnet.DEPTHS`.
-        naming: the file's.
-        place: of the network in our state.
+        naming: names of the layers in the file.
+        place: name of the backbone in our network.
     """
     kind, depths = DEPTHS[backbone]
     bottleneck = kind.expansion > 1
@@ -80,7 +80,7 @@ def table(backbone: str, naming: Naming = TORCHVISION, *, place: str = "backbone
             for number in range(3 if bottleneck else 2):
                 ours = f"{here}.conv{number + 1}", f"{here}.bn{number + 1}"
                 entries += layer(ours, naming.layer(stage, block, number))
-            # Where a block changes the shape of its maps.
+            # Only a block that changes the shape of its maps has a shortcut.
             if block == 0 and (stage > 0 or bottleneck):
                 ours = f"{here}.downsample.conv", f"{here}.downsample.bn"
                 entries += layer(ours, naming.shortcut(stage, block))
@@ -88,11 +88,11 @@ def table(backbone: str, naming: Naming = TORCHVISION, *, place: str = "backbone
 
 
 def describe(names: Iterable[str], naming: Naming = TORCHVISION) -> str:
-    """Tell which of `models.resnet.DEPTHS` a file holds, or comes nearest to.
+    """Return the one of `models.resnet.DEPTHS` that a file's names fit best.
 
     Args:
-        names: of its tensors, as in the table.
-        naming: the file's.
+        names: names of the tensors, as in the table.
+        naming: names of the layers in the file.
     """
     names = set(names)
 
@@ -107,21 +107,14 @@ def _check(tensors: Mapping[str, np.ndarray], model: ConfigDict, file: str, nami
     found, width = describe(tensors, naming), tensors[f"{naming.stem[0]}.weight"].shape[0]
     if (found, width) != (model.backbone, model.backbone_width):
         raise UserError(
-            f"{file} holds a {found} of width {width}, but this network's backbone is a "
+            f"{file} has a {found} of width {width}, but this network's backbone is a "
             f"{model.backbone} of width {model.backbone_width}: give another file, or "
             f"--config.model.backbone={found} --config.model.backbone_width={width}"
         )
-    known = {entry.theirs for entry in table(found, naming)}
-    own = {name.split(".")[0] for name in known}
-    strange = [name for name in tensors if name.split(".")[0] in own and name not in known]
-    if strange:
-        raise UserError(
-            f"{file} holds {strange[0]}, which a {found} lacks: it is a variant that this "
-            f"network cannot compute; give a plain {found}"
-        )
+    refuse_unknown_layers(tensors, table(found, naming), file, found)
 
 
-def _source(title: str, naming: Naming) -> WeightFormat:
+def _format(title: str, naming: Naming) -> WeightFormat:
     return WeightFormat(
         title=title,
         marks=(f"{naming.stem[0]}.weight", f"{naming.layer(3, 0, 0)[0]}.weight"),
@@ -130,5 +123,5 @@ def _source(title: str, naming: Naming) -> WeightFormat:
     )
 
 
-RESNET = _source("ResNet of torchvision, timm or DINO", TORCHVISION)
-TRANSFORMERS_RESNET = _source("ResNet of transformers", TRANSFORMERS)
+RESNET = _format("ResNet of torchvision, timm or DINO", TORCHVISION)
+TRANSFORMERS_RESNET = _format("ResNet of transformers", TRANSFORMERS)

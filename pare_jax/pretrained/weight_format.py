@@ -1,4 +1,4 @@
-"""What a kind of weight file is: how it is told from others, and its table for a network."""
+"""Defines a weight format: how its files are recognised, and its table for a network."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from pare_jax.errors import UserError
 from pare_jax.pretrained.table import Report, Table
 
 Flat = dict[str, np.ndarray]
@@ -14,19 +15,19 @@ Flat = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class WeightFormat:
-    """A kind of weight file.
+    """A format of weight files.
 
     Attributes:
-        title: what to call it to a user.
-        marks: names that every such file has, and no other kind has all of.
-        table: from the `model` section of a config to the table of that network.
-        check: raises UserError, in one line that begins with its last argument, when the tensors,
-            by the table's names, are of another network than the config's.
-        after_reading: adds to our arrays what the table cannot say, from what the file holds beside
-            tensors; returns the report with what it did. None: there is no such thing.
-        before_writing: folds arrays of ours that the format has no place for into others, in
-            place; returns hyperparameters to write and what the user should know. None: likewise.
-        constants: tensors that every such file has and that are the same in all of them.
+        title: its name in messages.
+        marks: tensor names that identify it: its files have all of them, others do not.
+        table: returns the table of a network, from the `model` section of a config.
+        check: takes tensors by the table's names, the `model` section and the file's path; raises
+            UserError if the tensors belong to another network. The message starts with the path.
+        after_reading: sets arrays of ours that are not in the table, from the file's metadata, and
+            returns the updated report. None: nothing to set.
+        before_writing: merges arrays of ours that the format lacks into others, in place, and
+            returns hyperparameters to write and notes for the user. None: nothing to merge.
+        constants: tensors that are equal in all files of the format.
     """
 
     title: str
@@ -38,9 +39,9 @@ class WeightFormat:
     constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def prefix(self, names: Iterable[str]) -> str | None:
-        """Tell what stands before the table's names in a file of these; None: it is another kind.
+        """Return the text before the table's names in a file with these; None: another format.
 
-        Of several the shortest is taken, so that a network goes before a part of it.
+        The shortest of several prefixes is returned, so that a network wins over its parts.
         """
         names = set(names)
         first = self.marks[0]
@@ -48,15 +49,30 @@ class WeightFormat:
         fitting = [
             prefix
             for prefix in prefixes
-            if (not prefix or prefix.endswith(".")) and all(prefix + m in names for m in self.marks)
+            if (not prefix or prefix.endswith("."))
+            and all(prefix + mark in names for mark in self.marks)
         ]
         return min(fitting, key=len, default=None)
 
 
 def within(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Return the tensors whose names begin with `prefix`, without it."""
+    """Return the tensors whose names start with `prefix`, with the prefix removed."""
     return {
         name.removeprefix(prefix): value
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def refuse_unknown_layers(
+    tensors: Mapping[str, np.ndarray], known: Table, file: str, name: str
+) -> None:
+    """Raise UserError if a file has tensors in a known stage that the table lacks."""
+    names = {entry.theirs for entry in known}
+    stages = {theirs.split(".")[0] for theirs in names}
+    unknown = [n for n in tensors if n.split(".")[0] in stages and n not in names]
+    if unknown:
+        raise UserError(
+            f"{file} has {unknown[0]}, which a {name} lacks: it is a variant that this network "
+            f"cannot compute; give a plain {name}"
+        )

@@ -1,4 +1,4 @@
-"""Attention maps laid over the crop they belong to."""
+"""Draws attention maps as heat maps over the crop."""
 
 from collections.abc import Sequence
 
@@ -9,52 +9,52 @@ from jaxtyping import Float
 from pare_jax.rendering.text import Picture, caption, grid
 from pare_jax.skeleton import JOINT_NAMES, joint_index
 
-# How much of the picture is left under no attention, so that the attended places stand out.
+# Brightness of the picture where there is no attention, so that attended places stand out.
 _DIMMED = 0.55
-# How many equal shares a place must get, at least, for the brightest colour.
+# The brightest colour needs at least this many times the mean attention.
 _FULL_COLOUR = 4.0
 
 
 def draw_attention(picture: Picture, attention: Float[np.ndarray, "h w"]) -> Picture:
-    """Lay one attention map over the crop as a heat map, brightest where it is largest.
+    """Draw one attention map over the crop as a heat map, brightest where it is largest.
 
-    Colour starts where a place gets more than an equal share and is brightest at the map's own
-    maximum, so that maps of any sharpness can be read; an even map has no colour.
+    Colour starts above the map's mean and is brightest at its maximum, so that maps of any
+    sharpness can be read. An even map has no colour.
 
     Args:
         picture: the network's crop at any resolution, (height, width, 3) uint8.
-        attention: the joint's map over the same square, non-negative.
+        attention: one joint's map over the same square, non-negative.
 
     Returns:
         Picture of the same size.
     """
     attention = np.asarray(attention, np.float32)
-    equal = float(attention.mean())
-    peak = max(float(attention.max()), _FULL_COLOUR * equal, 1e-12)
-    heat = (attention - equal) / (peak - equal)
+    mean = float(attention.mean())
+    peak = max(float(attention.max()), _FULL_COLOUR * mean, 1e-12)
+    heat = (attention - mean) / (peak - mean)
     heat = cv2.resize(heat, picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    # Tables of 256 steps of heat do what arithmetic on every pixel would, in a third of the time.
-    steps = np.round(np.clip(heat, 0.0, 1.0) * 255).astype(np.uint8)
-    # Grey below, so that colour means attention and nothing else.
+    # Tables of 256 heat levels take a third of the time of arithmetic on every pixel.
+    levels = np.round(np.clip(heat, 0.0, 1.0) * 255).astype(np.uint8)
+    # The picture is grey, so that all colour means attention.
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    ground = cv2.multiply(grey, cv2.LUT(steps, _GROUND), dtype=cv2.CV_32F)
+    dimmed = cv2.multiply(grey, cv2.LUT(levels, _GREY_WEIGHTS), dtype=cv2.CV_32F)
     return cv2.add(
-        cv2.cvtColor(ground, cv2.COLOR_GRAY2RGB),
-        cv2.LUT(cv2.cvtColor(steps, cv2.COLOR_GRAY2RGB), _COLOURS),
+        cv2.cvtColor(dimmed, cv2.COLOR_GRAY2RGB),
+        cv2.LUT(cv2.cvtColor(levels, cv2.COLOR_GRAY2RGB), _COLOURS),
         dtype=cv2.CV_8U,
     )
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """How much is left of the grey ground, and what colour is added, at every step of heat."""
-    steps = np.arange(256, dtype=np.uint8)
-    weight = np.sqrt(steps / np.float32(255.0))[:, None] * 0.85
-    colours = cv2.applyColorMap(steps, cv2.COLORMAP_INFERNO).reshape(256, 3)[:, ::-1]
-    ground = (1.0 - weight[:, 0]) * _DIMMED
-    return ground.astype(np.float32), (weight * colours).astype(np.float32)[None]
+    """Return the grey picture's weight and the colour to add for each heat level."""
+    levels = np.arange(256, dtype=np.uint8)
+    weight = np.sqrt(levels / np.float32(255.0))[:, None] * 0.85
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO).reshape(256, 3)[:, ::-1]
+    grey_weights = (1.0 - weight[:, 0]) * _DIMMED
+    return grey_weights.astype(np.float32), (weight * colours).astype(np.float32)[None]
 
 
-_GROUND, _COLOURS = _tables()
+_GREY_WEIGHTS, _COLOURS = _tables()
 
 
 def attention_sheet(
@@ -64,17 +64,17 @@ def attention_sheet(
     columns: int = 6,
     cell: int = 192,
 ) -> Picture:
-    """Draw the maps of several joints over the crop, each with the joint's name below.
+    """Draw the attention maps of several joints in a grid, each with the joint's name below.
 
     Args:
         picture: the network's crop at any resolution.
         attention: maps of all 24 joints.
-        joints: names of those to show.
-        columns: cells a row.
-        cell: side of each picture in pixels.
+        joints: names of the joints to show.
+        columns: cells in a row.
+        cell: side of each picture, pixels.
 
     Returns:
-        The sheet.
+        The grid.
     """
     return grid(attention_cells(picture, attention, joints, cell), columns)
 
@@ -85,7 +85,7 @@ def attention_cells(
     joints: Sequence[str],
     cell: int,
 ) -> list[Picture]:
-    """Return one captioned picture a joint, as `attention_sheet` sets them."""
+    """Return the captioned pictures of `attention_sheet`, one for each joint."""
     attention = np.asarray(attention)
     picture = fit(picture, cell)
     return [
@@ -95,7 +95,6 @@ def attention_cells(
 
 
 def fit(picture: Picture, side: int) -> Picture:
-    """Resample a square picture to `side` pixels."""
-    shrinks = picture.shape[0] > side
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    """Resize a square picture to `side` pixels."""
+    interpolation = cv2.INTER_AREA if picture.shape[0] > side else cv2.INTER_CUBIC
     return cv2.resize(picture, (side, side), interpolation=interpolation)

@@ -1,4 +1,4 @@
-"""Shaded bodies over pictures, from the front, from the side and from behind."""
+"""Draws shaded meshes over pictures, and views of them from the side and from behind."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.rasterizer import shade
 from pare_jax.rendering.text import Colour, Picture, caption, paper, row
 
-# One colour a person, readable on skin, asphalt and grass; the first serves a lone person.
+# A colour for each person, readable on skin, asphalt and grass; the first is the default.
 BODY_COLOURS: tuple[Colour, ...] = (
     (120, 180, 245),
     (140, 215, 150),
@@ -21,18 +21,19 @@ BODY_COLOURS: tuple[Colour, ...] = (
     (125, 220, 220),
     (250, 130, 60),
 )
-# Joints whose attention a summary shows: the ends of the limbs are what occlusion takes first.
+# Joints whose attention maps a summary shows; the ends of the limbs are hidden most often.
 SUMMARY_JOINTS = ("head", "left_wrist", "right_wrist", "left_knee", "right_knee")
 
-# Directions towards the lights in the camera frame (x right, y down, z forward), and how strong.
+# Directions towards the lights in the camera frame (x right, y down, z forward), and strengths.
 _LIGHTS = (((-0.5, -0.7, -0.6), 0.62), ((0.8, -0.1, -0.5), 0.22), ((0.0, 0.0, -1.0), 0.18))
 _AMBIENT = 0.22
-_SIDE_VIEW_FILLS = 0.88
-# Turns about the vertical: x' = z, z' = -x by a quarter, x' = -x, z' = -z by a half.
+# Share of the panel that the mesh fills in side and back views.
+_FILLED = 0.88
+# Rotations about the vertical by a quarter turn (x' = z, z' = -x) and a half (x' = -x, z' = -z).
 _FROM_THE_RIGHT = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 _FROM_BEHIND = np.diag([-1.0, 1.0, -1.0])
-# Of more pixels than this, supersampled ones, bodies are drawn without supersampling: their edges
-# are fine enough.
+# Meshes that would cover more supersampled pixels than this are drawn without supersampling; at
+# that size their edges are fine enough.
 _MAX_SUPERSAMPLED = 1_500_000
 
 Vertices = Float[np.ndarray, "vertices 3"]
@@ -53,12 +54,12 @@ def draw_mesh(
     Args:
         picture: (height, width, 3) uint8.
         vertices: camera frame, metres, the translation included.
-        faces: counter-clockwise seen from outside; those seen from behind are not drawn, unless the
-            mesh reaches behind the camera, where one looks into it.
-        camera: what the picture was taken with.
+        faces: counter-clockwise seen from outside; back faces are drawn only if the mesh reaches
+            behind the camera, because its inside is visible then.
+        camera: the picture's camera.
         colour: RGB of the lit surface, or of each vertex.
-        opacity: 1 hides what is below.
-        normals: of the vertices, as `vertex_normals` gives them; None: they are computed.
+        opacity: 1 hides the picture below.
+        normals: of the vertices, from `vertex_normals`; None: they are computed.
 
     Returns:
         The picture with the mesh in it.
@@ -70,30 +71,31 @@ def draw_mesh(
     all_in_front = bool(in_front.all())
     if not in_front.any() or not np.isfinite(vertices).all():
         return picture
-    seen_from_here = vertices if all_in_front else vertices[in_front]
-    region = _covered(camera.project(seen_from_here), picture.shape[:2])
+    projected = camera.project(vertices if all_in_front else vertices[in_front])
+    region = _covered(projected, picture.shape[:2])
     if region is None:
         return picture
     left, top, right, bottom = region
     height, width = bottom - top, right - left
-    finer = 2 if 4 * height * width <= _MAX_SUPERSAMPLED else 1
-    placed = vertices if all_in_front else np.where(in_front[:, None], vertices, 1.0)
-    pixels = camera.seen_in((left, top), finer).project(placed)
+    scale = 2 if 4 * height * width <= _MAX_SUPERSAMPLED else 1
+    # Vertices behind the camera get any valid position: their faces are not drawn.
+    positions = vertices if all_in_front else np.where(in_front[:, None], vertices, 1.0)
+    pixels = camera.seen_in((left, top), scale).project(positions)
     normals = vertex_normals(vertices, faces) if normals is None else normals
     colours, seen = shade(
         np.column_stack([pixels, depth]).astype(np.float32),
         np.asarray(faces),
         _shade(normals, colour),
-        height * finer,
-        width * finer,
+        height * scale,
+        width * scale,
         near=max(1e-3, 0.9 * float(depth[in_front].min())),
         far=1.1 * float(depth.max()),
         cull="back" if all_in_front else "none",
     )
-    # Averaging colour where there is mesh, and how much there is, keeps the empty surroundings out
-    # of the edge's colour.
+    # Colour, which is 0 outside the mesh, and coverage are averaged alike, so that the outside
+    # does not darken the edges.
     mask = seen.astype(np.float32)
-    if finer > 1:
+    if scale > 1:
         colours = cv2.resize(colours, (width, height), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
     below = picture[top:bottom, left:right]
@@ -111,11 +113,10 @@ def side_view(
     colour: Colour = BODY_COLOURS[0],
     normals: Vertices | None = None,
 ) -> Picture:
-    """Draw a mesh on plain ground as seen from the right edge of the picture it came from.
+    """Draw a mesh on a plain background, seen from the right edge of its picture.
 
-    The viewer stands on the picture's right and looks across it: the camera that took the
-    picture would be at the left edge, so what is nearer to that camera is drawn farther left.
-    The mesh is centred and fills the panel.
+    The viewer looks across the picture from its right: parts nearer to the picture's camera are
+    drawn farther left. The mesh is centred and fills the panel.
 
     Args:
         vertices: camera frame, metres.
@@ -123,7 +124,7 @@ def side_view(
         height: of the panel, pixels.
         width: of the panel, pixels.
         colour: RGB of the lit surface.
-        normals: of the vertices, as `vertex_normals` gives them; None: they are computed.
+        normals: of the vertices, from `vertex_normals`; None: they are computed.
 
     Returns:
         (height, width, 3) uint8.
@@ -139,10 +140,9 @@ def side_and_back_view(
     colour: Colour = BODY_COLOURS[0],
     bounds: Float[np.ndarray, "2 3"] | None = None,
 ) -> Picture:
-    """Draw a mesh from the side, as `side_view` does, and from behind, at one scale.
+    """Draw a mesh from the side, as `side_view`, and from behind, both at the same scale.
 
-    From behind the viewer faces the camera that took the picture: what was at the picture's left is
-    at the right.
+    From behind, the viewer looks towards the picture's camera: the picture's left is at the right.
 
     Args:
         vertices: camera frame, metres.
@@ -150,8 +150,8 @@ def side_and_back_view(
         height: of each panel, pixels.
         width: of each panel, pixels; None: three quarters of the height.
         colour: RGB of the lit surface.
-        bounds: lowest and highest corner of what fills the panels, camera frame, metres: the same
-            for all pictures of a body that moves. None: the mesh itself.
+        bounds: lowest and highest corner of the volume that fills the panels, camera frame, metres;
+            the same for all frames of a track. None: the mesh's own.
 
     Returns:
         Two panels side by side, each with a caption below.
@@ -172,21 +172,21 @@ def _panels(
     normals: np.ndarray | None = None,
     bounds: np.ndarray | None = None,
 ) -> list[Picture]:
-    """The bounds turned into each view, centred, at the largest scale that fits all of them."""
+    """Draw the mesh in each view, with the bounds centred, at the largest scale that fits all."""
     panels = [paper(height, width) for _ in views]
     vertices = np.asarray(vertices, np.float64)
     if not len(vertices) or not np.isfinite(vertices).all():
         return panels
     normals = vertex_normals(vertices, faces) if normals is None else normals
     bounds = np.stack(_bounds(vertices)) if bounds is None else bounds
-    # The views are turned by quarters, so that the corners of the bounds turn into corners.
+    # Views are rotated by quarter turns, so rotated corners of the bounds are corners too.
     corners = [bounds @ view.T for view in views]
     low = np.stack([pair.min(0) for pair in corners])
     high = np.stack([pair.max(0) for pair in corners])
     size = np.maximum(high - low, 1e-6)
     distance = 10.0 * float(size.max())
     fit_all = np.minimum(width / size[:, 0], height / size[:, 1]) * (distance - size[:, 2] / 2.0)
-    camera = Camera(_SIDE_VIEW_FILLS * float(fit_all.min()), (width / 2.0, height / 2.0))
+    camera = Camera(_FILLED * float(fit_all.min()), (width / 2.0, height / 2.0))
     for number, view in enumerate(views):
         points = vertices @ view.T - (low[number] + high[number]) / 2.0
         points[:, 2] += distance
@@ -204,13 +204,13 @@ def sample_panel(
     joints: Sequence[str] = SUMMARY_JOINTS,
     cell: int = 224,
 ) -> Picture:
-    """Draw one sample as a row: the input, the mesh over it, the side view, attention maps.
+    """Draw one sample as a row: input, mesh over the input, side view, attention maps.
 
     Args:
         image: the network's crop, (S, S, 3) uint8.
-        vertices: camera frame of the crop's camera, metres, the translation included.
+        vertices: frame of `crop_camera`, metres, the translation included.
         faces: counter-clockwise seen from outside.
-        attention: maps of all joints, or None for a network without.
+        attention: attention maps of all joints; None: the network has none.
         joints: names of the joints whose maps are shown.
         cell: side of each picture in the row, pixels.
 
@@ -230,16 +230,16 @@ def sample_panel(
 
 
 def _shade(normals: np.ndarray, colour: Colour | Float[np.ndarray, "vertices 3"]) -> np.ndarray:
-    """Colours of the vertices, 0 to 255, under three soft lights that move with the camera."""
+    """Return the vertices' colours, 0 to 255, under three lights fixed to the camera."""
     light = np.full(len(normals), _AMBIENT)
     for direction, strength in _LIGHTS:
-        towards = np.asarray(direction) / np.linalg.norm(direction)
-        light += strength * np.maximum(normals @ towards, 0.0)
+        unit = np.asarray(direction) / np.linalg.norm(direction)
+        light += strength * np.maximum(normals @ unit, 0.0)
     return np.clip(np.asarray(colour) * light[:, None], 0.0, 255.0).astype(np.float32)
 
 
 def _covered(pixels: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int, int] | None:
-    """The part of the picture (left, top, right, bottom) that holds the points, if any."""
+    """Return the part of the picture (left, top, right, bottom) that holds the points, if any."""
     size = np.array([shape[1], shape[0]])
     low, high = _bounds(pixels)
     low = np.clip(np.floor(low) - 1, 0, size).astype(int)
@@ -250,6 +250,6 @@ def _covered(pixels: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, int,
 
 
 def _bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least and largest of each column; several times faster than numpy's over rows."""
+    """Return each column's minimum and maximum, several times faster than numpy over rows."""
     columns = np.ascontiguousarray(points.T)
     return columns.min(1), columns.max(1)

@@ -1,17 +1,19 @@
-"""Triangle meshes -> pixels, in numpy and OpenCV's software rasteriser.
+"""Rasterizes triangle meshes with NumPy and OpenCV: faces, depths and colours of pixels.
 
-A `FaceBuffer` remembers, for every pixel, the number of the front-most face and its depth. Any
-number of meshes are drawn into the same buffer and hide each other; colours, part labels or any
-other quantity of the mesh are then looked up or interpolated only where the mesh is seen.
+A `FaceBuffer` stores the number and depth of the front-most face at each pixel. Any number of
+meshes are drawn into one buffer and hide each other. Colours, part labels or other values of a mesh
+are then looked up or interpolated only where the mesh is visible.
 
-Points are (x, y, depth): x and y in continuous pixels with the origin at the picture's top-left
-corner (pixel i covers [i, i + 1), sampled at i + 0.5), depth in metres along the viewing axis.
+Points are (x, y, depth). x and y are continuous pixels from the picture's top-left corner: pixel i
+covers [i, i + 1) and is sampled at i + 0.5. Depth is in metres along the optical axis.
 
-What `cv2.triangleRasterize` does, found by experiment on OpenCV 5.0: it samples pixel centres; its
-camera looks along -z with y up; it interpolates the *inverse* depth, so depth is exact on a plane;
-its near and far values only scale the depth buffer and clip nothing, so that faces that reach
-behind the camera would be drawn inside out. Those are dropped here. Unless a settings object says
-otherwise the Python binding culls faces, and a fresh settings object draws white.
+Behaviour of `cv2.triangleRasterize`, found by experiment on OpenCV 5.0:
+
+* It samples pixel centres. Its camera looks along -z, with y up.
+* It interpolates the *inverse* depth, so depth is exact on a plane.
+* Near and far only scale the depth buffer; they clip nothing. Faces that reach behind the camera
+  would be drawn inside out, so they are dropped here.
+* By default the Python binding culls faces, and a new settings object draws white.
 """
 
 import dataclasses
@@ -30,12 +32,12 @@ EMPTY = -1
 
 @dataclasses.dataclass
 class FaceBuffer:
-    """The front-most face at every pixel; made by `new_buffer`, filled by `draw`.
+    """The front-most face at each pixel; made by `new_buffer`, filled by `draw`.
 
     Attributes:
         near: nothing closer than this is drawn (metres).
         far: nothing farther than this is drawn (metres).
-        num_faces: faces drawn so far, over all meshes; the next mesh's faces count on from here.
+        num_faces: faces of all meshes drawn so far; the number of the next mesh's first face.
     """
 
     near: float
@@ -51,24 +53,24 @@ class FaceBuffer:
         return height, width
 
     def copy(self) -> "FaceBuffer":
-        """Return a buffer that can be drawn into without changing this one."""
+        """Return an independent copy."""
         return dataclasses.replace(
             self, _numbers=self._numbers.copy(), _inverse_depth=self._inverse_depth.copy()
         )
 
     def face(self) -> Int[np.ndarray, "height width"]:
-        """Return the number of the front-most face at every pixel, EMPTY where there is none."""
+        """Return the number of the front-most face at each pixel, EMPTY where there is none."""
         return self._numbers[..., 0].astype(np.int32)
 
     def depth(self) -> Float[np.ndarray, "height width"]:
-        """Return the depth of the front-most surface in metres, infinity where there is none."""
+        """Return the depth of the front-most face in metres, infinity where there is none."""
         rows, columns = np.indices(self.size, sparse=True)
         return self.depth_at(rows, columns).astype(np.float32)
 
     def depth_at(
         self, rows: Int[np.ndarray, "*n"], columns: Int[np.ndarray, "*n"]
     ) -> Float[np.ndarray, "*n"]:
-        """Return `depth()` at some pixels only."""
+        """Return `depth()` at the given pixels only, in float64."""
         stored = self._inverse_depth[rows, columns].astype(np.float64)
         inverse = 1.0 / self.near - stored * (1.0 / self.near - 1.0 / self.far)
         return np.where(stored < 1.0, 1.0 / inverse, np.inf)
@@ -80,9 +82,9 @@ def new_buffer(height: int, width: int, near: float = 0.1, far: float = 100.0) -
     Args:
         height: rows of pixels.
         width: columns of pixels.
-        near: faces with a corner closer than this are not drawn (metres, > 0).
-        far: surfaces farther than this are not drawn; depth is stored in 32 bits between the two,
-            finest near the camera, so keep `near` as large as the scene allows.
+        near: faces with a corner closer than this are not drawn (metres, > 0). Depth is stored in
+            32 bits from `near` to `far`, finest near the camera: keep `near` as large as possible.
+        far: surfaces farther than this are not drawn (metres).
 
     Returns:
         A buffer without faces.
@@ -101,17 +103,17 @@ def draw(
     faces: Int[np.ndarray, "faces 3"],
     cull: Literal["none", "back"] = "none",
 ) -> int:
-    """Draw a mesh into a buffer, behind what is nearer and in front of what is farther.
+    """Draw a mesh into a buffer; nearer faces hide farther ones.
 
     Args:
         buffer: changed in place.
         points: (x, y, depth): pixels, pixels, metres.
-        faces: vertex numbers; a face is seen from the front when its corners run counter-clockwise
-            for the one who looks at the picture, as SMPL's outward faces do.
-        cull: "back" leaves out faces seen from behind; faster for closed meshes.
+        faces: vertex numbers; the corners of a front face are counter-clockwise in the picture, as
+            those of SMPL's faces seen from outside.
+        cull: "back" skips back faces; faster for closed meshes.
 
     Returns:
-        The number of this mesh's face 0 in `buffer.face()`; its others follow.
+        The number of this mesh's face 0 in `buffer.face()`; its other faces follow.
     """
     first = buffer.num_faces
     buffer.num_faces += len(faces)
@@ -120,16 +122,16 @@ def draw(
     if not len(kept):
         return first
     drawn = faces[kept]
-    # Flat shading takes the colour of a face's first corner: give every face a corner of its own,
-    # in front of the corners that faces share.
-    place = np.zeros(len(points), np.int32)
-    place[drawn[:, 1:]] = 1
-    used = np.flatnonzero(place)
-    place[used] = np.arange(len(drawn), len(drawn) + len(used))
+    # Flat shading takes the colour of a face's first corner: each face gets a first corner of its
+    # own. The corners that faces share come after those.
+    new_number = np.zeros(len(points), np.int32)
+    new_number[drawn[:, 1:]] = 1
+    used = np.flatnonzero(new_number)
+    new_number[used] = np.arange(len(drawn), len(drawn) + len(used))
     order = np.concatenate([drawn[:, 0], used])
     indices = np.empty((len(drawn), 3), np.int32)
     indices[:, 0] = np.arange(len(drawn))
-    indices[:, 1:] = place[drawn[:, 1:]]
+    indices[:, 1:] = new_number[drawn[:, 1:]]
     colours = np.zeros((len(order), 3), np.float32)
     colours[: len(drawn), 0] = first + kept
     cv2.triangleRasterize(
@@ -158,12 +160,12 @@ def interpolate(
     """Interpolate values of the vertices at pixel centres, with perspective correction.
 
     Args:
-        points: (x, y, depth) of the mesh as it was drawn.
+        points: (x, y, depth) of the drawn mesh.
         faces: the mesh's faces.
-        values: what to interpolate, a row a vertex.
+        values: values to interpolate, one row for each vertex.
         rows: row of each pixel.
         columns: column of each pixel.
-        face: the mesh's face seen at each pixel, counted from the mesh's own face 0.
+        face: number of the mesh's face at each pixel; the mesh's first face is 0.
 
     Returns:
         The values at each pixel's centre.
@@ -192,12 +194,12 @@ def interpolate(
 
 @dataclasses.dataclass(frozen=True)
 class Raster:
-    """One mesh drawn alone.
+    """A picture of one mesh.
 
     Attributes:
-        colour: colours where the mesh is seen, 0 elsewhere.
-        depth: metres, infinity where the mesh is not seen.
-        face: number of the face seen, EMPTY where there is none.
+        colour: colours where the mesh is visible, 0 elsewhere.
+        depth: metres, infinity where the mesh is not visible.
+        face: number of the visible face, EMPTY where there is none.
     """
 
     colour: Float[np.ndarray, "height width channels"]
@@ -215,15 +217,16 @@ def rasterize(
     near: float = 0.1,
     far: float = 100.0,
 ) -> Raster:
-    """Draw one mesh with a colour (or any other quantity) for each vertex or each face.
+    """Draw one mesh with a colour, or any other value, for each vertex or each face.
 
     Args:
         points: (x, y, depth): pixels, pixels, metres.
         faces: vertex numbers.
-        colours: a row a vertex, interpolated, or a row a face, flat; per vertex if both fit.
+        colours: one row for each vertex, interpolated, or for each face, flat; of the vertices if
+            there are as many vertices as faces.
         height: rows of pixels.
         width: columns of pixels.
-        cull: "back" leaves out faces seen from behind.
+        cull: "back" skips back faces.
         near: see `new_buffer`.
         far: see `new_buffer`.
 
@@ -231,11 +234,11 @@ def rasterize(
         Colours, depth and face numbers.
 
     Raises:
-        ValueError: the colours fit neither the vertices nor the faces.
+        ValueError: the number of colours is neither that of the vertices nor of the faces.
     """
     if len(colours) not in (len(points), len(faces)):
         raise ValueError(
-            f"{len(colours)} colours for {len(points)} vertices and {len(faces)} faces"
+            f"expected {len(points)} colours (vertices) or {len(faces)} (faces), not {len(colours)}"
         )
     buffer = new_buffer(height, width, near, far)
     draw(buffer, points, faces, cull)
@@ -260,9 +263,9 @@ def shade(
     far: float = 100.0,
     cull: Literal["none", "back"] = "none",
 ) -> tuple[Float[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
-    """Draw one mesh with colours interpolated between its vertices, and nothing else of it.
+    """Draw one mesh with colours interpolated between its vertices, without depth or faces.
 
-    Colours equal those of `rasterize` but for rounding, in a third of the time.
+    Colours equal those of `rasterize` up to rounding, in a third of the time.
 
     Args:
         points: (x, y, depth): pixels, pixels, metres.
@@ -272,10 +275,10 @@ def shade(
         width: columns of pixels.
         near: see `new_buffer`.
         far: see `new_buffer`.
-        cull: "back" leaves out faces seen from behind; half the time for closed meshes.
+        cull: "back" skips back faces; half the time for closed meshes.
 
     Returns:
-        Colours, 0 where the mesh is not seen, and where it is.
+        Colours, 0 where the mesh is not visible, and a mask of the pixels where it is.
     """
     picture = np.zeros((height, width, 3), np.float32)
     inverse_depth = np.ones((height, width), np.float32)
@@ -300,7 +303,7 @@ def shade(
 def face_labels(
     vertex_labels: Int[np.ndarray, " vertices"], faces: Int[np.ndarray, "faces 3"]
 ) -> UInt8[np.ndarray, " faces"]:
-    """Return the label that most of a face's corners have, the first corner's when all differ."""
+    """Return the label of most of each face's corners, or the first corner's if all differ."""
     a, b, c = vertex_labels[faces].T
     return np.where(b == c, b, a).astype(np.uint8)
 
@@ -308,15 +311,15 @@ def face_labels(
 def pixel_table(
     buffer: FaceBuffer, first: int, labels: UInt8[np.ndarray, " faces"]
 ) -> UInt8[np.ndarray, " numbers"]:
-    """Return what to index with `FaceBuffer.face()` to know a mesh's labels at the pixels.
+    """Return the table from face numbers to one mesh's labels: `table[buffer.face()]`.
 
     Args:
-        buffer: with all meshes drawn.
-        first: what `draw` returned for the mesh.
-        labels: of its faces.
+        buffer: all meshes are drawn into it.
+        first: the number that `draw` returned for the mesh.
+        labels: of the mesh's faces.
 
     Returns:
-        A label for each face number, EMPTY included: 0 where the mesh is not seen.
+        A label for each face number; 0 for EMPTY and for other meshes.
     """
     table = np.zeros(buffer.num_faces + 1, np.uint8)  # EMPTY, -1, is the last entry
     table[first : first + len(labels)] = labels
@@ -331,16 +334,16 @@ def _could_be_seen(
     size: tuple[int, int],
     cull: str,
 ) -> np.ndarray:
-    """Numbers of the faces that may cover a pixel's centre.
+    """Return the numbers of the faces that may cover a pixel's centre.
 
-    OpenCV spends some 60 ns on every corner and as much on every face it is given; on a picture of
-    a person most faces look away or fall between pixel centres, and numpy finds them cheaper.
+    OpenCV takes about 60 ns for each corner and for each face. Most faces of a person look away or
+    lie between pixel centres, and NumPy finds those faster.
     """
     a, b, c = np.ascontiguousarray(faces.T)
     ax, bx, cx = x[a], x[b], x[c]
     ay, by, cy = y[a], y[b], y[c]
     height, width = size
-    # The first and last pixel centre inside the face's bounds, a rounding error wider.
+    # First and last pixel centre inside the face's bounds, widened by a rounding error.
     slack = 1e-3
     left = np.ceil(np.minimum(np.minimum(ax, bx), cx) - (0.5 + slack))
     right = np.floor(np.maximum(np.maximum(ax, bx), cx) - (0.5 - slack))
@@ -358,7 +361,7 @@ def _could_be_seen(
 def _to_camera(
     x: np.ndarray, y: np.ndarray, depth: np.ndarray, height: int, width: int
 ) -> np.ndarray:
-    """Points in OpenCV's camera frame (y up, -z forward) that project to the given pixels."""
+    """Return points in OpenCV's camera frame (y up, -z forward) that project to the pixels."""
     camera = np.empty((len(x), 3), np.float32)
     camera[:, 0] = (2.0 * x - width) / height * depth
     camera[:, 1] = (1.0 - 2.0 / height * y) * depth
@@ -370,7 +373,7 @@ def _make_settings(shading: int) -> cv2.TriangleRasterizeSettings:
     settings = cv2.TriangleRasterizeSettings()
     settings.setShadingType(shading)
     settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
-    # Read and write the depth buffer as it is, without converting it at every call.
+    # Use the depth buffer without converting it in each call.
     return settings.setGlCompatibleMode(cv2.RASTERIZE_COMPAT_INVDEPTH)
 
 

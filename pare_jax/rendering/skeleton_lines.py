@@ -1,4 +1,4 @@
-"""The skeleton drawn as lines: blue on the person's left, orange on the right, white between."""
+"""Draws skeletons as lines: the person's left is blue, the right orange, the middle white."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from pare_jax.rendering.text import INK, Colour, Picture
 from pare_jax.skeleton import JOINT_NAMES, PARENTS
 
-# Told apart by eyes of every kind (Okabe and Ito's palette, lightened to show on photographs).
+# For colour-blind readers too (Okabe and Ito's palette, lightened to show on photographs).
 LEFT: Colour = (70, 170, 255)
 RIGHT: Colour = (255, 140, 30)
 MIDDLE: Colour = (245, 245, 245)
@@ -16,7 +16,7 @@ _SHIFT = 4
 
 
 def joint_colour(joint: int) -> Colour:
-    """Return the colour of a joint and of the bone that leads to it."""
+    """Return the colour of a joint and of the bone from its parent."""
     name = JOINT_NAMES[joint]
     if name.startswith("left_"):
         return LEFT
@@ -33,9 +33,9 @@ def draw_skeleton(
 
     Args:
         picture: (height, width, 3) uint8.
-        joints_2d: continuous pixels (x, y); a joint that is not finite is left out.
-        visible: joints that are seen; the others are drawn as rings. None: all.
-        width: of the bones in pixels; None: a sixtieth of the person's size.
+        joints_2d: continuous pixels (x, y); joints that are not finite are skipped.
+        visible: hidden joints are drawn as rings; None: all joints are visible.
+        width: of the bones, pixels; None: a sixtieth of the person's size.
 
     Returns:
         The picture with the skeleton in it.
@@ -50,7 +50,7 @@ def draw_skeleton(
     line = max(1, round(width))
     # OpenCV's integers are pixel centres.
     fixed = np.round((np.where(known[:, None], joints, 0.0) - 0.5) * 2**_SHIFT).astype(int)
-    for extra, own_colour in ((2, False), (0, True)):  # a dark outline below the colours
+    for extra, own_colour in ((2, False), (0, True)):  # a dark outline first
         for joint, parent in enumerate(PARENTS):
             if parent < 0 or not (known[joint] and known[parent]):
                 continue

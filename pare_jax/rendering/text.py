@@ -1,4 +1,4 @@
-"""Short texts on pictures and pictures set side by side, with OpenCV alone."""
+"""Writes text and captions on pictures, and sets pictures in rows and grids."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def paper(height: int, width: int) -> Picture:
-    """Return an empty picture of these sides; several times faster than numpy's `full`."""
+    """Return an empty picture, several times faster than numpy's `full`."""
     corner = np.array([[PAPER]], np.uint8)
     return cv2.copyMakeBorder(corner, 0, height - 1, 0, width - 1, cv2.BORDER_CONSTANT, value=PAPER)
 
@@ -23,12 +23,12 @@ def paper(height: int, width: int) -> Picture:
 def draw_text(
     picture: Picture, text: str, corner: tuple[float, float], height: float, colour: Colour = PAPER
 ) -> None:
-    """Write one line into `picture`, its top-left corner at `corner`, with a dark outline.
+    """Write one line of text into a picture; bright colours get a dark outline.
 
     Args:
         picture: changed in place.
         text: ASCII.
-        corner: pixels (x, y).
+        corner: top left of the text, pixels (x, y).
         height: of the capitals, pixels.
         colour: RGB.
     """
@@ -46,7 +46,7 @@ def text_width(text: str, height: float) -> int:
 
 
 def caption(picture: Picture, text: str) -> Picture:
-    """Return the picture with `text` on a strip of paper below it, shrunk to fit its width."""
+    """Return the picture with a strip below it that holds `text`, shrunk to fit the width."""
     width = picture.shape[1]
     strip = paper(max(14, round(min(picture.shape[:2]) * 0.11)), width)
     letters = strip.shape[0] * 0.5
@@ -57,7 +57,7 @@ def caption(picture: Picture, text: str) -> Picture:
 
 
 def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
-    """Set pictures of any sizes into rows of `columns`, aligned at their top-left corners."""
+    """Set pictures of any size into rows of `columns`, aligned at their top-left corners."""
     height = max(p.shape[0] for p in pictures)
     width = max(p.shape[1] for p in pictures)
     columns = min(columns, len(pictures))
@@ -70,7 +70,7 @@ def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
 
 
 def row(pictures: Sequence[Picture], gap: int = 4) -> Picture:
-    """Set pictures of any sizes side by side, aligned at the top."""
+    """Set pictures of any size side by side, aligned at the top."""
     height = max(p.shape[0] for p in pictures)
     width = sum(p.shape[1] + gap for p in pictures) - gap
     sheet = paper(height, width)

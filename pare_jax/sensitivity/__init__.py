@@ -1,8 +1,8 @@
-"""Occlusion sensitivity: which joints suffer from a patch, and where it lies when they do.
+"""Occlusion sensitivity: how far each joint moves when a patch hides a part of the person.
 
-A grey patch slides over the network's crop and the body is predicted under each of its places; what
-the joints do is laid over the picture as heat maps. Kocabas et al., "PARE: Part Attention Regressor
-for 3D Human Body Estimation", ICCV 2021, section 3.1, after Zeiler and Fergus, "Visualizing and
+A grey patch slides over the network's crop. The body is predicted with the patch at each position,
+and heat maps show how far each joint moves. Kocabas et al., "PARE: Part Attention Regressor for 3D
+Human Body Estimation", ICCV 2021, section 3.1, after Zeiler and Fergus, "Visualizing and
 Understanding Convolutional Networks", ECCV 2014.
 
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out photo.jpg
@@ -11,6 +11,7 @@ Understanding Convolutional Networks", ECCV 2014.
 from pare_jax.sensitivity.maps import Sensitivity, occlusion_sensitivity
 from pare_jax.sensitivity.occlusion_errors import OcclusionTable, occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
+from pare_jax.sensitivity.sensitivity_files import save_sensitivity
 
 __all__ = [
     "OcclusionTable",
@@ -19,4 +20,5 @@ __all__ = [
     "occlusion_sensitivity",
     "occlusion_table",
     "patch_grid",
+    "save_sensitivity",
 ]

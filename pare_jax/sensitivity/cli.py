@@ -1,4 +1,4 @@
-"""Slide a patch over people and see which joints suffer.
+"""Slide a patch over people and draw how far each joint moves.
 
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out photo.jpg folder/
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out \\
@@ -6,17 +6,17 @@
     python -m pare_jax.sensitivity --checkpoint=runs/final --output=out \\
         --data=data --dataset=synthetic/test --count=200
 
-Of each person in photograph NAME it writes NAME_sensitivity.png (a heat map for each joint: how far
-it moves when the patch is there), .npz (the maps, mm) and .webm (the patch sliding, the mesh
-following); numbered, NAME_sensitivity_0.png and so on, when there are several. --boxes is as in
-pare_jax.predict; without it the whole picture is one person.
+Photographs: for each person in NAME.jpg the command writes NAME_sensitivity.png (one heat map a
+joint: how far it moves with the patch at each position), .npz (the maps, mm) and .webm (a clip of
+the patch and the mesh). Several people are numbered: NAME_sensitivity_0.png and so on. --boxes is
+as in pare_jax.predict; without it the whole photograph is one person.
 
-Of a labelled split, DATASET/SPLIT in the folder of prepared datasets --data, it prints what a patch
-over each joint adds to the error of each joint and writes it as occlusion_table.txt, .csv, .json
-and .png; and the three files of heat maps, this time of errors, for the first --maps people.
+Labelled people: --dataset names a split, DATASET/SPLIT, in the folder --data. The command prints
+the error that a patch over each joint adds to every joint. It writes this table as
+occlusion_table.txt, .csv, .json and .png, and heat maps of errors for the first --maps people.
 
-What cannot be done is said when it is met, and once more at the end; the others are done.
-Exit status: 0 when everything was done, 1 when some photographs or boxes were not, 2 when none was.
+Errors are printed as they occur, and again at the end. A photograph or box that fails does not
+stop the others. Exit status: 0 if all were done, 1 if some failed, 2 if all failed.
 """
 
 import os
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from absl import flags
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.io import command_line
 from pare_jax.io.command_line import complain
 from pare_jax.io.files import write_together
@@ -40,49 +40,55 @@ from pare_jax.prediction.predictor import Predictor, load_predictor
 from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_sensitivity
 from pare_jax.sensitivity.occlusion_errors import occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
+from pare_jax.sensitivity.sensitivity_files import save_sensitivity
 
 if TYPE_CHECKING:
     from data_pipelines.reading.storage import StoredSplit
 
-# People of a split that are read at once; each is predicted 25 times.
+# People of a split read at once; each is predicted 25 times.
 _PEOPLE_AT_ONCE = 16
 TABLE = "occlusion_table"
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    string, number = flags.DEFINE_string, flags.DEFINE_integer
-    string("checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.", flag_values=values)
-    string("output", None, "Folder for what is written.", flag_values=values)
+    texts = {
+        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
+        "output": "Folder to write to.",
+        "body": "Body model file; needed if the file that the run names has moved.",
+        "data": "Folder of prepared datasets.",
+        "dataset": "Labelled people: DATASET/SPLIT, for instance synthetic/test.",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
     flags.DEFINE_multi_string(
-        "boxes", [], "x0,y0,x1,y1 (once a person) or a JSON file.", flag_values=values
+        "boxes",
+        [],
+        "Box of a person, x0,y0,x1,y1 in pixels, or a JSON file of boxes.",
+        flag_values=values,
     )
     flags.DEFINE_enum(
-        "weights", "auto", ["auto", "swa", "last"], "Which of the run's.", flag_values=values
-    )
-    number(
-        "patch",
-        None,
-        "Side of the patch, pixels of the network's crop; if not given, as 40 is to 224.",
+        "weights",
+        "auto",
+        ["auto", "swa", "last"],
+        "Weights to load; auto: those that the run's evaluation uses.",
         flag_values=values,
     )
-    number(
-        "stride",
-        None,
-        "Between places, pixels of the network's crop; if not given, as 8 is to 224.",
-        flag_values=values,
-    )
-    string("data", None, "Folder of prepared datasets.", flag_values=values)
-    string("dataset", None, "Labelled people: DATASET/SPLIT, synthetic/test.", flag_values=values)
-    number("count", None, "How many of them, evenly over the split; all.", flag_values=values)
-    number("maps", 1, "Of how many of them heat maps are drawn too.", flag_values=values)
+    numbers = {
+        "patch": (None, "Side of the patch, pixels of the network's crop; default: 40/224 of it."),
+        "stride": (None, "Distance between positions, pixels of the crop; default: 8/224 of it."),
+        "count": (None, "People to take, evenly over the split; default: all."),
+        "maps": (1, "People of the split to draw heat maps of."),
+    }
+    for name, (default, text) in numbers.items():
+        flags.DEFINE_integer(name, default, text, flag_values=values)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command and return its exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    stopped = "interrupted; what is done is written"
+    stopped = "interrupted; finished outputs are kept"
     return command_line.run(__doc__, define_flags, _run, argv, stopped)
 
 
@@ -100,38 +106,40 @@ def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
             "(synthetic/test); see --help"
         )
     if values.dataset and (arguments or values.boxes):
-        raise UserError("photographs and --boxes do not go with --dataset; run them apart")
+        raise UserError(
+            "photographs and --boxes cannot be combined with --dataset: run them separately"
+        )
     for name, least in (("patch", 1), ("stride", 1), ("count", 1), ("maps", 0)):
         value = values[name].value
         if value is not None and value < least:
-            raise UserError(f"--{name}={value} must be at least {least}")
+            raise UserError(f"--{name}={value} is too small: give at least {least}")
 
 
 def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    photos, problems = _photos_named(arguments)
+    photos, problems = _find_photos(arguments)
     boxes = read_boxes(values.boxes, photos)
-    predictor, grid, output = _prepared(values)
+    predictor, grid, output = _prepare(values)
     done = 0
     for photo, name in zip(photos, output_names(photos), strict=True):
         try:
-            problems += _probe_photo(predictor, photo, boxes[photo], grid, output, name)
+            problems += _do_photo(predictor, photo, boxes[photo], grid, output, name)
             done += 1
         except UserError as error:
             problems.append(str(error) if str(photo) in str(error) else f"{photo}: {error}")
             complain(problems[-1])
-    if len(problems) > 1:  # a single one has just been said
-        print(f"{done} of {len(photos)} photographs done; what was not:", file=sys.stderr)
+    if len(problems) > 1:  # a single one was printed just before
+        print(f"{done} of {counted(len(photos), 'photograph')} done; errors:", file=sys.stderr)
         print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
     if not done:
         return 2
     return 1 if problems else 0
 
 
-def _photos_named(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Return the photographs that are named, each once, and what is wrong with other names.
+def _find_photos(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the photographs named, each once, and the errors of names that match none.
 
     Raises:
-        UserError: there is not one photograph.
+        UserError: no name matches a photograph.
     """
     photos: list[Path] = []
     problems: list[str] = []
@@ -149,7 +157,7 @@ def _photos_named(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return list(dict.fromkeys(photos)), problems
 
 
-def _probe_photo(
+def _do_photo(
     predictor: Predictor,
     photo: Path,
     boxes: Sequence[Box] | None,
@@ -157,7 +165,7 @@ def _probe_photo(
     output: Path,
     name: str,
 ) -> list[str]:
-    """Write the files about the people of one photograph; returns what was wrong with boxes."""
+    """Write the files for the people of one photograph; returns the errors of their boxes."""
     photograph = read_photograph(photo)
     width, height = photograph.size
     given: Sequence[Box | None] = [None] if boxes is None else boxes
@@ -182,17 +190,17 @@ def _probe_photo(
             )
         _save(found, output, f"{name}_sensitivity{ending}", str(photo))
     if bad and len(bad) == len(given):
-        raise UserError(f"{photo}: none of its boxes can be used; nothing written")
+        raise UserError(f"{photo}: none of its boxes is valid; nothing written")
     if not given:
-        print(f"{photo}: no boxes, nothing to do")
+        print(f"{photo}: skipped, the box file has no box for it")
     return bad
 
 
 def _run_split(values: flags.FlagValues) -> int:
-    source = _open(values.data, values.dataset)
-    predictor, grid, output = _prepared(values)
+    source = _open_split(values.data, values.dataset)
+    predictor, grid, output = _prepare(values)
     count = min(values.count or len(source), len(source))
-    chosen = _Chosen(source, np.linspace(0, len(source) - 1, count).round().astype(int))
+    chosen = _Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int))
     batches = _batches(chosen, min(_PEOPLE_AT_ONCE, count), predictor.image_size)
     try:
         with ProgressBar(values.dataset, count, lines=False) as progress:
@@ -218,33 +226,33 @@ def _run_split(values: flags.FlagValues) -> int:
     return 0
 
 
-def _prepared(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
-    """Make the output folder and load the network; a folder made for nothing goes again."""
+def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
+    """Make the output folder and load the network; removes a new folder if loading fails."""
     output = Path(values.output)
-    was_there = output.exists()
-    write_together(output, {})  # a folder that cannot be made is said before the network is loaded
+    is_new = not output.exists()
+    write_together(output, {})  # fails early, before the network is loaded
     try:
-        predictor = load_predictor(values.checkpoint, values.weights)
+        predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
         return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
     except (UserError, KeyboardInterrupt):
-        if not was_there:
+        if is_new:
             output.rmdir()
         raise
 
 
-def _save(found: Sensitivity, output: Path, name: str, whose: str) -> None:
+def _save(found: Sensitivity, output: Path, name: str, title: str) -> None:
     for suffix in (".npz", ".png", ".webm"):
-        found.save(output / f"{name}{suffix}")
+        save_sensitivity(found, output / f"{name}{suffix}")
     kind = "error" if found.baseline_errors is not None else "change"
     mean, worst = found.overall.mean(), found.overall.max()
     print(
-        f"{whose}: mean {kind} {mean:.1f} mm, at the worst place {worst:.1f} mm "
+        f"{title}: mean {kind} {mean:.1f} mm, at the worst position {worst:.1f} mm "
         f"-> {output / name}.png, .npz and .webm"
     )
 
 
-class _Chosen:
-    """Some examples of a split, as the input pipeline reads them."""
+class _Subset:
+    """Examples of a split at the given indices; read like a `StoredSplit`."""
 
     def __init__(self, source: "StoredSplit", indices: np.ndarray):
         self._source, self.indices = source, indices
@@ -257,24 +265,24 @@ class _Chosen:
         return self._source[int(self.indices[index])]
 
 
-def _open(root: str, name: str) -> "StoredSplit":
-    # TensorFlow reads the shards; photographs do not wait for it.
+def _open_split(root: str, name: str) -> "StoredSplit":
+    # Imports TensorFlow, which takes seconds and which photographs do not need.
     from data_pipelines.reading import storage
 
     dataset, _, split = name.rpartition("/")
     if not dataset:
-        raise UserError(f"--dataset={name} has no split: write {name}/test")
+        raise UserError(f"--dataset={name} names no split: give {name}/SPLIT")
     return storage.open_split(storage.find_dataset(root, dataset), split)
 
 
-def _batches(source: _Chosen, size: int, image_size: int) -> Iterator[Mapping[str, np.ndarray]]:
+def _batches(source: _Subset, size: int, image_size: int) -> Iterator[Mapping[str, np.ndarray]]:
     from data_pipelines.reading import input_pipeline
 
     return input_pipeline.eval_batches(source, batch_size=size, image_size=image_size)
 
 
-def _labelled(source: _Chosen, wanted: int, image_size: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """The first people with 3D joints, one at a time, without a batch axis."""
+def _labelled(source: _Subset, wanted: int, image_size: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yield the first `wanted` people with 3D joints, without a batch axis."""
     if not wanted:
         return
     found = 0

@@ -1,8 +1,7 @@
-"""Heat maps of what a patch does to each joint of one person."""
+"""Computes for one person how far each joint moves when a patch hides part of the crop."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import cv2
 import jax
@@ -11,50 +10,40 @@ from jaxtyping import Array, Float
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
-from pare_jax.errors import UserError
-from pare_jax.io.files import write_together
-from pare_jax.io.images import Picture, cut_crop, encode_png
-from pare_jax.io.video import VIDEO_OUTPUT_SUFFIXES, VideoWriter
+from pare_jax.io.images import Picture, cut_crop
 from pare_jax.prediction.boxes import check_box, crop_of_box
-from pare_jax.prediction.person import npz_bytes
 from pare_jax.prediction.predictor import Predictor, check_picture
-from pare_jax.sensitivity import heat_maps as drawing
 from pare_jax.sensitivity.patches import (
     BATCH_SIZE,
-    NOWHERE,
+    NO_PATCH,
     PatchedPredictions,
     PatchGrid,
-    answers_under_patches,
     patch_grid,
-    route,
+    predict_with_patches,
 )
-from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
+from pare_jax.skeleton import NUM_JOINTS
 
 _MM = 1000.0
-# Pictures are drawn from a cut of the photograph finer than the network's.
+# Heat maps are drawn on a crop of the photograph finer than the network's.
 _DRAWN_SIDE = 384
-_CLIP_FRAME_RATE = 12
-# Meshes posed at once for a clip.
-_POSED_AT_ONCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """What a patch does to each joint of one person, wherever it lies on the crop.
+    """How far each joint of one person moves with the patch at each position on the crop.
 
-    Joints are compared with their pelvis at the origin, so that the pelvis itself, joint 0, has
-    maps of zeros.
+    Joints are compared with the pelvis at the origin: the maps of the pelvis, joint 0, are zero.
 
     Attributes:
-        maps: for every place of the patch and each joint, mm: the error, where the truth is known;
-            otherwise how far the joint is from where it is predicted without patch.
-        grid: the patch and its places; map (row, column) is of the place `centres[row, column]`.
-        baseline_joints: predicted without patch, pelvis at the origin, camera's axes, metres.
-        baseline_errors: their errors, mm; None where the truth is not known.
-        crop: the square the network saw, at a size to draw on.
-        answers: what was predicted at every place, two leading axes.
-        baseline: what was predicted without patch, no leading axis.
-        body: that the predictions are posed on.
+        maps: for each position of the patch and each joint, mm: the joint's error if the true
+            joints are known, else its distance to the prediction without a patch.
+        grid: the patch and its positions; map (row, column) belongs to `centres[row, column]`.
+        baseline_joints: predicted without a patch, pelvis at the origin, camera's axes, metres.
+        baseline_errors: their errors, mm; None if the true joints are unknown.
+        crop: the network's crop at a finer size, to draw on.
+        predictions: at every position, two leading axes.
+        baseline: the prediction without a patch, no leading axis.
+        body: the body model of the predictions.
     """
 
     maps: Float[np.ndarray, "h w 24"]
@@ -62,13 +51,13 @@ class Sensitivity:
     baseline_joints: Float[np.ndarray, "24 3"]
     baseline_errors: Float[np.ndarray, "24"] | None
     crop: Picture = dataclasses.field(repr=False)
-    answers: PatchedPredictions = dataclasses.field(repr=False)
+    predictions: PatchedPredictions = dataclasses.field(repr=False)
     baseline: PatchedPredictions = dataclasses.field(repr=False)
     body: BodyModel = dataclasses.field(repr=False)
 
     @property
     def centres(self) -> Float[np.ndarray, "h w 2"]:
-        """The patch's centre (x, y) at every place, pixels of the network's crop."""
+        """Centre (x, y) of the patch at every position, pixels of the network's crop."""
         return self.grid.centres
 
     @property
@@ -78,87 +67,32 @@ class Sensitivity:
 
     @property
     def overall(self) -> Float[np.ndarray, "h w"]:
-        """Mean of all 24 joints, mm: with the truth known this is the MPJPE under the patch."""
+        """Mean over the 24 joints, mm: MPJPE under the patch if the true joints are known."""
         return self.maps.mean(-1)
 
     @property
     def increase(self) -> Float[np.ndarray, "h w 24"]:
-        """What the patch adds to each joint's error, mm; the change, if the truth is not known."""
+        """Error that the patch adds to each joint, mm; equal to `maps` without true joints."""
         return self.maps if self.baseline_errors is None else self.maps - self.baseline_errors
 
     def vertices(
-        self, places: "Sequence[tuple[int, int]] | None" = None
+        self, positions: Sequence[tuple[int, int]] | None = None
     ) -> Float[np.ndarray, "... vertices 3"]:
-        """Pose the mesh, in the crop's camera frame, metres.
+        """Return the predicted mesh in the crop's camera frame, metres.
 
         Args:
-            places: (row, column) of the grid; None: without patch.
+            positions: (row, column) of the grid; None: without a patch.
 
         Returns:
-            (places, vertices, 3), or (vertices, 3) without patch.
+            (positions, vertices, 3), or (vertices, 3) without a patch.
         """
-        if places is None:
+        if positions is None:
             chosen = PatchedPredictions(*(values[None] for values in self.baseline))
         else:
-            rows, columns = np.array(places).T
-            chosen = PatchedPredictions(*(values[rows, columns] for values in self.answers))
-        posed = _vertices(self.body, chosen.betas, chosen.rotations, chosen.camera)
-        return np.asarray(posed)[0] if places is None else np.asarray(posed)
-
-    def picture(self) -> Picture:
-        """Draw the sheet: the crop with the patch, the mesh, and the map of every joint."""
-        return drawing.sensitivity_sheet(self, self.vertices(), np.asarray(self.body.faces))
-
-    def frames(self) -> Iterator[Picture]:
-        """Draw the pictures of a clip: the patch sliding over the crop, the mesh following it."""
-        faces = np.asarray(self.body.faces)
-        scene = drawing.ClipScene(self)
-        places_of_clip = route(self.grid)
-        for start in range(0, len(places_of_clip), _POSED_AT_ONCE):
-            places = places_of_clip[start : start + _POSED_AT_ONCE]
-            padded = places + [places[-1]] * (_POSED_AT_ONCE - len(places))
-            for place, vertices in zip(places, self.vertices(padded), strict=False):
-                yield scene.frame(place, vertices, faces)
-
-    def save(self, path: str | Path) -> None:
-        """Write one file; it is there whole or not at all.
-
-        Args:
-            path: its suffix says what: `.png` the sheet, `.webm` or `.mp4` the clip, `.npz` the
-                maps and the patch's geometry as arrays: maps, overall, centres, patch, stride,
-                image_size, baseline_joints, joint_names, and baseline_errors if there are any.
-
-        Raises:
-            UserError: another suffix, or a file that cannot be written.
-        """
-        path = Path(path)
-        suffix = path.suffix.lower()
-        if suffix == ".png":
-            write_together(path.parent, {path.name: encode_png(self.picture())})
-        elif suffix == ".npz":
-            write_together(path.parent, {path.name: npz_bytes(self._arrays())})
-        elif suffix in VIDEO_OUTPUT_SUFFIXES:
-            write_together(path.parent, {})
-            with VideoWriter(path, _CLIP_FRAME_RATE) as video:
-                for frame in self.frames():
-                    video.write(frame)
-        else:
-            raise UserError(f"{path}: sensitivity is saved as .png, .npz, .webm or .mp4")
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {
-            "maps": self.maps.astype(np.float32),
-            "overall": self.overall.astype(np.float32),
-            "centres": self.centres,
-            "patch": np.int32(self.grid.patch),
-            "stride": np.int32(self.grid.stride),
-            "image_size": np.int32(self.grid.image_size),
-            "baseline_joints": self.baseline_joints.astype(np.float32),
-            "joint_names": np.array(JOINT_NAMES),
-        }
-        if self.baseline_errors is not None:
-            arrays["baseline_errors"] = self.baseline_errors.astype(np.float32)
-        return {name: np.asarray(value) for name, value in arrays.items()}
+            rows, columns = np.array(positions).T
+            chosen = PatchedPredictions(*(values[rows, columns] for values in self.predictions))
+        posed = np.asarray(_vertices(self.body, chosen.betas, chosen.rotations, chosen.camera))
+        return posed[0] if positions is None else posed
 
 
 def occlusion_sensitivity(
@@ -175,21 +109,20 @@ def occlusion_sensitivity(
     """Slide a patch over one person in a photograph.
 
     Args:
-        predictor: the network and its body.
+        predictor: network and body.
         image: RGB, (height, width, 3) uint8.
-        box: the person's tight box, x0, y0, x1, y1 in pixels; None: the whole picture.
-        patch: side of the patch in pixels of the network's crop; None: as 40 is to 224.
-        stride: from place to place in pixels of the network's crop; None: as 8 is to 224.
-        truth: the true joints, metres, camera's axes, their origin anywhere; None: not known.
+        box: tight box of the person, x0, y0, x1, y1 in pixels; None: the whole photograph.
+        patch: side of the patch, pixels of the network's crop; None: 40/224 of the crop.
+        stride: distance between positions, pixels of the network's crop; None: 8/224 of the crop.
+        truth: true joints, metres, camera's axes, any origin; None: unknown.
         batch_size: patches predicted at once.
-        advance: told after each batch how many patches it had.
+        advance: called after each batch with its number of patches.
 
     Returns:
         The maps.
 
     Raises:
-        UserError: not such a picture, a bad box, patch or stride, or a network that answers with
-            NaN.
+        UserError: the image, box, patch or stride is not valid, or the network predicts NaN.
     """
     image = np.asarray(image)
     check_picture(image)
@@ -217,30 +150,30 @@ def crop_sensitivity(
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int], object] | None = None,
 ) -> Sensitivity:
-    """Slide a patch over a crop of the network's own size; see `occlusion_sensitivity`.
+    """Slide a patch over one crop of the network's size; see `occlusion_sensitivity`.
 
     Args:
         crop: (image_size, image_size, 3) uint8.
-        grid: the patch and its places.
-        drawn: the same square at a size to draw on; None: the crop enlarged.
+        grid: the patch and its positions.
+        drawn: the same square at a finer size, to draw on; None: the crop enlarged.
 
     Raises:
-        UserError: the network answers with NaN.
+        UserError: the network predicts NaN.
     """
-    places = np.concatenate([[NOWHERE], grid.centres.reshape(-1, 2)])
-    found = answers_under_patches(
+    centres = np.concatenate([[NO_PATCH], grid.centres.reshape(-1, 2)])
+    found = predict_with_patches(
         predictor,
         crop[None],
-        np.zeros(len(places), int),
-        places,
+        np.zeros(len(centres), int),
+        centres,
         grid.patch,
         batch_size,
         advance,
     )
     baseline = PatchedPredictions(*(values[0] for values in found))
-    rows = (grid.count, grid.count)
-    answers = PatchedPredictions(
-        *(values[1:].reshape(*rows, *values.shape[1:]) for values in found)
+    shape = (grid.count, grid.count)
+    predictions = PatchedPredictions(
+        *(values[1:].reshape(*shape, *values.shape[1:]) for values in found)
     )
     errors = None
     reference = baseline.joints
@@ -250,22 +183,22 @@ def crop_sensitivity(
     if drawn is None:
         drawn = cv2.resize(crop, (_DRAWN_SIDE, _DRAWN_SIDE), interpolation=cv2.INTER_CUBIC)
     return Sensitivity(
-        maps=distances(answers.joints, reference),
+        maps=distances(predictions.joints, reference),
         grid=grid,
         baseline_joints=baseline.joints,
         baseline_errors=errors,
         crop=drawn,
-        answers=answers,
+        predictions=predictions,
         baseline=baseline,
         body=predictor.body,
     )
 
 
 def root_centred(joints: Float[np.ndarray, "... 24 3"]) -> Float[np.ndarray, "... 24 3"]:
-    """Move joints so that the pelvis is at the origin.
+    """Translate joints so that the pelvis is at the origin.
 
     Raises:
-        ValueError: not 24 joints.
+        ValueError: the shape is not (..., 24, 3).
     """
     joints = np.asarray(joints, np.float64)
     if joints.shape[-2:] != (NUM_JOINTS, 3):
@@ -276,7 +209,7 @@ def root_centred(joints: Float[np.ndarray, "... 24 3"]) -> Float[np.ndarray, "..
 def distances(
     joints: Float[np.ndarray, "... 24 3"], reference: Float[np.ndarray, "... 24 3"]
 ) -> Float[np.ndarray, "... 24"]:
-    """Return how far joints are from where they should be, mm; both root-centred, metres."""
+    """Return each joint's distance to its reference, mm; inputs root-centred, metres."""
     return _MM * np.linalg.norm(np.asarray(joints, np.float64) - reference, axis=-1)
 
 

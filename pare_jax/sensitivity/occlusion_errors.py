@@ -1,4 +1,4 @@
-"""Which joints suffer when which part of a person is hidden, on labelled pictures."""
+"""Tabulates the error that a patch over each joint adds to every joint, on labelled people."""
 
 import csv
 import dataclasses
@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.evaluation.figures import table_figure
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.rendering.text import Picture
 from pare_jax.sensitivity.maps import distances, root_centred
-from pare_jax.sensitivity.patches import BATCH_SIZE, NOWHERE, answers_under_patches
+from pare_jax.sensitivity.patches import BATCH_SIZE, NO_PATCH, predict_with_patches
 from pare_jax.skeleton import NUM_JOINTS, joint_index
 
-# The order of rows and columns: what is near on the body is near in the table.
+# Rows and columns in the order of the body, so that neighbouring joints are neighbours.
 _LIMBS = {
     "arm": ("collar", "shoulder", "elbow", "wrist", "hand"),
     "leg": ("hip", "knee", "ankle", "foot"),
@@ -32,7 +32,7 @@ REGIONS: dict[str, tuple[str, ...]] = {
     },
 }
 ROWS = tuple(name for names in REGIONS.values() for name in names)
-# The pelvis is the origin of all errors and never suffers.
+# Without the pelvis: it is the origin, so its error is 0.
 COLUMNS = ROWS[1:]
 
 # Width of the printed table's first column.
@@ -41,17 +41,17 @@ _HEAD = 14
 
 @dataclasses.dataclass(frozen=True)
 class OcclusionTable:
-    """What a patch over each joint adds to the error of each joint, on average over people.
+    """Mean error that a patch over each joint adds to every joint.
 
     Attributes:
-        increase: of the error, mm: row, the joint the patch is centred on; column, the joint
-            whose error it is; both in SMPL's order. A joint that was never in a picture has a row
-            of NaN. The pelvis is the origin and has a column of zeros.
-        counts: how many people's pictures each row is the mean of, (24,).
-        clean: error of each joint without patch, mean over all people, mm, (24,).
-        people: how many there were.
+        increase: of the error, mm. Row: the joint under the patch; column: the joint whose error
+            it is; both in SMPL's order. The row of a joint that no crop shows is NaN. The column
+            of the pelvis, the origin, is 0.
+        counts: number of people that each row averages.
+        clean: error of each joint without a patch, mean over people, mm.
+        people: number of people.
         patch: side of the patch, pixels of the network's crop.
-        image_size: side of that crop, pixels.
+        image_size: side of the network's crop, pixels.
     """
 
     increase: Float[np.ndarray, "24 24"]
@@ -63,26 +63,26 @@ class OcclusionTable:
 
     @property
     def overall(self) -> Float[np.ndarray, "24"]:
-        """What a patch over each joint adds to MPJPE, the mean of all 24 joints, mm."""
+        """Increase of the MPJPE over all 24 joints, mm, one number a row."""
         return self.increase.mean(1)
 
     def regions(self) -> Float[np.ndarray, "5 5"]:
-        """Means over the regions of `REGIONS`, rows and columns; the pelvis is in no column."""
+        """Return means over the regions of `REGIONS`; the pelvis is in no column."""
         groups = [[joint_index(name) for name in names] for names in REGIONS.values()]
         means = np.full((len(groups), len(groups)), np.nan)
         for row, hidden in enumerate(groups):
             known = [joint for joint in hidden if self.counts[joint]]
-            for column, suffering in enumerate(groups):
+            for column, affected in enumerate(groups):
                 if known:
-                    block = self.increase[np.ix_(known, [j for j in suffering if j])]
+                    block = self.increase[np.ix_(known, [j for j in affected if j])]
                     means[row, column] = block.mean()
         return means
 
     def text(self) -> str:
-        """Return both tables as readable text, 118 columns wide."""
+        """Return the tables of joints and of regions as text, 118 columns wide."""
         starts = {names[0] if names[0] in COLUMNS else names[1] for names in REGIONS.values()}
         lines = [
-            f"What a patch adds to the error of each joint, mm, mean of {self.people} people; "
+            f"Error that a patch adds to each joint, mm, mean of {counted(self.people, 'person')}; "
             f"patch of {self.patch} px, crop of {self.image_size} px",
             "",
             _headline(),
@@ -94,7 +94,7 @@ class OcclusionTable:
             for name in names:
                 row = joint_index(name)
                 values = [_whole(self.increase[row, joint_index(column)]) for column in COLUMNS]
-                lines.append(_line(_said(name), values, _tenth(self.overall[row]), starts))
+                lines.append(_line(_readable(name), values, _tenth(self.overall[row]), starts))
         clean = [_whole(self.clean[joint_index(column)]) for column in COLUMNS]
         lines += ["", _line("without patch", clean, _tenth(self.clean.mean()), starts), ""]
         lines.append("means of regions" + "".join(f"{name:>16}" for name in REGIONS))
@@ -103,25 +103,25 @@ class OcclusionTable:
         return "\n".join(lines)
 
     def picture(self) -> Picture:
-        """Draw the table with its last column, the mean of all joints."""
+        """Draw the table of joints; the last column is the mean of all joints."""
         order = [joint_index(name) for name in ROWS]
-        suffering = [joint_index(name) for name in COLUMNS]
-        values = np.column_stack([self.increase[np.ix_(order, suffering)], self.overall[order]])
+        affected = [joint_index(name) for name in COLUMNS]
+        values = np.column_stack([self.increase[np.ix_(order, affected)], self.overall[order]])
         return table_figure(
             values,
             ROWS,
             (*COLUMNS, "all joints"),
-            f"what a patch of {self.patch} of {self.image_size} px adds to each joint's error "
-            f"(mm, {self.people} people)",
-            "the patch is over",
-            "whose error it is",
+            f"error that a patch of {self.patch} of {self.image_size} px adds "
+            f"(mm, {counted(self.people, 'person')})",
+            "joint under the patch",
+            "joint whose error grows",
         )
 
     def csv(self) -> str:
-        """Return the table as CSV: patch_over, people, one column a joint, all; mm.
+        """Return the table as CSV, mm, with columns patch_over, people, one a joint, and all.
 
-        The last row, patch_over "none", has the errors without patch. A row without people is
-        empty.
+        The last row, patch_over "none", has the errors without a patch. A row without people has
+        empty cells.
         """
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
@@ -136,7 +136,7 @@ class OcclusionTable:
         return buffer.getvalue()
 
     def described(self) -> dict[str, Any]:
-        """Return the table as JSON takes it; null for a joint that was never in a picture."""
+        """Return the table as values for JSON; None for a joint that no crop shows."""
         rows = {}
         for name in ROWS:
             row = joint_index(name)
@@ -160,7 +160,7 @@ class OcclusionTable:
         }
 
     def json(self, dataset: str) -> str:
-        """Return `described` as a JSON text that names the dataset, too."""
+        """Return `described` and the dataset's name as JSON."""
         return json.dumps({"dataset": dataset, **self.described()}, indent=1) + "\n"
 
 
@@ -172,32 +172,32 @@ def occlusion_table(
     batch_size: int = BATCH_SIZE,
     advance: Callable[[int], object] | None = None,
 ) -> OcclusionTable:
-    """Lay a patch over each true joint of labelled people, in turn, and measure what suffers.
+    """Cover each true joint of labelled people in turn and measure the errors of all joints.
 
     Args:
-        predictor: the network and its body.
-        batches: of `data_pipelines.example.BATCH_FIELDS`, at the network's size.
+        predictor: network and body.
+        batches: with `data_pipelines.example.BATCH_FIELDS`, at the network's size.
         patch: side of the patch, pixels of the network's crop.
         batch_size: patches predicted at once.
-        advance: told with each batch of people how many it has.
+        advance: called for each batch with its number of people.
 
     Returns:
-        The table. A patch counts where the joint's true place is known and within the crop.
+        The table. It counts joints whose true 2D position is known and inside the crop.
 
     Raises:
-        UserError: nobody has true joints in 3D and 2D, or the network answers with NaN.
+        UserError: no person has both 3D and 2D joints, or the network predicts NaN.
     """
     size = predictor.image_size
     increase, clean = np.zeros((NUM_JOINTS, NUM_JOINTS)), np.zeros(NUM_JOINTS)
     counts, people = np.zeros(NUM_JOINTS, int), 0
     for batch in batches:
-        places = (np.asarray(batch["joints_2d"], np.float64) + 1.0) * (size / 2.0)
-        known = _known(batch, places, size)
+        positions = (np.asarray(batch["joints_2d"], np.float64) + 1.0) * (size / 2.0)
+        known = _known(batch, positions, size)
         if advance is not None:
             advance(int((batch["sample_weight"] > 0).sum()))
         if not known.any():
             continue
-        errors = _errors(predictor, batch, places, known, patch, batch_size)
+        errors = _errors(predictor, batch, positions, known, patch, batch_size)
         increase += ((errors[:, 1:] - errors[:, :1]) * known[..., None]).sum(0)
         counts += known.sum(0)
         labelled = known.any(1)
@@ -205,8 +205,8 @@ def occlusion_table(
         people += int(labelled.sum())
     if not people:
         raise UserError(
-            "nobody there has true joints both in 3D and in the picture, which the table compares "
-            "with; take a split of 3DPW or of synthetic people"
+            "no person has both 3D and 2D joints, which the table needs: "
+            "choose a split of 3DPW or of synthetic people"
         )
     with np.errstate(invalid="ignore"):
         mean = np.where(counts[:, None] > 0, increase / counts[:, None], np.nan)
@@ -216,46 +216,46 @@ def occlusion_table(
 def _errors(
     predictor: Predictor,
     batch: Mapping[str, np.ndarray],
-    places: Float[np.ndarray, "b 24 2"],
+    positions: Float[np.ndarray, "b 24 2"],
     known: Bool[np.ndarray, "b 24"],
     patch: int,
     batch_size: int,
 ) -> Float[np.ndarray, "b 25 24"]:
-    """Errors of each person's joints, mm, without patch and with one over each known place.
+    """Return errors of each person's joints, mm: without a patch, then with one over each joint.
 
     People without labels are predicted too, so that all batches run one program.
     """
-    without = np.full((len(places), 1, 2), NOWHERE)
-    centres = np.concatenate([without, np.where(known[..., None], places, NOWHERE)], 1)
-    which = np.repeat(np.arange(len(centres)), NUM_JOINTS + 1)
-    found = answers_under_patches(
-        predictor, batch["image"], which, centres.reshape(-1, 2), patch, batch_size
+    without = np.full((len(positions), 1, 2), NO_PATCH)
+    centres = np.concatenate([without, np.where(known[..., None], positions, NO_PATCH)], 1)
+    crop_numbers = np.repeat(np.arange(len(centres)), NUM_JOINTS + 1)
+    found = predict_with_patches(
+        predictor, batch["image"], crop_numbers, centres.reshape(-1, 2), patch, batch_size
     )
     joints = found.joints.reshape(len(centres), NUM_JOINTS + 1, NUM_JOINTS, 3)
     return distances(joints, root_centred(batch["joints_3d"])[:, None])
 
 
 def _known(
-    batch: Mapping[str, np.ndarray], places: Float[np.ndarray, "b 24 2"], size: int
+    batch: Mapping[str, np.ndarray], positions: Float[np.ndarray, "b 24 2"], size: int
 ) -> Bool[np.ndarray, "b 24"]:
-    """Say which joints a patch can be laid on: labelled people's, known and within the crop."""
+    """Return which joints a patch can cover: labelled, known in 2D and inside the crop."""
     labelled = (batch["joints_3d_weight"] > 0) & (batch["sample_weight"] > 0)
-    inside = ((places >= 0) & (places < size)).all(-1)
+    inside = ((positions >= 0) & (positions < size)).all(-1)
     return labelled[:, None] & inside & (batch["joints_2d_weight"] > 0)
 
 
-def _said(name: str) -> str:
+def _readable(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _short(name: str) -> str:
-    """The head of a column, whose region stands above it."""
+    """Return the heading of a column; the line above it names the region."""
     name = name.rpartition("_")[2]
     return f"sp{name[-1]}" if name.startswith("spine") else name[:3]
 
 
 def _headline() -> str:
-    """The regions' names above their columns."""
+    """Return the line with the regions' names."""
     line = " " * _HEAD
     for region, names in REGIONS.items():
         width = 4 * len([name for name in names if name in COLUMNS])

@@ -57,7 +57,7 @@ _CHECKS: dict[str, _Check] = {
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
     "data.workers": _NOT_NEGATIVE,
-    "pretrained.format": _one_of("auto", *pretrained.SOURCES),
+    "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
 }

@@ -9,7 +9,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax import sharding
-from pare_jax.body.model import load_body_model
+from pare_jax.body.model import body_from_data
 from pare_jax.evaluation import challenge, evaluate, report
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
@@ -43,9 +43,12 @@ def evaluate_checkpoint(
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
     trained = load_config(workdir)
-    config.body_model = config.body_model or trained.get("body_model", "")
     workdir_lib.check_same_network(trained, config, workdir)
-    body = load_body_model(config.body_model or None)
+    body_data = workdir_lib.load_run_body(
+        workdir, trained, config.body_model, "--config.body_model"
+    )
+    config.body_model = config.body_model or trained.body_model
+    body = body_from_data(body_data)
     setup = evaluate.make_setup(config.eval, body, mesh)
     store = Checkpoints(workdir, read_only=True)
     step = store.find(step)

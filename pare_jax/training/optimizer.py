@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from pare_jax.errors import UserError
 
@@ -67,13 +68,13 @@ def make_optimizer(
     )
 
 
-def _late_start(frozen_steps: int, updates_before: jax.Array) -> jax.Array:
+def _late_start(frozen_steps: int, updates_before: ArrayLike) -> jax.Array:
     """Return the factor that turns Adam's bias correction into that of an Adam started later.
 
     Adam divides the moments by 1 - beta^n for its n-th update; moments that were 0 for the first
     `frozen_steps` updates need 1 - beta^(n - frozen_steps).
     """
-    total = updates_before + 1.0
+    total = jnp.asarray(updates_before) + 1.0
     own = jnp.maximum(total - frozen_steps, 1.0)
     first = (1 - _BETA1**total) / (1 - _BETA1**own)
     second = (1 - _BETA2**own) / (1 - _BETA2**total)

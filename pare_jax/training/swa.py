@@ -5,7 +5,7 @@ mean, so that its batch statistics are measured on training batches (section 3.2
 before each evaluation and at the end of a run.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -58,7 +58,7 @@ def update(swa: SwaState, params: Any, due: jax.Array) -> SwaState:
 def measure_statistics(
     swa: SwaState,
     statistics_step: Callable[..., Any],
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[Mapping[str, np.ndarray]],
     num_batches: int,
     mesh: Mesh,
 ) -> SwaState:

@@ -268,7 +268,7 @@ def _log(
     extra = {
         "examples_per_second": speed * config.batch_size,
         # The optimizer does not count skipped steps.
-        "learning_rate": float(schedule(max(0, step - skipped - 1))),
+        "learning_rate": float(np.asarray(schedule(max(0, step - skipped - 1)))),
         "epoch": epoch,
         "skipped_steps": skipped,
     }

@@ -78,12 +78,35 @@ def write_config(workdir: Path, config: ConfigDict) -> None:
 
 
 def check_same_network(old: ConfigDict, new: ConfigDict, workdir: Path) -> None:
-    """Raise UserError if a run's network, its input or its body model differ from a config's."""
+    """Raise UserError if a run's network or the size of its input differ from a config's."""
     changes = config_lib.differences(old, new, _NETWORK)
     # Parameters are float32 whatever the network computes in.
     changes = [text for text in changes if not text.startswith("model.dtype:")]
     _refuse(changes, "network", workdir)
-    check_same_body(workdir, load_body_data(new.body_model or None))
+
+
+def load_run_body(
+    workdir: Path, config: ConfigDict, body: str | Path | None, option: str = "--body"
+) -> BodyData:
+    """Read the body model that a run was trained with.
+
+    Args:
+        workdir: the run's folder.
+        config: the run's config, which has the path that the body's file had then.
+        body: the file, if it has moved; None: the config's path.
+        option: name of the option that gives `body`, for the message.
+
+    Raises:
+        UserError: the file is missing, damaged, or another body model.
+    """
+    path = body or config.body_model or None
+    if path and not body and not Path(path).exists():
+        raise UserError(
+            f"the body model {path} of the run {workdir} is missing: give its file by {option}=FILE"
+        )
+    data = load_body_data(path)
+    check_same_body(workdir, data)
+    return data
 
 
 def check_same_body(workdir: Path, body: BodyData) -> None:
@@ -115,6 +138,7 @@ def _check_resumable(workdir: Path, config: ConfigDict) -> None:
     """Raise UserError if resuming with a config would mix two experiments."""
     old, has_trained = load_config(workdir), any(_steps(workdir))
     check_same_network(old, config, workdir)
+    check_same_body(workdir, load_body_data(config.body_model or None))
     # Step 0 holds converted weights: any experiment may start from them.
     kept = _START + (_FREEZING + _EXPERIMENT if has_trained else ())
     _refuse(config_lib.differences(old, config, kept), "experiment", workdir)

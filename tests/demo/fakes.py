@@ -1,4 +1,4 @@
-"""A predictor that answers at once, and the page served with it: `python -m tests.demo.fakes`."""
+"""A fast fake predictor, and the page served with it: `python -m tests.demo.fakes`."""
 
 import sys
 
@@ -10,17 +10,17 @@ from tests.prediction.made_up_people import make_person
 
 
 def attention_maps() -> np.ndarray:
-    """Maps that differ between joints: all of joint j's is in cell j of a grid of 5 x 5."""
+    """Return maps in which all attention of joint j is in cell j of a 5 x 5 grid."""
     maps = np.zeros((25, NUM_JOINTS), np.float32)
     maps[np.arange(NUM_JOINTS), np.arange(NUM_JOINTS)] = 1.0
     return maps.reshape(5, 5, NUM_JOINTS)
 
 
 class FakePredictor:
-    """Stands somebody about the middle of every box, as in a picture of 400 x 300 pixels.
+    """Predicts a person at the centre of each box of a photograph of 400 x 300 pixels.
 
     Attributes:
-        calls: the boxes it was asked for.
+        calls: the boxes of each call.
     """
 
     def __init__(self, body=None):
@@ -45,5 +45,5 @@ class FakePredictor:
 if __name__ == "__main__":
     from pare_jax.demo import __main__ as command
 
-    command.load_predictor = lambda path, weights: FakePredictor()
+    command.load_predictor = lambda path, weights, body=None: FakePredictor()
     sys.exit(command.main(sys.argv))

@@ -1,5 +1,7 @@
-"""Exported files answer as the network does, in a process that has nothing of this package."""
+"""Exported files return the network's outputs in a process without this package."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -10,24 +12,26 @@ import pytest
 from flax import nnx
 
 from configs import common
+from pare_jax.body.io import FREE_BODY
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
 from pare_jax.geometry import camera_translation
 from pare_jax.models import build_model
 from pare_jax.models.inference import normalise
-from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints
+from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints, load_config
 from pare_jax.training.step import create_state
+from pare_jax.training.workdir import write_config
 from tests.models.test_folding import SIZE, make_network
 
-# Runs a file on crops; no package of this repository can be imported, nor flax.
+# Runs a file on crops; neither flax nor a package of this repository can be imported.
 RUN = """
 import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("pare_jax", "data_pipelines", "configs", "flax", "tests"):
-            raise ImportError(f"{name} is out of reach")
+            raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Refuse())
 try:
@@ -35,11 +39,11 @@ try:
 except ImportError:
     pass
 else:
-    sys.exit("the package is there")
+    sys.exit("the package can be imported")
 
 import numpy as np
 
-file, crops, answers = sys.argv[1:]
+file, crops, outputs = sys.argv[1:]
 with np.load(crops) as loaded:
     batches = [loaded[name] for name in loaded.files]
 if file.endswith(".onnx"):
@@ -54,7 +58,7 @@ else:
 found = {}
 for number, crops in enumerate(batches):
     found |= {f"{number}_{name}": value for name, value in run(crops).items()}
-np.savez(answers, **found)
+np.savez(outputs, **found)
 """
 
 
@@ -62,36 +66,36 @@ def crops_of(batch):
     return np.random.default_rng(batch).integers(0, 256, (batch, SIZE, SIZE, 3), np.uint8)
 
 
-def run_elsewhere(file, crops, tmp_path):
-    """Return what the file answers to the first crop, and to all of them."""
+def run_in_a_process(file, crops, tmp_path):
+    """Return the file's outputs for the first crop and for all of them."""
     np.savez(tmp_path / "crops.npz", crops[:1], crops)
-    arguments = [file, tmp_path / "crops.npz", tmp_path / "answers.npz"]
+    arguments = [file, tmp_path / "crops.npz", tmp_path / "outputs.npz"]
     subprocess.run([sys.executable, "-I", "-c", RUN, *map(str, arguments)], check=True)
-    answers = [{}, {}]
-    with np.load(tmp_path / "answers.npz") as loaded:
+    outputs = [{}, {}]
+    with np.load(tmp_path / "outputs.npz") as loaded:
         for key in loaded.files:
             number, _, name = key.partition("_")
-            answers[int(number)][name] = loaded[key]
-    return answers
+            outputs[int(number)][name] = loaded[key]
+    return outputs
 
 
-def expected_answer(network, body, crops):
-    """What the unfolded network and the body say, without anything of `pare_jax.export`."""
+def expected_outputs(network, body, crops):
+    """Return outputs of the unfolded network and the body, without `pare_jax.export`."""
     network.eval()
     graphdef, state = nnx.split(network)
 
     @jax.jit
-    def answer(state, crops):
+    def compute(state, crops):
         prediction = nnx.merge(graphdef, state)(normalise(crops))
         translation = camera_translation(prediction.camera)
         posed = body(prediction.betas, prediction.rotations, translation)
         return prediction, posed
 
-    prediction, posed = answer(state, crops)
+    prediction, posed = compute(state, crops)
     expected = {name: getattr(prediction, name) for name in ("rotations", "betas", "camera")}
     if prediction.attention is not None:
         expected["attention"] = prediction.attention
-    # Far from the camera, float32 has fewer digits left.
+    # Points are far from the camera, where float32 has fewer digits left.
     return expected, {"joints": posed.joints, "vertices": posed.vertices}
 
 
@@ -102,13 +106,13 @@ def body():
 
 @pytest.fixture(scope="module", params=["pare", "baseline"])
 def case(request, body):
-    """A network, crops, and what it says of them: pictures do not depend on each other."""
+    """Return a network, crops and the expected outputs."""
     network, crops = make_network(request.param, "resnet18"), crops_of(3)
-    return network, crops, *expected_answer(network, body, crops)
+    return network, crops, *expected_outputs(network, body, crops)
 
 
 @pytest.mark.parametrize("kind", ["jax", "onnx"])
-def test_a_file_needs_nothing_of_this_package(case, kind, body, tmp_path):
+def test_a_file_runs_without_this_package(case, kind, body, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
@@ -116,21 +120,21 @@ def test_a_file_needs_nothing_of_this_package(case, kind, body, tmp_path):
     function = export.crops_to_people(network, body, attention=True)
     file = tmp_path / f"network.{kind}"
     file.write_bytes(export.export(function, SIZE, kind))
-    for count, answer in zip((1, 3), run_elsewhere(file, crops, tmp_path), strict=True):
-        assert answer.keys() == expected.keys() | points.keys() | {"faces"}
+    for count, output in zip((1, 3), run_in_a_process(file, crops, tmp_path), strict=True):
+        assert output.keys() == expected.keys() | points.keys() | {"faces"}
         for key, value in expected.items():
             np.testing.assert_allclose(
-                answer[key], value[:count], rtol=1e-4, atol=1e-4, err_msg=key
+                output[key], value[:count], rtol=1e-4, atol=1e-4, err_msg=key
             )
         for key, value in points.items():
-            np.testing.assert_allclose(answer[key], value[:count], atol=2e-4, err_msg=key)
-        np.testing.assert_array_equal(answer["faces"], body.faces)
+            np.testing.assert_allclose(output[key], value[:count], atol=2e-4, err_msg=key)
+        np.testing.assert_array_equal(output["faces"], body.faces)
 
 
-def test_only_what_is_asked_for_is_returned():
+def test_body_and_attention_are_returned_on_request_only():
     function = export.crops_to_people(make_network(backbone="resnet18", dtype="bfloat16"))
-    answer = jax.eval_shape(function, crops_of(2))
-    assert {name: (value.shape, str(value.dtype)) for name, value in answer.items()} == {
+    outputs = jax.eval_shape(function, crops_of(2))
+    assert {name: (value.shape, str(value.dtype)) for name, value in outputs.items()} == {
         "rotations": ((2, 24, 3, 3), "float32"),
         "betas": ((2, 10), "float32"),
         "camera": ((2, 3), "float32"),
@@ -144,7 +148,7 @@ def test_a_network_of_bfloat16_is_exported_in_float32():
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    """A run's folder with one checkpoint of an untrained network."""
+    """Return a workdir with one checkpoint of an untrained network."""
     folder = tmp_path_factory.mktemp("run")
     config = common.get_base()
     config.image_size = SIZE
@@ -172,29 +176,62 @@ def test_command_writes_a_file(workdir, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "name"),
     [
-        ([], "--checkpoint=RUN and --output=FILE are needed"),
-        (["--checkpoint={workdir}", "--output={folder}"], "is a folder; name a file"),
+        ([], "--checkpoint"),
+        (["--checkpoint={workdir}", "--output={folder}"], "--output={folder}"),
         (["--checkpoint={folder}/nothing", "--output={folder}/x.jax"], "nothing"),
-        (["--checkpoint={workdir}", "--output={folder}/x.jax", "y"], "y is not an option"),
+        (["--checkpoint={workdir}", "--output={folder}/x.jax", "y"], "'y'"),
+        (["--checkpoint={workdir}", "--output={folder}/x.jax", "--body=b.npz"], "--body=b.npz"),
         (["--no-such-flag"], "no-such-flag"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message, workdir, tmp_path, capsys):
+def test_mistakes_are_one_line(arguments, name, workdir, tmp_path, capsys):
     arguments = [text.format(workdir=workdir, folder=tmp_path) for text in arguments]
     assert run_command(*arguments) == 2
     line = capsys.readouterr().err
     assert line.startswith("error: ")
     assert line.count("\n") == 1
-    assert message in line
+    assert name.format(folder=tmp_path) in line
     assert not list(tmp_path.iterdir())
 
 
-def test_what_onnx_has_no_place_for_is_one_line():
+def test_a_body_file_that_moved_is_named_on_the_command_line(workdir, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(workdir, run)
+    config = load_config(run)
+    write_config(run, config)
+    config.body_model = "moved/body.npz"
+    (run / CONFIG_FILE).write_text(config.to_json())
+    arguments = [f"--checkpoint={run}", f"--output={tmp_path}/x.jax", "--with-body"]
+    assert run_command(*arguments) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert "moved/body.npz" in line
+    assert "--body" in line
+    assert run_command(*arguments, f"--body={FREE_BODY}") == 0
+    # Another body than the run's is refused.
+    other = json.loads((run / "body.json").read_text()) | {"digest": "another"}
+    (run / "body.json").write_text(json.dumps(other))
+    assert run_command(*arguments, f"--body={FREE_BODY}") == 2
+    assert str(run) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("operation", "function"),
+    [
+        ("sort", lambda images: jax.numpy.sort(images)),
+        (
+            "cond",
+            lambda images: jax.lax.cond(images.max() > 9, lambda x: x, lambda x: 2 * x, images),
+        ),
+    ],
+)
+def test_an_operation_without_translation_is_one_line(operation, function):
     pytest.importorskip("onnx")
-    with pytest.raises(UserError, match=r"no ONNX for the operation .*; export a \.jax file"):
-        export.export(lambda images: {"sorted": jax.numpy.sort(images)}, SIZE, "onnx")
+    with pytest.raises(UserError, match=operation) as caught:
+        export.export(lambda images: {"result": function(images)}, SIZE, "onnx")
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("ending", ["onnx", "ONNX"])

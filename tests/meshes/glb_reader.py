@@ -1,7 +1,7 @@
-"""A reader of GLB files written from the glTF 2.0 specification, independent of the writer.
+"""Reads GLB files by the glTF 2.0 specification, independently of the writer.
 
-It insists on what the specification demands of the parts that are read, and poses skinned meshes
-with numpy.
+It asserts what the specification demands of the parts it reads, and poses skinned meshes with
+NumPy.
 """
 
 import json
@@ -34,7 +34,7 @@ class Glb:
         assert 0 <= spare < 4
 
     def accessor(self, number: int) -> np.ndarray:
-        """The numbers of an accessor, (count, components)."""
+        """Return the values of an accessor, (count, components)."""
         about = self.scene["accessors"][number]
         view = self.scene["bufferViews"][about["bufferView"]]
         kind, columns = np.dtype(_TYPES[about["componentType"]]), _SIZES[about["type"]]
@@ -49,7 +49,7 @@ class Glb:
         return values
 
     def primitive(self, mesh: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The attributes and faces of a mesh's only primitive, checked."""
+        """Check a mesh's only primitive; return its attributes and faces."""
         (about,) = self.scene["meshes"][mesh]["primitives"]
         assert about.get("mode", 4) == 4
         attributes = {name: self.accessor(n) for name, n in about["attributes"].items()}
@@ -66,13 +66,13 @@ class Glb:
         return attributes, faces.astype(int)
 
     def still(self, node: int) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices and faces of a node's mesh without a skin, in the scene's frame."""
+        """Return vertices and faces of a node's mesh without a skin, in the scene's frame."""
         about = self.scene["nodes"][node]
         attributes, faces = self.primitive(about["mesh"])
         return attributes["POSITION"] + np.float64(about["translation"]), faces
 
     def posed(self, node: int, time: float) -> np.ndarray:
-        """Vertices of a node's skinned mesh at a time of the first animation."""
+        """Return the vertices of a node's skinned mesh at a time of the only animation."""
         about = self.scene["nodes"][node]
         attributes, _ = self.primitive(about["mesh"])
         skin = self.scene["skins"][about["skin"]]
@@ -92,13 +92,13 @@ class Glb:
         for channel in animation["channels"]:
             sampler = animation["samplers"][channel["sampler"]]
             assert {"min", "max"} <= set(self.scene["accessors"][sampler["input"]])
-            clock = self.accessor(sampler["input"])[:, 0].astype(np.float64)
-            assert (np.diff(clock) > 0).all()
-            assert clock[0] >= 0
+            times = self.accessor(sampler["input"])[:, 0].astype(np.float64)
+            assert (np.diff(times) > 0).all()
+            assert times[0] >= 0
             assert sampler["interpolation"] == "LINEAR"
             path = channel["target"]["path"]
             keys = self.accessor(sampler["output"]).astype(np.float64)
-            nodes[channel["target"]["node"]][path] = _at(clock, keys, time, path == "rotation")
+            nodes[channel["target"]["node"]][path] = _at(times, keys, time, path == "rotation")
         world: dict[int, np.ndarray] = {}
 
         def visit(number: int, above: np.ndarray) -> None:
@@ -112,15 +112,15 @@ class Glb:
         return world
 
 
-def _at(clock: np.ndarray, keys: np.ndarray, time: float, sphere: bool) -> np.ndarray:
-    after = int(np.searchsorted(clock, time, side="right"))
-    if after == 0 or after == len(clock):
+def _at(times: np.ndarray, keys: np.ndarray, time: float, sphere: bool) -> np.ndarray:
+    after = int(np.searchsorted(times, time, side="right"))
+    if after == 0 or after == len(times):
         return keys[max(0, after - 1)]
-    share = (time - clock[after - 1]) / (clock[after] - clock[after - 1])
+    share = (time - times[after - 1]) / (times[after] - times[after - 1])
     a, b = keys[after - 1], keys[after]
     if not sphere:
         return (1 - share) * a + share * b
-    # Spherical, along the very quaternions that are stored: the shorter way is the writer's duty.
+    # Spherical, between the stored quaternions: the writer must make that the shorter way.
     angle = np.arccos(np.clip(a @ b, -1, 1))
     if angle < 1e-9:
         return a

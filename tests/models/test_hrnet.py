@@ -42,7 +42,7 @@ def make_pair(seed=0):
     network = HRNet("hrnet_w32", 8, align_corners=True, rngs=nnx.Rngs(0))
     state = {n: v.numpy() for n, v in original.state_dict().items() if v.ndim}
     entries = files.table(place="", complete=True)
-    flat, report = table.to_ours(entries, state, of_network(network), source="test")
+    flat, report = table.to_ours(entries, state, of_network(network), file="test")
     assert not report.fresh
     assert {name.split(".")[0] for name in report.ignored} == {"final_layer"}
     load.fill(network, flat)

@@ -1,4 +1,4 @@
-"""A small body and people on it, as a prediction would describe them."""
+"""A small body model, and people and tracks made of it without a network."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ _FACING_THE_CAMERA = np.diag([1.0, -1.0, -1.0])
 
 
 def small_body(correctives: float = 0.0) -> BodyData:
-    """A body of random numbers; `correctives` scales how the pose bends its skin."""
+    """Return a body model of random numbers; `correctives` scales its pose correctives."""
     fields = random_body_fields()
     return BodyData(
         template=fields["v_template"].astype(np.float32),
@@ -29,14 +29,14 @@ def small_body(correctives: float = 0.0) -> BodyData:
 
 
 def make_person(body: BodyData, seed: int = 0, x: float = 200.0, turned: float = 0.4, **fields):
-    """A person who stands before the camera, `x` pixels from the photograph's left edge.
+    """Return a person in front of the camera, `x` pixels from the photograph's left edge.
 
     Args:
-        body: whose.
+        body: the body model.
         seed: of shape and pose.
         x: pixels.
-        turned: how strongly joints turn, radians.
-        **fields: of `Person`, besides or instead.
+        turned: standard deviation of the joints' rotations, radians.
+        **fields: other fields of `Person`, or other values.
     """
     rng = np.random.default_rng(seed)
     axis_angle = rng.normal(0, turned, (NUM_JOINTS, 3))
@@ -49,7 +49,7 @@ def make_person(body: BodyData, seed: int = 0, x: float = 200.0, turned: float =
     translation = np.array([0.05, -0.1, 45.0])
     vertices, joints = vertices_and_joints(body, betas, rotations)
     joints = joints + translation
-    known = {
+    values = {
         "betas": betas,
         "rotations": rotations,
         "pose": axis_angle.reshape(-1),
@@ -65,11 +65,11 @@ def make_person(body: BodyData, seed: int = 0, x: float = 200.0, turned: float =
         "crop_side": side,
         "faces": body.faces,
     }
-    return Person(**(known | fields))
+    return Person(**(values | fields))
 
 
 def make_track(body: BodyData, frames, id: int = 3) -> list[Person]:
-    """One person in several frames, moving to the right; of one shape, turning steadily."""
+    """Return one person in several frames, who moves to the right and turns steadily."""
     people = []
     for frame in frames:
         person = make_person(body, 0, 100.0 + 4 * frame, id=id, frame=int(frame))

@@ -1,4 +1,4 @@
-"""A stand-in for a trained network that finds red spots, and pictures that have some."""
+"""A stand-in for a trained network that finds red spots, and photographs with red spots."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ BLUE = (40, 40, 250)
 
 
 class Finder(nnx.Module):
-    """Answers with an upright person whose pelvis is at the middle of the crop's red pixels.
+    """Predicts an upright person whose pelvis is at the centre of the crop's red pixels.
 
-    Where it fails on blue, one number of the answer to a crop with blue pixels is NaN.
+    With `fails_on_blue`, one number of the output for a crop with blue pixels is NaN.
     """
 
     def __init__(self, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False):
@@ -38,7 +38,7 @@ class Finder(nnx.Module):
         scale = jnp.broadcast_to(self.scale[...], x.shape)
         turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
         rotations = jnp.broadcast_to(jnp.eye(3), (len(images), 24, 3, 3)).at[:, 0].set(turn)
-        # The body's own pelvis is not at its origin; see `pelvis`.
+        # The body model's pelvis is not at its origin; see `pelvis`.
         camera = jnp.stack([scale, x / scale - self.pelvis[0], y / scale - self.pelvis[1]], -1)
         attention = None
         if self.attention:
@@ -55,7 +55,7 @@ class Finder(nnx.Module):
 def make_predictor(
     body, *, attention: bool = True, scale: float = 0.6, fails_on_blue: bool = False
 ) -> Predictor:
-    """Return a predictor that finds the red spot on this body; a scale of NaN answers nobody."""
+    """Return a predictor with a `Finder`; with a scale of NaN all its outputs are NaN."""
     turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
     rotations = jnp.broadcast_to(jnp.eye(3), (24, 3, 3)).at[0].set(turn)
     joints = jax.jit(body.joints)(jnp.zeros(10), rotations)
@@ -69,7 +69,7 @@ def photo_with_spots(
     width: int = 400,
     colour: tuple[int, int, int] = SPOT,
 ):
-    """Grey ground with discs, red ones if not told, of radius 12 pixels about the given (x, y)."""
+    """Return a grey photograph with discs of radius 12 pixels, by default red, at (x, y)."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     picture = np.full((height, width, 3), 120, np.uint8)
     for x, y in centres:
@@ -82,12 +82,12 @@ def box_about(x: float, y: float, width: float = 100, height: float = 180):
 
 
 def run_predict(output: Path, arguments: Sequence[object], capsys: pytest.CaptureFixture):
-    """Run the command; returns its exit status, what it printed and its lines on stderr."""
+    """Run the command; return its exit status, its output and its lines on stderr."""
     argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
     if not any(argument.startswith("--boxes") for argument in argv):
-        argv.insert(1, "--detector=whole")  # the made-up people are no one HOG would find
+        argv.insert(1, "--detector=whole")  # HOG does not find red spots
     status = predict.main(argv)
     printed = capsys.readouterr()
-    # How far a slow machine is, is said now and then.
+    # Slow machines print progress.
     errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
     return status, printed.out, errors

@@ -1,4 +1,4 @@
-"""Pictures of several people: who is who."""
+"""Pictures of several people, who are told apart by colour and number."""
 
 import numpy as np
 
@@ -9,13 +9,13 @@ from tests.prediction.made_up_people import make_person, small_body
 BODY = small_body()
 
 
-def test_everybody_is_seen_from_the_side_and_from_behind_in_their_own_colour():
+def test_side_and_back_views_have_each_persons_colour():
     people = [make_person(BODY, number, 100.0) for number in range(2)]
     alone = [side_and_back_picture([person]) for person in people]
     both = side_and_back_picture(people)
     width = alone[0].shape[1]
     left, right = both[:, :width], both[:, -width:]
-    # The first keeps the colour of a lone person; a number is added in the corner.
+    # The first person's panel differs only by the number in its corner.
     changed = np.argwhere((left != alone[0]).any(2))
     assert len(changed) > 10
     assert changed.max(0)[0] < 40

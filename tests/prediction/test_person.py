@@ -1,8 +1,9 @@
-"""People as files and pictures, without a network."""
+"""People saved to files, read from files and drawn, without a network."""
 
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ def assert_same(one, other):
             np.testing.assert_allclose(b, a, rtol=1e-6, atol=1e-6, err_msg=field.name)
 
 
-def test_what_is_saved_is_read_again(person, tmp_path):
+def test_a_saved_person_is_read_unchanged(person, tmp_path):
     person.save(tmp_path / "person.npz")
     found = read_people(tmp_path / "person.npz")
     (again,) = found.people
@@ -44,7 +45,7 @@ def test_what_is_saved_is_read_again(person, tmp_path):
     assert found.frame_rate is None
 
 
-def test_one_person_is_saved_as_several_are(person, tmp_path):
+def test_files_of_one_and_of_several_people_have_the_same_arrays(person, tmp_path):
     person.save(tmp_path / "one.npz")
     (tmp_path / "several.npz").write_bytes(people_npz([person, person], BODY.faces, PHOTO_SIZE))
     with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "several.npz") as several:
@@ -58,7 +59,7 @@ def test_one_person_is_saved_as_several_are(person, tmp_path):
         np.testing.assert_array_equal(several["photo_size"], PHOTO_SIZE)
 
 
-def test_numbers_only_some_have(tmp_path):
+def test_ids_and_scores_that_only_some_people_have(tmp_path):
     people = [
         make_person(BODY, 0, id=4, score=0.5),
         make_person(BODY, 1),
@@ -75,31 +76,31 @@ def test_numbers_only_some_have(tmp_path):
         assert arrays["id"].tolist() == [4, -1, 0]
 
 
-def test_a_file_without_mesh_is_small_and_read_again(person, tmp_path):
+def test_a_file_without_meshes_is_read(person, tmp_path):
     (tmp_path / "a.npz").write_bytes(people_npz([person], BODY.faces, PHOTO_SIZE, mesh=False))
     (again,) = read_people(tmp_path / "a.npz").people
     assert again.vertices.shape == (0, 3)
     assert again.faces is None
-    with pytest.raises(UserError, match="without its mesh"):
+    with pytest.raises(UserError, match="vertices"):
         again.to_mesh(BODY.faces)
     np.testing.assert_allclose(again.joints_3d, person.joints_3d, rtol=1e-6)
 
 
-def test_meshes_are_left_where_they_are_unless_asked_for(person, tmp_path):
+def test_vertices_are_not_read_unless_asked_for(person, tmp_path):
     person.save(tmp_path / "a.npz")
     content = bytearray((tmp_path / "a.npz").read_bytes())
     start = content.index(b"vertices.npy") + 200
-    content[start : start + 8] = bytes(8)  # which only who reads it notices
+    content[start : start + 8] = bytes(8)  # only reading this array fails
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(UserError, match="not a readable"):
+    with pytest.raises(UserError, match=r"a\.npz"):
         read_people(tmp_path / "a.npz")
     (again,) = read_people(tmp_path / "a.npz", vertices=False).people
     assert_same(dataclasses.replace(person, vertices=np.zeros((0, 3))), again)
 
 
 @pytest.mark.parametrize("x", [60.0, 200.0, 390.0])
-def test_the_whole_pictures_camera_sees_the_joints_where_they_are(x, tmp_path):
-    """Exactly so of the body's origin; of the rest but for its perspective from nearer by."""
+def test_the_full_camera_projects_the_joints_to_their_pixels(x, tmp_path):
+    """Exactly for the body's origin; for other points up to the change of perspective."""
     people = [make_person(BODY, 0, x=x), make_person(BODY, 1, x=200.0)]
     (tmp_path / "a.npz").write_bytes(people_npz(people, BODY.faces, PHOTO_SIZE))
     found = read_people(tmp_path / "a.npz")
@@ -111,23 +112,22 @@ def test_the_whole_pictures_camera_sees_the_joints_where_they_are(x, tmp_path):
     assert found.full_camera is not None
     assert found.full_translations is not None
     described = json.loads(people_json(people, None, PHOTO_SIZE))["people"]
-    for person, place, said in zip(people, found.full_translations, described, strict=True):
+    for person, place, values in zip(people, found.full_translations, described, strict=True):
         origin = person.camera.project(person.translation)
         np.testing.assert_allclose(found.full_camera.project(place), origin, atol=1e-3)
         body = person.joints_3d - person.translation
         seen = found.full_camera.project(body + place)
-        # Perspective moves what is nearer or farther than the origin, by its share of the distance.
+        # Perspective moves points nearer or farther than the origin by their share of the distance.
         nearness = np.abs(body[:, 2]).max() / (place[2] - np.abs(body[:, 2]).max())
         reach = np.abs(person.joints_2d - found.full_camera.principal_point).max()
         off = np.abs(seen - person.joints_2d).max()
         assert off < 1.1 * nearness * reach + 1.0
-        full = said["camera"]["full_image"]
+        full = values["camera"]["full_image"]
         camera = Camera(full["focal_length_px"], full["principal_point_px"])
-        told = camera.project(body + full["translation_m"])
-        np.testing.assert_allclose(told, seen, atol=0.05)
+        np.testing.assert_allclose(camera.project(body + full["translation_m"]), seen, atol=0.05)
 
 
-def test_a_file_without_size_says_nothing_of_the_whole_picture(person, tmp_path):
+def test_a_file_without_the_photographs_size_has_no_full_camera(person, tmp_path):
     person.save(tmp_path / "a.npz")
     found = read_people(tmp_path / "a.npz")
     assert found.full_camera is None
@@ -135,44 +135,44 @@ def test_a_file_without_size_says_nothing_of_the_whole_picture(person, tmp_path)
     assert "full_image" not in json.loads(people_json([person]))["people"][0]["camera"]
 
 
-def test_a_file_about_nobody(tmp_path):
+def test_a_file_without_people(tmp_path):
     (tmp_path / "empty.npz").write_bytes(people_npz([], BODY.faces, PHOTO_SIZE))
     found = read_people(tmp_path / "empty.npz")
     assert found.people == []
     assert found.photo_size == PHOTO_SIZE
 
 
-def test_what_is_no_such_file_is_named(tmp_path, person):
-    with pytest.raises(UserError, match=r"no file .*gone\.npz"):
+def test_files_that_cannot_be_read_are_named(tmp_path, person):
+    with pytest.raises(UserError, match=r"gone\.npz"):
         read_people(tmp_path / "gone.npz")
     (tmp_path / "text.npz").write_text("hello")
-    with pytest.raises(UserError, match=r"text\.npz is not a readable"):
+    with pytest.raises(UserError, match=r"text\.npz"):
         read_people(tmp_path / "text.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(UserError, match=r"one\.npy is not a readable"):
+    with pytest.raises(UserError, match=r"one\.npy"):
         read_people(tmp_path / "one.npy")
-    # NumPy would advise to unpickle both.
+    # NumPy's message would advise to unpickle both.
     np.savez(tmp_path / "objects.npz", a=np.array([{}]))
     for name in ("text.npz", "objects.npz"):
-        with pytest.raises(UserError, match="is not a readable") as refusal:
+        with pytest.raises(UserError, match=re.escape(name)) as refusal:
             read_people(tmp_path / name)
         assert "pickle" not in str(refusal.value)
         assert "\n" not in str(refusal.value)
-    with pytest.raises(UserError, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         read_people(tmp_path)
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    with pytest.raises(UserError, match=r"other\.npz holds no people"):
+    with pytest.raises(UserError, match=r"other\.npz.*joint_names"):
         read_people(tmp_path / "other.npz")
     whole = people_npz([person], BODY.faces)
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"cut\.npz is not a readable"):
+    with pytest.raises(UserError, match=r"cut\.npz"):
         read_people(tmp_path / "cut.npz")
     np.savez(tmp_path / "half.npz", joint_names=np.array(["a"]), betas=np.zeros((2, 10)))
-    with pytest.raises(UserError, match=r"half\.npz holds people of another kind"):
+    with pytest.raises(UserError, match=r"half\.npz"):
         read_people(tmp_path / "half.npz")
 
 
-def test_json_names_what_is_known(person, tmp_path):
+def test_json_has_the_known_fields(person, tmp_path):
     person.save(tmp_path / "person.json")
     (described,) = json.loads((tmp_path / "person.json").read_text())["people"]
     assert (described["id"], described["frame"], described["score"]) == (7, 12, 0.75)
@@ -185,7 +185,7 @@ def test_json_names_what_is_known(person, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".obj", ".ply", ".glb", ".GLB"])
-def test_meshes_are_saved_by_suffix(person, tmp_path, suffix):
+def test_the_suffix_selects_the_mesh_format(person, tmp_path, suffix):
     person.save(tmp_path / f"person{suffix}")
     content = (tmp_path / f"person{suffix}").read_bytes()
     start = {".obj": b"#", ".ply": b"ply\n", ".glb": b"glTF"}[suffix.lower()]
@@ -193,23 +193,23 @@ def test_meshes_are_saved_by_suffix(person, tmp_path, suffix):
     assert b"person" in content
 
 
-def test_glb_of_a_person_is_the_persons_mesh(person):
+def test_a_glb_file_has_the_persons_mesh(person):
     vertices, faces = Glb(person.to_glb()).still(0)
     np.testing.assert_allclose(vertices, person.vertices * (1, -1, -1), atol=1e-5)
     np.testing.assert_array_equal(faces, BODY.faces)
 
 
-def test_what_cannot_be_saved_is_said(person, tmp_path):
-    with pytest.raises(UserError, match=r"\.npz, \.json, \.obj"):
+def test_unknown_suffixes_and_missing_faces_are_refused(person, tmp_path):
+    with pytest.raises(UserError, match=r"person\.stl"):
         person.save(tmp_path / "person.stl")
     bare = dataclasses.replace(person, faces=None)
-    with pytest.raises(UserError, match="no faces"):
+    with pytest.raises(UserError, match="faces"):
         bare.save(tmp_path / "person.glb")
     assert bare.to_glb(BODY.faces) == person.to_glb()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overlay_keeps_the_photographs_size_and_draws_at_the_joints(person):
+def test_the_overlay_has_the_photographs_size_and_the_body_in_its_place(person):
     large = np.full((2400, 3200, 3), 90, np.uint8)
     assert person.overlay(large).shape == large.shape
     drawn = person.overlay(PICTURE)
@@ -221,7 +221,7 @@ def test_overlay_keeps_the_photographs_size_and_draws_at_the_joints(person):
 
 
 def test_colour_follows_the_id(person):
-    """The same person has the same colour in every frame, whoever else is there."""
+    """A track has the same colour in every frame, whatever its index among the people."""
     sheet = dataclasses.replace(person, vertices=_sheet(), faces=np.array([[0, 1, 2], [0, 2, 3]]))
     drawn = sheet.overlay(PICTURE)[150, 200].astype(float)
     colour = np.array(BODY_COLOURS[7 % len(BODY_COLOURS)], float)
@@ -230,7 +230,7 @@ def test_colour_follows_the_id(person):
     assert lit @ (colour / np.linalg.norm(colour)) > 0.995
 
 
-def test_side_and_back_view_is_one_picture(person):
+def test_the_side_and_back_view_has_two_panels(person):
     picture = person.side_and_back_view(200)
     assert picture.dtype == np.uint8
     assert picture.shape[0] > 200
@@ -251,6 +251,6 @@ def test_reading_people_loads_no_jax(person, tmp_path):
 
 
 def _sheet() -> np.ndarray:
-    """A square that faces the camera about the photograph's middle."""
+    """Return a square that faces the camera at the photograph's centre."""
     corners = np.array([[-1.0, -1, 0], [-1, 1, 0], [1, 1, 0], [1, -1, 0]])
     return corners * 0.3 + (0, 0, 45.0)

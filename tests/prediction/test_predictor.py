@@ -1,15 +1,23 @@
-"""Predictions in Python: bodies on the pixels the network meant, and what is refused."""
+"""Predictions in Python: geometry, batches, programs compiled, and input that is refused."""
+
+import re
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from pare_jax import geometry
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.prediction import predictor as predictor_module
 from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.training.workdir import write_config
+from tests.body.small_bodies import random_body_fields
+from tests.evaluation.compilations import compiled_programs
+from tests.fakes import tiny_config
 from tests.prediction.predict_fakes import SIZE, Finder, box_about, make_predictor, photo_with_spots
 
 
@@ -26,7 +34,7 @@ def predictor(body):
 @pytest.mark.parametrize("offset", [(0, 0), (23, -31), (-15, 40)])
 @pytest.mark.parametrize("spot", [(90.0, 140.0), (200.5, 150.0), (371.0, 60.0)])
 def test_a_joint_lands_on_the_pixel_the_network_meant(predictor, spot, offset):
-    """Wherever the box lies: crop, camera and the way back are one consistent geometry."""
+    """Crop, camera and projection agree, wherever the box lies."""
     image = photo_with_spots(spot)
     box = box_about(spot[0] + offset[0], spot[1] + offset[1])
     (person,) = predictor(image, [box])
@@ -47,7 +55,7 @@ def test_full_frame_camera_draws_the_crop_cameras_pixels(predictor):
     np.testing.assert_allclose(person.camera.project(person.joints_3d), person.joints_2d, atol=1e-6)
 
 
-def test_the_person_is_the_bodys(predictor, body):
+def test_vertices_and_joints_are_those_of_the_body_model(predictor, body):
     (person,) = predictor(photo_with_spots((200.0, 150.0)))
     posed = jax.jit(body)(person.betas, person.rotations, person.translation)
     np.testing.assert_allclose(person.vertices, posed.vertices, atol=2e-5)
@@ -61,7 +69,7 @@ def test_the_person_is_the_bodys(predictor, body):
     assert person.joints_2d[JOINT_NAMES.index("head"), 1] < person.joints_2d[0, 1]
 
 
-def test_a_person_knows_its_mesh_and_the_predictors_faces_are_shared(predictor):
+def test_people_share_the_predictors_faces_and_can_be_drawn_and_saved(predictor):
     image = photo_with_spots((90.0, 140.0), (300.0, 140.0))
     people = predictor(image, [box_about(90, 140), box_about(300, 140)])
     assert people[0].faces is people[1].faces is predictor.faces
@@ -78,7 +86,7 @@ def test_without_boxes_the_whole_picture_is_one_person(predictor):
     np.testing.assert_array_equal(whole.box, (0, 0, 400, 300))
 
 
-def test_people_do_not_depend_on_their_company(predictor, monkeypatch):
+def test_a_prediction_does_not_depend_on_the_other_people_of_its_batch(predictor, monkeypatch):
     """Seven boxes take two batches, one of them padded."""
     monkeypatch.setattr(predictor_module, "MAX_BATCH", 4)
     spots = [(60.0 + 40 * i, 150.0) for i in range(7)]
@@ -94,27 +102,28 @@ def test_people_do_not_depend_on_their_company(predictor, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("box", "reason"),
+    ("box", "shown"),
     [
-        ((10, 10, 10, 50), "pixel wide or high"),
-        ((0.1, 0.2, 0.8, 0.9), "boxes are in pixels"),
-        ((50, 50, 10, 90), "swapped"),
-        ((10, 90, 50, 20), "swapped"),
-        ((400, 10, 500, 50), "outside the picture, which is 400 x 300"),
-        ((-90, 10, 0, 50), "outside"),
-        ((0, 0, 1e300, 50), "20 times as large as the picture"),
-        ((-1e5, 0, 1e5, 50), "20 times as large as the picture"),
-        ((10, np.nan, 50, 50), "not finite"),
-        ((10, 10, np.inf, 50), "not finite"),
-        ((10, 10, 50), "not four numbers"),
-        ("abcd", "not four numbers"),
-        (None, "not four numbers"),
-        ([[1, 2, 3, 4]], "not four numbers"),
+        ((10, 10, 10, 50), "10,10,10,50"),
+        ((0.1, 0.2, 0.8, 0.9), "0.1,0.2,0.8,0.9"),
+        ((50, 50, 10, 90), "50,50,10,90"),
+        ((10, 90, 50, 20), "10,90,50,20"),
+        ((400, 10, 500, 50), "400 x 300"),
+        ((-90, 10, 0, 50), "-90,10,0,50"),
+        ((0, 0, 1e300, 50), "400 x 300"),
+        ((-1e5, 0, 1e5, 50), "-100000,0,100000,50"),
+        ((10, np.nan, 50, 50), "10,nan,50,50"),
+        ((10, 10, np.inf, 50), "10,10,inf,50"),
+        ((10, 10, 50), "(10, 10, 50)"),
+        ("abcd", "abcd"),
+        (None, "None"),
+        ([[1, 2, 3, 4]], "[[1, 2, 3, 4]]"),
     ],
 )
-def test_bad_boxes(predictor, box, reason):
-    with pytest.raises(UserError, match=reason):
+def test_bad_boxes_are_refused_with_their_numbers(predictor, box, shown):
+    with pytest.raises(UserError, match=re.escape(shown)) as refusal:
         predictor(photo_with_spots(), [(10, 10, 50, 90), box])
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_box_may_reach_beyond_the_picture(predictor):
@@ -123,25 +132,25 @@ def test_a_box_may_reach_beyond_the_picture(predictor):
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "shown"),
     [
-        np.zeros((100, 100), np.uint8),
-        np.zeros((100, 100, 4), np.uint8),
-        np.zeros((100, 100, 3), np.float32),
-        np.zeros((1, 1, 3), np.uint8),
-        np.zeros((0, 0, 3), np.uint8),
+        (np.zeros((100, 100), np.uint8), "(100, 100)"),
+        (np.zeros((100, 100, 4), np.uint8), "(100, 100, 4)"),
+        (np.zeros((100, 100, 3), np.float32), "float32"),
+        (np.zeros((1, 2, 3), np.uint8), "2 x 1"),
+        (np.zeros((0, 0, 3), np.uint8), "0 x 0"),
     ],
 )
-def test_bad_pictures(predictor, image):
-    with pytest.raises(UserError):
+def test_arrays_that_are_no_photograph_are_refused(predictor, image, shown):
+    with pytest.raises(UserError, match=re.escape(shown)):
         predictor(image)
 
 
-def test_a_diverged_network_is_named(body):
-    broken = Finder()
-    broken.scale[...] = jnp.float32(np.nan)
-    with pytest.raises(UserError, match="not finite"):
-        predictor_module.Predictor(broken, body, SIZE)(photo_with_spots())
+def test_outputs_that_are_not_finite_are_refused(body):
+    diverged = Finder()
+    diverged.scale[...] = jnp.float32(np.nan)
+    with pytest.raises(UserError, match="WORKDIR/checkpoints/STEP"):
+        predictor_module.Predictor(diverged, body, SIZE)(photo_with_spots())
 
 
 def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
@@ -152,13 +161,13 @@ def test_person_is_saved_whole_or_not_at_all(predictor, tmp_path):
         assert saved["attention"].shape == (1, 16, 16, 24)
         np.testing.assert_array_equal(saved["faces"], predictor.faces)
     (tmp_path / "taken.npz").mkdir()
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         person.save(tmp_path / "taken.npz")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["person.npz", "taken.npz"]
 
 
-def test_several_pictures_at_once_are_each_as_if_alone(predictor, monkeypatch):
-    """Batches run across pictures; the answers come back to where they belong."""
+def test_photographs_predicted_together_give_the_same_people_as_alone(predictor, monkeypatch):
+    """Batches hold people of several photographs; each photograph gets its own people."""
     monkeypatch.setattr(predictor_module, "MAX_BATCH", 4)
     pictures = [
         photo_with_spots((100.0, 150.0), (300.0, 150.0)),
@@ -179,11 +188,11 @@ def test_several_pictures_at_once_are_each_as_if_alone(predictor, monkeypatch):
             np.testing.assert_allclose(alone.vertices, person.vertices, atol=1e-4)
             np.testing.assert_array_equal(alone.box, person.box)
     assert [len(people) for people in predictor.batch(pictures)] == [1, 1, 1, 1]
-    with pytest.raises(UserError, match="pictures: 4, lists of boxes: 1; give one list"):
+    with pytest.raises(UserError, match=r"4.*1"):
         predictor.batch(pictures, [None])
 
 
-def test_posing_again_what_was_predicted_changes_nothing(predictor):
+def test_posing_the_predicted_parameters_gives_the_predicted_person(predictor):
     image = photo_with_spots((100.0, 150.0), (300.0, 150.0), (200.0, 90.0))
     people = predictor(image, [box_about(x, y) for x, y in ((100, 150), (300, 150), (200, 90))])
     stacked = [
@@ -196,3 +205,85 @@ def test_posing_again_what_was_predicted_changes_nothing(predictor):
             np.testing.assert_allclose(after, before, atol=2e-4, err_msg=name)
         assert again.focal_length == person.focal_length
         assert again.attention is None
+
+
+class Counted:
+    """A static attribute of a network that counts how often its graph is hashed."""
+
+    hashes = 0
+
+    def __hash__(self):
+        Counted.hashes += 1
+        return 0
+
+
+def test_calls_of_one_batch_size_compile_once_and_never_hash_the_graph(body):
+    network = Finder()
+    network.counted = Counted()
+    predictor = predictor_module.Predictor(network, body, SIZE)
+    box = box_about(200, 150)
+    with compiled_programs() as programs:
+        predictor(photo_with_spots(), [box])
+        Counted.hashes = 0
+        hash(nnx.graphdef(predictor.network))
+        assert Counted.hashes == 1
+        for _ in range(3):
+            predictor(photo_with_spots(), [box])
+        assert Counted.hashes == 1
+        predictor(photo_with_spots(), [box] * 3)
+        predictor(photo_with_spots(), [box] * 4)
+    assert programs.count("predict_people") == 2  # for 1 person, and for 3 or 4
+
+
+def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
+    crops = [predictor.crop(photo_with_spots(), box_about(200, 150))]
+    predictor.start(crops).wait()
+    seconds = []
+    for _ in range(100):
+        start = time.perf_counter()
+        pending = predictor.start(crops)
+        seconds.append(time.perf_counter() - start)
+        pending.wait()
+    # The fastest call, because others wait for a processor on a busy machine.
+    assert min(seconds) < 0.5e-3
+
+
+def test_the_program_takes_the_body_model_as_an_argument(body):
+    """As a constant, the free body's 12,272 vertices would take megabytes of every program."""
+    program, weights = predictor_module.compiled_network(Finder())
+    lowered = program.lower(weights, body, np.zeros((2, SIZE, SIZE, 3), np.uint8))
+    assert len(lowered.as_text()) < 1e6
+
+
+@pytest.fixture
+def run_with_body(tmp_path, monkeypatch):
+    """A run whose body model is tmp_path/body.npz; its network is a stand-in."""
+    np.savez(tmp_path / "body.npz", **random_body_fields())
+    config = tiny_config()
+    config.body_model = str(tmp_path / "body.npz")
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    write_config(workdir, config)
+    monkeypatch.setattr(predictor_module, "load_model", lambda *_: (config, Finder()))
+    return workdir
+
+
+def test_the_body_model_of_a_run_may_move(run_with_body, tmp_path):
+    vertices = predictor_module.load_predictor(run_with_body).body.num_vertices
+    assert vertices == 60
+    moved = (tmp_path / "body.npz").rename(tmp_path / "moved.npz")
+    with pytest.raises(UserError) as refusal:
+        predictor_module.load_predictor(run_with_body)
+    message = str(refusal.value)
+    assert "\n" not in message
+    for shown in (tmp_path / "body.npz", run_with_body, "--body=FILE"):
+        assert str(shown) in message
+    assert predictor_module.load_predictor(run_with_body, body=moved).body.num_vertices == 60
+
+
+def test_another_body_model_than_the_runs_is_refused(run_with_body, tmp_path):
+    np.savez(tmp_path / "other.npz", **random_body_fields(seed=1))
+    with pytest.raises(UserError, match=re.escape(str(run_with_body))):
+        predictor_module.load_predictor(run_with_body, body=tmp_path / "other.npz")
+    with pytest.raises(UserError, match=r"absent\.npz"):
+        predictor_module.load_predictor(run_with_body, body=tmp_path / "absent.npz")

@@ -1,3 +1,5 @@
+"""People of one photograph, or of a track, in the frame of the full camera."""
+
 import dataclasses
 
 import jax.numpy as jnp
@@ -20,7 +22,7 @@ MIDDLE = (PHOTO_SIZE[0] / 2, PHOTO_SIZE[1] / 2)
 
 @pytest.mark.parametrize("x", [60.0, 200.0, 390.0])
 @pytest.mark.parametrize("focal_length", [None, 300.0, 20_000.0])
-def test_the_body_stays_where_it_is_seen_and_as_large(x, focal_length):
+def test_the_body_keeps_its_pixel_and_its_size(x, focal_length):
     person = make_person(BODY, x=x)
     place = scene_translation(person, PHOTO_SIZE, focal_length)
     focal_length = focal_length or scene_focal_length(PHOTO_SIZE)
@@ -30,8 +32,8 @@ def test_the_body_stays_where_it_is_seen_and_as_large(x, focal_length):
     assert size == pytest.approx(person.focal_length / person.translation[2])
 
 
-def test_it_is_the_placement_the_papers_use():
-    """`geometry.full_frame_translation`, written for the network's own camera."""
+def test_the_translation_is_that_of_the_papers():
+    """The reference is `geometry.full_frame_translation`, which starts from the crop camera."""
     camera = np.array([0.8, 0.1, -0.2], np.float32)
     person = make_person(BODY, x=120.0)
     own = np.asarray(geometry.camera_translation(jnp.asarray(camera)), np.float64)
@@ -46,7 +48,7 @@ def test_it_is_the_placement_the_papers_use():
     np.testing.assert_allclose(scene_translation(person, PHOTO_SIZE, 500.0), wanted, rtol=1e-4)
 
 
-def test_people_of_one_photograph_do_not_stand_in_each_other():
+def test_people_of_one_photograph_have_different_places():
     people = [make_person(BODY, 0, x=100.0), make_person(BODY, 0, x=300.0, id=9)]
     left, right = scene_meshes(people, PHOTO_SIZE)
     assert (left.name, right.name) == ("person 0", "person 9")
@@ -58,14 +60,14 @@ def test_people_of_one_photograph_do_not_stand_in_each_other():
     assert np.array_equal(left.faces, BODY.faces)
 
 
-def test_a_track_is_a_motion_in_one_camera():
+def test_a_track_is_a_motion_in_the_full_camera():
     people = make_track(BODY, [2, 3, 5])
     motion = track_motion(people[::-1], PHOTO_SIZE)
     assert motion.frames.tolist() == [2, 3, 5]
     assert motion.name == "person 3"
     np.testing.assert_allclose(motion.betas, people[0].betas)
     np.testing.assert_array_equal(motion.rotations[2], people[2].rotations)
-    # Four pixels to the right a frame, although each crop's camera follows the person.
+    # Four pixels to the right in each frame, although the crop's camera follows the person.
     pixels = people[0].focal_length / people[0].translation[2]
     np.testing.assert_allclose(np.diff(motion.translations[:, 0]), np.array([4, 8]) / pixels)
 
@@ -73,5 +75,5 @@ def test_a_track_is_a_motion_in_one_camera():
 def test_a_track_needs_frame_numbers():
     with pytest.raises(ValueError, match="frame numbers"):
         track_motion([make_person(BODY)], PHOTO_SIZE)
-    with pytest.raises(ValueError, match="do not increase"):
+    with pytest.raises(ValueError, match="frames"):
         track_motion(make_track(BODY, [2, 2]), PHOTO_SIZE)

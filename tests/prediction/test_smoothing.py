@@ -1,3 +1,5 @@
+"""The 1-euro filters, robust shapes, and smoothing of whole tracks and frame by frame."""
+
 import dataclasses
 
 import numpy as np
@@ -25,7 +27,7 @@ def filtered(make, values, rate=25.0):
 
 
 def shaking(frames=150, noise=0.05, seed=0):
-    """Two joints that swing to and fro, noisy and true."""
+    """Return noisy and true rotations of two swinging joints."""
     rng = np.random.default_rng(seed)
     angle = 0.5 * np.sin(2 * np.pi * 0.9 * np.arange(frames) / 25.0)
     true = Rotation.from_rotvec(np.stack([angle, 0 * angle, 0.3 * angle], -1).repeat(2, 0))
@@ -41,12 +43,12 @@ def angle_between(a, b):
 
 
 def jitter(rotations):
-    """How much each step differs from the one before, radians."""
+    """Return the mean change from one step to the next, radians."""
     steps = np.swapaxes(rotations[:-1], -1, -2) @ rotations[1:]
     return angle_between(steps[:-1], steps[1:]).mean()
 
 
-def test_what_rests_stays_as_it_is():
+def test_constant_input_is_unchanged():
     vector = np.array([[1.0, -2.0, 3.0]])
     np.testing.assert_allclose(filtered(VectorFilter, [vector] * 20), [vector] * 20)
     rotation = Rotation.random(3, rng=np.random.default_rng(0)).as_matrix()
@@ -54,7 +56,7 @@ def test_what_rests_stays_as_it_is():
 
 
 def test_vectors_follow_the_papers_formulas():
-    """One number, against the filter as the paper's Algorithm 1 states it."""
+    """One number is filtered as in the paper's Algorithm 1."""
     values = np.random.default_rng(0).normal(size=30).cumsum()
     (min_cutoff, beta), rate = CUTOFFS, 25.0
 
@@ -77,18 +79,18 @@ def test_rotations_about_one_axis_are_filtered_like_their_angle():
     np.testing.assert_allclose(np.exp(1j * smooth[:, 2]), np.exp(1j * expected), atol=1e-9)
 
 
-def test_noise_becomes_less_and_the_lag_is_bounded():
+def test_noise_is_reduced_and_the_lag_is_bounded():
     noisy, true = shaking()
     smooth = filtered(RotationFilter, noisy)
     assert jitter(smooth) < 0.4 * jitter(noisy)
-    # Without noise the swing is followed with a lag of less than 2 frames.
+    # Without noise the result lags at most 2 frames behind the swing.
     clean = filtered(RotationFilter, true)
     lag = [angle_between(clean[30:], true[30 - d : len(true) - d]).mean() for d in range(6)]
     assert np.argmin(lag) <= 2
     assert angle_between(clean, true).max() < 0.25
 
 
-def test_the_result_turns_with_the_frame():
+def test_the_result_does_not_depend_on_the_rotations_frame():
     noisy, _ = shaking()
     turn, offset = Rotation.random(2, rng=np.random.default_rng(2)).as_matrix()
     smooth = filtered(RotationFilter, noisy)
@@ -99,8 +101,8 @@ def test_the_result_turns_with_the_frame():
     )
 
 
-def test_frame_rate_matters_little():
-    """The same motion, sampled twice as often, comes out nearly the same."""
+def test_the_frame_rate_changes_little():
+    """The same motion, sampled twice as often, gives nearly the same result."""
 
     def swing(rate):
         time = np.arange(int(4 * rate)) / rate
@@ -109,17 +111,17 @@ def test_frame_rate_matters_little():
     np.testing.assert_allclose(swing(100.0)[::2], swing(50.0), atol=0.04)
 
 
-def test_after_a_long_gap_the_filter_starts_anew():
+def test_the_filter_restarts_after_a_long_gap():
     one = VectorFilter(*CUTOFFS)
     one(0.0, np.array([0.0]))
     assert 0 < one(0.04, np.array([1.0]))[0] < 1
     assert one(3.0, np.array([7.0]))[0] == 7.0
-    with pytest.raises(ValueError, match="does not come after"):
+    with pytest.raises(ValueError, match=r"time 3\.0"):
         one(3.0, np.array([7.0]))
 
 
-def test_camera_does_not_jump_with_the_crop():
-    """A body that stands still, read with a focal length and middle that change every frame."""
+def test_the_translation_does_not_jump_with_the_crop():
+    """A body at rest, with a focal length and a principal point that change in every frame."""
     rng = np.random.default_rng(0)
     camera = CameraFilter(*CUTOFFS)
     point, scale = np.array([420.0, 300.0]), 150.0  # pixels, and pixels a metre
@@ -132,19 +134,19 @@ def test_camera_does_not_jump_with_the_crop():
 
 @pytest.mark.parametrize("depth", [-4.0, 0.0, np.nan, np.inf])
 def test_a_body_behind_the_camera_is_no_observation(depth):
-    """It stays where it was seen, also for another crop's camera, and the next frame goes on."""
-    camera, unspoilt = CameraFilter(*CUTOFFS), CameraFilter(*CUTOFFS)
+    """It keeps its last place, also for another crop's camera, and the next frame continues."""
+    camera, reference = CameraFilter(*CUTOFFS), CameraFilter(*CUTOFFS)
     odd, middle = np.array([0.1, 0.2, depth]), np.array([200.0, 150.0])
     np.testing.assert_array_equal(camera(0.0, odd, 1000.0, middle), odd)
     for time, x in ((0.04, 0.0), (0.08, 0.3)):
-        seen = [one(time, np.array([x, 0.1, 5.0]), 1000.0, middle) for one in (camera, unspoilt)]
+        seen = [one(time, np.array([x, 0.1, 5.0]), 1000.0, middle) for one in (camera, reference)]
         np.testing.assert_array_equal(*seen)
     held = camera(0.12, odd, 2000.0, middle + 10)
     np.testing.assert_allclose(2000.0 / held[2], 1000.0 / seen[0][2])
     np.testing.assert_allclose(
         middle + 10 + held[:2] * 2000.0 / held[2], middle + seen[0][:2] * 1000.0 / seen[0][2]
     )
-    after = [one(0.16, np.array([0.3, 0.1, 5.1]), 1000.0, middle) for one in (camera, unspoilt)]
+    after = [one(0.16, np.array([0.3, 0.1, 5.1]), 1000.0, middle) for one in (camera, reference)]
     np.testing.assert_array_equal(*after)
 
 
@@ -159,7 +161,7 @@ def test_shape_is_robust_and_weighted():
     scores[7] = 1.0
     np.testing.assert_allclose(robust_shape(betas, scores), betas[7])
     np.testing.assert_allclose(robust_shape(betas[:1]), betas[0])
-    given = np.full(60, np.nan)  # boxes that were given are sure
+    given = np.full(60, np.nan)  # boxes from the user have full weight
     np.testing.assert_array_equal(robust_shape(betas, given), robust_shape(betas))
     np.testing.assert_allclose(robust_shape(np.tile(truth, (5, 1))), truth)
 
@@ -190,7 +192,7 @@ def test_each_part_can_be_switched_off(off):
     assert changed == {name: name != off for name in changed}
 
 
-def test_frame_by_frame_is_the_whole_motion_but_for_the_shape():
+def test_frame_by_frame_equals_the_whole_track_except_for_the_shape():
     before = motion()
     after = smooth_motion(before)
     assert (after.betas == after.betas[0]).all()
@@ -209,7 +211,7 @@ def test_frame_by_frame_is_the_whole_motion_but_for_the_shape():
     np.testing.assert_allclose(betas, after.betas[0])
 
 
-def test_a_shape_so_far_is_of_frames_spread_over_all_and_costs_no_more_later(monkeypatch):
+def test_the_shape_so_far_uses_spread_frames_at_a_bounded_cost(monkeypatch):
     betas = np.random.default_rng(0).normal(size=(5000, 10)) + 3.0
     lengths = []
     fit = smoothing.robust_shape
@@ -227,7 +229,7 @@ def test_a_shape_so_far_is_of_frames_spread_over_all_and_costs_no_more_later(mon
     np.testing.assert_allclose(after[:100], first, rtol=1e-12)
     assert max(lengths) <= 128
     assert len(lengths) < 600  # of 5000 frames
-    # Every 64th of all frames is left, from the first to the last.
+    # The last shape is that of every 64th frame, from the first to the last.
     kept = betas[:5000:64]
     assert len(kept) > 64
     np.testing.assert_allclose(after[-1], fit(kept), rtol=1e-12)

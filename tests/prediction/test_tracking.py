@@ -1,3 +1,5 @@
+"""Tracks: ids through crossings, gaps and missing detections, and ids from the user."""
+
 import functools
 import itertools
 
@@ -15,9 +17,9 @@ def person(x, *, y=100.0, height=200.0, width=70.0):
 
 
 def crossing(seed, *, speed=8.0, post=(440, 520), noise=3.0, missing=0.1, frames=110):
-    """Two people pass each other behind a post; detections show what the post leaves of them.
+    """Two people pass each other behind a post, which hides part of them.
 
-    Returns for each frame the detections and whose each is.
+    Returns for each frame the detections, each with its person's number.
     """
     rng = np.random.default_rng(seed)
     clip = []
@@ -82,7 +84,7 @@ def drawn_clip():
     return list(draw_clip(ClipSettings(width=320, height=180, mesh="coarse")))
 
 
-def test_a_gap_is_filled_on_the_way():
+def test_boxes_are_interpolated_over_a_gap():
     clip = [[Detection(person(100 + 6 * i), 0.9)] for i in range(40)]
     clip[20:28] = [[]] * 8
     frames = track_clip(clip)
@@ -92,7 +94,7 @@ def test_a_gap_is_filled_on_the_way():
         assert tracked.seen == (not 20 <= number < 28)
 
 
-def test_a_gap_too_long_ends_a_track_and_ids_are_not_used_again():
+def test_a_long_gap_ends_a_track_and_ids_are_not_reused():
     settings = TrackSettings(max_gap=5)
     found = [Detection(person(300), 0.9)]
     tracker = Tracker(settings)
@@ -114,7 +116,7 @@ def test_hidden_people_are_predicted_to_keep_walking():
         np.testing.assert_allclose(tracked.box, person(100 + 6 * frame), atol=4)
 
 
-def test_unsure_detections_go_on_with_a_track_but_start_none():
+def test_detections_of_low_score_continue_a_track_but_start_none():
     box = person(200)
     sure, unsure = Detection(box, 0.9), Detection(box, 0.2)
     frames = track_clip([[sure], [sure], *[[unsure]] * 5, [sure]])
@@ -124,7 +126,7 @@ def test_unsure_detections_go_on_with_a_track_but_start_none():
     assert not any(t.seen for t in track_clip([[sure]] * 4 + [[hopeless]] * 3 + [[sure]])[5])
 
 
-def test_short_tracks_are_dropped_unless_asked_for():
+def test_short_tracks_are_removed_by_default():
     clip = [[Detection(person(200), 0.9)] for _ in range(20)]
     clip[10].append(Detection(person(600), 0.95))
     assert {t.id for frame in track_clip(clip) for t in frame} == {1}
@@ -133,7 +135,7 @@ def test_short_tracks_are_dropped_unless_asked_for():
     assert track_clip([]) == []
 
 
-def test_streaming_and_whole_clip_agree_where_people_are_seen():
+def test_streaming_and_whole_clips_agree_on_visible_people():
     clip = crossing(3)
     tracker = Tracker()
     streamed = [tracker.update([d for d, _ in found]) for found in clip]
@@ -160,11 +162,11 @@ def test_bad_settings():
             TrackSettings(**values)
 
 
-def test_given_ids_are_kept_and_short_gaps_filled():
+def test_ids_from_the_user_are_kept_and_short_gaps_filled():
     def seen(number, x):
         return Detection(np.array([x, 0.0, x + 10, 20.0]), np.nan, number)
 
-    # Person 7 is away for two frames, person 0 for more than are bridged, person 3 seen once.
+    # Person 7 is hidden for two frames, person 0 for more than `max_gap`, person 3 is seen once.
     frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
     frames.append([seen(0, 80.0)])
     found = given_tracks(frames, TrackSettings(max_gap=4))
@@ -181,8 +183,8 @@ def test_given_ids_are_kept_and_short_gaps_filled():
     assert [one.score for one in found[1]] == [0.0]
 
 
-def test_boxes_that_were_given_are_sure():
-    """Their score is NaN; it stays so, and between two sightings it is 0."""
+def test_boxes_from_the_user_keep_the_score_nan():
+    """In frames where the person is hidden it is 0."""
     box = np.array([0.0, 0.0, 10.0, 20.0])
     frames = [[Detection(box, np.nan)], [Detection(box, np.nan)], [], [Detection(box, np.nan)]]
     scores = [one.score for frame in track_clip(frames) for one in frame]

@@ -1,4 +1,4 @@
-"""Files of high-resolution networks as a start for ours."""
+"""HRNet's files loaded into our networks."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.models.torch_hrnet import TorchHRNet  # noqa: E402
 
 
 def pose_file(path, width=4):
-    """Save what pose estimation trains: without all but the finest size of the last exchange."""
+    """Save an HRNet of pose estimation, whose last exchange leads to the finest size only."""
     network = TorchHRNet(width, 2 * width, (1, 1, 1), blocks=1, layer1=1, pose_only=True)
     torch.save(network.state_dict(), path)
     return network
@@ -29,7 +29,7 @@ def config_of(path, name="pare"):
 
 
 @pytest.mark.parametrize("name", ["pare", "baseline"])
-def test_what_pose_estimation_lacks_stays_fresh_and_is_told(name, shallow_hrnet, tmp_path):
+def test_layers_that_pose_estimation_lacks_keep_initial_values(name, shallow_hrnet, tmp_path):
     original = pose_file(tmp_path / "pose.pth")
     config = config_of(tmp_path / "pose.pth", name)
     loaded = load.load(config)
@@ -52,12 +52,12 @@ def test_what_pose_estimation_lacks_stays_fresh_and_is_told(name, shallow_hrnet,
     np.testing.assert_array_equal(ours, theirs.transpose(2, 3, 1, 0))
 
 
-def test_another_width_or_a_missing_layer_is_named(shallow_hrnet, tmp_path):
+def test_another_width_or_a_missing_layer_is_refused(shallow_hrnet, tmp_path):
     pose_file(tmp_path / "wide.pth", 8)
-    with pytest.raises(UserError, match=r"hrnet_w32 of width 16, but .* --config.model.backbone"):
+    with pytest.raises(UserError, match=r"wide\.pth .*--config\.model\.backbone_width=16"):
         load.load(config_of(tmp_path / "wide.pth"))
     state = pose_file(tmp_path / "pose.pth").state_dict()
     del state["stage3.0.branches.2.0.bn2.running_var"]
     torch.save(state, tmp_path / "pose.pth")
-    with pytest.raises(UserError, match=r"lacks stage3\.0\.branches\.2\.0\.bn2\.running_var"):
+    with pytest.raises(UserError, match=r"stage3\.0\.branches\.2\.0\.bn2\.running_var"):
         load.load(config_of(tmp_path / "pose.pth"))

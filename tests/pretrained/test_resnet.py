@@ -1,4 +1,4 @@
-"""Backbones: an independent torch network's weights, saved as others save them, in our network."""
+"""ResNets: weights of an independent torch network, in each file layout, in our network."""
 
 import functools
 
@@ -11,7 +11,7 @@ from configs.common import get_base
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state
 from pare_jax.models.resnet import DEPTHS
-from pare_jax.pretrained import export, load, table
+from pare_jax.pretrained import load, table, write
 from pare_jax.pretrained import resnet_weights as resnet
 from pare_jax.pretrained.read import read_weights
 
@@ -42,7 +42,7 @@ def fresh(backbone):
 
 
 def build(config):
-    """Make a fresh network of its own."""
+    """Return a newly initialised network."""
     return nnx.clone(fresh(config.model.backbone))
 
 
@@ -60,7 +60,7 @@ def torch_resnet(backbone, width=WIDTH, seed=0, *, classifier=False):
 
 
 def made_up_state(backbone, naming=resnet.TORCHVISION, width=WIDTH):
-    """Draw tensors of the names and shapes of a backbone's file, at no cost."""
+    """Return random tensors with the names and shapes of a backbone's file."""
     template = flat_state.of_network(abstract(config_of(backbone, width)))
     rng = np.random.default_rng(0)
     return {
@@ -169,7 +169,7 @@ def test_every_depth_has_each_array_once_and_comes_back_exactly(backbone, naming
     config, state = config_of(backbone), made_up_state(backbone, naming)
     template = flat_state.of_network(abstract(config))
     entries = resnet.table(backbone, naming)
-    flat, report = table.to_ours(entries, state, template, source="file")
+    flat, report = table.to_ours(entries, state, template, file="file")
     own = {name for name in template if ".backbone." in name}
     assert flat.keys() == own
     assert report.used.keys() == state.keys()
@@ -190,7 +190,7 @@ def torch_resnet_names(backbone):
     return TorchResNet(2, depths, kind.expansion > 1).state_dict().keys()
 
 
-def test_transformers_files_are_told_by_their_names(tmp_path):
+def test_transformers_files_are_detected_by_their_names(tmp_path):
     state = made_up_state("resnet50", resnet.TRANSFORMERS)
     names = set(state)
     assert "embedder.embedder.convolution.weight" in names
@@ -205,7 +205,7 @@ def test_transformers_files_are_told_by_their_names(tmp_path):
     )
 
 
-def test_the_rest_of_the_network_stays_fresh(fifty, tmp_path):
+def test_the_rest_of_the_network_keeps_its_initial_values(fifty, tmp_path):
     torch.save(fifty[0].state_dict(), tmp_path / "weights.pth")
     config = config_of(path=tmp_path / "weights.pth")
     before, network = flat_state.of_network(build(config)), build(config)
@@ -234,7 +234,7 @@ class TestExport:
         network = build(config)
         load.fill(network, load_state(source.state_dict(), config, tmp_path))
         ours = features(network, images)
-        written, _ = export.export(network, config.model, tmp_path / name)
+        written, _ = write.export(network, config.model, tmp_path / name)
         read = safetensors.load_file if name.endswith("safetensors") else torch.load
         original = TorchResNet(WIDTH, DEPTHS["resnet18"][1], False)
         original.load_state_dict(read(tmp_path / name))
@@ -248,16 +248,16 @@ class TestExport:
         flat = load.load(config).flat
         assert all((flat_state.of_network(network)[n] == v).all() for n, v in flat.items())
 
-    def test_what_cannot_be_written_is_said(self, tmp_path, monkeypatch):
+    def test_what_cannot_be_written_is_refused(self, tmp_path, monkeypatch):
         config = config_of("resnet18")
         network = build(config)
-        with pytest.raises(UserError, match=r"\.safetensors or \.pth"):
-            export.export(network, config.model, tmp_path / "backbone.onnx")
-        with pytest.raises(UserError, match="format 'caffe'"):
-            export.export(network, config.model, tmp_path / "backbone.pth", "caffe")
+        with pytest.raises(UserError, match=r"backbone\.onnx"):
+            write.export(network, config.model, tmp_path / "backbone.onnx")
+        with pytest.raises(UserError, match="'caffe'"):
+            write.export(network, config.model, tmp_path / "backbone.pth", "caffe")
         (tmp_path / "file").write_text("")
-        with pytest.raises(UserError, match="cannot write"):
-            export.export(network, config.model, tmp_path / "file" / "backbone.pth")
+        with pytest.raises(UserError, match=r"file/backbone\.pth"):
+            write.export(network, config.model, tmp_path / "file" / "backbone.pth")
 
 
 class TestRefusals:
@@ -272,7 +272,7 @@ class TestRefusals:
     def test_another_depth_or_width(self, tmp_path):
         path = save(made_up_state("resnet34"), tmp_path / "weights.pth")
         message = self.refused(config_of("resnet50", path=path))
-        assert "holds a resnet34 of width 8" in message
+        assert "resnet34 of width 8" in message
         assert "--config.model.backbone=resnet34" in message
         message = self.refused(config_of("resnet34", 16, path=path))
         assert "resnet34 of width 16" in message
@@ -292,7 +292,8 @@ class TestRefusals:
         state["layer1.0.conv2.weight"] = np.zeros((8, 4, 3, 3), np.float32)  # as a ResNeXt's
         path = save(state, tmp_path / "weights.pth")
         message = self.refused(config_of("resnet50", path=path))
-        assert "layer1.0.conv2.weight of shape (8, 4, 3, 3), not (8, 8, 3, 3)" in message
+        for name in ("layer1.0.conv2.weight", "(8, 4, 3, 3)", "(8, 8, 3, 3)"):
+            assert name in message
 
     def test_a_variant_with_more_in_its_blocks(self, tmp_path):
         state = made_up_state("resnet50") | {"layer1.0.se.fc1.weight": np.zeros(3)}
@@ -309,7 +310,7 @@ class TestRefusals:
         assert "ResNet of transformers" in message
 
 
-def test_without_a_file_a_usual_backbone_is_said_to_be_random():
+def test_a_random_backbone_of_a_published_width_is_noted():
     (note,) = load.load(config_of("resnet50", 64)).notes
     assert "random weights" in note
     assert "pretrained.path" in note

@@ -1,4 +1,4 @@
-"""The conversion's language: layouts, both directions, errors and the report."""
+"""Conversion tables: layouts, both directions, errors and the report."""
 
 import numpy as np
 import pytest
@@ -41,9 +41,9 @@ def theirs(prefix=""):
     }
 
 
-def test_each_layout_puts_numbers_where_they_belong():
+def test_layouts_reorder_the_axes():
     tensors = theirs()
-    flat, _ = table.to_ours(TABLE, tensors, TEMPLATE, source="file")
+    flat, _ = table.to_ours(TABLE, tensors, TEMPLATE, file="file")
     assert all(flat[name].shape == SHAPES[name] for name in flat)
     assert all(value.flags.c_contiguous for value in flat.values())
     conv = flat["params.backbone.conv1.kernel"]
@@ -53,22 +53,22 @@ def test_each_layout_puts_numbers_where_they_belong():
     np.testing.assert_array_equal(flat["batch_stats.backbone.bn1.var"], tensors["bn1.running_var"])
 
 
-def test_there_and_back_is_exact():
+def test_the_round_trip_is_exact():
     tensors = theirs()
-    flat, _ = table.to_ours(TABLE, tensors, TEMPLATE, source="file")
+    flat, _ = table.to_ours(TABLE, tensors, TEMPLATE, file="file")
     back = table.to_torch(TABLE, flat)
     assert back.keys() == tensors.keys()
     for name, value in tensors.items():
         np.testing.assert_array_equal(back[name], value)
         assert back[name].flags.c_contiguous
-    again, _ = table.to_ours(TABLE, back, TEMPLATE, source="file")
+    again, _ = table.to_ours(TABLE, back, TEMPLATE, file="file")
     assert all((again[name] == flat[name]).all() for name in flat)
 
 
-def test_an_array_that_may_be_missing_keeps_its_fresh_value():
+def test_an_optional_array_that_is_missing_keeps_its_initial_value():
     tensors = theirs()
     del tensors["init_shape"]
-    flat, report = table.to_ours(TABLE, tensors, TEMPLATE, source="file")
+    flat, report = table.to_ours(TABLE, tensors, TEMPLATE, file="file")
     assert "batch_stats.heads.mean_betas" not in flat
     assert report.fresh == {
         "params.heads.pose.layers.0.bias": 144,
@@ -79,7 +79,7 @@ def test_an_array_that_may_be_missing_keeps_its_fresh_value():
 
 def test_the_report_is_one_readable_table():
     tensors = theirs("model.") | {"model.fc.weight": np.zeros((7, 5)), "x": np.zeros(3)}
-    _, report = table.to_ours(TABLE, tensors, TEMPLATE, source="a.pth", prefix="model.")
+    _, report = table.to_ours(TABLE, tensors, TEMPLATE, file="a.pth", prefix="model.")
     assert report.ignored == {"model.fc.weight": 35, "x": 3}
     assert len(report.used) == len(TABLE)
     lines = str(report).splitlines()
@@ -92,19 +92,15 @@ def test_the_report_is_one_readable_table():
 def test_missing_and_misshapen_tensors_are_named():
     tensors = theirs()
     del tensors["bn1.running_mean"]
-    with pytest.raises(UserError, match=r"^file lacks bn1\.running_mean, which"):
-        table.to_ours(TABLE, tensors, TEMPLATE, source="file")
-    with pytest.raises(
-        UserError, match=r"lacks conv1\.weight, conv1\.bias, bn1\.weight and 4 more"
-    ):
-        table.to_ours(TABLE, {}, TEMPLATE, source="file")
+    with pytest.raises(UserError, match=r"^file .*bn1\.running_mean"):
+        table.to_ours(TABLE, tensors, TEMPLATE, file="file")
+    with pytest.raises(UserError, match=r"conv1\.weight, conv1\.bias, bn1\.weight and 4 more"):
+        table.to_ours(TABLE, {}, TEMPLATE, file="file")
     tensors = theirs() | {"conv1.weight": np.zeros((4, 2, 5, 5))}
-    with pytest.raises(
-        UserError, match=r"conv1\.weight of shape \(4, 2, 5, 5\), not \(4, 2, 3, 3\)"
-    ):
-        table.to_ours(TABLE, tensors, TEMPLATE, source="file")
+    with pytest.raises(UserError, match=r"conv1\.weight .*\(4, 2, 5, 5\) .*\(4, 2, 3, 3\)"):
+        table.to_ours(TABLE, tensors, TEMPLATE, file="file")
     tensors = theirs() | {"pose_mlp.weight": np.zeros((6, 5, 24))}
-    with pytest.raises(UserError, match=r"not \(1, 6, 5, 24, 1, 1\)"):
-        table.to_ours(TABLE, tensors, TEMPLATE, source="file")
-    with pytest.raises(UserError, match=r"no params\.backbone\.conv1\.kernel"):
+    with pytest.raises(UserError, match=r"pose_mlp\.weight .*\(1, 6, 5, 24, 1, 1\)"):
+        table.to_ours(TABLE, tensors, TEMPLATE, file="file")
+    with pytest.raises(UserError, match=r"params\.backbone\.conv1\.kernel"):
         table.to_torch(TABLE, {})

@@ -1,4 +1,4 @@
-"""A person of capsules, so that what is drawn can be told apart from what a body model does."""
+"""A figure made of capsules, so that drawing is tested without a body model."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import pytest
 
 from pare_jax.skeleton import PARENTS
 
-# Offsets from the parent, metres, y up, the left hand at +x, facing +z: a plain T-pose.
+# Offsets from the parent joint in a T-pose, metres; y up, the left hand at +x, facing +z.
 _OFFSETS = np.array(
     [
         *[(0, 0, 0), (0.09, -0.08, 0), (-0.09, -0.08, 0), (0, 0.12, 0)],
@@ -22,7 +22,7 @@ _OFFSETS = np.array(
 
 @dataclasses.dataclass
 class Figure:
-    """Joints (24, 3), vertices and faces in the camera frame, facing the camera at the origin."""
+    """Joints (24, 3), vertices and faces in the camera frame; the figure faces the camera."""
 
     joints: np.ndarray
     vertices: np.ndarray
@@ -31,6 +31,7 @@ class Figure:
 
 @pytest.fixture(scope="session")
 def figure() -> Figure:
+    """Return the figure in a T-pose with its left forearm towards the camera."""
     joints = np.zeros((24, 3))
     for joint, parent in enumerate(PARENTS):
         joints[joint] = _OFFSETS[joint] + (joints[parent] if parent >= 0 else 0)
@@ -49,7 +50,7 @@ def figure() -> Figure:
 
 
 def _capsule(a: np.ndarray, b: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """A closed tube from a to b with rounded ends; faces counter-clockwise from outside."""
+    """Return a closed tube from a to b with rounded ends; faces counter-clockwise from outside."""
     axis = (b - a) / max(np.linalg.norm(b - a), 1e-9)
     side = np.cross(axis, (0.3, 0.5, 0.8))
     side /= np.linalg.norm(side)

@@ -1,3 +1,5 @@
+"""Meshes, skeletons and attention maps drawn over pictures."""
+
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ def painted(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.abs(after.astype(int) - before).max(-1) > 10
 
 
-def test_camera_is_the_projection_training_uses():
+def test_crop_camera_is_the_projection_of_training():
     points = np.random.default_rng(0).normal(0, 0.5, (7, 3)).astype(np.float32)
     translation = np.array([0.1, -0.2, DISTANCE], np.float32)
     for side in (64, 224, 500):
@@ -27,7 +29,7 @@ def test_camera_is_the_projection_training_uses():
         np.testing.assert_allclose(pixels, (units + 1) * side / 2, atol=1e-3)
 
 
-def test_cut_out_camera_sees_the_same_pixels():
+def test_the_camera_of_a_part_projects_to_the_same_pixels():
     points = moved(np.random.default_rng(1).normal(0, 1, (9, 3)), 8.0)
     whole = camera.Camera(700.0, (310.0, 200.0))
     part = whole.seen_in((40.0, 25.0), 2.0)
@@ -45,19 +47,19 @@ def test_silhouette_lies_where_the_joints_project(figure, shift):
     joints = view.project(figure.joints + translation)
     inside = np.floor(joints).astype(int)
     assert mask[inside[:, 1], inside[:, 0]].all()
-    # Nothing is drawn farther from every bone than the capsules' 5 cm.
+    # Everything drawn is within the capsules' 5 cm of a bone.
     radius = 0.05 * view.focal_length / (DISTANCE - 0.4) + 1.5
     bones = np.full((size, size), 255, np.uint8)
     for joint, parent in enumerate(PARENTS):
         if parent >= 0:
             ends = [tuple(int(v) for v in np.round(joints[j] - 0.5)) for j in (parent, joint)]
             cv2.line(bones, *ends, 0, 1)
-    away = cv2.distanceTransform(bones, cv2.DIST_L2, 5)
-    assert away[mask].max() <= radius
+    distance = cv2.distanceTransform(bones, cv2.DIST_L2, 5)
+    assert distance[mask].max() <= radius
 
 
 def test_mesh_moves_with_the_camera_to_a_fraction_of_a_pixel(figure):
-    """The centre of what is drawn follows a subpixel shift: edges are antialiased."""
+    """The centre of the drawn pixels follows a subpixel shift, because edges are antialiased."""
     size = 160
     ground = np.zeros((size, size, 3), np.uint8)
 
@@ -84,7 +86,7 @@ def test_nearer_faces_hide_farther_ones_in_any_order():
     np.testing.assert_array_equal(both, swapped)
     assert painted(ground, far).sum() == pytest.approx((2 * 150 / 5.2) ** 2, rel=0.05)
     assert painted(far, both).sum() == pytest.approx((150 / 4.8) ** 2, rel=0.15)
-    # A near plate that turns its back hides nothing: bodies are closed.
+    # Back faces hide nothing, because bodies are closed.
     turned = np.concatenate([faces[:2], faces[2:, ::-1]])
     np.testing.assert_array_equal(overlay.draw_mesh(ground, vertices, turned, view, colours), far)
 
@@ -97,7 +99,7 @@ def test_mesh_off_the_picture_or_behind_the_camera_draws_nothing(figure):
         np.testing.assert_array_equal(overlay.draw_mesh(ground, mesh, figure.faces, view), ground)
 
 
-def test_side_view_has_what_is_nearer_to_the_camera_at_its_left(figure):
+def test_in_the_side_view_parts_near_the_camera_are_at_the_left(figure):
     """The left forearm points at the camera, so the side view's leftmost part is at its height."""
     size = 300
     panel = overlay.side_view(moved(figure.vertices, 50.0), figure.faces, size, size)
@@ -111,8 +113,8 @@ def test_side_view_has_what_is_nearer_to_the_camera_at_its_left(figure):
     assert columns.min() + columns.max() == pytest.approx(size, abs=6)  # centred
 
 
-def test_skeleton_keeps_left_left(figure):
-    """On a person who faces the camera, blue (the left) is in the right half of the picture."""
+def test_skeleton_colours_tell_left_from_right(figure):
+    """Blue, the left side of a person who faces the camera, is in the picture's right half."""
     size = 200
     ground = np.zeros((size, size, 3), np.uint8)
     joints = camera.crop_camera(size).project(moved(figure.joints, DISTANCE))
@@ -131,7 +133,7 @@ def test_skeleton_keeps_left_left(figure):
         assert picture[row, column].any(), name
 
 
-def test_skeleton_leaves_out_unknown_joints(figure):
+def test_skeleton_skips_joints_that_are_not_finite(figure):
     joints = np.full((24, 2), np.nan)
     ground = np.zeros((50, 50, 3), np.uint8)
     np.testing.assert_array_equal(skeleton_lines.draw_skeleton(ground, joints), ground)
@@ -169,7 +171,7 @@ def test_attention_sheet_shows_every_joint_once():
 
 
 @pytest.mark.parametrize("side", [64, 224, 300])
-def test_sample_panel_has_a_cell_for_everything(figure, side):
+def test_sample_panel_has_a_cell_for_each_picture(figure, side):
     image = np.full((side, side, 3), 70, np.uint8)
     mesh = moved(figure.vertices, DISTANCE)
     plain = overlay.sample_panel(image, mesh, figure.faces, cell=112)
@@ -191,21 +193,21 @@ def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
     )
     heights = [np.ptp(np.nonzero(m.any(1))[0]) for m in mask]
     assert abs(heights[0] - heights[1]) <= 2
-    # The left forearm points at the camera: in the T-pose only the right arm reaches far out. Who
-    # faces the camera has the right hand at the picture's left, hence at the right from behind.
+    # The left forearm points at the camera, so only the right arm reaches far sideways: to the
+    # picture's left, and hence to the right from behind.
     columns = np.nonzero(mask[1].any(0))[0]
     spine = np.nonzero(mask[1][round(size * 0.6)])[0].mean()
     assert columns.max() - spine > 1.2 * (spine - columns.min())
     assert mask[1].any(0).sum() > 1.5 * mask[0].any(0).sum()
 
 
-def test_bounds_hold_the_scale_of_a_body_that_moves(figure):
+def test_bounds_set_the_scale_and_the_centre(figure):
     size, view = 300, overlay.side_and_back_view
     body = np.asarray(figure.vertices)
     around = np.stack([body.min(0), body.max(0)])
     alone = view(body, figure.faces, size, size)
     np.testing.assert_array_equal(view(body, figure.faces, size, size, bounds=around), alone)
-    # Bounds twice as high above the head: half as large, in the lower half of both panels.
+    # With bounds of twice the height, upwards, the body is half as large, in the lower half.
     around[0, 1] -= np.ptp(around[:, 1])
     small = view(body, figure.faces, size, size, bounds=around)
     for column in (0, size + 4):
@@ -215,7 +217,7 @@ def test_bounds_hold_the_scale_of_a_body_that_moves(figure):
         assert rows[1].min() == pytest.approx(size / 2, abs=5)
 
 
-def test_views_of_nothing_are_empty(figure):
+def test_views_of_empty_or_nan_meshes_are_empty(figure):
     for vertices in (np.zeros((0, 3)), np.full((4, 3), np.nan)):
         panel = overlay.side_view(vertices, figure.faces[:0], 40, 30)
         assert panel.shape == (40, 30, 3)

@@ -1,4 +1,4 @@
-"""The rasteriser against geometry worked out by hand."""
+"""The rasterizer, compared with geometry computed by hand."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def _square(left, top, right, bottom, depth):
 
 
 def _sphere(steps=24):
-    """A unit sphere with outward, counter-clockwise faces in a right-handed frame."""
+    """Return a unit sphere; its faces are counter-clockwise from outside, right-handed frame."""
     theta, phi = np.meshgrid(
         np.linspace(1e-3, np.pi - 1e-3, steps), np.linspace(0, 2 * np.pi, 2 * steps, endpoint=False)
     )
@@ -30,7 +30,7 @@ def _sphere(steps=24):
 
 
 def test_pixels_are_sampled_at_their_centres():
-    # Covers the centres of columns 2..4 and rows 1..2, by a hair on every side.
+    # Covers the centres of columns 2 to 4 and rows 1 to 2, by 0.01 on each side.
     square = _square(2.49, 1.49, 4.51, 2.51, 3.0)
     face = rasterizer.rasterize(square, SQUARE_FACES, np.ones((4, 1)), 6, 9).face
     expected = np.zeros((6, 9), bool)
@@ -53,7 +53,7 @@ def test_nearer_mesh_hides_farther_one_in_either_order(first):
 
 
 def test_depth_and_colours_are_right_on_a_slanted_plane():
-    # A plane seen in perspective: inverse depth is linear on the picture, depth is not.
+    # In perspective, inverse depth is linear in the picture and depth is not.
     height = width = 32
     corners = np.array([[2, 3, 2.0], [30, 1, 3.0], [29, 31, 6.0]])
     raster = rasterizer.rasterize(
@@ -88,7 +88,7 @@ def test_faces_that_reach_behind_the_camera_are_dropped():
     square = _square(0, 0, 8, 8, 2.0)
     square[3, 2] = -1.0
     rasterizer.draw(buffer, square, SQUARE_FACES)
-    # Only the face without the offending corner is left, and it keeps its number.
+    # Only the face without that corner is drawn, and it keeps its number.
     assert set(np.unique(buffer.face())) == {rasterizer.EMPTY, 0}
     assert np.isinf(buffer.depth()[-1, 0])
 
@@ -99,7 +99,7 @@ def test_flat_colours_and_bad_counts():
     picture = rasterizer.rasterize(square, SQUARE_FACES, labels, 4, 4).colour[..., 0]
     assert picture[0, 3] == 7
     assert picture[3, 0] == 9
-    with pytest.raises(ValueError, match="3 colours"):
+    with pytest.raises(ValueError, match=r"\b3\b"):
         rasterizer.rasterize(square, SQUARE_FACES, np.ones((3, 1)), 4, 4)
 
 
@@ -107,10 +107,10 @@ def test_labels_of_one_mesh_among_others():
     buffer = rasterizer.new_buffer(8, 8)
     vertex_labels = np.array([3, 3, 5, 7])
     labels = rasterizer.face_labels(vertex_labels, SQUARE_FACES)
-    assert labels.tolist() == [3, 3]  # two corners agree; none does, and the first decides
+    assert labels.tolist() == [3, 3]  # two corners agree; all differ, so the first decides
     rasterizer.draw(buffer, _square(0, 0, 4, 8, 1.0), SQUARE_FACES)
     first = rasterizer.draw(buffer, _square(2, 0, 6, 8, 2.0), SQUARE_FACES)
     seen = rasterizer.pixel_table(buffer, first, labels)[buffer.face()]
     expected = np.zeros((8, 8), np.uint8)
-    expected[:, 4:6] = 3  # not where the nearer mesh is, nor where there is none
+    expected[:, 4:6] = 3  # not where the nearer mesh or nothing is
     np.testing.assert_array_equal(seen, expected)

@@ -1,4 +1,4 @@
-"""Labels drawn over crops: the camera that crops have lost, and meshes that lie on the person."""
+"""Labels drawn over crops: the fitted camera, and whether the mesh covers the person."""
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ def points_fixture():
     return points - points[0]
 
 
-def test_the_camera_is_found_again(points):
+def test_a_camera_with_perspective_is_recovered(points):
     camera, place = Camera(900.0, (-150.0, 420.0)), np.array([0.4, -0.2, 3.5])
     pixels = camera.project(points + place)
     found, where = fit_camera(points, pixels.astype(np.float32))
@@ -32,13 +32,13 @@ def test_the_camera_is_found_again(points):
     np.testing.assert_allclose(found.project(points + where), pixels, atol=1e-3)
 
 
-def test_a_view_without_perspective_is_seen_from_far(points):
+def test_a_view_without_perspective_gets_a_camera_far_away(points):
     pixels = 100 * points[:, :2] + (112, 90)
     found, where = fit_camera(points, pixels)
     np.testing.assert_allclose(found.project(points + where), pixels, atol=1.0)
 
 
-def test_no_camera_sees_points_upside_down_or_all_in_one_place(points):
+def test_no_camera_fits_inverted_or_degenerate_points(points):
     assert fit_camera(points, -100 * points[:, :2]) is None
     assert fit_camera(np.zeros((24, 3)), np.zeros((24, 2))) is None
     assert fit_camera(points, np.full((24, 2), np.nan)) is None
@@ -52,7 +52,7 @@ def example_fixture():
 
 
 def drawn(labels, joints_2d):
-    """Draw over black; returns where anything is, and the picture."""
+    """Draw the labels over black; return the mask of drawn pixels, and the picture."""
     picture = draw_truth(
         np.zeros((SIDE, SIDE, 3), np.uint8),
         load_body_data(),
@@ -65,11 +65,11 @@ def drawn(labels, joints_2d):
 
 
 def check(labels, joints_2d, parts):
-    """Compare with the part labels that were drawn with the person and moved with the picture."""
+    """Compare the drawn mesh with the example's part labels."""
     mask, picture = drawn(labels, joints_2d)
     parts = cv2.resize(parts, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
     person = (parts > 0) & (parts < 255)
-    # Clothes and hair stand off the skin, and labels are coarser than the picture.
+    # Not all of it: clothes and hair are larger than the body, and part labels are coarser.
     assert (mask & person).sum() > 0.75 * (mask | person).sum()
     for side, channel, other in (("left_", 2, 0), ("right_", 0, 2)):
         own = [joint + 1 for joint, name in enumerate(JOINT_NAMES) if name.startswith(side)]
@@ -78,14 +78,14 @@ def check(labels, joints_2d, parts):
         assert np.mean(picture[inside][:, channel] > picture[inside][:, other] + 10) > 0.6
 
 
-def test_the_mesh_lies_on_the_person_with_left_to_the_left(example):
+def test_the_mesh_covers_the_person_with_the_right_sides(example):
     parts = cv2.imdecode(np.frombuffer(example["part_labels"], np.uint8), cv2.IMREAD_UNCHANGED)
     check(example, example["joints_2d"], parts)
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("degrees", [0.0, 25.0])
-def test_so_it_does_after_augmentation(example, mirror, degrees):
+def test_the_mesh_covers_the_person_after_augmentation(example, mirror, degrees):
     placement = Placement(np.array([1.1]), np.deg2rad([degrees]), np.array([mirror]))
     batch = input_pipeline.assemble_batch([([example], 0)], placement, SIDE)
     labels = {name: value[0] for name, value in batch.items()}

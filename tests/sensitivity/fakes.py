@@ -1,4 +1,4 @@
-"""A network whose forearms alone depend on the picture, each on a region of its own."""
+"""A network in which each forearm depends on one region of the crop, and nothing else does."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +12,12 @@ from pare_jax.skeleton import joint_index
 from tests.prediction.made_up_people import small_body
 
 SIZE = 32
-# What each elbow bends by: the mean of the red channel over rows and columns of the crop.
+# Each elbow bends by the mean of the red channel over these rows and columns of the crop.
 REGIONS = {
     "left_elbow": (slice(6, 10), slice(20, 26)),
     "right_elbow": (slice(18, 24), slice(3, 8)),
 }
-# The joints beyond each elbow, which are all that it moves.
+# The joints that each elbow moves.
 MOVED = {
     "left_elbow": ("left_wrist", "left_hand"),
     "right_elbow": ("right_wrist", "right_hand"),
@@ -26,7 +26,7 @@ RED = (230, 90, 60)
 
 
 class Elbows(nnx.Module):
-    """Answers with an upright person whose elbows bend by what their regions show."""
+    """Predicts an upright person whose elbows bend with the colour of their regions."""
 
     def __init__(self, gain: float = 1.0):
         self.gain = nnx.Param(jnp.float32(gain))
@@ -47,12 +47,12 @@ def make_predictor(gain: float = 1.0) -> Predictor:
 
 
 def red_crop() -> np.ndarray:
-    """A crop that is nowhere of the patch's colour."""
+    """Return a crop without the patch's colour."""
     return np.full((SIZE, SIZE, 3), RED, np.uint8)
 
 
 def pixels_covered(centre, patch: float) -> np.ndarray:
-    """Which pixels have their middle under the patch, one at a time."""
+    """Return a mask of the pixels whose centres lie under the patch; the slow reference."""
     hidden = np.zeros((SIZE, SIZE), bool)
     for y in range(SIZE):
         for x in range(SIZE):

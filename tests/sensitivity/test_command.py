@@ -1,4 +1,4 @@
-"""The command: photographs or labelled people in, files out, a line for what could not be done."""
+"""The command: outputs, exit status, and one line for each error."""
 
 import json
 from pathlib import Path
@@ -22,8 +22,8 @@ def predictor():
 
 @pytest.fixture
 def run(predictor, monkeypatch, tmp_path, capsys):
-    """Runs the command: exit status, what it printed, its lines on stderr, the output folder."""
-    monkeypatch.setattr(command, "load_predictor", lambda path, weights: predictor)
+    """Run the command; returns exit status, stdout, lines of stderr and the output folder."""
+    monkeypatch.setattr(command, "load_predictor", lambda path, weights, body=None: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
@@ -45,7 +45,7 @@ def written(output: Path) -> list[str]:
 
 
 class Split:
-    """Labelled people as `storage.open_split` gives them."""
+    """Labelled people, as `storage.open_split` returns them."""
 
     path, split = Path("made_up"), "test"
 
@@ -61,7 +61,7 @@ class Split:
 
 @pytest.fixture
 def split(monkeypatch):
-    """Makes `--data=ROOT --dataset=made_up/test` find the given people."""
+    """Make `--data=ROOT --dataset=made_up/test` find the given people."""
     from data_pipelines.reading import storage
 
     def put(records):
@@ -81,13 +81,13 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
     with np.load(output / "photo_sensitivity.npz") as found:
         assert found["maps"].shape == (4, 4, 24)
         assert (found["patch"], found["stride"], found["image_size"]) == (16, 16, SIZE)
-        # This network moves the person as a whole, which is no change about the pelvis.
+        # This network moves the whole person, so joints relative to the pelvis do not change.
         np.testing.assert_allclose(found["maps"], 0, atol=1e-3)
     assert read_image(output / "photo_sensitivity.png").shape[1] > 1000
 
 
 def test_boxes_are_in_the_pixels_of_a_huge_photograph(run, tmp_path, monkeypatch):
-    """Which is read at a half; the box would be outside of that."""
+    """The photograph is read at half its size; the box lies outside the reduced one."""
     monkeypatch.setattr(images.read_photograph, "__defaults__", (40_000, None))
     photo = tmp_path / "huge.jpg"
     photo.write_bytes(images.encode_jpeg(photo_with_spots((340.0, 200.0))))
@@ -97,7 +97,7 @@ def test_boxes_are_in_the_pixels_of_a_huge_photograph(run, tmp_path, monkeypatch
     assert "huge_sensitivity.png" in written(output)
 
 
-def test_several_people_are_numbered_and_bad_boxes_told(run, tmp_path):
+def test_several_people_are_numbered_and_bad_boxes_reported(run, tmp_path):
     photo = save(tmp_path / "two.png", photo_with_spots((100.0, 150.0), (300.0, 150.0)))
     boxes = [",".join(map(str, box)) for box in (box_about(100, 150), (900, 0, 990, 90))]
     arguments = [f"--boxes={box}" for box in boxes]
@@ -105,11 +105,11 @@ def test_several_people_are_numbered_and_bad_boxes_told(run, tmp_path):
     assert status == 1
     assert len(errors) == 1
     assert "two.png" in errors[0]
-    assert "outside" in errors[0]
+    assert "900" in errors[0]
     assert written(output) == [f"two_sensitivity_0.{kind}" for kind in ("npz", "png", "webm")]
     status, _, errors, _ = run(f"--boxes={boxes[1]}", photo)
     assert status == 2
-    assert "none of its boxes" in errors[-1]
+    assert "two.png" in errors[-1]
 
 
 def test_broken_photographs_do_not_stop_the_others(run, tmp_path):
@@ -123,7 +123,7 @@ def test_broken_photographs_do_not_stop_the_others(run, tmp_path):
     assert "good_sensitivity.png" in written(output)
 
 
-def test_each_bad_name_is_told_and_summed_up_at_the_end(run, tmp_path):
+def test_each_bad_name_is_reported_at_once_and_at_the_end(run, tmp_path):
     good = save(tmp_path / "good.png", photo_with_spots((200.0, 150.0)))
     bad = [tmp_path / name for name in ("none.jpg", "clip.mp4", "nowhere*.jpg", "empty")]
     bad[3].mkdir()
@@ -131,23 +131,36 @@ def test_each_bad_name_is_told_and_summed_up_at_the_end(run, tmp_path):
     assert status == 1
     assert "good_sensitivity.png" in written(output)
     assert len(written(output)) == 3  # named twice, done once
-    told, summary = errors[: len(bad)], errors[len(bad) :]
-    assert all(line.startswith("error: ") for line in told)
-    assert summary[0].startswith("1 of 2 photographs done")
+    at_once, summary = errors[: len(bad)], errors[len(bad) :]
+    assert all(line.startswith("error: ") for line in at_once)
+    assert summary[0].startswith("1 of 2 ")
     for path in bad:
-        assert sum(path.name in line for line in told) == 1
+        assert sum(path.name in line for line in at_once) == 1
         assert sum(path.name in line for line in summary) == 1
 
 
-def test_each_bad_name_is_told_when_all_are_bad(run, tmp_path):
+def test_each_bad_name_is_reported_when_all_are_bad(run, tmp_path):
     names = [tmp_path / "one.mp4", tmp_path / "two*.jpg"]
     status, _, errors, output = run(*names)
     assert (status, len(errors), written(output)) == (2, 2, [])
     assert all(sum(path.name in line for line in errors) == 1 for path in names)
 
 
-def test_interrupted_while_the_network_is_loaded_no_folder_is_left(run, monkeypatch, tmp_path):
-    def interrupted(path, weights):
+def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predictor):
+    bodies = []
+
+    def load(path, weights, body=None):
+        bodies.append(body)
+        return predictor
+
+    monkeypatch.setattr(command, "load_predictor", load)
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
+    assert run("--body=moved.npz", "--stride=64", photo)[0] == 0
+    assert bodies == ["moved.npz"]
+
+
+def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_path):
+    def interrupted(path, weights, body=None):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "load_predictor", interrupted)
@@ -164,7 +177,7 @@ def test_labelled_people_become_a_table(run, split, tmp_path):
     )
     assert (status, errors) == (0, [])
     table = [f"occlusion_table.{kind}" for kind in ("csv", "json", "png", "txt")]
-    # Four of seven, evenly over the split; the first two of them have their maps.
+    # Four of seven, evenly over the split; the first two of them have maps.
     people = ["person_000000_sensitivity", "person_000002_sensitivity"]
     maps = [f"{name}.{kind}" for name in people for kind in ("npz", "png", "webm")]
     assert written(output) == sorted([*table, *maps])
@@ -183,40 +196,39 @@ def test_people_without_labels_are_one_line(run, split):
     status, _, errors, _ = run("--data=root", "--dataset=made_up/test")
     assert (status, len(errors)) == (2, 1)
     assert "made_up/test" in errors[0]
-    assert "true joints" in errors[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "names"),
     [
         ((), ["photograph"]),
-        (("--patch=65",), ["patch 65", "64 pixels"]),
+        (("--patch=65",), ["patch 65", "64"]),
         (("--patch=0",), ["--patch=0"]),
         (("--stride=0",), ["--stride=0"]),
         (("--stride=many",), ["--stride"]),
         (("--maps=-1", "--data=root", "--dataset=a/b"), ["--maps=-1"]),
         (("--data=root",), ["--dataset"]),
         (("--dataset=synthetic/test",), ["--data"]),
-        (("--data=root", "--dataset=test"), ["test", "no split"]),
-        (("--data=root", "--dataset=nothing/test"), ["no prepared dataset", "nothing"]),
+        (("--data=root", "--dataset=test"), ["--dataset=test"]),
+        (("--data=root", "--dataset=nothing/test"), ["nothing"]),
     ],
 )
-def test_bad_flags_are_one_line(run, tmp_path, arguments, words):
+def test_bad_flags_are_one_line(run, tmp_path, arguments, names):
     photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
     needs_photo = arguments and not any("--data" in argument for argument in arguments)
     status, _, errors, output = run(*arguments, *([photo] if needs_photo else []))
     assert status == 2
     assert len(errors) == 1
     assert errors[0].startswith("error: ")
-    assert all(word in errors[0] for word in words)
+    assert all(name in errors[0] for name in names)
     assert written(output) == []
 
 
 def test_photographs_and_labelled_people_are_not_mixed(run, tmp_path):
     photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
     status, _, errors, _ = run("--data=root", "--dataset=synthetic/test", photo)
-    assert status == 2
-    assert "run them apart" in errors[0]
+    assert (status, len(errors)) == (2, 1)
+    assert "--dataset" in errors[0]
 
 
 def test_help_names_the_flags(run):

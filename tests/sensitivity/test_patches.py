@@ -1,4 +1,4 @@
-"""Where patches lie, what they cover, and what the network answers under them."""
+"""Positions of patches, the pixels they cover, and predictions with patches."""
 
 import numpy as np
 import pytest
@@ -10,21 +10,21 @@ from pare_jax.errors import UserError
 from pare_jax.io.images import cut_crop
 from pare_jax.models import build_model
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.sensitivity.heat_maps import painted
+from pare_jax.sensitivity.heat_maps import paint_patch
 from pare_jax.sensitivity.patches import (
-    NOWHERE,
-    answers_under_patches,
+    NO_PATCH,
     covered,
     patch_grid,
+    predict_with_patches,
 )
 from tests.fakes import tiny_config
 from tests.prediction.made_up_people import small_body
-from tests.sensitivity.fakes import SIZE, make_predictor, pixels_covered, red_crop
+from tests.sensitivity.fakes import SIZE, Elbows, make_predictor, pixels_covered, red_crop
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    """A small network of random weights, as it was before anything was folded, and a predictor."""
+    """Return a small random network before folding, its body, and its predictor."""
     config = tiny_config()
     module = build_model(config.model, rngs=nnx.Rngs(3))
     module.eval()
@@ -57,16 +57,16 @@ def test_grids_cover_the_crop_and_are_symmetric(size, patch, stride):
 
 
 @pytest.mark.parametrize(
-    ("patch", "stride", "word"), [(33, 8, "patch 33"), (0, 8, "patch 0"), (8, 0, "stride 0")]
+    ("patch", "stride", "name"), [(33, 8, "patch 33"), (0, 8, "patch 0"), (8, 0, "stride 0")]
 )
-def test_patches_that_do_not_fit_are_refused(patch, stride, word):
-    with pytest.raises(UserError, match=rf"{word} .* 32 pixels") as caught:
+def test_patches_that_do_not_fit_are_refused(patch, stride, name):
+    with pytest.raises(UserError, match=rf"{name} .* 32 ") as caught:
         patch_grid(32, patch, stride)
     assert "\n" not in str(caught.value)
 
 
-def test_what_a_patch_covers():
-    centres = np.array([(16, 16), (0.5, 31), (10.5, 3.25), (31.9, 0), (40, 10), NOWHERE])
+def test_covered_pixels_are_those_of_the_reference():
+    centres = np.array([(16, 16), (0.5, 31), (10.5, 3.25), (31.9, 0), (40, 10), NO_PATCH])
     for patch in (1, 6, 7):
         hidden = np.asarray(covered(centres.astype(np.float32), float(patch), SIZE))
         for centre, found in zip(centres, hidden, strict=True):
@@ -75,33 +75,33 @@ def test_what_a_patch_covers():
         assert not hidden[-1].any()
 
 
-def test_pictures_show_the_patch_where_the_network_has_it():
+def test_drawn_patches_agree_with_the_networks():
     crop = np.zeros((SIZE, SIZE, 3), np.uint8)
     for centre in ((16, 16), (2, 30.5), (31, 1)):
-        shown = (painted(crop, np.array(centre), 7) == PATCH_COLOUR).all(-1)
+        shown = (paint_patch(crop, np.array(centre), 7) == PATCH_COLOUR).all(-1)
         np.testing.assert_array_equal(shown, pixels_covered(centre, 7))
     np.testing.assert_allclose(PATCH_COLOUR, 255 * np.array(IMAGENET_MEAN), atol=0.5)
 
 
 @pytest.mark.parametrize(("size", "stride", "side"), [(32, 4, 96), (64, 5, 50)])
-def test_values_lie_at_their_places(size, stride, side):
+def test_values_are_interpolated_between_positions(size, stride, side):
     grid = patch_grid(size, 8, stride)
     for axis in (0, 1):
         spread = grid.spread(grid.centres[..., axis], side)
-        # A picture of places shows each pixel's own, up to the outermost centres.
-        place = (np.arange(side) + 0.5) * size / side
-        expected = np.clip(place, grid.axis[0], grid.axis[-1])
+        # Centres interpolate to the pixel's own coordinate, up to the outermost centres.
+        pixel = (np.arange(side) + 0.5) * size / side
+        expected = np.clip(pixel, grid.axis[0], grid.axis[-1])
         row = spread[side // 3] if axis == 0 else spread[:, side // 3]
-        # OpenCV interpolates in steps of 1/32 of a place.
+        # OpenCV interpolates in steps of 1/32.
         np.testing.assert_allclose(row, expected, atol=stride / 32)
 
 
-def test_answers_agree_with_pictures_painted_by_hand(tiny):
+def test_predictions_agree_with_crops_painted_by_hand(tiny):
     module, body, predictor = tiny
     crops = np.stack([random_crop(0), random_crop(1)])
     which = np.array([0, 1, 1, 0, 1])
-    centres = np.array([(16, 16), (2, 30), (9.5, 20), NOWHERE, (31, 16)], np.float32)
-    found = answers_under_patches(predictor, crops, which, centres, 9, batch_size=3)
+    centres = np.array([(16, 16), (2, 30), (9.5, 20), NO_PATCH, (31, 16)], np.float32)
+    found = predict_with_patches(predictor, crops, which, centres, 9, batch_size=3)
     pictures = (crops[which] / 255.0 - IMAGENET_MEAN) / IMAGENET_STD
     for picture, centre in zip(pictures, centres, strict=True):
         picture[pixels_covered(centre, 9)] = 0.0
@@ -113,36 +113,51 @@ def test_answers_agree_with_pictures_painted_by_hand(tiny):
     np.testing.assert_allclose(found.betas, prediction.betas, atol=2e-5)
 
 
-def test_batches_of_any_size_answer_the_same(tiny):
+def test_the_batch_size_does_not_change_predictions(tiny):
     predictor = tiny[2]
     centres = patch_grid(SIZE, 8, 8).centres.reshape(-1, 2)
     which = np.zeros(len(centres), int)
-    told = {}
-    answers = {}
+    counts = {}
+    predictions = {}
     for size in (5, 16, 100):
-        told[size] = []
-        answers[size] = answers_under_patches(
-            predictor, random_crop()[None], which, centres, 8, size, told[size].append
+        counts[size] = []
+        predictions[size] = predict_with_patches(
+            predictor, random_crop()[None], which, centres, 8, size, counts[size].append
         )
     for size in (5, 100):
-        for one, other in zip(answers[size], answers[16], strict=True):
+        for one, other in zip(predictions[size], predictions[16], strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
-    assert told == {5: [5, 5, 5, 1], 16: [16], 100: [16]}
+    assert counts == {5: [5, 5, 5, 1], 16: [16], 100: [16]}
 
 
-def test_a_patch_outside_changes_nothing(tiny):
+def test_a_patch_outside_the_crop_changes_nothing(tiny):
     _, _, predictor = tiny
     picture = random_crop(side=64)
     (person,) = predictor(picture, [(5, 8, 50, 60)])
     crop = cut_crop(picture, person.crop_centre, person.crop_side, SIZE)
-    places = np.array([NOWHERE, (-9, 4), (16, SIZE + 5)], np.float32)
-    found = answers_under_patches(predictor, crop[None], np.zeros(3, int), places, 8)
+    centres = np.array([NO_PATCH, (-9, 4), (16, SIZE + 5)], np.float32)
+    found = predict_with_patches(predictor, crop[None], np.zeros(3, int), centres, 8)
     for joints in found.joints:
         np.testing.assert_allclose(joints, person.joints_3d - person.joints_3d[0], atol=2e-5)
 
 
-def test_a_network_that_answers_nan_is_told():
-    with pytest.raises(UserError, match="not finite"):
-        answers_under_patches(
+def test_predictions_of_nan_are_refused():
+    with pytest.raises(UserError, match="finite"):
+        predict_with_patches(
             make_predictor(np.nan), red_crop()[None], np.zeros(2, int), np.zeros((2, 2)), 4
         )
+
+
+def test_one_program_is_compiled_for_all_patches_of_a_predictor():
+    class CountedElbows(Elbows):
+        traces = 0
+
+        def __call__(self, images):
+            type(self).traces += 1
+            return super().__call__(images)
+
+    predictor = Predictor(CountedElbows(), body_from_data(small_body()), SIZE)
+    for patch in (4, 7):
+        centres = np.zeros((70, 2))
+        predict_with_patches(predictor, red_crop()[None], np.zeros(70, int), centres, patch)
+    assert CountedElbows.traces == 1

@@ -1,4 +1,4 @@
-"""The table of what suffers from what, against a network whose regions are known."""
+"""The occlusion table, checked with a network whose sensitive regions are known."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from tests.sensitivity.fakes import MOVED, SIZE, make_predictor, red_crop
 from tests.sensitivity.fakes import REGIONS as SEEN
 
 PATCH = 8
-# What lies amid the region that the left elbow depends on; all other joints lie far from both.
+# The joint placed in the left elbow's region; all other joints lie outside both regions.
 OVER_THE_REGION = "right_knee"
 FAR = (28.0, 28.0)
 
@@ -28,15 +28,15 @@ def predictor():
 
 
 def make_batch(count=3, seed=0):
-    """Labelled people of random joints in 3D, one of whose places is over a region that matters."""
+    """Return labelled people with random 3D joints; one 2D joint is in the left elbow's region."""
     rng = np.random.default_rng(seed)
-    places = np.tile(np.array(FAR), (count, 24, 1))
+    positions = np.tile(np.array(FAR), (count, 24, 1))
     rows, columns = SEEN["left_elbow"]
     middle = ((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2)
-    places[:, joint_index(OVER_THE_REGION)] = middle
+    positions[:, joint_index(OVER_THE_REGION)] = middle
     return {
         "image": np.tile(red_crop(), (count, 1, 1, 1)),
-        "joints_2d": (places / (SIZE / 2) - 1).astype(np.float32),
+        "joints_2d": (positions / (SIZE / 2) - 1).astype(np.float32),
         "joints_2d_weight": np.ones((count, 24), np.float32),
         "joints_3d": rng.normal(0, 0.3, (count, 24, 3)).astype(np.float32),
         "joints_3d_weight": np.ones(count, np.float32),
@@ -44,15 +44,15 @@ def make_batch(count=3, seed=0):
     }
 
 
-def test_only_what_depends_on_the_hidden_region_suffers(predictor):
+def test_only_joints_that_depend_on_the_hidden_region_lose_accuracy(predictor):
     batch = make_batch()
     table = occlusion_table(predictor, [batch], PATCH)
     assert (table.people, table.patch, table.image_size) == (3, PATCH, SIZE)
     assert table.counts.tolist() == [3] * 24
-    # The same by way of each person's map: a grid of one place, put over the region.
+    # The same from each person's map, with a grid of one position over the region.
     expected = np.zeros((24, 24))
     clean = np.zeros(24)
-    grid = OnePlace(SIZE, PATCH, SIZE)
+    grid = OnePosition(SIZE, PATCH, SIZE)
     for image, joints in zip(batch["image"], batch["joints_3d"], strict=True):
         found = crop_sensitivity(predictor, image, grid, joints)
         expected[joint_index(OVER_THE_REGION)] += found.increase[0, 0] / 3
@@ -60,14 +60,14 @@ def test_only_what_depends_on_the_hidden_region_suffers(predictor):
     np.testing.assert_allclose(table.increase, expected, atol=1e-2)
     np.testing.assert_allclose(table.clean, clean, rtol=1e-4)
     np.testing.assert_allclose(table.overall, expected.mean(1), atol=1e-2)
-    suffering = np.abs(table.increase) > 0.05
-    assert {tuple(place) for place in np.argwhere(suffering)} == {
+    affected = np.abs(table.increase) > 0.05
+    assert {tuple(cell) for cell in np.argwhere(affected)} == {
         (joint_index(OVER_THE_REGION), joint_index(name)) for name in MOVED["left_elbow"]
     }
 
 
-class OnePlace(PatchGrid):
-    """A single place in the middle of the region that the left elbow depends on."""
+class OnePosition(PatchGrid):
+    """A single position, in the middle of the left elbow's region."""
 
     @property
     def centres(self):
@@ -81,16 +81,16 @@ def test_batches_and_padding_do_not_matter(predictor):
     first = {name: value[:3] for name, value in whole.items()}
     second = {name: value[[3, 4, 4]] for name, value in whole.items()}
     second["sample_weight"] = np.array([1, 1, 0], np.float32)
-    told = []
-    table = occlusion_table(predictor, [first, second], PATCH, batch_size=7, advance=told.append)
+    counts = []
+    table = occlusion_table(predictor, [first, second], PATCH, batch_size=7, advance=counts.append)
     expected = occlusion_table(predictor, [whole], PATCH)
     assert table.people == 5
-    assert told == [3, 2]
+    assert counts == [3, 2]
     np.testing.assert_allclose(table.increase, expected.increase, atol=1e-2)
     np.testing.assert_allclose(table.clean, expected.clean, rtol=1e-4)
 
 
-def test_joints_that_are_not_there_do_not_count(predictor):
+def test_joints_outside_the_crop_or_unlabelled_do_not_count(predictor):
     batch = make_batch(4)
     head, knee, hip = (joint_index(name) for name in ("head", OVER_THE_REGION, "left_hip"))
     batch["joints_2d"][:, head] = 1.2  # out of the crop
@@ -105,7 +105,7 @@ def test_joints_that_are_not_there_do_not_count(predictor):
     first = {name: value[:1] for name, value in batch.items()}
     alone = occlusion_table(predictor, [first], PATCH)
     np.testing.assert_allclose(table.increase[knee], alone.increase[knee], atol=1e-2)
-    # A table with gaps is written all the same, gaps as gaps.
+    # A table with gaps is written, with empty cells.
     assert " -" in table.text()
     described = json.loads(table.json("made_up/test"))
     assert described["patch_over"]["head"]["increase_mm"]["neck"] is None
@@ -115,14 +115,14 @@ def test_joints_that_are_not_there_do_not_count(predictor):
     assert rows["head"]["people"] == "0"
 
 
-def test_people_without_labels_are_told(predictor):
+def test_people_without_labels_are_refused(predictor):
     batch = make_batch()
     batch["joints_3d_weight"][:] = 0
-    with pytest.raises(UserError, match="nobody there has true joints"):
+    with pytest.raises(UserError, match="3D and 2D joints"):
         occlusion_table(predictor, [batch], PATCH)
 
 
-def test_every_joint_has_its_row_and_all_but_the_origin_a_column():
+def test_every_joint_has_a_row_and_all_but_the_origin_a_column():
     assert sorted(ROWS) == sorted(JOINT_NAMES)
     assert sorted((*COLUMNS, "pelvis")) == sorted(JOINT_NAMES)
 
@@ -142,7 +142,7 @@ def test_written_tables_agree(predictor):
         assert found == pytest.approx(value, abs=1e-3)
         assert float(rows["none"][name]) == pytest.approx(table.clean[joint], abs=0.006)
     assert float(rows[OVER_THE_REGION]["all"]) == pytest.approx(table.overall[knee], abs=0.006)
-    # Means of regions: of all rows of the right leg and all columns of the left arm.
+    # Mean over all rows of the right leg and all columns of the left arm.
     names = list(REGIONS)
     leg = [joint_index(name) for name in REGIONS["right leg"]]
     arm = [joint_index(name) for name in REGIONS["left arm"]]

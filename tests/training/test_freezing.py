@@ -14,7 +14,7 @@ from flax import nnx
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state, resnet
-from pare_jax.pretrained import export, load
+from pare_jax.pretrained import load, write
 from pare_jax.training import checkpoints
 from pare_jax.training import config as config_lib
 from pare_jax.training.optimizer import make_optimizer
@@ -74,7 +74,7 @@ def other():
 def config(other, tmp_path_factory):
     config = frozen_config()
     path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    export.export(other, config.model, path)
+    write.export(other, config.model, path)
     config.pretrained.path = str(path)
     return config
 
@@ -177,7 +177,11 @@ def test_adam_corrects_each_part_by_its_own_number_of_updates(states):
                 corrected = mean[name] / (1 - 0.9**own)
                 expected = RATE * corrected / (np.sqrt(square[name] / (1 - 0.999**own)) + 1e-8)
             moved = before[f"params.{name}"] - after[f"params.{name}"]
-            np.testing.assert_allclose(moved, expected, atol=3e-2 * RATE, err_msg=name)
+            # Where gradients are not much larger than Adam's epsilon, it weighs otherwise.
+            clear = np.sqrt(square[name]) > 1e-5
+            np.testing.assert_allclose(
+                moved[clear], expected[clear], atol=5e-3 * RATE, err_msg=name
+            )
 
 
 def test_the_thawed_backbone_moves_with_its_statistics(states):

@@ -23,12 +23,6 @@ def run_fixture(tmp_path):
     return tmp_path, config
 
 
-def changed(config, path):
-    other = config.copy_and_resolve_references()
-    other.body_model = str(path)
-    return other
-
-
 def test_work_that_comes_to_nothing_leaves_no_empty_folder(tmp_path):
     def fail(workdir, content):
         with workdir_lib.left_as_found(workdir):
@@ -55,16 +49,25 @@ def test_a_body_that_was_moved_or_converted_is_the_same(run, tmp_path):
     shutil.move(tmp_path / "body.npz", tmp_path / "elsewhere" / "SMPL.npz")
     (tmp_path / "SMPL.pkl").write_bytes(smpl_file(random_body_fields()))
     for path in (tmp_path / "elsewhere" / "SMPL.npz", tmp_path / "SMPL.pkl"):
-        workdir_lib.check_same_network(config, changed(config, path), workdir)
+        workdir_lib.load_run_body(workdir, config, path)
 
 
 def test_another_body_is_noticed_under_the_same_path(run):
     workdir, config = run
     np.savez(workdir / "body.npz", **random_body_fields(seed=1))
     with pytest.raises(UserError, match=r"body with 60 vertices"):
-        workdir_lib.check_same_network(config, config, workdir)
+        workdir_lib.load_run_body(workdir, config, None)
     with pytest.raises(UserError, match=r"free_body with \d+ vertices"):
-        workdir_lib.check_same_network(config, changed(config, ""), workdir)
+        workdir_lib.check_same_body(workdir, load_body_data(None))
+
+
+def test_a_body_that_has_moved_is_named_with_its_run(run, tmp_path):
+    workdir, config = run
+    (tmp_path / "body.npz").unlink()
+    with pytest.raises(UserError) as caught:
+        workdir_lib.load_run_body(workdir, config, None, "--config.body_model")
+    for text in (str(tmp_path / "body.npz"), str(workdir), "--config.body_model=FILE"):
+        assert text in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["v_template", "shapedirs", "posedirs", "weights", "f"])
@@ -81,14 +84,14 @@ def test_a_damaged_note_is_named(run):
     workdir, config = run
     (workdir / "body.json").write_text("{}")
     with pytest.raises(UserError, match=r"body\.json"):
-        workdir_lib.check_same_network(config, config, workdir)
+        workdir_lib.load_run_body(workdir, config, None)
 
 
 def test_a_missing_note_is_named(run):
     workdir, config = run
     (workdir / "body.json").unlink()
     with pytest.raises(UserError, match=r"body\.json"):
-        workdir_lib.check_same_network(config, config, workdir)
+        workdir_lib.load_run_body(workdir, config, None)
 
 
 def with_checkpoint(workdir, name):

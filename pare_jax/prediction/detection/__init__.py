@@ -1,4 +1,4 @@
-"""Finding people in pictures: one small interface, and what stands behind it."""
+"""Detectors, which find people in photographs, and `make_detector`, which makes one by name."""
 
 from pathlib import Path
 
@@ -7,23 +7,22 @@ from pare_jax.prediction.detection.detector import Detection, Detector, WholePic
 
 __all__ = ["Detection", "Detector", "WholePicture", "make_detector"]
 
-# Below these scores a detection is left out unless the caller says otherwise. HOG misses so many
-# people that it had better say some too many.
+# Default thresholds. HOG's is low because it misses most people.
 HOG_THRESHOLD = 0.3
 ONNX_THRESHOLD = 0.5
 
 
 def make_detector(name: str, threshold: float | None = None) -> Detector:
-    """Make the detector that a command line names.
+    """Make a detector by name.
 
     Args:
-        name: "hog" for OpenCV's people detector, "whole" to take every picture for one person, or
-            the path of an ONNX file (see `pare_jax.prediction.detection.onnx`).
-        threshold: detections with a lower score are left out, 0 to 1; None: 0.3 for HOG, 0.5 for
+        name: "hog" for OpenCV's people detector, "whole" for one person that fills the photograph,
+            or the path of an ONNX file (see `pare_jax.prediction.detection.onnx`).
+        threshold: detections with a lower score are skipped, 0 to 1; None: 0.3 for HOG, 0.5 for
             ONNX files.
 
     Raises:
-        UserError: an unknown name, a threshold out of range, or a file that is no detector.
+        UserError: an unknown name, a threshold out of range, or a file that is not a detector.
     """
     if threshold is not None and not 0.0 <= threshold <= 1.0:
         raise UserError(f"the detector's threshold is {threshold:g}; it must be between 0 and 1")
@@ -37,4 +36,4 @@ def make_detector(name: str, threshold: float | None = None) -> Detector:
         from pare_jax.prediction.detection.onnx import OnnxDetector
 
         return OnnxDetector(Path(name), ONNX_THRESHOLD if threshold is None else threshold)
-    raise UserError(f"unknown detector {name!r}: it is hog, whole, or the path of an .onnx file")
+    raise UserError(f"unknown detector {name!r}: use hog, whole, or the path of an .onnx file")

@@ -1,8 +1,8 @@
-"""Boxes of people from JSON files: COCO's detections and annotations, and a plain form of our own.
+"""Reads boxes of people from COCO's JSON files, and matches a file's names to photographs.
 
-Three forms are understood:
+JSON files have one of three forms:
 
-* {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners, every photograph named;
+* {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners for every photograph;
 * a list of COCO detections, [{"file_name" or "image_id", "bbox": [x, y, width, height],
   "category_id", "score", "track_id"}, ...];
 * a COCO dataset, {"images": [{"id", "file_name"}], "annotations": [...], "categories": [...]}.
@@ -23,21 +23,21 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.prediction.detection.detector import Detection
 
-# COCO's number for "person", for files that do not list their categories.
+# COCO's category of people, for files that do not list their categories.
 PERSON_CATEGORY = 1
-# Ids and frame numbers are kept in 32 bits.
+# Ids and frame numbers are stored in 32 bits.
 LARGEST_ID = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
 class ImagePeople:
-    """The people of one image of a file.
+    """The people of one image in a box file.
 
     Attributes:
-        name: of the image's file, which in datasets of clips others may have, too; or, where the
-            file gives only numbers, the number as text.
-        id: where a dataset lists the image, what it goes by there; else None.
-        people: may be none.
+        name: of the image's file, or the image's number as text where the file has only numbers.
+            In datasets of clips several images may have the same name.
+        id: the image's id in a dataset that lists it; else None.
+        people: may be empty.
     """
 
     name: str
@@ -49,15 +49,15 @@ def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
     """Return the people of a COCO file by image.
 
     Args:
-        path: the file, for what is said about it.
-        content: what the file holds.
+        path: the file, for messages.
+        content: its parsed JSON.
 
     Returns:
-        The images that a dataset lists, even without people, and those of which there are boxes.
-        None where `content` has neither of COCO's forms.
+        The images that a dataset lists, even without people, and those that have boxes. None if
+        `content` has neither of COCO's forms.
 
     Raises:
-        UserError: an entry without a box or image, or a file whose boxes are of no person.
+        UserError: an entry without a box or image, or a file whose boxes are not of people.
     """
     listed: dict[Any, ImagePeople] = {}
     people = {PERSON_CATEGORY}
@@ -85,18 +85,18 @@ def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
         if image is None:
             image = by_name[name] = ImagePeople(name)
             found.append(image)
-        if not entry.get("iscrowd"):  # many people in one box
+        if not entry.get("iscrowd"):  # a crowd is many people in one box
             image.people.append(_detection(path, number, entry))
     if others and others == len(entries):
         raise UserError(
-            f"{path} has {others} boxes but none of a person (category_id "
-            f"{', '.join(map(str, sorted(people, key=str))) or 'named person'})"
+            f"{path} has {others} boxes but none of a person: give boxes of category_id "
+            f"{', '.join(map(str, sorted(people, key=str))) or 'named person'}"
         )
     return found
 
 
 def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeople]:
-    """Return the images that a dataset lists, by id: those of several clips may be called alike."""
+    """Return the images that a dataset lists by id: images of several clips may share a name."""
     listed = {}
     for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
         if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
@@ -111,22 +111,22 @@ def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeo
 def match_photos(
     path: Path, named: Mapping[str, Any], photos: Sequence[Path]
 ) -> tuple[dict[Path, Any], list[str]]:
-    """Give photographs what belongs to their names.
+    """Match the names in a box file to photographs.
 
-    A photograph answers to its path as given, its file's name, with or without folders, its name
-    without ending, and, as COCO's files do, to its number: 139 is 000000000139.jpg. Where several
-    would do, that counts which agrees with the path in most folders.
+    A photograph's name may be its path as given; its file's name, with or without folders and
+    ending; or, as in COCO's files, its number: 139 is 000000000139.jpg. Of several such names the
+    one that shares most folders with the path counts.
 
     Args:
-        path: of the file, for what is said about it.
-        named: what the file has, by name.
-        photos: all whose names may be in it.
+        path: of the box file, for messages.
+        named: the file's content by name.
+        photos: all photographs that the file may name.
 
     Returns:
-        What was found by photograph, and the names that no photograph answers to.
+        The content by photograph, and the names that match no photograph.
 
     Raises:
-        UserError: a name may be any of several photographs', or a photograph's any of several.
+        UserError: a name matches several photographs equally well, or a photograph several names.
     """
     names: dict[Path, str] = {}
     for fits in _by_agreement(named, photos):
@@ -138,13 +138,13 @@ def match_photos(
                 continue
             if new.setdefault(photo, name) != name:
                 raise UserError(
-                    f"{path} has boxes for {new[photo]} and for {name}, and either may be {photo}; "
-                    f"name the one that it is {photo.as_posix()}"
+                    f"{path} has boxes for {new[photo]} and for {name}, and either may be {photo}: "
+                    f"rename the right one {photo.as_posix()}"
                 )
             if owners.setdefault(name, photo) != photo:
                 raise UserError(
-                    f"{path} has boxes for {name}, which may be {owners[name]} or {photo}; name "
-                    f"it {photo.as_posix()} or as the other"
+                    f"{path} has boxes for {name}, which may be {owners[name]} or {photo}: rename "
+                    f"it {owners[name].as_posix()} or {photo.as_posix()}"
                 )
         names |= new
     used = set(names.values())
@@ -153,7 +153,7 @@ def match_photos(
 
 
 def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list[tuple[Path, str]]]:
-    """Return which photograph may be meant by which name, the surest pairs first."""
+    """Return the pairs of photographs and names that may match, grouped, best matches first."""
     by_last: dict[str, list[str]] = {}
     for name in named:
         by_last.setdefault(parts_of(name)[-1], []).append(name)
@@ -165,7 +165,7 @@ def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list
             same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
             if name in (str(photo), photo.as_posix()):
                 same += 1
-            # Folders that the path does not have count less than none.
+            # A name with a folder that the path does not have is worse than a name without.
             fits.setdefault((same, same >= len(parts)), []).append((photo, name))
         number = [str(int(photo.stem))] if photo.stem.isdecimal() else []
         for name in {photo.stem, *number}:
@@ -175,12 +175,12 @@ def _by_agreement(named: Mapping[str, Any], photos: Sequence[Path]) -> list[list
 
 
 def parts_of(name: str) -> list[str]:
-    """Return the folders of an image's or a video's name, and its last part."""
+    """Split the name of an image or a video into folders and the file's name."""
     return [part for part in name.replace("\\", "/").split("/") if part] or [""]
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file of boxes.
 
     Raises:
         UserError: the file is missing or not JSON.
@@ -194,24 +194,24 @@ def read_json(path: Path) -> Any:
 
 
 def id_of(value: Any) -> int | None:
-    """Return a whole number from 0 on, such as a track's or a frame's; None for anything else."""
+    """Return a value if it is a whole number from 0 to `LARGEST_ID`; else None."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return value if is_number and 0 <= value <= LARGEST_ID else None
 
 
 def _is_id(value: Any) -> bool:
-    """Say whether this can name an image or a category."""
+    """Return whether a value can be the id of an image or a category."""
     return isinstance(value, int | float | str)
 
 
 def _names_of(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return an entry's id of its image, if it has one, and the file's name, or the id as text."""
+    """Return the image's id of an entry, or None, and the image's name, or the id as text."""
     for key in ("file_name", "image_id"):
         if entry.get(key) is not None and not _is_id(entry[key]):
-            raise UserError(f'{path}: "{key}" of entry {number} is neither a number nor text')
+            raise UserError(f'{path}: "{key}" of entry {number} must be a number or text')
     image, name = entry.get("image_id"), entry.get("file_name")
     if image is None and name is None:
-        raise UserError(f'{path}: entry {number} has neither "file_name" nor "image_id"')
+        raise UserError(f'{path}: entry {number} needs "file_name" or "image_id"')
     return image, str(image if name is None else name)
 
 
@@ -224,7 +224,7 @@ def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
 def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
     try:
         x, y, width, height = (float(value) for value in entry["bbox"])
-        # Annotations have no score: they are sure.
+        # Annotations have no score; NaN marks them as certain.
         score = float(entry.get("score", math.nan))
     except (KeyError, TypeError, ValueError):
         raise UserError(

@@ -1,4 +1,4 @@
-"""What finding people means here: a picture in, boxes with scores out."""
+"""The interface of detectors: a photograph in, boxes with scores out; and overlap of boxes."""
 
 import dataclasses
 from typing import Protocol
@@ -11,12 +11,12 @@ from pare_jax.io.images import Picture
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
-    """One person found in a picture.
+    """One person found in a photograph.
 
     Attributes:
-        box: x0, y0, x1, y1, the tight box of what is seen, pixels of the picture.
-        score: how sure the detector is, 0 to 1; NaN for a box that was given and is sure.
-        id: the person's number through a clip, where somebody has told it.
+        box: x0, y0, x1, y1, the tight box of the visible person, pixels of the photograph.
+        score: the detector's confidence, 0 to 1; NaN for a box from the user.
+        id: of the person's track, if the box file gives it.
     """
 
     box: Float[np.ndarray, "4"]
@@ -25,10 +25,10 @@ class Detection:
 
 
 class Detector(Protocol):
-    """Finds people. Another detector is a class with this one method."""
+    """Finds people; any class with this method is a detector."""
 
     def __call__(self, image: Picture) -> list[Detection]:
-        """Return the people in a picture, the surest first.
+        """Return the people in a photograph, those with the highest scores first.
 
         Args:
             image: RGB.
@@ -37,10 +37,10 @@ class Detector(Protocol):
 
 
 class WholePicture:
-    """Takes the whole picture for one person."""
+    """Detects one person, whose box is the whole photograph."""
 
     def __call__(self, image: Picture) -> list[Detection]:
-        """Return one detection that covers the picture."""
+        """Return one detection that covers the photograph."""
         height, width = image.shape[:2]
         return [Detection(np.array([0.0, 0.0, width, height]), 1.0)]
 
@@ -58,17 +58,17 @@ def box_iou(
 
 
 def box_area(boxes: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch"]:
-    """Return the areas of boxes; 0 where corners are swapped."""
+    """Return the areas of boxes; 0 for a box with swapped corners."""
     return np.maximum(boxes[..., 2:] - boxes[..., :2], 0.0).prod(-1)
 
 
 def suppress_overlaps(
     boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], max_iou: float
 ) -> list[int]:
-    """Choose boxes greedily, the best first, that overlap by at most `max_iou`.
+    """Choose boxes greedily by score that overlap by at most `max_iou` (non-maximum suppression).
 
     Returns:
-        The numbers of the boxes kept, by falling score.
+        The indices of the boxes kept, highest score first.
     """
     kept: list[int] = []
     left = np.argsort(-scores, kind="stable")

@@ -1,8 +1,8 @@
-"""Which boxes of a file belong to which frame of a clip: COCO's forms, and MOT Challenge's lines.
+"""Matches the boxes of COCO's files to frames of clips, and reads MOT Challenge's lines.
 
-Datasets of clips in COCO's form (CocoVID, TAO) list "videos", and their images say "video_id" and
-"frame_id" or "frame_index". Elsewhere the name of an image says which frame it is: clip/000012.jpg
-or clip_000012.jpg is frame 12 of clip.mp4. See https://motchallenge.net/instructions for the lines.
+Datasets of clips in COCO's form (CocoVID, TAO) list "videos", and their images have "video_id" and
+"frame_id" or "frame_index". In other files the image's name holds the frame: clip/000012.jpg or
+clip_000012.jpg is frame 12 of clip.mp4. https://motchallenge.net/instructions describes the lines.
 """
 
 import math
@@ -21,7 +21,7 @@ from pare_jax.prediction.detection.detector import Detection
 FrameDetections = dict[int, list[Detection]]
 
 MOT_SUFFIXES = (".txt", ".csv")
-# MOT Challenge's class of people who walk, in the eighth number of its ground truth.
+# MOT Challenge's class of pedestrians, the eighth number of a line of its ground truth.
 _PEDESTRIAN = 1
 _LAST_NUMBER = re.compile(r"(\d+)$")
 
@@ -29,27 +29,27 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 def match_frames(
     images: Sequence[ImagePeople], content: Any, clips: Sequence[Path], alone: bool
 ) -> tuple[dict[Path, FrameDetections], set[str]]:
-    """Give clips the boxes of their frames.
+    """Match a file's boxes to the frames of clips.
 
     Frames are counted from 0, unless a dataset's list of images begins with frame 1.
 
     Args:
-        images: as `pare_jax.prediction.detection.coco.read_coco` returns them.
-        content: of the same file.
-        clips: that were named.
-        alone: whether nothing but one clip was: then plain numbers are its frames, too.
+        images: from `pare_jax.prediction.detection.coco.read_coco`.
+        content: the same file's parsed JSON.
+        clips: the clips of the command line.
+        alone: whether one clip is the only input; then plain numbers are its frames as well.
 
     Returns:
-        Boxes by clip and frame, for the clips that have images in the file, and the names of the
-        images they were found under.
+        Boxes by clip and frame, for the clips that have images in the file, and the names of
+        these images.
     """
-    told = _told_frames(content) if isinstance(content, Mapping) else {}
+    listed = _listed_frames(content) if isinstance(content, Mapping) else {}
     found: dict[Path, FrameDetections] = {}
     used: set[str] = set()
     for clip in clips:
         own: list[tuple[int, ImagePeople]] = []
         for image in images:
-            number = _frame_of(image.name, clip, told.get(image.id), alone)
+            number = _frame_of(image.name, clip, listed.get(image.id), alone)
             if number is not None:
                 own.append((number, image))
         if not own:
@@ -66,11 +66,14 @@ def match_frames(
 def read_mot(path: Path) -> FrameDetections:
     """Read MOT Challenge's lines: frame, id, left, top, width, height, score and more.
 
-    Frames and ids count from 1 there; an id of -1 is none. A score of 0 beside an id marks what is
-    to be ignored, and so does a class (the eighth number of nine) that is not a pedestrian's.
+    Frames and ids count from 1; an id of -1 means none. Lines with an id are skipped if their
+    score is 0, or if they have nine numbers and the eighth is not the class of pedestrians.
+
+    Returns:
+        Boxes by frame, counted from 0.
 
     Raises:
-        UserError: the file cannot be read, or a line is none of these.
+        UserError: the file cannot be read, or a line has another form.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -79,40 +82,40 @@ def read_mot(path: Path) -> FrameDetections:
     frames: FrameDetections = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or (number == 1 and line.lower().startswith("frame")):
-            continue  # some files name their columns first
+            continue  # some files have a header line
         try:
             values = [float(part) for part in line.split(",")]
             frame, person = int(values[0]), int(values[1])
             x, y, width, height = values[2:6]
         except (ValueError, IndexError, OverflowError):
             raise UserError(
-                f"{path}: line {number} is not frame,id,left,top,width,height,score"
+                f"{path}: line {number} must be frame,id,left,top,width,height,score"
             ) from None
         if frame < 1:
-            raise UserError(f"{path}: line {number} is of frame {frame}; they count from 1")
-        for what, value in (("frame", values[0]), ("the person", values[1])):
+            raise UserError(f"{path}: line {number} has frame {frame}; frames count from 1")
+        for what, value in (("frame", values[0]), ("id", values[1])):
             if value > LARGEST_ID:
                 raise UserError(
-                    f"{path}: line {number} is of {what} {value:.10g}; numbers go to {LARGEST_ID}"
+                    f"{path}: line {number} has {what} {value:.10g}; the largest is {LARGEST_ID}"
                 )
         score = values[6] if len(values) > 6 else math.nan
-        known = person >= 0
-        if known and (score == 0 or (len(values) == 9 and values[7] != _PEDESTRIAN)):
+        has_id = person >= 0
+        if has_id and (score == 0 or (len(values) == 9 and values[7] != _PEDESTRIAN)):
             continue
-        if not known and not 0 <= score <= 1:
+        if not has_id and not 0 <= score <= 1:
             raise UserError(f"{path}: line {number} has the score {score:g}; expected 0 to 1")
         box = np.array([x, y, x + width, y + height])
-        # Beside an id the number is a mark, or a tracker's: the box is sure.
-        one = Detection(box, math.nan if known else score, person if known else None)
+        # The seventh number of a line with an id is no detector's score: the box is certain.
+        one = Detection(box, math.nan if has_id else score, person if has_id else None)
         frames.setdefault(frame - 1, []).append(one)
     return frames
 
 
 def check_ids(path: Path, frames: FrameDetections) -> FrameDetections:
-    """Return a clip's boxes with ids if all have one, else without.
+    """Return a clip's boxes, with ids only if every box has one.
 
     Raises:
-        UserError: an id stands twice in a frame.
+        UserError: a frame has an id twice.
     """
     if not all(found.id is not None for own in frames.values() for found in own):
         return {
@@ -123,12 +126,14 @@ def check_ids(path: Path, frames: FrameDetections) -> FrameDetections:
         ids = [found.id for found in own]
         if len(set(ids)) < len(ids):
             twice = next(one for one in ids if ids.count(one) > 1)
-            raise UserError(f"{path}: frame {number} has two boxes of the person with id {twice}")
+            raise UserError(
+                f"{path}: frame {number} has two boxes with id {twice}; give each person its own id"
+            )
     return frames
 
 
-def _told_frames(content: Mapping[str, Any]) -> dict[Any, tuple[str, int]]:
-    """The video and the frame of each image of a dataset that says them, by the image's id."""
+def _listed_frames(content: Mapping[str, Any]) -> dict[Any, tuple[str, int]]:
+    """Return the video's name and the frame of a dataset's images that have both, by image id."""
     videos: dict[Any, str] = {}
     for video in _mappings(content.get("videos")):
         name = video.get("name", video.get("file_name"))
@@ -147,21 +152,21 @@ def _mappings(values: Any) -> list[Mapping[str, Any]]:
     return [one for one in values if isinstance(one, Mapping)] if isinstance(values, list) else []
 
 
-def _frame_of(name: str, clip: Path, told: tuple[str, int] | None, alone: bool) -> int | None:
-    """Return which frame of a clip an image is; None for an image of something else."""
-    if told is not None:
-        video = parts_of(told[0])
-        return told[1] if clip.name in video or clip.stem in (*video, _stem(video[-1])) else None
+def _frame_of(name: str, clip: Path, listed: tuple[str, int] | None, alone: bool) -> int | None:
+    """Return the number of an image's frame in a clip; None if it is no frame of this clip."""
+    if listed is not None:
+        video, frame = parts_of(listed[0]), listed[1]
+        return frame if clip.name in video or clip.stem in (*video, _stem(video[-1])) else None
     *folders, last = parts_of(name)
     stem = _stem(last)
     number = _LAST_NUMBER.search(stem)
     if number is None:
         return None
-    before = stem[: number.start()]
+    prefix = stem[: number.start()]
     of_clip = clip.stem in folders or clip.name in folders
-    of_clip = of_clip or before in (f"{clip.stem}_", f"{clip.stem}-")
-    plain = alone and not folders and not before
-    return int(number[1]) if of_clip or plain else None
+    of_clip = of_clip or prefix in (f"{clip.stem}_", f"{clip.stem}-")
+    is_plain = alone and not folders and not prefix
+    return int(number[1]) if of_clip or is_plain else None
 
 
 def _stem(name: str) -> str:

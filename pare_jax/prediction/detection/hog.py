@@ -1,8 +1,8 @@
-"""OpenCV's people detector: gradients in a window and a linear classifier, from 2005.
+"""OpenCV's HOG people detector: histograms of oriented gradients and a linear classifier.
 
-Histograms of oriented gradients (Dalal and Triggs, CVPR 2005) with the classifier that comes with
-OpenCV. It needs no download and finds upright people who are seen whole; docs/detection.md says how
-well. For anything else an ONNX detector is far better.
+Dalal and Triggs, CVPR 2005, with the classifier that OpenCV contains. It needs no download and
+finds only upright, fully visible people; docs/detection.md has its recall. An ONNX detector is far
+better.
 """
 
 import cv2
@@ -13,21 +13,19 @@ from pare_jax.prediction.detection.detector import Detection, suppress_overlaps
 
 # The classifier's window; a person in it is about 100 pixels high.
 _WINDOW = (64, 128)
-# Pictures are searched at this many pixels on their longer side, larger ones reduced to it and
-# smaller ones enlarged, so that people from about a ninth of that side up are found. Windows step
-# by 8 pixels and scales by 1.05.
+# Photographs are resized to this many pixels on their longer side, so that people higher than about
+# an eighth of that side are found. Windows step by 8 pixels and scales by 1.05.
 _SEARCH_SIDE = 800
 _STRIDE = (8, 8)
 _SCALE_STEP = 1.05
-# A border about the picture, so that the window's margins fit around people near its edges.
+# A border around the photograph, so that windows fit around people near its edges.
 _BORDER = 32
 _MAX_IOU = 0.4
-# The window has wide margins. Where in it the tight box of a person lies, as shares of its width
-# and height: about the medians over people found in synthetic scenes, by
-# scripts/measure_detector.py --calibrate.
+# The person's tight box within the window, x0, y0, x1, y1 as shares of its width and height:
+# medians over people found in synthetic scenes, by scripts/measure_detector.py --calibrate.
 _TIGHT = np.array([0.17, 0.11, 0.83, 0.88])
-# The classifier's margin m becomes the score 1 / (1 + exp(-slope (m - middle))), the share of
-# detections with that margin that are right in the same scenes.
+# A margin m of the classifier becomes the score 1 / (1 + exp(-slope (m - middle))): the share of
+# detections with that margin that are correct in the same scenes.
 _SLOPE, _MIDDLE = 2.4, 1.55
 
 
@@ -35,7 +33,7 @@ class HogDetector:
     """Finds upright, fully visible people."""
 
     def __init__(self, threshold: float = 0.5):
-        """Make the detector; detections scored below `threshold` are left out."""
+        """Make the detector; detections with a score below `threshold` are skipped."""
         self.threshold = threshold
         self._hog = cv2.HOGDescriptor()
         self._hog.setSVMDetector(np.array(cv2.HOGDescriptor.getDefaultPeopleDetector(), np.float32))
@@ -44,7 +42,7 @@ class HogDetector:
         self._least_margin = float(_MIDDLE + np.log(odds / (1 - odds)) / _SLOPE)
 
     def __call__(self, image: Picture) -> list[Detection]:
-        """Return the people in a picture, the surest first; see `Detector`."""
+        """Return the people in a photograph, the highest scores first; see `Detector`."""
         windows, margins = self.windows(image)
         boxes = tight_boxes(windows)
         height, width = image.shape[:2]
@@ -56,10 +54,10 @@ class HogDetector:
         ]
 
     def windows(self, image: Picture) -> tuple[np.ndarray, np.ndarray]:
-        """Return all windows the classifier takes for people, and by what margin.
+        """Return all windows that the classifier accepts, and its margins.
 
         Returns:
-            (n, 4) x0, y0, x1, y1 in the picture's pixels, and (n,).
+            (n, 4) x0, y0, x1, y1 in the photograph's pixels, and (n,).
         """
         height, width = image.shape[:2]
         scale = _SEARCH_SIDE / max(height, width)
@@ -69,7 +67,7 @@ class HogDetector:
         searched = cv2.copyMakeBorder(
             searched, _BORDER, _BORDER, _BORDER, _BORDER, cv2.BORDER_REPLICATE
         )
-        # Narrow pictures must still hold the window.
+        # A narrow photograph is padded to the window's size.
         missing = [max(w - s, 0) for w, s in zip(_WINDOW, searched.shape[1::-1], strict=True)]
         searched = cv2.copyMakeBorder(searched, 0, missing[1], 0, missing[0], cv2.BORDER_REPLICATE)
         found, margins = self._hog.detectMultiScale(
@@ -87,6 +85,6 @@ class HogDetector:
 
 
 def tight_boxes(windows: np.ndarray) -> np.ndarray:
-    """Return the boxes of the people in HOG's windows, (n, 4) both."""
+    """Return people's tight boxes (n, 4) for HOG's windows (n, 4)."""
     corner, size = windows[:, :2], windows[:, 2:] - windows[:, :2]
     return np.tile(corner, 2) + np.tile(size, 2) * _TIGHT

@@ -1,20 +1,21 @@
 """Person detectors from ONNX files, run by onnxruntime.
 
-Two layouts are understood, told apart by the shapes of the outputs:
+The shapes of the outputs decide which of two layouts a file has:
 
 * YOLOX (Ge et al., 2021, https://github.com/Megvii-BaseDetection/YOLOX): one output (1, N, 5 + C)
-  of centre, size, objectness and C class scores for every cell of the strides 8, 16 and 32 (and
-  64), either as the network gives it (offsets in the cell, log sizes) or decoded to pixels.
-  The picture goes in as BGR from 0 to 255.
+  of centre, size, objectness and C class scores. There is one row for every cell of the strides 8,
+  16 and 32 (and 64), either raw (offsets in the cell, log sizes) or decoded to pixels.
+  The input is BGR from 0 to 255.
 * RTMDet as MMDeploy exports it (Lyu et al., 2022, https://github.com/open-mmlab/mmdeploy): boxes
-  with scores (1, N, 5), x0, y0, x1, y1 in pixels, and labels (1, N), suppressed already. The
-  picture goes in as BGR less ImageNet's mean, over its deviation. Exports of YOLOX by MMDeploy
-  have the same outputs but take 0 to 255: a file with "yolox" in its name is fed so.
+  with scores (1, N, 5), x0, y0, x1, y1 in pixels, and labels (1, N), after suppression. The input
+  is BGR, normalised with ImageNet's mean and deviation. YOLOX exported by MMDeploy has the same
+  outputs but takes 0 to 255; it is recognised by "yolox" in the file's name.
 
-Either way the picture is reduced to fit the input's top-left corner and padded with grey 114.
-Class 0 is the person, as in COCO.
+The photograph is shrunk to fit the input's top-left corner; the rest is grey 114. Class 0 is the
+person, as in COCO.
 """
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +29,28 @@ from pare_jax.prediction.detection.detector import Detection, suppress_overlaps
 
 _PERSON = 0
 _PADDING = 114
-_DEFAULT_SIDE = 640  # of models whose input may have any size
-_MAX_IOU = 0.45  # YOLOX's own for its suppression
+_DEFAULT_SIDE = 640  # where the file leaves the input's size open
+_MAX_IOU = 0.45  # as in YOLOX
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 # ImageNet's mean and deviation, BGR, on the scale 0 to 255.
 _MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 _DEVIATION = np.array([57.375, 57.12, 58.395], np.float32)
-_UNDERSTOOD = "YOLOX (1, N, 5 + classes) and RTMDet (1, N, 5) with labels (1, N)"
+_LAYOUTS = "YOLOX (1, N, 5 + classes) and RTMDet (1, N, 5) with labels (1, N)"
 
 
 class OnnxDetector:
-    """A person detector read from an ONNX file."""
+    """Finds people with the network of an ONNX file."""
 
     def __init__(self, path: str | Path, threshold: float = 0.5):
         """Load a detector.
 
         Args:
             path: an ONNX file in one of the layouts above.
-            threshold: detections with a lower score are left out.
+            threshold: detections with a lower score are skipped.
 
         Raises:
-            UserError: onnxruntime is missing, the file is missing or no ONNX model, or its inputs
-                or outputs are not a detector's.
+            UserError: onnxruntime or the file is missing, the file is not an ONNX model, or its
+                inputs or outputs are not a detector's.
         """
         self.path = Path(path)
         self.threshold = threshold
@@ -57,25 +58,25 @@ class OnnxDetector:
         inputs = self._session.get_inputs()
         shape = inputs[0].shape if len(inputs) == 1 else []
         if len(shape) != 4 or shape[1] not in (3, None, *_names(shape)):
-            raise self._not_understood("takes " + (_described(inputs) or "nothing"))
+            raise self._unknown_layout("inputs " + (_described(inputs) or "none"))
         self._input = inputs[0].name
         height, width = (
             side if isinstance(side, int) and side > 0 else _DEFAULT_SIDE for side in shape[2:]
         )
         self._size = (width, height)
-        # A picture of nothing tells the outputs' shapes, which files often leave open.
+        # A grey input gives the outputs' shapes, which files often leave open.
         outputs = self._run(np.full((3, height, width), _PADDING, np.float32))
         self._is_yolox = len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[2] > 5
         if self._is_yolox:
             self._cells = _cells(self._size, outputs[0].shape[1])
             if self._cells is None:
-                raise self._not_understood("gives " + _shapes(outputs))
+                raise self._unknown_layout("outputs " + _shapes(outputs))
         elif not _is_rtmdet(outputs):
-            raise self._not_understood("gives " + _shapes(outputs))
+            raise self._unknown_layout("outputs " + _shapes(outputs))
         self._is_normalised = not self._is_yolox and "yolox" not in self.path.stem.lower()
 
     def __call__(self, image: Picture) -> list[Detection]:
-        """Return the people in a picture, the surest first; see `Detector`."""
+        """Return the people in a photograph, the highest scores first; see `Detector`."""
         height, width = image.shape[:2]
         scale = min(self._size[0] / width, self._size[1] / height)
         outputs = self._run(self._letterbox(image, scale))
@@ -84,7 +85,7 @@ class OnnxDetector:
         boxes = np.clip(boxes[good] / scale, 0, [width, height, width, height])
         scores = np.clip(scores[good], 0.0, 1.0)
         kept = suppress_overlaps(boxes, scores, _MAX_IOU)
-        # What lay in the padding alone has no area left.
+        # A box that lies in the padding has no area left.
         return [
             Detection(boxes[index].astype(np.float64), float(scores[index]))
             for index in kept
@@ -123,42 +124,49 @@ class OnnxDetector:
     def _run(self, picture: Float[np.ndarray, "3 height width"]) -> list[np.ndarray]:
         try:
             outputs = self._session.run(None, {self._input: picture[None]})
-        # onnxruntime's exceptions share no base class of their own.
+        # onnxruntime's exceptions have no base class of their own.
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(f"{self.path} cannot be run as a detector: {reason}") from None
         return [np.asarray(output) for output in outputs]
 
-    def _not_understood(self, what: str) -> UserError:
+    def _unknown_layout(self, found: str) -> UserError:
         return UserError(
-            f"{self.path} {what}, which is no person detector that is understood: {_UNDERSTOOD}, "
-            "of pictures (1, 3, height, width)"
+            f"{self.path} is not a known person detector, it has {found}: use {_LAYOUTS} of "
+            "inputs (1, 3, height, width)"
         )
 
 
 def _open_session(path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"the detector {path} is missing: name an ONNX file, or --detector=hog")
+    state = path.stat()
+    return _cached_session(path, state.st_size, state.st_mtime_ns)
+
+
+# Detectors of one file share a session: photographs and clips have different thresholds.
+@functools.lru_cache(maxsize=1)
+def _cached_session(path: Path, size: int, modified: int) -> Any:
     try:
         import onnxruntime  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             f"the detector {path} needs onnxruntime: pip install 'pare-jax[onnx]'"
         ) from None
-    if not path.is_file():
-        raise UserError(f"there is no detector at {path}; name an ONNX file, or --detector=hog")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what goes wrong is said here, in one line
+    options.log_severity_level = 4  # errors are raised here, in one line
     try:
         return onnxruntime.InferenceSession(
             str(path), options, providers=onnxruntime.get_available_providers()
         )
-    # onnxruntime's exceptions share no base class of their own.
+    # onnxruntime's exceptions have no base class of their own.
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} is no ONNX model that can be read: {reason}") from None
+        raise UserError(f"{path} cannot be read as an ONNX model: {reason}") from None
 
 
 def _cells(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The corner of each of YOLOX's cells and its stride, pixels; None if there are not `count`."""
+    """Return corner and stride of each of YOLOX's cells, pixels; None if they are not `count`."""
     width, height = size
     for strides in _STRIDES:
         corners, steps = [], []
@@ -189,7 +197,7 @@ def _rtmdet(
 
 
 def _names(shape: list[Any]) -> tuple[Any, ...]:
-    """Sizes that a file leaves open, by name."""
+    """Return the names of sizes that a file leaves open."""
     return tuple(side for side in shape if isinstance(side, str))
 
 
@@ -198,4 +206,4 @@ def _described(inputs: list[Any]) -> str:
 
 
 def _shapes(outputs: list[np.ndarray]) -> str:
-    return ", ".join(str(output.shape) for output in outputs) or "nothing"
+    return ", ".join(str(output.shape) for output in outputs) or "none"

@@ -1,4 +1,4 @@
-"""What a page says about one photograph or clip."""
+"""Makes the HTML of one photograph or clip on a run's page."""
 
 import dataclasses
 import html
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.io.images import Picture
 from pare_jax.prediction.drawing import person_colour, person_number
 from pare_jax.prediction.page.entries import Entry, Failure, PhotoEntry, VideoEntry
 from pare_jax.prediction.page.packing import Data, embedded_file, first_frame, thumbnail
 from pare_jax.prediction.person import Person
 
-# A video of more bytes is linked, not embedded.
+# A video with more bytes is linked instead of embedded.
 EMBEDDED_VIDEO_LIMIT = 1_500_000
 _KINDS = {".mp4": "video/mp4", ".webm": "video/webm"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnail:
-    """A small picture, and what opens when it is clicked; no link where there is no such file."""
+    """A small picture, and the file that a click opens, if there is one."""
 
     url: str
     width: int
@@ -34,20 +34,21 @@ _Small = Thumbnail | Failure | None
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """An entry's pictures, made small; None where there is none.
+    """An entry's thumbnails; None for a picture that does not exist.
 
     Attributes:
-        own: with the bodies drawn over it.
+        overlay: the bodies drawn over the photograph or the video's first frame.
         attention: sheets, in the order of the people.
-        sides: a photograph's one picture of everybody, or the first frames of tracks' videos.
+        sides: a photograph's picture of all people, or the first frames of tracks' videos.
     """
 
-    own: _Small
+    overlay: _Small
     attention: Sequence[_Small]
     sides: Sequence[_Small] = ()
 
     def failures(self) -> list[Failure]:
-        every = [self.own, *self.attention, *self.sides]
+        """Return the pictures that could not be read."""
+        every = [self.overlay, *self.attention, *self.sides]
         return [picture for picture in every if isinstance(picture, Failure)]
 
 
@@ -61,16 +62,16 @@ class Sheet:
 
 
 def with_pictures(entry: Entry) -> tuple[Entry, Pictures]:
-    """Make an entry's pictures small."""
+    """Return an entry and its thumbnails."""
     attention = [_small(entry, sheet) for sheet in entry.attention]
     if isinstance(entry, PhotoEntry):
-        own, side = (_small(entry, picture) for picture in (entry.picture, entry.side))
-        return entry, Pictures(own, attention, [side])
-    own = entry.picture
-    if own is None and entry.video is not None:
-        own = first_frame(entry.video)
+        overlay, side = (_small(entry, picture) for picture in (entry.picture, entry.side))
+        return entry, Pictures(overlay, attention, [side])
+    picture = entry.picture
+    if picture is None and entry.video is not None:
+        picture = first_frame(entry.video)
     sides = [_small(entry, None if side is None else first_frame(side)) for side in entry.sides]
-    return entry, Pictures(_small(entry, own), attention, sides)
+    return entry, Pictures(_small(entry, picture), attention, sides)
 
 
 def _small(entry: Entry, picture: Picture | Path | None) -> _Small:
@@ -83,6 +84,14 @@ def _small(entry: Entry, picture: Picture | Path | None) -> _Small:
 
 
 def card(entry: Entry, pictures: Pictures, number: int, page: Sheet) -> str:
+    """Return an entry's HTML, and add its numbers to the page's data.
+
+    Args:
+        entry: the photograph or clip.
+        pictures: its thumbnails.
+        number: its index in the run.
+        page: the page that it is on.
+    """
     parts = [f'<article class="card" aria-labelledby="e{number}">']
     parts.append(f'<h2 id="e{number}">{html.escape(entry.name)}</h2>')
     if isinstance(entry, PhotoEntry):
@@ -96,9 +105,9 @@ def card(entry: Entry, pictures: Pictures, number: int, page: Sheet) -> str:
 
 
 def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
-    parts = [_image(pictures.own, f"Bodies drawn over {entry.name}", page)]
+    parts = [_image(pictures.overlay, f"Bodies drawn over {entry.name}", page)]
     count = len(entry.people)
-    facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
+    facts = counted(count, "person") if count else "Nobody was found."
     if entry.photo_size is not None:
         facts += f" · {entry.photo_size[0]} x {entry.photo_size[1]} px"
     parts.append(f'<p class="facts">{facts}</p>')
@@ -106,7 +115,7 @@ def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
         return parts
     scene = page.data.photo_scene(entry.name, entry.people, entry.photo_size)
     if page.data.has_bodies(scene):
-        parts.append(_turn(scene, "Turn in 3D", entry.name))
+        parts.append(_button(scene, "Turn in 3D", entry.name))
     parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
     side = _image(pictures.sides[0], f"The bodies of {entry.name} from the side and behind", page)
     if side:
@@ -114,10 +123,10 @@ def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     if entry.attention:
         parts.append("<details><summary>Attention</summary>")
         for person, sheet in enumerate(pictures.attention):
-            said = f"person {person}" if len(entry.attention) > 1 else "each joint"
-            alt = f"Where in {entry.name} the network looked for each joint"
-            caption = f"<figcaption>{said}</figcaption>" if len(entry.attention) > 1 else ""
-            image = _image(sheet, f"{alt}, {said}", page)
+            label = f"person {person}" if len(entry.attention) > 1 else ""
+            caption = f"<figcaption>{label}</figcaption>" if label else ""
+            alt = f"Attention maps of each joint in {entry.name}"
+            image = _image(sheet, f"{alt}, {label}" if label else alt, page)
             parts.append(f"<figure>{image}{caption}</figure>" if image else "")
         parts.append("</details>")
     return parts
@@ -126,12 +135,12 @@ def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
 def _video(entry: VideoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     parts = []
     if entry.video is not None:
-        said = f"Bodies drawn over {entry.name}"
-        parts.append(_player(entry, entry.video, pictures.own, said, page))
+        label = f"Bodies drawn over {entry.name}"
+        parts.append(_player(entry, entry.video, pictures.overlay, label, page))
     else:
-        parts.append(_image(pictures.own, f"Bodies drawn over {entry.name}", page))
+        parts.append(_image(pictures.overlay, f"Bodies drawn over {entry.name}", page))
     count = len(entry.tracks)
-    facts = "Nobody was found." if not count else "1 person" if count == 1 else f"{count} people"
+    facts = counted(count, "person") if count else "Nobody was found."
     if entry.frame_rate > 0:
         facts += f" · {entry.frame_count / entry.frame_rate:.1f} s at {entry.frame_rate:g} frames/s"
     parts.append(f'<p class="facts">{facts}</p>')
@@ -145,26 +154,26 @@ def _video(entry: VideoEntry, pictures: Pictures, page: Sheet) -> list[str]:
 def _views_of_track(
     entry: VideoEntry, pictures: Pictures, people: Sequence[Person], number: int, page: Sheet
 ) -> list[str]:
-    """One person's video from the side and sheet of attention, where they exist."""
-    label = f"person {person_number(people[0], number)}"
+    """Return a track's video from the side and sheet of attention, if they exist."""
+    person = f"person {person_number(people[0], number)}"
     side = entry.sides[number] if number < len(entry.sides) else None
     sheet = pictures.attention[number] if number < len(pictures.attention) else None
     shown = []
     if side is not None:
-        said = f"The body of {label} in {entry.name} from the side and from behind"
-        shown.append(("From the side", _player(entry, side, pictures.sides[number], said, page)))
+        label = f"The body of {person} in {entry.name} from the side and from behind"
+        shown.append(("From the side", _player(entry, side, pictures.sides[number], label, page)))
     if sheet is not None:
-        said = f"Where in {entry.name} the network looked for each joint of {label}"
-        shown.append(("Attention", _image(sheet, said, page)))
+        label = f"Attention maps of each joint of {person} in {entry.name}"
+        shown.append(("Attention", _image(sheet, label, page)))
     return [
-        f"<details><summary>{title}, {label}</summary><figure>{content}</figure></details>"
+        f"<details><summary>{title}, {person}</summary><figure>{content}</figure></details>"
         for title, content in shown
         if content
     ]
 
 
 def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: Sheet) -> str:
-    """One person's row: a name, a bar of when the person was seen, a button."""
+    """Return a track's row: a name, a bar with the frames that show the person, a button."""
     label = f"person {person_number(people[0], number)}"
     red, green, blue = person_colour(people[0], number)
     frames = sorted(person.frame or 0 for person in people)
@@ -174,19 +183,19 @@ def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: Sheet
         f'background:rgb({red},{green},{blue})"></i>'
         for start, stop in _runs(frames)
     )
-    said = html.escape(f"{label}: frames {frames[0]} to {frames[-1]}, seen in {len(frames)}")
+    extent = html.escape(f"{label}: frames {frames[0]} to {frames[-1]}, seen in {len(frames)}")
     rate = entry.frame_rate if entry.frame_rate > 0 else 25.0
     scene = page.data.track_scene(f"{entry.name}, {label}", people, number, rate)
-    button = _turn(scene, "3D", label) if page.data.has_bodies(scene) else ""
+    button = _button(scene, "3D", label) if page.data.has_bodies(scene) else ""
     return (
         f'<div class="track"><span>{label}</span>'
-        f'<span class="bar" role="img" aria-label="{said}" title="{said}">'
+        f'<span class="bar" role="img" aria-label="{extent}" title="{extent}">'
         f"{bars}</span>{button}</div>"
     )
 
 
 def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
-    """Runs of successive frames as (first, one past the last)."""
+    """Return the runs of successive frames as (first, one past the last)."""
     runs: list[tuple[int, int]] = []
     for frame in frames:
         if runs and frame <= runs[-1][1]:
@@ -197,7 +206,7 @@ def _runs(frames: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _image(picture: _Small, alt: str, page: Sheet) -> str:
-    """A picture that opens in full size; nothing where there is none that can be read."""
+    """Return a thumbnail that links to its file; "" if there is none."""
     if not isinstance(picture, Thumbnail):
         return ""
     image = (
@@ -208,7 +217,7 @@ def _image(picture: _Small, alt: str, page: Sheet) -> str:
     return f'<a href="{link}" title="Open in full size">{image}</a>' if link else image
 
 
-def _player(entry: Entry, video: Path, picture: _Small, said: str, page: Sheet) -> str:
+def _player(entry: Entry, video: Path, picture: _Small, label: str, page: Sheet) -> str:
     kind = _KINDS.get(video.suffix.lower(), "video/mp4")
     url = _relative(video, page.folder)
     try:
@@ -219,7 +228,7 @@ def _player(entry: Entry, video: Path, picture: _Small, said: str, page: Sheet) 
     poster = f'poster="{picture.url}" ' if isinstance(picture, Thumbnail) else ""
     return (
         f'<video controls playsinline preload="none" {poster}src="{url or _quoted(video.name)}" '
-        f'aria-label="{html.escape(said)}"></video>'
+        f'aria-label="{html.escape(label)}"></video>'
     )
 
 
@@ -228,13 +237,13 @@ def _quoted(path: str) -> str:
 
 
 def _relative(path: Path, folder: Path) -> str | None:
-    """A link to a file in the page's folder; None for one elsewhere, which stays where it is."""
+    """Return a link to a file in the page's folder; None for a file outside of it."""
     relative = os.path.relpath(path, folder)
     inside = not relative.startswith("..") and not os.path.isabs(relative)
-    # "./" keeps a name with a colon from being read as a scheme.
+    # Without "./" the start of a name with a colon would be read as a scheme.
     return "./" + _quoted(relative) if inside else None
 
 
-def _turn(scene: int, text: str, said: str) -> str:
-    label = html.escape(f"{text}: {said}")
+def _button(scene: int, text: str, title: str) -> str:
+    label = html.escape(f"{text}: {title}")
     return f'<button type="button" data-scene="{scene}" aria-label="{label}">{text}</button>'

@@ -1,4 +1,4 @@
-"""What a run's page is made of, given in memory or found again in the run's folder."""
+"""The entries of a run's page, and functions that read them from the run's output folder."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ from pare_jax.prediction.person import Person, read_people
 
 PICTURE_SUFFIXES = (".jpg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".webm")
-# What a track's file is called: NAME_track_ID.npz.
+# A track's file is NAME_track_ID.npz.
 _TRACK = re.compile(r"(.+)_track_(\d+)")
 
 
@@ -26,13 +26,13 @@ class PhotoEntry:
     """One photograph.
 
     Attributes:
-        name: what the reader knows it by.
-        people: found in it; none is said to be so.
+        name: shown as the title.
+        people: found in it; an empty list is shown as "Nobody was found."
         photo_size: width and height, pixels.
         picture: the overlay, or its file; None: the card has no picture.
         attention: each person's sheet of attention, or its file.
-        side: everybody from the side and from behind, or the file of that.
-        facts: what is other than the run's facts say, such as the network.
+        side: a picture of all people from the side and from behind, or its file.
+        facts: those that differ from the run's facts, such as the network.
     """
 
     name: str
@@ -49,15 +49,15 @@ class VideoEntry:
     """One clip.
 
     Attributes:
-        name: what the reader knows it by.
-        tracks: each person's appearances, with ids and frame numbers; vertices are not needed.
+        name: shown as the title.
+        tracks: each track's people, with ids and frame numbers; vertices are not needed.
         frame_count: of the clip.
         frame_rate: frames a second.
-        video: the overlay video's file; embedded where it is small, else linked.
-        picture: what is seen before it plays, or its file; None: its first frame.
-        sides: each track's video from the side, as far as there is one.
-        attention: each track's sheet of attention, or its file, as far as there is one.
-        facts: what is other than the run's facts say, such as the network.
+        video: the overlay video's file; embedded if it is small, else linked.
+        picture: shown before the video plays, or its file; None: the video's first frame.
+        sides: each track's video from the side, or None.
+        attention: each track's sheet of attention, or its file, or None.
+        facts: those that differ from the run's facts, such as the network.
     """
 
     name: str
@@ -73,7 +73,7 @@ class VideoEntry:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Something that could not be done: its name and the reason, each one line."""
+    """An input that failed: its name and the reason, each one line."""
 
     name: str
     reason: str
@@ -88,10 +88,10 @@ class RunPage:
 
     Attributes:
         title: of the page.
-        entries: in the order of the page; taken one at a time, so that they may be made on the way.
-        failures: what could not be done.
-        facts: what else the summary says, such as the network and the detector.
-        body: the body model; tracks and people without vertices can be turned in 3D only with it.
+        entries: in the page's order; an iterator is consumed one entry at a time.
+        failures: listed in the summary.
+        facts: names and values for the summary, such as the network and the detector.
+        body: the body model; without it, tracks and people without vertices have no 3D view.
     """
 
     title: str
@@ -102,20 +102,20 @@ class RunPage:
 
 
 def entries_from_folder(folder: str | Path) -> Iterator[Entry]:
-    """Find every photograph and clip whose files are in a run's folder, sorted by name.
+    """Read every photograph and clip in a run's output folder, sorted by name.
 
     Args:
-        folder: where predictions were written.
+        folder: the run's output folder.
 
     Yields:
-        Entries, read when they are asked for; see `entry_from_files`.
+        One entry at a time; see `entry_from_files`.
 
     Raises:
-        UserError: the folder is not there, or one of its files is damaged.
+        UserError: the folder is missing, or one of its files is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}; name one that predictions were written to")
+        raise UserError(f"the folder {folder} is missing; give the output folder of a prediction")
     names = set()
     for path in folder.iterdir():
         if path.suffix == ".npz":
@@ -133,30 +133,30 @@ def entry_from_files(
     title: str | None = None,
     files: Collection[str] | None = None,
 ) -> Entry:
-    """Read what a run wrote about one photograph or clip; nothing is computed again.
+    """Read the output files of one photograph or clip.
 
-    A photograph has NAME.npz, and as far as they exist NAME_overlay.jpg or .png,
-    NAME_attention.jpg or .png (NAME_attention_0.jpg and so on), NAME_side.jpg or .png and
-    NAME.json, which says what it is called. JPEG is read in half the time.
-    A clip has NAME_overlay.mp4 or .webm and a NAME_track_ID.npz for each person, beside which
-    NAME_track_ID_side.mp4 or .webm and NAME_track_ID_attention.jpg or .png may lie.
+    A photograph has NAME.npz. It may have NAME_overlay.jpg or .png, NAME_attention.jpg or .png
+    (NAME_attention_0.jpg and so on), NAME_side.jpg or .png, and NAME.json with the photograph's
+    name. JPEG is read in half the time. A clip has NAME_overlay.mp4 or .webm, and for each track
+    NAME_track_ID.npz. A track may have NAME_track_ID_side.mp4 or .webm and
+    NAME_track_ID_attention.jpg or .png.
 
     Args:
-        folder: where they are.
-        name: what their names begin with.
-        title: what the reader knows it by; None: as NAME.json says, or else NAME.
-        files: names of what the run wrote about it; None: everything that is called like that.
+        folder: of the files.
+        name: the start of their names.
+        title: shown as the title; None: the photograph's name in NAME.json, or NAME.
+        files: names of the files to use; None: all that exist.
 
     Raises:
-        UserError: there are no such files, or one is damaged.
+        UserError: the files are missing, or one is damaged.
     """
     folder = Path(folder)
-    there = [path for path in _inside(folder, files) if path.name.startswith(name)]
-    picture = _first(there, f"{name}_overlay", PICTURE_SUFFIXES)
-    video = _first(there, f"{name}_overlay", VIDEO_SUFFIXES)
-    tracks = _numbered(there, f"{name}_track", (".npz",))
+    files_here = [path for path in _paths(folder, files) if path.name.startswith(name)]
+    picture = _first(files_here, f"{name}_overlay", PICTURE_SUFFIXES)
+    video = _first(files_here, f"{name}_overlay", VIDEO_SUFFIXES)
+    tracks = _numbered(files_here, f"{name}_track", (".npz",))
     if video is not None or tracks:
-        return _video_from_files(title or printable(name), there, tracks, video, picture)
+        return _video_from_files(title or printable(name), files_here, tracks, video, picture)
     path = folder / f"{name}.npz"
     found = read_people(path)
     return PhotoEntry(
@@ -164,14 +164,14 @@ def entry_from_files(
         people=found.people,
         photo_size=found.photo_size,
         picture=picture,
-        attention=_numbered(there, f"{name}_attention", PICTURE_SUFFIXES),
-        side=_first(there, f"{name}_side", PICTURE_SUFFIXES),
+        attention=_numbered(files_here, f"{name}_attention", PICTURE_SUFFIXES),
+        side=_first(files_here, f"{name}_side", PICTURE_SUFFIXES),
     )
 
 
 def _video_from_files(
     name: str,
-    there: Sequence[Path],
+    files: Sequence[Path],
     tracks: Sequence[Path],
     video: Path | None,
     picture: Path | None,
@@ -192,38 +192,38 @@ def _video_from_files(
         frame_rate=rates[0] if rates else frame_rate,
         video=video,
         picture=picture,
-        sides=[_first(there, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
-        attention=[_first(there, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks],
+        sides=[_first(files, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
+        attention=[_first(files, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks],
     )
 
 
 def _photo_name(path: Path) -> str | None:
-    """What the photograph is called in the file about it, without its folders."""
+    """Return the photograph's name in NAME.json, without folders; None if there is none."""
     try:
         photo = json.loads(path.read_text()).get("photo")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not what a prediction wrote ({reason})") from None
+        raise UserError(f"{path} is damaged ({reason}): run the prediction again") from None
     return Path(photo).name if isinstance(photo, str) else None
 
 
-def _inside(folder: Path, files: Collection[str] | None) -> list[Path]:
+def _paths(folder: Path, files: Collection[str] | None) -> list[Path]:
     if files is None:
         return list(folder.iterdir()) if folder.is_dir() else []
     return [folder / file for file in files]
 
 
-def _first(there: Sequence[Path], stem: str, suffixes: Sequence[str]) -> Path | None:
+def _first(files: Sequence[Path], stem: str, suffixes: Sequence[str]) -> Path | None:
     names = [f"{stem}{suffix}" for suffix in suffixes]
-    found = [path for path in there if path.name in names and path.is_file()]
+    found = [path for path in files if path.name in names and path.is_file()]
     return min(found, key=lambda path: names.index(path.name), default=None)
 
 
-def _numbered(there: Sequence[Path], stem: str, suffixes: Sequence[str]) -> list[Path]:
-    """STEM.suffix and STEM_0.suffix, STEM_1.suffix, ..., in order."""
+def _numbered(files: Sequence[Path], stem: str, suffixes: Sequence[str]) -> list[Path]:
+    """Return STEM.suffix and STEM_0.suffix, STEM_1.suffix, ..., in order."""
     endings = "|".join(map(re.escape, suffixes))
     pattern = re.compile(re.escape(stem) + rf"(?:_(\d+))?(?:{endings})")
-    found = ((pattern.fullmatch(path.name), path) for path in there if path.is_file())
+    found = ((pattern.fullmatch(path.name), path) for path in files if path.is_file())
     return [path for _, path in sorted((int(m[1] or -1), path) for m, path in found if m)]

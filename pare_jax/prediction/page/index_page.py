@@ -1,9 +1,8 @@
-"""One self-contained index.html for a run: pictures, numbers, and bodies to turn.
+"""Writes a run's index.html: pictures, numbers, and 3D views of the bodies, in one file.
 
-The page opens from disk, fetches nothing and holds no one else's code. Its size is about 100 kB a
-person (the mesh), 50 kB a picture and as much a sheet of attention, and for tracks 1.5 kB a frame
-besides 100 kB a person: some 40 MB for 200 photographs of one person each with their sheets. More
-than a browser likes to open are spread over several pages.
+The page opens from disk, fetches nothing and has no third-party code. It takes about 100 kB for a
+person's mesh, 50 kB for a picture or a sheet of attention, and 1.5 kB for a frame of a track: some
+40 MB for 200 photographs of one person each. More than 400 entries are split over several pages.
 """
 
 import dataclasses
@@ -18,29 +17,29 @@ from pare_jax.prediction.page.cards import Sheet, card, with_pictures
 from pare_jax.prediction.page.entries import Failure, PhotoEntry, RunPage
 from pare_jax.prediction.page.packing import Data
 
-# Photographs and clips on one page; the others follow on index_2.html and so on.
+# Photographs and clips on one page; more of them are on index_2.html and so on.
 ENTRIES_A_PAGE = 400
 _HERE = Path(__file__).parent
-# Nothing may be fetched, whatever a name in the page says; a video may lie beside the page.
+# Forbids to fetch anything but a video beside the page, even if a name contains markup.
 _POLICY = (
     "default-src 'none'; img-src data:; media-src data: file: 'self'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
-# What tells our pages from others that are called index_2.html.
+# Marks our pages, so that no other file named index_2.html is removed.
 _MARK = '<meta name="generator" content="pare-jax">'
 
 
 def write_page(
-    run: RunPage, folder: str | Path, failed: Callable[[Failure], None] | None = None
+    run: RunPage, folder: str | Path, report_failure: Callable[[Failure], None] | None = None
 ) -> Path:
-    """Write a run's page, and more of them for more than `ENTRIES_A_PAGE` photographs and clips.
+    """Write a run's page, and further pages for more than `ENTRIES_A_PAGE` photographs and clips.
 
-    Each page is written whole or not at all, the first at the end; no more than two are in memory.
+    Each page is written completely or not at all, the first one last; at most two are in memory.
 
     Args:
-        run: what it shows. A picture that cannot be read is left out and listed as a failure.
-        folder: the run's, where index.html is put; files are linked relative to it.
-        failed: told of each such picture.
+        run: the page's content. A picture that cannot be read is listed as a failure.
+        folder: for index.html, usually the run's output folder; links are relative to it.
+        report_failure: called with each such failure.
 
     Returns:
         The first page's path.
@@ -67,9 +66,9 @@ def write_page(
         header.append(_contents(number))
     _write(folder, 1, run.title, [*header, *_filter(first)], first)
     _remove_after(folder, number)
-    if failed is not None:
+    if report_failure is not None:
         for failure in failures:
-            failed(failure)
+            report_failure(failure)
     return folder / _name(1)
 
 
@@ -90,16 +89,16 @@ class _Part:
     """The entries of one page."""
 
     sheet: Sheet
-    start: int  # which entry of the run is the first
+    start: int  # index of the first entry in the run
     cards: list[str] = dataclasses.field(default_factory=list)
     count: _Count = dataclasses.field(default_factory=_Count)
     is_last: bool = True
 
 
 def _parts(run: RunPage, folder: Path) -> Iterator[_Part]:
-    """Go through the pages' contents; at least one, which may be empty."""
+    """Yield the content of each page; at least one, which may be empty."""
     part = _Part(Sheet(Data(run.body), folder), 0)
-    # Pictures are made small in threads, a few entries ahead.
+    # Threads make thumbnails a few entries ahead.
     for number, (entry, pictures) in enumerate(ordered_map(with_pictures, run.entries)):
         if len(part.cards) == ENTRIES_A_PAGE:
             part.is_last = False
@@ -132,7 +131,7 @@ def _write(folder: Path, number: int, title: str, header: Sequence[str], part: _
         part.sheet.data.html(),
         f"<script>\n{viewer}\n{script}</script>\n</body>\n</html>\n",
     ]
-    # Names of files may hold bytes that are not UTF-8.
+    # File names may have bytes that are not UTF-8.
     write_together(folder, {_name(number): "\n".join(lines).encode(errors="replace")})
 
 
@@ -141,7 +140,7 @@ def _name(number: int) -> str:
 
 
 def _remove_after(folder: Path, number: int) -> None:
-    """Remove what an earlier, longer run left after the last page."""
+    """Remove further pages of an earlier, longer run."""
     while (path := folder / _name(number := number + 1)).is_file():
         with path.open("rb") as file:
             if _MARK.encode() not in file.read(2048):
@@ -160,8 +159,8 @@ def _neighbours(number: int, part: _Part) -> str:
     end = part.start + len(part.cards)
     links = f'<a href="{_name(1)}">summary</a>, {before}{"" if part.is_last else after}'
     return (
-        f'<nav aria-label="Pages"><p>Page {number}, {part.start + 1} to {end} of what was looked '
-        f"at; {links}</p></nav>"
+        f'<nav aria-label="Pages"><p>Page {number}, entries {part.start + 1} to {end}; '
+        f"{links}</p></nav>"
     )
 
 
@@ -169,7 +168,7 @@ def _filter(part: _Part) -> list[str]:
     if len(part.cards) < 2:
         return []
     return [
-        '<p><label for="filter">Show names with </label>'
+        '<p><label for="filter">Filter by name </label>'
         '<input id="filter" type="search" autocomplete="off"> '
         '<span id="shown" role="status"></span></p>'
     ]
@@ -179,9 +178,8 @@ def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[s
     photos, videos = count.photos, count.videos
     done = [counted(photos, "photograph")] if photos or not videos else []
     done += [counted(videos, "video")] if videos else []
-    people = "1 person" if count.people == 1 else f"{count.people} people"
     lines = [f"<h1>{html.escape(run.title)}</h1>"]
-    lines.append(f"<p>{' and '.join(done)}, {people}.</p>")
+    lines.append(f"<p>{' and '.join(done)}, {counted(count.people, 'person')}.</p>")
     if run.facts:
         rows = (
             f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
@@ -194,7 +192,7 @@ def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[s
             for failure in failures
         )
         lines.append(
-            f'<section class="failed"><h2>{len(failures)} could not be done</h2>'
+            f'<section class="failed"><h2>{len(failures)} failed</h2>'
             f"<ul>{''.join(rows)}</ul></section>"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Pictures and bodies in the few bytes a page can carry."""
+"""Encodes pictures and bodies for a page in few bytes."""
 
 import base64
 import hashlib
@@ -23,21 +23,22 @@ from pare_jax.prediction.person import Person
 from pare_jax.prediction.scene import scene_translation
 from pare_jax.skeleton import JOINT_NAMES
 
-# The longer side of a card's picture, and how it is compressed: some 40 kB.
+# The longer side of a card's picture, pixels, and its JPEG quality: some 40 kB.
 THUMBNAIL_SIDE = 480
 _JPEG_QUALITY = 80
 _STEPS = 65535  # of a quantised coordinate: 0.03 mm for a person
-_BEYOND_JOINTS = 0.2  # how far the skin reaches beyond the outermost joints, metres
+_BEYOND_JOINTS = 0.2  # reach of the skin beyond the outermost joints, metres
 
 
 class Data:
-    """Numbers and descriptions that the page's script reads.
+    """Numbers and descriptions for the page's script.
 
-    Numbers lie in `<script type="text/plain">` elements as base64, where the browser leaves them
-    alone until a body is looked at. What several bodies share is stored once.
+    Arrays are base64 in `<script type="text/plain">` elements, which the browser does not decode
+    until a body is shown. An array that several bodies share is stored once.
     """
 
     def __init__(self, body: BodyData | None):
+        """Start without scenes; `body` poses people who have no vertices."""
         self.scenes: list[dict[str, Any]] = []
         self._body = body
         self._blocks: dict[str, str] = {}
@@ -46,7 +47,7 @@ class Data:
     def photo_scene(
         self, title: str, people: Sequence[Person], photo_size: tuple[int, int] | None
     ) -> int:
-        """Store the people of a photograph, standing together; returns the scene's number."""
+        """Store the people of a photograph in one scene, and return the scene's number."""
         described = [
             self._described(person, number, self._still(person, photo_size))
             for number, person in enumerate(people)
@@ -54,7 +55,7 @@ class Data:
         return self._add({"title": title, "people": described})
 
     def track_scene(self, title: str, people: Sequence[Person], number: int, rate: float) -> int:
-        """Store a person who moves, the pelvis kept in the middle; returns the scene's number."""
+        """Store a track with the pelvis at the origin, and return the scene's number."""
         people = sorted(people, key=lambda person: person.frame or 0)
         return self._add(
             {"title": title, "people": [self._described(people[0], number, self._moving(people))]}
@@ -62,17 +63,17 @@ class Data:
         )
 
     def has_bodies(self, scene: int) -> bool:
-        """Return whether there is anything to turn."""
+        """Return whether a scene has a body for the 3D view."""
         return any(person["body"] for person in self.scenes[scene]["people"])
 
     def html(self) -> str:
-        """Return the elements that hold everything."""
+        """Return the elements with all data."""
         run = {"joints": [name.replace("_", " ") for name in JOINT_NAMES], "scenes": self.scenes}
         blocks = [
             f'<script type="text/plain" id="{name}">{text}</script>'
             for name, text in self._blocks.items()
         ]
-        # In JSON "<" only occurs within strings, where the escape means the same.
+        # "<" occurs only in JSON's strings, where the escape is equivalent.
         text = json.dumps(run, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
         return "\n".join([*blocks, f'<script type="application/json" id="run">{text}</script>'])
 
@@ -119,7 +120,7 @@ class Data:
         shape = np.tile(betas, (len(people), 1))
         transforms, joints = skin_transforms(self._body, shape, rotations)
         transforms[..., 3] -= joints[:, :1]
-        # The viewer's frame: the second and third row change sign.
+        # In the viewer's frame the second and third rows have the other sign.
         transforms *= np.array([1.0, -1.0, -1.0])[:, None]
         places, weights = four_weights(self._body.weights)
         skin = np.concatenate([places, np.round(weights * 255).astype(np.uint8)], 1)
@@ -137,7 +138,7 @@ class Data:
     def _mesh(
         self, vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
     ) -> dict[str, Any]:
-        columns = np.ascontiguousarray(vertices.T)  # numpy is slow over short rows
+        columns = np.ascontiguousarray(vertices.T)  # NumPy is slow on short rows
         low, high = columns.min(1), columns.max(1)
         size = np.maximum(high - low, 1e-6)
         steps = np.round((vertices - low) / size * _STEPS).astype("<u2")
@@ -167,11 +168,11 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
         UserError: the file cannot be read.
     """
     if isinstance(picture, Path):
-        # A JPEG is reduced while it is decoded, still no smaller than the thumbnail.
+        # A JPEG is shrunk while it is decoded, but not below the thumbnail's size.
         picture = read_photograph(picture, least_side=THUMBNAIL_SIDE).image
     scale = min(1.0, THUMBNAIL_SIDE / max(picture.shape[:2]))
     width, height = (max(1, round(side * scale)) for side in picture.shape[1::-1])
-    # Down to a half every pixel still counts; averaging areas would take several times as long.
+    # Down to a half, bilinear sampling uses every pixel and is several times as fast as areas.
     kind = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
     small = cv2.resize(picture, (width, height), interpolation=kind)
     bgr = np.ascontiguousarray(small[..., ::-1])
@@ -180,20 +181,20 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
 
 
 def first_frame(video: Path) -> Picture | None:
-    """Return a video's first frame, or None if it has none that can be read."""
+    """Return a video's first frame; None if it cannot be read."""
     clip = open_video(video)
-    there, frame = clip.read()
+    is_read, frame = clip.read()
     clip.release()
-    return np.ascontiguousarray(frame[..., ::-1]) if there else None
+    return np.ascontiguousarray(frame[..., ::-1]) if is_read else None
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """Return bytes of a media type as a URL that needs no file."""
+    """Return bytes of a media type as a data URL."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def embedded_file(path: Path, kind: str) -> str:
-    """Return a file as a URL that needs no file.
+    """Return a file's content as a data URL.
 
     Raises:
         UserError: the file cannot be read.

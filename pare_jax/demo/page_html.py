@@ -1,4 +1,4 @@
-"""What the page shows, as pieces of HTML that hold everything they need: nothing is fetched."""
+"""Builds the page's HTML with embedded images and downloads, so that nothing is fetched."""
 
 import base64
 import html
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pare_jax.demo.memory import Looked
+from pare_jax.demo.memory import PhotographResult
 from pare_jax.io.images import Picture, cut_crop
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.drawing import draw_people, person_number
@@ -20,45 +20,45 @@ _JPEG_QUALITY = 92
 _CROP_SIDE = 448
 
 
-def spoken(joint: str) -> str:
-    """Return a joint's name as people say it: "left wrist"."""
+def readable(joint: str) -> str:
+    """Return a joint's name with spaces: "left wrist"."""
     return joint.replace("_", " ")
 
 
 def people_names(people: Sequence[Person]) -> list[str]:
-    """Return what people are called on the page, with the numbers in the overlay."""
+    """Return labels of people with the numbers of the overlay: "person 0"."""
     return [f"person {person_number(person, place)}" for place, person in enumerate(people)]
 
 
 def message_html(text: str, is_problem: bool = False) -> str:
-    """Return one line to the user; screen readers say a problem at once."""
+    """Return a message line; screen readers announce a problem at once."""
     role, kind = ("alert", "problem") if is_problem else ("status", "note")
     return f'<p class="{kind}" role="{role}">{html.escape(text)}</p>'
 
 
-def overlay_html(looked: Looked) -> str:
-    """Return the picture with everybody drawn over it."""
-    picture = draw_people(looked.image, looked.people)
-    count = len(looked.people)
+def overlay_html(result: PhotographResult) -> str:
+    """Return the overlay."""
+    picture = draw_people(result.image, result.people)
+    count = len(result.people)
     found = "nobody" if not count else "one person" if count == 1 else f"{count} people"
     kind = "overlay found" if count else "overlay"
-    return _image(kind, picture, f"{looked.name}: {found}")
+    return _image(kind, picture, f"{result.name}: {found}")
 
 
-def attention_html(looked: Looked, person: Person, joint: str) -> str:
-    """Return where in the person's crop the network looked for a joint."""
+def attention_html(result: PhotographResult, person: Person, joint: str) -> str:
+    """Return the attention map of a joint over the person's crop."""
     if person.attention is None:
-        return message_html("This network has no attention to show.")
-    crop = cut_crop(looked.image, person.crop_centre, person.crop_side, _CROP_SIDE)
+        return message_html("This network has no attention maps.")
+    crop = cut_crop(result.image, person.crop_centre, person.crop_side, _CROP_SIDE)
     shown = draw_attention(crop, person.attention[..., joint_index(joint)])
-    return _image("attention", shown, f"attention of the {spoken(joint)}")
+    return _image("attention", shown, f"attention of the {readable(joint)}")
 
 
 def joints_html(person: Person) -> str:
-    """Return a table of the joints: where in the picture, and where from the pelvis, metres."""
+    """Return a table of the joints, in pixels and in metres from the pelvis."""
     from_pelvis = person.joints_3d - person.joints_3d[0]
     rows = "".join(
-        f"<tr><th scope=row>{spoken(name)}</th>"
+        f"<tr><th scope=row>{readable(name)}</th>"
         + "".join(f"<td>{value:.1f}</td>" for value in pixels)
         + "".join(f"<td>{value:.3f}</td>" for value in place)
         + "</tr>"
@@ -66,37 +66,37 @@ def joints_html(person: Person) -> str:
     )
     return (
         "<div class=scroll><table class=joints><thead><tr><th></th>"
-        "<th colspan=2 scope=colgroup>in the picture, px</th>"
+        "<th colspan=2 scope=colgroup>in the photograph, px</th>"
         "<th colspan=3 scope=colgroup>from the pelvis, m</th></tr>"
-        "<tr><th></th><th scope=col>x</th><th scope=col>y</th><th scope=col>right</th>"
-        f"<th scope=col>down</th><th scope=col>away</th></tr></thead><tbody>{rows}</tbody></table>"
-        "</div>"
+        "<tr><th></th><th scope=col>x</th><th scope=col>y</th>"
+        "<th scope=col>right</th><th scope=col>down</th><th scope=col>forward</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
-def downloads_html(looked: Looked) -> str:
-    """Return links to what was found, in three formats; the files are in the links themselves."""
-    if not looked.people:
+def downloads_html(result: PhotographResult) -> str:
+    """Return download links of the people in three formats; the links contain the files."""
+    if not result.people:
         return ""
-    people, image = looked.people, looked.image
+    people, image = result.people, result.image
     size = (image.shape[1], image.shape[0])
     files = (
         ("people.npz", "application/octet-stream", people_npz(people, people[0].faces, size)),
-        ("people.json", "application/json", people_json(people, looked.name, size).encode()),
+        ("people.json", "application/json", people_json(people, result.name, size).encode()),
         ("people.glb", "model/gltf-binary", mesh_bytes(scene_meshes(people, size), ".glb")),
     )
     links = "".join(
         f'<a download="{name}" href="{_data(kind, content)}">{name}</a>'
         for name, kind, content in files
     )
-    return f"<p class=downloads>Take with you: {links}</p>"
+    return f"<p class=downloads>Download: {links}</p>"
 
 
 def _image(kind: str, picture: Picture, description: str) -> str:
     bgr = np.ascontiguousarray(picture[..., ::-1])
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not encoded:
-        raise ValueError(f"cannot encode a picture of shape {picture.shape}")
+        raise ValueError(f"cannot encode an image of shape {picture.shape}")
     height, width = picture.shape[:2]
     source = _data("image/jpeg", data.tobytes())
     described = html.escape(description, quote=True)

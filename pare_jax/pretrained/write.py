@@ -1,4 +1,4 @@
-"""The way back: networks trained here as the state dict that the original code loads."""
+"""Writes trained networks as PyTorch state dicts, for the code that the formats come from."""
 
 import io
 import json
@@ -13,39 +13,38 @@ from ml_collections import ConfigDict
 from pare_jax.errors import UserError
 from pare_jax.io.files import write_atomically
 from pare_jax.models.flat_state import of_network
-from pare_jax.pretrained.load import SOURCES
+from pare_jax.pretrained.load import FORMATS
 from pare_jax.pretrained.table import to_torch
 
-# Endings that torch's own files have.
+# Suffixes of the files that torch.save writes.
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 
 
 def export(
     network: nnx.Module, model: ConfigDict, path: str | Path, format: str = "resnet"
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Write the part of a network that a format holds, under the names of that format.
+    """Write a network, or its backbone, in a weight format.
 
     Args:
-        network: with the weights to write.
+        network: the network to write.
         model: the `model` section of its config.
-        path: what to write: `.safetensors`, or one of `TORCH_SUFFIXES`, which needs torch.
-        format: one of `load.SOURCES`: "resnet" writes the backbone as torchvision has it, without
-            the classifier, which networks here do not have; "pare" the whole network.
+        path: file to write: `.safetensors`, or one of `TORCH_SUFFIXES`, which needs torch.
+        format: one of `load.FORMATS`: "resnet" writes the backbone under torchvision's names,
+            without the classifier, which networks here lack; "pare" writes the whole network.
 
     Returns:
-        What was written, and what the user should know, a line each.
+        The tensors written, and notes for the user, one line each.
 
     Raises:
-        UserError: the network is not what the format holds, the format is unknown, or the file
-            cannot be written.
+        UserError: the format is unknown or cannot hold this network, or the file cannot be written.
     """
-    if format not in SOURCES:
-        raise UserError(f"there is no format {format!r} to write: use {', '.join(SOURCES)}")
-    source, flat = SOURCES[format], of_network(network)
+    if format not in FORMATS:
+        raise UserError(f"unknown format {format!r}: use {', '.join(FORMATS)}")
+    weight_format, flat = FORMATS[format], of_network(network)
     options, notes = {}, []
-    if source.before_writing is not None:
-        options, notes = source.before_writing(flat, model)
-    tensors = to_torch(source.table(model), flat) | dict(source.constants)
+    if weight_format.before_writing is not None:
+        options, notes = weight_format.before_writing(flat, model)
+    tensors = to_torch(weight_format.table(model), flat) | dict(weight_format.constants)
     save_tensors(tensors, path, options)
     return tensors, notes
 
@@ -55,18 +54,18 @@ def save_tensors(
     path: str | Path,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write tensors as a state dict: `.safetensors`, or one of `TORCH_SUFFIXES` through torch.
+    """Write tensors as a state dict: `.safetensors`, or one of `TORCH_SUFFIXES` with torch.
 
-    A `.ckpt` is written as Lightning writes its checkpoints, which is what PARE's code reads: the
-    state dict inside, under names that begin with "model.", beside the hyperparameters.
+    A `.ckpt` has the layout of Lightning's checkpoints, which PARE's code reads: `state_dict`, with
+    "model." before each name, and `hyper_parameters`.
 
     Args:
         tensors: by name.
-        path: of the file.
-        options: hyperparameters, for the formats that have a place for them (not `.pth`).
+        path: file to write.
+        options: hyperparameters; `.ckpt` and `.safetensors` store them, `.pth` cannot.
 
     Raises:
-        UserError: another ending, torch is needed and not installed, or the file cannot be written.
+        UserError: the suffix is another, torch is missing, or the file cannot be written.
     """
     path = Path(path)
     if path.suffix == ".safetensors":
@@ -78,7 +77,7 @@ def save_tensors(
         content = _torch_bytes(tensors, path, options)
     else:
         raise UserError(
-            f"cannot tell how to write {path}: let it end in .safetensors or "
+            f"cannot write {path}: give it the suffix .safetensors or one of "
             f"{', '.join(TORCH_SUFFIXES)}"
         )
     try:
@@ -95,8 +94,8 @@ def _torch_bytes(
         import torch
     except ImportError:
         raise UserError(
-            f"writing {path} needs torch: pip install 'pare-jax[torch]' (its CPU build will do), "
-            "or let its name end in .safetensors"
+            f"writing {path} needs torch: pip install 'pare-jax[torch]' (the CPU build suffices), "
+            "or give the file the suffix .safetensors"
         ) from None
     buffer = io.BytesIO()
     content: dict[str, Any] = {name: torch.tensor(value) for name, value in tensors.items()}

@@ -1,0 +1,147 @@
+"""Counts each module's refusals, so that a change cannot lose one unnoticed.
+
+A refusal is a place that makes a `UserError` or a subclass. After adding, moving or removing some,
+update the table below and review its difference; `list` prints all refusals with their messages.
+
+    python -m tests.test_refusals
+    python -m tests.test_refusals list
+"""
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
+EXPECTED = """
+  3 data_pipelines/datasets.py
+  9 data_pipelines/prepare.py
+  8 data_pipelines/preparing/preparation.py
+  6 data_pipelines/reading/input_pipeline.py
+  2 data_pipelines/reading/sample_order.py
+ 10 data_pipelines/reading/storage.py
+  2 data_pipelines/releases/mpii.py
+  2 data_pipelines/releases/mpii_annotations.py
+  3 data_pipelines/releases/pw3d.py
+  1 data_pipelines/releases/release.py
+  1 data_pipelines/synthetic/backgrounds.py
+  2 data_pipelines/synthetic/generate.py
+  7 data_pipelines/synthetic/settings.py
+  2 pare_jax/body/gendered.py
+ 13 pare_jax/body/io.py
+  2 pare_jax/demo/__main__.py
+  2 pare_jax/demo/blocks.py
+  2 pare_jax/demo/memory.py
+  2 pare_jax/demo/server.py
+  3 pare_jax/demo/session.py
+  4 pare_jax/demo/uploads.py
+  5 pare_jax/evaluation/challenge.py
+  1 pare_jax/evaluation/evaluate.py
+  7 pare_jax/evaluation/protocols.py
+  1 pare_jax/evaluation/report.py
+  2 pare_jax/evaluation/sample_errors.py
+  1 pare_jax/export/onnx_graph.py
+  6 pare_jax/export/stablehlo.py
+  2 pare_jax/io/command_line.py
+  4 pare_jax/io/files.py
+  6 pare_jax/io/images.py
+ 11 pare_jax/io/media.py
+  4 pare_jax/io/safe_pickle.py
+  2 pare_jax/io/threads.py
+  3 pare_jax/io/video.py
+  5 pare_jax/main.py
+  1 pare_jax/meshes/animation.py
+  3 pare_jax/models/build.py
+  1 pare_jax/prediction/answers.py
+ 13 pare_jax/prediction/box_files.py
+  6 pare_jax/prediction/boxes.py
+  2 pare_jax/prediction/detection/__init__.py
+ 10 pare_jax/prediction/detection/coco.py
+  6 pare_jax/prediction/detection/frames.py
+  5 pare_jax/prediction/detection/onnx.py
+  2 pare_jax/prediction/page/entries.py
+  1 pare_jax/prediction/page/packing.py
+  3 pare_jax/prediction/person.py
+  1 pare_jax/prediction/person_arrays.py
+  4 pare_jax/prediction/person_files.py
+  5 pare_jax/prediction/predictor.py
+  1 pare_jax/prediction/run/chunks.py
+  4 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/folder.py
+  2 pare_jax/prediction/run/inputs.py
+  2 pare_jax/prediction/run/photographs.py
+  1 pare_jax/prediction/run/records.py
+  1 pare_jax/prediction/scene.py
+  8 pare_jax/pretrained/convert.py
+  2 pare_jax/pretrained/hrnet_weights.py
+  3 pare_jax/pretrained/load.py
+  4 pare_jax/pretrained/mean_parameters.py
+  9 pare_jax/pretrained/pare_weights.py
+  3 pare_jax/pretrained/read.py
+  1 pare_jax/pretrained/resnet_weights.py
+  3 pare_jax/pretrained/table.py
+  3 pare_jax/pretrained/torch_file.py
+  1 pare_jax/pretrained/weight_format.py
+  4 pare_jax/pretrained/write.py
+  8 pare_jax/sensitivity/cli.py
+  1 pare_jax/sensitivity/occlusion_errors.py
+  2 pare_jax/sensitivity/patches.py
+  1 pare_jax/sensitivity/sensitivity_files.py
+  1 pare_jax/sharding.py
+ 16 pare_jax/training/checkpoints.py
+  9 pare_jax/training/config.py
+  1 pare_jax/training/optimizer.py
+  1 pare_jax/training/train.py
+  1 pare_jax/training/watch.py
+  4 pare_jax/training/workdir.py
+  1 scripts/benchmark_releases.py
+  4 scripts/draw_contact_sheet.py
+  2 scripts/measure_clip.py
+"""
+
+
+def name_of(node: ast.expr) -> str:
+    """Return the last part of a dotted name, or an empty string."""
+    return (
+        ast.unparse(node).rpartition(".")[2] if isinstance(node, ast.Name | ast.Attribute) else ""
+    )
+
+
+def refusals() -> Iterator[tuple[str, int, str]]:
+    """Yield the path, line and message's source of each refusal."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    trees = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in paths}
+    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    classes = [node for _, node in nodes if isinstance(node, ast.ClassDef)]
+    errors = {"UserError"}
+    while more := {c.name for c in classes if errors & set(map(name_of, c.bases))} - errors:
+        errors |= more
+    for path, node in nodes:
+        if isinstance(node, ast.Call) and name_of(node.func) in errors:
+            yield path, node.lineno, ", ".join(map(ast.unparse, node.args))
+
+
+def counts() -> str:
+    """Return the table of the refusals in each module."""
+    modules = Counter(path for path, _, _ in refusals())
+    return "".join(f"{modules[path]:3} {path}\n" for path in sorted(modules))
+
+
+def test_each_module_has_as_many_refusals_as_the_table_says():
+    table = counts()
+    assert table == EXPECTED.lstrip("\n"), (
+        f"review the difference, then run: python -m tests.test_refusals\n{table}"
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["list"]:
+        for path, line, message in sorted(refusals()):
+            print(f"{path}:{line}: {message}")
+    else:
+        source = Path(__file__).read_text()
+        table = f'EXPECTED = """\n{counts()}"""\n'
+        Path(__file__).write_text(re.sub(r'(?ms)^EXPECTED = """.*?"""\n', lambda _: table, source))
