@@ -82,7 +82,10 @@ def _write(files: Mapping[Path, bytes], complaint: str) -> None:
     scratch = {path: scratch_of(path) for path in files}
     try:
         for path, content in files.items():
-            scratch[path].write_bytes(content)
+            # A killed process may have left one. A link in its place is not followed.
+            scratch[path].unlink(missing_ok=True)
+            with scratch[path].open("xb") as file:
+                file.write(content)
         for path in files:
             os.replace(scratch[path], path)
     except OSError as error:
