@@ -44,7 +44,7 @@ EXPECTED = """
   1 pare_jax/evaluation/report.py
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
-  6 pare_jax/export/stablehlo.py
+  5 pare_jax/export/stablehlo.py
   2 pare_jax/io/command_line.py
   4 pare_jax/io/files.py
   6 pare_jax/io/images.py
