@@ -1,10 +1,10 @@
-"""From a config to everything a run needs of the data: streams, lengths, the best constant."""
+"""Opens the datasets that a config names: streams of batches, names, the mean pose."""
 
 import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.reading import input_pipeline, remembering, storage
-from data_pipelines.reading.input_pipeline import Batch
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
-from pare_jax.evaluation.sequences import SplitNames
 from pare_jax.io.files import write_atomically
 from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.data import HeldOut, RunData
 
 _STATISTICS_FILE = "train_statistics.json"
-# Enough for a mean known to a fraction of a millimetre.
+# Examples of each training set for the mean pose, which they give to a fraction of a millimetre.
 _STATISTICS_EXAMPLES = 5_000
-# Enough to find part labels where people of either gender have them.
+# Examples searched for part labels, which a dataset may have for one gender only.
 _LABEL_EXAMPLES = 200
 
 
@@ -51,14 +49,11 @@ def check_config(config: ConfigDict) -> None:
 
 
 def load(config: ConfigDict, workdir: Path) -> RunData:
-    """Open, and for synthetic people first draw, what a config names.
+    """Open the training and evaluation splits of a config; renders missing synthetic people.
 
     Args:
         config: a validated config.
-        workdir: where the training set's statistics are kept.
-
-    Returns:
-        The run's data.
+        workdir: keeps the mean pose of the training sets.
 
     Raises:
         UserError: a dataset or split is missing or damaged.
@@ -66,12 +61,12 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     opened = _open_all(config, [*_train_names(config), *config.data.eval])
     sources = _mixture(config, opened)
     room = config.data.memory * 2**30 / len(sources)
-    # Part labels that no loss compares with need not be decoded.
-    wanted = [(s if config.loss.parts else _WithoutParts(s), weight) for s, weight in sources]
-    remembered = [
-        (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
-        for source, weight in wanted
-    ]
+    remembered = []
+    for source, weight in sources:
+        # Part labels are decoded only for the loss that reads them.
+        used = source if config.loss.parts else source.without_part_labels()
+        used = remembering.remember(used, room, config.image_size, config.augment.scale)
+        remembered.append((used, weight))
     stream = partial(
         input_pipeline.train_batches,
         remembered,
@@ -81,42 +76,32 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         augment=config.augment,
         **_processes(),
     )
-    evals, names = _held_out(config, opened)
     if config.loss.parts:
         _check_part_labels(sources)
     examples = sum(len(source) for source, _ in sources)
-    path, key = workdir / _STATISTICS_FILE, _mixture_key(sources, config.data.root)
-    mean = _read_mean(path, key)
-    if mean is None:
-        mean = _measure_mean(sources)
-        _keep_mean(path, key, mean)
     return RunData(
         train=lambda step: stream(start_step=step),
         steps_per_epoch=max(1, examples // config.batch_size),
-        held_out=HeldOut(evals, names, mean),
+        held_out=_held_out(config, opened, _mean_joints(config, workdir, sources)),
     )
 
 
 def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> HeldOut:
-    """Open the evaluation splits alone.
+    """Open the evaluation splits of a config, and the mean pose of a trained run.
 
-    The best constant is the one of the mixture the run was trained on, whatever `config` says now.
-    The run has kept it in its workdir; only where that file is missing (as in a run converted from
-    other people's weights) are the training sets opened, to measure it. Where these are not there
-    either, it stays unknown, and a line on stderr says so.
+    The mean pose is that of the mixture the run was trained on. If the workdir lacks its file, as
+    in a run converted from published weights, the training sets are opened and it is measured. If
+    they are missing too, the mean pose is NaN and a line on stderr says so.
 
     Args:
         config: a validated config.
-        workdir: of a run that was trained.
-        trained: the config of that training.
-
-    Returns:
-        The evaluation's data.
+        workdir: the workdir of the run.
+        trained: the config the run was trained with.
 
     Raises:
-        UserError: an evaluation's dataset or split is missing or damaged.
+        UserError: an evaluation split is missing or damaged.
     """
-    evals, names = _held_out(config, _open_all(config, config.data.eval))
+    opened = _open_all(config, config.data.eval)
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
     if mean is None:
@@ -126,19 +111,18 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
         except UserError as error:
             print(
-                f"the best constant's error is left out: {path}, which training keeps, is not "
-                f"there, and the training sets cannot be read ({error})",
+                f"the error of the mean-pose baseline is not measured: {path} is missing or "
+                f"damaged, and the training sets cannot be read ({error})",
                 file=sys.stderr,
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:
-            mean = _measure_mean(sources)
-            _keep_mean(path, _mixture_key(sources, config.data.root), mean)
-    return HeldOut(evals, names, mean)
+            mean = _mean_joints(config, workdir, sources)
+    return _held_out(config, opened, mean)
 
 
 def tensorboard_writer(workdir: Path) -> Any:
-    """Make clu's writer of TensorBoard events; other processes than the first write nothing."""
+    """Make clu's writer of TensorBoard events; only the first process writes."""
     import jax
     from clu import metric_writers
 
@@ -154,9 +138,9 @@ def _processes() -> dict[str, int]:
 
 
 def _open_all(config: ConfigDict, names: Iterable[str]) -> dict[str, storage.StoredSplit]:
-    """Open splits by DATASET/SPLIT; one error names all the datasets that are not there."""
+    """Open splits by DATASET/SPLIT; one error names all missing datasets."""
     opened, missing = {}, []
-    # Synthetic people last: they may have to be drawn, for nothing if another one is not there.
+    # Synthetic people last: rendering them takes long, in vain if another dataset is missing.
     for name in sorted(dict.fromkeys(names), key=lambda name: name.startswith("synthetic/")):
         if missing and name.startswith("synthetic/"):
             break
@@ -181,20 +165,18 @@ def _train_names(config: ConfigDict) -> list[str]:
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
-) -> tuple[Mapping[str, Callable[[], Iterator[Batch]]], Mapping[str, Callable[[], SplitNames]]]:
-    """Return passes over the evaluation splits, and their samples' names."""
-    splits = {name: opened[name] for name in config.data.eval}
-    evals = {
-        name: partial(
+    config: ConfigDict, opened: Mapping[str, storage.StoredSplit], mean_joints: np.ndarray
+) -> HeldOut:
+    evals, names = {}, {}
+    for name in config.data.eval:
+        evals[name] = partial(
             input_pipeline.eval_batches,
-            source,
+            opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
         )
-        for name, source in splits.items()
-    }
-    return evals, {name: cache(source.names) for name, source in splits.items()}
+        names[name] = cache(opened[name].names)
+    return HeldOut(evals, names, mean_joints)
 
 
 def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
@@ -206,44 +188,37 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     return storage.open_split(path, split)
 
 
-class _WithoutParts:
-    """A split whose examples have no part labels; the rest of it is as it was."""
-
-    def __init__(self, source: storage.StoredSplit):
-        self._source = source
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getattr__(self, name: str) -> Any:
-        # Where the split lies, for messages.
-        return getattr(self._source, name)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        return {**self._source[index], "part_labels": b"", "parts_weight": np.float32(0)}
-
-
 def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:
-    """Raise UserError when no dataset has what loss.parts compares with."""
+    """Raise UserError if no dataset has the part labels that loss.parts needs."""
     for source, _ in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
         if any(source[int(index)]["parts_weight"] > 0 for index in chosen):
             return
     raise UserError(
-        "config.loss.parts needs part labels, which none of data.train has: prepare 3DPW with "
-        "--body=SMPL (docs/data.md), or set it to 0"
+        "config.loss.parts needs part labels, which no dataset of config.data.train has: prepare "
+        "3DPW with --body=SMPL (docs/data.md), or set config.loss.parts to 0"
     )
 
 
-def _mixture_key(sources: list[tuple[storage.StoredSplit, float]], data_root: str) -> list:
-    """Identify a mixture, wherever the prepared datasets lie."""
-    return [
-        [os.path.relpath(source.path, data_root), len(source), weight] for source, weight in sources
+def _mean_joints(
+    config: ConfigDict, workdir: Path, sources: list[tuple[storage.StoredSplit, float]]
+) -> np.ndarray:
+    """Return the mean joints of a mixture, read from the workdir or measured and kept there."""
+    path = workdir / _STATISTICS_FILE
+    # Identifies the mixture by names, lengths and weights, without the folder of the datasets.
+    key = [
+        [os.path.relpath(source.path, config.data.root), len(source), weight]
+        for source, weight in sources
     ]
+    mean = _read_mean(path, key)
+    if mean is None:
+        mean = _measure_mean(sources)
+        _keep_mean(path, key, mean)
+    return mean
 
 
 def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
-    """Read the mean joints that a workdir keeps, if they are there and of the mixture `key`."""
+    """Read the mean joints of a workdir; None if missing, damaged or of another mixture."""
     try:
         kept = json.loads(path.read_text())
         mean = np.array(kept["mean_joints"], np.float32)
@@ -255,10 +230,7 @@ def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
 
 
 def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarray:
-    """Return the mean root-centred joints over the mixture, metres, (24, 3).
-
-    NaN where no training set has 3D joints: a constant that nobody was asked for has no error.
-    """
+    """Return the mean root-centred joints of the mixture, metres, (24, 3); NaN if it has none."""
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
@@ -274,9 +246,9 @@ def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarra
 
 def _keep_mean(path: Path, key: list, mean: np.ndarray) -> None:
     if path.parent.is_dir():
-        # JSON has null, and no NaN.
-        told = [[float(x) if np.isfinite(x) else None for x in joint] for joint in mean]
-        statistics = {"sources": key, "mean_joints": told}
-        # Without room for it, it is measured again next time.
+        # JSON has no NaN.
+        joints = [[float(x) if np.isfinite(x) else None for x in joint] for joint in mean]
+        statistics = {"sources": key, "mean_joints": joints}
+        # If it cannot be written, it is measured again next time.
         with contextlib.suppress(UserError):
             write_atomically(path, (json.dumps(statistics) + "\n").encode())

@@ -1,4 +1,4 @@
-"""Prepare a dataset for training: `python -m data_pipelines.prepare --dataset=synthetic ...`.
+"""Prepares a dataset for training: `python -m data_pipelines.prepare --dataset=synthetic ...`.
 
     python -m data_pipelines.prepare --dataset=synthetic --output=data
     python -m data_pipelines.prepare --dataset=synthetic --output=data --set image_size=256 \
@@ -9,8 +9,7 @@
         --body=/raw/SMPL_python_v.1.1.0
     python -m data_pipelines.prepare --dataset=mpii --source=/raw/MPII --output=data
 
-Prints the directory of the dataset. Doing it twice does nothing the second time; interrupted, it
-goes on where it was.
+Prints the dataset's directory. A finished dataset is left unchanged; an interrupted run resumes.
 """
 
 import argparse
@@ -40,9 +39,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _folder(text: str) -> Path:
-    # An empty path would be the current folder, which nobody means by it.
+    # An empty path would be the current folder.
     if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty, perhaps for an unset variable of the shell")
+        raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
     return Path(text)
 
 
@@ -54,68 +53,69 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--dataset", required=True, choices=["synthetic", *RELEASED])
-    parser.add_argument("--output", required=True, type=_folder, help="where prepared datasets lie")
-    parser.add_argument("--workers", type=int, help="processes; as many as cores if not given")
+    parser.add_argument("--output", required=True, type=_folder, help="folder of prepared datasets")
+    parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
     synthetic = parser.add_argument_group("synthetic people")
-    synthetic.add_argument("--config", help="take data.synthetic from this config file")
+    synthetic.add_argument("--config", help="read data.synthetic from this config file")
     synthetic.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a synthetic setting"
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change a synthetic setting",
     )
     released = parser.add_argument_group("released datasets")
-    released.add_argument("--source", type=_folder, help="the folder the release was unpacked into")
+    released.add_argument("--source", type=_folder, help="folder of the unpacked release")
     released.add_argument(
         "--check",
         action="store_true",
-        help="say what is missing or broken and whether --output can be used, prepare nothing",
+        help="list what is missing or broken, check --output, and prepare nothing",
     )
     released.add_argument(
         "--body",
         action="append",
         type=_folder,
         default=[],
-        metavar="PLACE",
-        help="gendered SMPL files, or a folder of them, for pw3d's tops of heads and part labels",
+        metavar="PATH",
+        help="gendered SMPL files or their folder, for head tops and part labels of pw3d",
     )
     released.add_argument(
         "--max-skipped",
         type=float,
         metavar="SHARE",
-        help=f"of the people that may be broken; {_MAX_SKIPPED} if not given",
+        help=f"largest share of broken people; default: {_MAX_SKIPPED}",
     )
     released.add_argument(
         "--beam-option",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="read with Apache Beam, with this pipeline option (runner=FlinkRunner, ...)",
+        help="read with Apache Beam and this pipeline option, for instance runner=FlinkRunner",
     )
     return parser
 
 
 def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings:
-    """Read settings from a config file's `data.synthetic` and NAME=VALUE pairs, which win.
+    """Read synthetic settings from a config file and from NAME=VALUE pairs, which take priority.
 
     Args:
-        config: path of a config file, or None for the defaults.
+        config: path of a config file, whose `data.synthetic` is read; None: the defaults.
         pairs: texts like "image_size=256".
 
-    Returns:
-        The settings.
-
     Raises:
-        UserError: the file is missing or a setting is unknown or bad.
+        UserError: the file is missing, or a setting is unknown or out of range.
     """
     values: dict[str, Any] = {}
     if config is not None:
         if not Path(config).is_file():
-            raise UserError(f"no config file at {config}; configs/quickstart.py is one to try")
+            raise UserError(f"no config file at {config}; try configs/quickstart.py")
         try:
             values.update(runpy.run_path(config)["get_config"]().data.synthetic)
-        # The file is the user's own code, which can fail in any way.
+        # The file is the user's code and may raise anything.
         except Exception as error:
             raise UserError(
-                f"{config} is not an experiment with a section data.synthetic "
-                f"({type(error).__name__}); see configs/quickstart.py"
+                f"{config} is not an experiment with data.synthetic ({type(error).__name__}); "
+                "see configs/quickstart.py"
             ) from error
     types: dict[str, Any] = {
         field.name: field.type for field in dataclasses.fields(SyntheticSettings)
@@ -123,7 +123,7 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise UserError(f"--set {pair}: write NAME=VALUE, for instance image_size=256")
+            raise UserError(f"--set {pair}: give NAME=VALUE, for instance image_size=256")
         kind = types.get(name, str)
         try:
             values[name] = kind(text)
@@ -137,15 +137,12 @@ def open_raw(name: str, source: Path, body: Sequence[str | Path] = ()) -> RawDat
     """Open a release.
 
     Args:
-        name: one of the released datasets.
-        source: the folder it was unpacked into.
-        body: places of gendered bodies, for a dataset that takes them.
-
-    Returns:
-        The dataset, ready to be checked or prepared.
+        name: a key of `RELEASED`.
+        source: the folder of the unpacked release.
+        body: files or folders of gendered bodies, for a dataset that uses them.
 
     Raises:
-        UserError: the folder is not that dataset, or the bodies are of no use.
+        UserError: the folder is not that release, or has no usable bodies.
     """
     module, kind = RELEASED[name]
     reader = getattr(importlib.import_module(module), kind)
@@ -168,7 +165,7 @@ def _prepare_released(flags: argparse.Namespace) -> int:
     if flags.dataset != "pw3d":
         _refuse(flags, "body")
     if flags.source is None:
-        raise UserError(f"--dataset={flags.dataset} is read from a release: name it by --source")
+        raise UserError(f"--dataset={flags.dataset} needs --source, the folder of the release")
     limit = _MAX_SKIPPED if flags.max_skipped is None else flags.max_skipped
     if not 0 <= limit <= 1:
         raise UserError(f"--max-skipped={limit}: give a share between 0 and 1")
@@ -183,19 +180,19 @@ def _prepare_released(flags: argparse.Namespace) -> int:
         for line in [*notes, *problems]:
             print(f"{flags.dataset}: {line}", file=sys.stderr)
         if flags.check:
-            told = counted(len(problems), "problem") if problems else "nothing missing"
-            print(f"{flags.dataset} in {flags.source}: {told}")
+            result = counted(len(problems), "problem") if problems else "no problems"
+            print(f"{flags.dataset} in {flags.source}: {result}")
             return 2 if problems else 0
     print(preparation.prepare(dataset, flags.output, flags.workers, limit, flags.beam_option))
     return 0
 
 
-def _chosen_bodies(places: Sequence[Path]) -> list[str]:
-    """Say, a line for each gender with several files, which of them is used."""
+def _chosen_bodies(paths: Sequence[Path]) -> list[str]:
+    """Return a line for each gender with several files: the one that is used, and the others."""
     return [
-        f"--body holds {len(files)} {gender} bodies: {files[0]} is used, "
+        f"--body has {len(files)} {gender} bodies: {files[0]} is used, "
         f"{' and '.join(map(str, files[1:]))} {be(len(files) - 1)} not"
-        for gender, files in (find_body_files(places) if places else {}).items()
+        for gender, files in (find_body_files(paths) if paths else {}).items()
         if len(files) > 1 and gender != "neutral"
     ]
 
@@ -204,16 +201,16 @@ def _refuse(flags: argparse.Namespace, *names: str) -> None:
     for name in names:
         if getattr(flags, name) not in (None, False, []):
             flag = name.replace("_", "-")
-            raise UserError(f"--{flag} means nothing for --dataset={flags.dataset}; leave it out")
+            raise UserError(f"--{flag} is not used for --dataset={flags.dataset}: remove it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
-    # TensorFlow talks; it is imported when shards are written.
+    # Silences TensorFlow, which is imported when shards are written.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    again = "prepare: interrupted; run the command again, it goes on from here"
-    return command_line.guarded(lambda: _prepare(arguments), again, speaker="prepare")
+    resume = "prepare: interrupted; run the command again to resume"
+    return command_line.guarded(lambda: _prepare(arguments), resume, speaker="prepare")
 
 
 def _prepare(arguments: Sequence[str] | None) -> int:

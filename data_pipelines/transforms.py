@@ -1,9 +1,8 @@
-"""Move a person's picture and labels from the stored crop to the network's, in plain numpy.
+"""Moves images and labels from the stored crop to the network's crop, in plain NumPy.
 
-One affine per sample does everything: crop, scale, rotation and mirror. It maps stored-crop
-coordinates to network-crop coordinates, both continuous with the origin at the top-left corner
-(`data_pipelines.example`), and every label is moved by that matrix or by the rotation and mirror
-it was built from. All functions take a batch at once.
+One affine per sample crops, scales, rotates and mirrors. It maps stored-crop coordinates to
+network-crop coordinates (conventions: `data_pipelines.example`). Labels are moved by that affine,
+or by the rotation and mirror it was built from. The functions take a batch at once.
 """
 
 import dataclasses
@@ -13,59 +12,65 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
 from data_pipelines.reading import jpeg
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 
-# Mirroring a picture is x -> -x in the camera frame.
+# Mirroring an image is x -> -x in the camera frame.
 _MIRROR_AXES = np.array([-1.0, 1.0, 1.0])
 _MIRROR_ROTATION = _MIRROR_AXES[:, None] * _MIRROR_AXES[None, :]
 _MIRROR_JOINTS = np.array(MIRROR)
-# Part label k becomes _MIRROR_PARTS[k]; background and unknown stay.
+# Part label k becomes _MIRROR_PARTS[k]; background and unknown do not change.
 _MIRROR_PARTS = np.arange(256, dtype=np.uint8)
 _MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
+# Labels of the joints, which trade sides in a mirrored image.
+_JOINT_LABELS = (
+    *("joints_2d", "joints_2d_weight", "joints_3d", "rotations"),
+    *("visible", "visible_weight"),
+)
 
 
 class BadExampleError(ValueError):
-    """A stored example that cannot be used; whoever knows which one it is names it."""
+    """A stored example that cannot be decoded; the caller adds its name to the message."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """How each sample of a batch lies in its network crop.
+    """Scale, rotation and mirror of each sample of a batch.
 
     Attributes:
-        crop_scale: side of the cut region over the nominal crop's; above 1 the person gets smaller.
-        rotation: radians about the crop's centre, clockwise as seen (x right, y down), which is a
-            positive turn about the camera's z axis.
-        mirror: whether the picture is mirrored (before it is rotated).
+        crop_scale: side of the cut square over the side of the unscaled crop; above 1 the person
+            gets smaller.
+        rotation: radians about the crop's centre, clockwise in the image, which is a positive
+            rotation about the camera's z axis.
+        mirror: whether the image is mirrored, which happens before the rotation.
     """
 
     crop_scale: Float[np.ndarray, "b"]
     rotation: Float[np.ndarray, "b"]
-    mirror: np.ndarray
+    mirror: Bool[np.ndarray, "b"]
 
 
 def identity_placement(count: int) -> Placement:
-    """Return the placement evaluation uses: the nominal crop, upright, not mirrored."""
+    """Return the placement for evaluation: not scaled, not rotated, not mirrored."""
     return Placement(np.ones(count), np.zeros(count), np.zeros(count, bool))
 
 
 def random_placement(uniforms: Float[np.ndarray, "b 4"], settings) -> Placement:
-    """Turn uniform numbers into a training placement.
+    """Turn uniform numbers into placements for training.
 
     Args:
         uniforms: four independent numbers in [0, 1) per sample.
-        settings: `scale` (crop_scale is uniform in 1 -+ scale), `rotation` (standard deviation of a
-            normal distribution cut at twice that, degrees) and `flip` (probability of a mirrored
-            picture).
+        settings: `scale` (crop_scale is uniform in 1 -+ scale), `rotation` (degrees; standard
+            deviation of a normal distribution, clipped at twice that) and `flip` (probability of a
+            mirrored image).
 
     Returns:
         The placement of each sample.
     """
-    # Box and Muller's way from two uniform numbers to a normal one.
+    # The Box-Muller transform: two uniform numbers give a normal one.
     normal = np.sqrt(-2.0 * np.log1p(-uniforms[:, 2])) * np.cos(2.0 * np.pi * uniforms[:, 3])
     return Placement(
         crop_scale=1.0 + settings.scale * (2.0 * uniforms[:, 0] - 1.0),
@@ -106,40 +111,35 @@ def invert_affine(affine: Float[np.ndarray, "*b 2 3"]) -> Float[np.ndarray, "*b 
     return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
-def compose_affine(
-    outer: Float[np.ndarray, "*b 2 3"], inner: Float[np.ndarray, "*b 2 3"]
-) -> Float[np.ndarray, "*b 2 3"]:
-    """Return the affine that applies `inner`, then `outer`."""
-    linear = outer[..., :2] @ inner[..., :2]
-    return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
-
-
 def apply_affine(
     affine: Float[np.ndarray, "*b 2 3"], points: Float[np.ndarray, "*b n 2"]
 ) -> Float[np.ndarray, "*b n 2"]:
-    """Move points by affines."""
+    """Apply affines to points."""
     return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
 
 
 def stored_side(image: bytes | UInt8[np.ndarray, "s s 3"]) -> int:
-    """Return the side of a stored crop; that of a JPEG stands in its header.
+    """Return the side of a stored crop; a JPEG's is read from its header.
 
     Raises:
-        BadExampleError: the bytes are no JPEG or the picture is not square.
+        BadExampleError: the bytes are not a JPEG, or the image is not square.
     """
     if isinstance(image, np.ndarray):
         return len(image)
     size, _ = jpeg.read_header(image)
     if size is None:
-        raise BadExampleError("stored crop is not a JPEG picture")
+        raise BadExampleError("the stored crop is not a JPEG")
     width, height = size
     if height != width or not height:
-        raise BadExampleError(f"stored crop of {width}x{height} pixels is not square")
+        raise BadExampleError(f"the stored crop of {width}x{height} pixels is not square")
     return height
 
 
-def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an example with its picture and part labels decoded, as the warps below take them too.
+def decode_images(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode the image and the part labels of a stored example.
+
+    Returns:
+        The example with arrays in their places; `warp_image` and `warp_parts` take both forms.
 
     Raises:
         BadExampleError: one of them cannot be decoded.
@@ -153,14 +153,14 @@ def decode_pictures(example: Mapping[str, Any]) -> dict[str, Any]:
 def _decode_image(encoded: bytes, reduction: int) -> UInt8[np.ndarray, "s s 3"]:
     image = jpeg.decode(encoded, reduction)
     if image is None:
-        raise BadExampleError("stored crop cannot be decoded")
+        raise BadExampleError("the stored crop cannot be decoded")
     return image
 
 
 def _decode_parts(encoded: bytes) -> UInt8[np.ndarray, "p p"]:
     labels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if labels is None or labels.ndim != 2:
-        raise BadExampleError("stored part labels cannot be decoded")
+        raise BadExampleError("the stored part labels cannot be decoded")
     return labels
 
 
@@ -169,18 +169,18 @@ def warp_image(
     to_stored: Float[np.ndarray, "2 3"],
     out: UInt8[np.ndarray, "s s 3"],
 ) -> None:
-    """Warp a stored crop into `out`, decoding it first where it is not.
+    """Warp a stored crop into the network's crop.
 
-    Where the affine shrinks by two or more, the picture is decoded at 1/2, 1/4 or 1/8 of its size,
-    which averages over the pixels that bilinear interpolation would skip, and is faster.
+    An affine that shrinks by two or more decodes the JPEG at 1/2, 1/4 or 1/8 of its size. That is
+    faster, and averages over the pixels that bilinear interpolation would skip.
 
     Args:
-        image: the stored JPEG, or the same decoded, for affines that shrink by less than two.
+        image: the stored JPEG, or its pixels for an affine that shrinks by less than two.
         to_stored: network-crop to stored-crop coordinates.
-        out: the network crop, written in place; what lies outside the stored crop becomes black.
+        out: the network's crop, written in place; black outside the stored crop.
 
     Raises:
-        BadExampleError: the picture cannot be decoded.
+        BadExampleError: the JPEG cannot be decoded.
     """
     reduction = 1
     if not isinstance(image, np.ndarray):
@@ -188,7 +188,7 @@ def warp_image(
         shrink = math.sqrt(abs(determinant))
         reduction = jpeg.reduction_for(shrink * (1 + 1e-9))
         image = _decode_image(image, reduction)
-    # OpenCV warps four channels in less than half the time it takes for three, to the same bytes.
+    # OpenCV warps four channels in less than half the time of three, with the same result.
     image = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     warped = _warp(image, to_stored, 1.0 / reduction, 1.0, len(out), cv2.INTER_LINEAR)
     cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
@@ -200,15 +200,14 @@ def warp_parts(
     mirror: bool,
     out: UInt8[np.ndarray, "p p"],
 ) -> None:
-    """Warp stored part labels into `out` by nearest neighbour, decoding them where they are not.
+    """Warp stored part labels into the network's crop by nearest neighbour.
 
     Args:
-        labels: the stored PNG, or the same decoded; b"" where the dataset has none, which gives all
-            unknown.
-        to_stored: network-crop to stored-crop coordinates of the picture.
-        mirror: whether the affine mirrors, so that left and right labels trade places.
-        out: part labels at 1 / BATCH_PARTS_STRIDE of the network crop, written in place; what lies
-            outside the stored crop is background, for the picture is black there.
+        labels: the stored PNG, or its pixels; b"" gives "unknown" everywhere.
+        to_stored: network-crop to stored-crop coordinates of the image.
+        mirror: whether the affine mirrors, which swaps left and right labels.
+        out: part labels at 1 / BATCH_PARTS_STRIDE of the network's crop, written in place;
+            background outside the stored crop, where the image is black.
 
     Raises:
         BadExampleError: the labels cannot be decoded.
@@ -237,10 +236,13 @@ def _warp(
     out_side: int,
     interpolation: int,
 ) -> np.ndarray:
-    """Warp `source`, the stored crop scaled, into the network crop scaled; outside becomes 0."""
+    """Warp the stored crop, scaled by `source_scale`, into the network's, scaled by `out_scale`.
+
+    Pixels outside the source become 0.
+    """
     matrix = to_stored * source_scale
     matrix[:, :2] /= out_scale
-    # OpenCV's integers are pixel centres, ours are pixel corners.
+    # Integers are pixel centres in OpenCV, pixel corners here.
     matrix[:, 2] += 0.5 * (matrix[:, 0] + matrix[:, 1]) - 0.5
     return cv2.warpAffine(
         source,
@@ -252,31 +254,23 @@ def _warp(
     )
 
 
-def mirror_labels(labels: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str, np.ndarray]:
-    """Mirror 3D and per-joint labels where `mirror` says so; 2D positions belong to the affine.
+def mirror_labels(
+    labels: Mapping[str, np.ndarray], mirror: Bool[np.ndarray, "b"]
+) -> dict[str, np.ndarray]:
+    """Mirror 3D labels and swap left and right; 2D positions are mirrored by the affine.
 
-    The mirrored person's left is the person's right: joint j takes the values of MIRROR[j]. With
-    M = diag(-1, 1, 1) a joint's position p becomes M p and its rotation R, relative to its parent
-    in a body frame that is symmetric in x, becomes M R M.
+    A mirrored person's left is the person's right: joint j takes the values of MIRROR[j]. With
+    M = diag(-1, 1, 1), a joint's position p becomes M p. Its rotation R, relative to its parent in
+    a body frame that is symmetric in x, becomes M R M.
 
     Args:
         labels: fields of `example.STORED_FIELDS` with a leading batch axis.
-        mirror: (b,) bool.
+        mirror: the samples to mirror.
 
     Returns:
-        The fields joints_2d, joints_3d, rotations, visible and the joints' own weights, mirrored.
+        The labels of joints among `labels`.
     """
-    swapped = {
-        name: labels[name][:, _MIRROR_JOINTS]
-        for name in (
-            "joints_2d",
-            "joints_2d_weight",
-            "joints_3d",
-            "rotations",
-            "visible",
-            "visible_weight",
-        )
-    }
+    swapped = {name: labels[name][:, _MIRROR_JOINTS] for name in _JOINT_LABELS if name in labels}
     swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
     swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
     return {
@@ -286,46 +280,47 @@ def mirror_labels(labels: dict[str, np.ndarray], mirror: np.ndarray) -> dict[str
 
 
 def move_labels(
-    labels: dict[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
     placement: Placement,
     affine: Float[np.ndarray, "b 2 3"],
     image_size: int,
 ) -> dict[str, np.ndarray]:
-    """Move every label but the part labels along with the picture.
+    """Move labels from the stored crop to the network's; part labels are moved by `warp_parts`.
 
-    A joint that leaves the crop becomes invisible but keeps its 2D position and weight: where a cut
-    off limb would be is known and worth learning.
+    A joint outside the crop becomes invisible but keeps its 2D position and weight: the position
+    of a cut-off limb is known, and the network should learn it.
 
     Args:
-        labels: fields of `example.STORED_FIELDS` with a leading batch axis.
-        placement: what `affine` was built from.
+        labels: fields of `example.STORED_FIELDS` with a leading batch axis. They may lack
+            head_size, visible and visible_weight.
+        placement: the placement `affine` was built from.
         affine: stored-crop to network-crop coordinates.
-        image_size: side of the network crop, pixels.
+        image_size: side of the network's crop, pixels.
 
     Returns:
-        The moved fields as `example.BATCH_FIELDS` names and measures them, float32.
+        The labels that change, as `example.BATCH_FIELDS` defines them, float32.
     """
     moved = mirror_labels(labels, placement.mirror)
     in_plane = np.broadcast_to(np.eye(3), (len(affine), 3, 3)).copy()
     in_plane[:, :2, :2] = _rotation_2d(placement.rotation)
 
     known = moved["joints_2d_weight"] > 0
+    # The affine mirrors the positions, mirror_labels the joints' order.
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
-    # The stored positions are mirrored by the affine itself, names by mirror_labels.
     moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
     head_top = apply_affine(affine, labels["head_top"][:, None])[:, 0] / (image_size / 2.0) - 1.0
     moved["head_top"] = np.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
-    # Turning and mirroring change no length; the zoom is the same along both axes.
-    zoom = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
-    moved["head_size"] = labels["head_size"] * zoom / (image_size / 2.0)
-    outside = known & np.any(np.abs(joints_2d) > 1.0, axis=-1)
-    moved["visible"] = np.where(outside, 0.0, moved["visible"])
+    if "head_size" in labels:
+        # Rotation and mirror keep lengths, and the scale is the same along both axes.
+        scale = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
+        moved["head_size"] = labels["head_size"] * scale / (image_size / 2.0)
+    if "visible" in labels:
+        outside = known & np.any(np.abs(joints_2d) > 1.0, axis=-1)
+        moved["visible"] = np.where(outside, 0.0, moved["visible"])
 
     moved["joints_3d"] = moved["joints_3d"] @ np.swapaxes(in_plane, -1, -2)
-    has_pose = labels["pose_weight"] > 0
-    root = np.where(
-        has_pose[:, None, None], in_plane @ moved["rotations"][:, 0], moved["rotations"][:, 0]
-    )
-    moved["rotations"] = np.concatenate([root[:, None], moved["rotations"][:, 1:]], axis=1)
-    moved["crop_to_photo"] = compose_affine(labels["crop_to_photo"], invert_affine(affine))
+    # A missing pose stays the identity.
+    posed = labels["pose_weight"][:, None, None] > 0
+    root = moved["rotations"][:, 0]
+    moved["rotations"][:, 0] = np.where(posed, in_plane @ root, root)
     return {name: np.asarray(value, np.float32) for name, value in moved.items()}

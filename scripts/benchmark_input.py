@@ -1,16 +1,16 @@
-"""Measure preparing and the input pipeline: `python scripts/benchmark_input.py`.
+"""Measures how fast releases are prepared and read: `python scripts/benchmark_input.py`.
 
     python scripts/benchmark_input.py
     python scripts/benchmark_input.py --raw-pw3d=/raw/3DPW --raw-mpii=/raw/MPII --photographs=1000
 
-Prints how fast photographs are prepared; how fast the prepared people become batches of 224 px with
-augmentation, from 3DPW, from MPII and from the mixture the experiments train on; and how fast the
-same people come out of the loader that projects in this field usually have, which reads whole
-photographs (needs torch). Without a release, small ones in the same layouts are made.
+Prints the speed of preparing photographs, and of making batches of 224 px with augmentation from
+3DPW, from MPII and from the mixture of the experiments. Compares it with the usual loader of the
+field, which reads whole photographs (needs torch), for the same people. Without releases, small
+ones in the same layouts are drawn.
 
-"per CPU s" counts the processor time of all threads and processes, so that it holds on a machine
-that is busy with other things too. "ratio" is to the other loader's row for the same people, first
-of what a core does in a second by the clock, then of what it does in a second of processor time.
+"per CPU s" divides by the processor time of all threads and processes, so it also holds on a busy
+machine. "ratio" divides by the other loader's row for the same people: first people a second and
+core, then people a second of processor time.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from configs import common
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
 
-# The quickstart's pictures, which are small: other things than decoding count there.
+# The quickstart's images, which are so small that decoding does not dominate.
 _SMALL_SIZE, _SMALL_BATCH = 64, 32
 _SMALL = SyntheticSettings(train=256, validation=8, test=8, test_occluded=8)
 
@@ -47,7 +47,7 @@ class Speed(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark."""
-    # TensorFlow talks.
+    # Silences TensorFlow.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     parser = argparse.ArgumentParser(
@@ -55,19 +55,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--raw-pw3d", type=Path, help="3DPW as it unpacks")
-    parser.add_argument("--raw-mpii", type=Path, help="MPII as it unpacks")
+    parser.add_argument("--raw-pw3d", type=Path, help="folder of the unpacked 3DPW")
+    parser.add_argument("--raw-mpii", type=Path, help="folder of the unpacked MPII")
     parser.add_argument(
-        "--body", action="append", default=[], help="gendered bodies: have part labels too"
+        "--body", action="append", default=[], help="gendered bodies, for part labels"
     )
-    parser.add_argument("--photographs", type=int, default=96, help="of each release; 96")
     parser.add_argument(
-        "--quality", type=int, default=95, help="of the JPEGs, where releases are made; 95"
+        "--photographs", type=int, default=96, help="number per release; default: 96"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of each row")
+    parser.add_argument(
+        "--quality", type=int, default=95, help="JPEG quality of drawn releases; default: 95"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="measured time per row; default: 10"
+    )
     flags = parser.parse_args(arguments)
     if flags.photographs < 64:
-        parser.error("--photographs: at least 64, for a batch of different people")
+        parser.error("--photographs: give 64 or more, for a batch of different people")
     given = {"pw3d": flags.raw_pw3d, "mpii": flags.raw_mpii}
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -116,8 +120,8 @@ def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
     mixtures = {part.name: [(splits[part.name], 1.0)] for part in parts}
     shares = _mixture()
     if set(shares) == set(splits):
-        told = " + ".join(f"{share:g} {name}" for name, share in shares.items())
-        mixtures[told] = [(splits[name], share) for name, share in shares.items()]
+        mixture = " + ".join(f"{share:g} {name}" for name, share in shares.items())
+        mixtures[mixture] = [(splits[name], share) for name, share in shares.items()]
     small = [(_small_people(root), 1.0)]
     print(f"\nInput, {IMAGE_SIZE} px, batches of {BATCH_SIZE}, {CORES} cores")
     print(f"{'':52}{'per s/core':>12}{'per CPU s':>11}{'ratio':>14}")
@@ -135,8 +139,8 @@ def _print_input(parts: Sequence[Prepared], root: Path, seconds: float) -> None:
 
 def _print_row(name: str, speed: Speed, peer: Speed | None) -> None:
     ratios = [own / other for own, other in zip(speed, peer, strict=True)] if peer else []
-    told = "".join(f"{ratio:6.1f}x" for ratio in ratios)
-    print(f"{name:52}{speed.per_core:12.0f}{speed.per_cpu_second:11.0f}{told:>14}", flush=True)
+    factors = "".join(f"{ratio:6.1f}x" for ratio in ratios)
+    print(f"{name:52}{speed.per_core:12.0f}{speed.per_cpu_second:11.0f}{factors:>14}", flush=True)
 
 
 def _mixture() -> dict[str, float]:
@@ -179,7 +183,7 @@ def _stream(
 
 
 def _measure(batches: Iterator, batch_size: int, seconds: float, cores: int) -> Speed:
-    """Measure a stream, after a few batches in which it gets going."""
+    """Measure a stream after ten batches of warm-up."""
     for _ in range(10):
         next(batches)
     start, cpu, count = time.perf_counter(), cpu_seconds(), 0
@@ -192,7 +196,7 @@ def _measure(batches: Iterator, batch_size: int, seconds: float, cores: int) -> 
 
 
 def _people(parts: Sequence[Prepared], sources: list) -> dict[str, np.ndarray]:
-    """Collect what the other loader needs of the same people; shares are kept by repeating some."""
+    """Return the arrays that the other loader needs; people are repeated to keep the shares."""
     from data_pipelines.example import CROP_MARGIN
     from data_pipelines.releases.release import STORED_SIDE
     from data_pipelines.transforms import apply_affine
@@ -223,14 +227,14 @@ def _people(parts: Sequence[Prepared], sources: list) -> dict[str, np.ndarray]:
 
 
 def _measure_peer(people: dict[str, np.ndarray], root: Path, seconds: float) -> Speed | None:
-    """Measure the other loader in a process of its own; None without torch."""
+    """Measure the other loader in a separate process; None without torch."""
     path = root / "people.npz"
     np.savez(path, **people)  # pyright: ignore[reportArgumentType]
     script = Path(__file__).with_name("benchmark_input_peers.py")
     command = [sys.executable, str(script), str(path), str(seconds)]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
-        print(f"no other loader measured: {ended.stderr.strip().splitlines()[-1:]}")
+        print(f"the other loader failed: {ended.stderr.strip().splitlines()[-1:]}")
         return None
     per_second, per_cpu_second = json.loads(ended.stdout)
     return Speed(per_second / CORES, per_cpu_second)

@@ -1,10 +1,10 @@
-"""The loader that projects in this field usually have, measured for scripts/benchmark_input.py.
+"""Measures the usual loader of the field, for scripts/benchmark_input.py.
 
-It does what the data sets of SPIN, PARE and 4D-Humans do for a sample: read the whole photograph
-with OpenCV, cut and turn the crop by one warpAffine, mirror it, scale its channels by noise, make
-it normalised float32 with channels first, and move the labels in numpy. Torch's DataLoader has a
-worker for each core. Run as a process of its own, since its workers are forked, which TensorFlow's
-threads would not survive.
+It makes a sample as the datasets of SPIN, PARE and 4D-Humans do: read the whole photograph with
+OpenCV, cut and rotate the crop by one warpAffine, mirror it, scale its channels by noise, make it
+normalised float32 with channels first, and move the labels in NumPy. Torch's DataLoader has a
+worker per core. It runs in a separate process, because forked workers would break TensorFlow's
+threads.
 
     python scripts/benchmark_input_peers.py people.npz 5
 """
@@ -23,7 +23,7 @@ from pare_jax.crop import IMAGENET_MEAN, IMAGENET_STD
 from pare_jax.skeleton import MIRROR
 
 IMAGE_SIZE, BATCH_SIZE = 224, 64
-# As configs/common.py has it for ours; the noise is SPIN's.
+# The augmentation of configs/common.py, with SPIN's noise.
 _SCALE, _ROTATION, _FLIP, _NOISE = 0.25, 30.0, 0.5, 0.4
 _MEAN = np.array(IMAGENET_MEAN, np.float32)[:, None, None]
 _STD = np.array(IMAGENET_STD, np.float32)[:, None, None]
@@ -32,15 +32,15 @@ _MIRROR_ROTATION = np.array([[1, -1, -1], [-1, 1, 1], [-1, 1, 1]], np.float32)
 
 
 class Photographs:
-    """People, each with the file of its photograph, as torch's DataLoader asks for a data set."""
+    """A dataset for torch's DataLoader: people, each with the file of its photograph."""
 
     def __init__(self, people: dict[str, np.ndarray]):
-        """Take the people.
+        """Wrap the people.
 
         Args:
-            people: `files` (n,), `centres` (n, 2) and `sides` (n,) of the network crops in the
-                photographs' pixels, `joints_2d` (n, 24, 2) in the same, and the fields of
-                `data_pipelines.example.STORED_FIELDS` that are not about pixels.
+            people: `files` (n,), `centres` (n, 2) and `sides` (n,) of the network's crops in
+                pixels of the photographs, `joints_2d` (n, 24, 2) likewise, and the fields of
+                `data_pipelines.example.STORED_FIELDS` without pixels.
         """
         self._people = people
 
@@ -102,13 +102,13 @@ def _start_worker(_number: int) -> None:
 
 
 def measure(people: dict[str, np.ndarray], seconds: float) -> tuple[float, float]:
-    """Return people a second, and a second of processor time.
+    """Return people per second, and per second of processor time.
 
-    Whole passes are measured, since workers' processor time is known only once they have ended.
+    Whole passes are measured, because the processor time of workers is known when they have ended.
 
     Args:
-        people: as `Photographs` takes them.
-        seconds: how long to measure.
+        people: see `Photographs`.
+        seconds: measured time.
     """
     import torch.utils.data
 
@@ -130,7 +130,7 @@ def measure(people: dict[str, np.ndarray], seconds: float) -> tuple[float, float
         return time.perf_counter() - start
 
     trial = 2 * CORES * BATCH_SIZE
-    # As many for each worker, so that none waits for another at the end.
+    # The same number for each worker, so that all end together.
     rounds = int(seconds / one_pass(trial) * 2)
     count = max(2, rounds) * CORES * BATCH_SIZE
     cpu = cpu_seconds()
@@ -139,7 +139,7 @@ def measure(people: dict[str, np.ndarray], seconds: float) -> tuple[float, float
 
 
 def main(path: Path, seconds: float) -> None:
-    """Measure with the people of a file and print the two numbers as JSON."""
+    """Measure with the people in a file; print the two numbers as JSON."""
     with np.load(path) as file:
         people = {name: file[name] for name in file.files}
     print(json.dumps(measure(people, seconds)))

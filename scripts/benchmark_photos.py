@@ -26,14 +26,14 @@ from data_pipelines.synthetic.clip import ClipSettings, draw_clip
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import body_from_data
 from pare_jax.io.images import encode_jpeg, read_image
-from pare_jax.io.media import Photo
+from pare_jax.io.progress import ProgressBar
 from pare_jax.models import build_model
 from pare_jax.prediction.page.entries import RunPage, entries_from_folder
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.prediction.run.options import DEFAULT_OUTPUTS, PredictionRun
-from pare_jax.prediction.run.photographs import BATCH, PhotoJob, predict_photos
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.options import DEFAULT_OUTPUTS, Job, PredictionRun
+from pare_jax.prediction.run.output_folder import OutputFolder
+from pare_jax.prediction.run.photographs import BATCH, predict_photos
 from pare_jax.prediction.run.reporting import Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
@@ -85,23 +85,21 @@ def whole_command(
             folder = Path(name)
             run = PredictionRun(
                 predictor=predictor,
-                output=folder,
+                folder=OutputFolder(folder),
                 outputs=frozenset(outputs),
                 detector=None,
                 clip_detector=None,
                 tracking=TrackSettings(),
                 smoothing=Smoothing(),
-                identity={},
-                records=Records(folder),
                 reporter=Reporter(),
             )
             jobs = [
-                PhotoJob(Photo(path), path.stem, "", [list(box) for box in boxes])
+                Job(path, path.stem, path.stem, [list(box) for box in boxes])
                 for path, boxes in photos
             ]
-            with run.reporter.bar("photographs", len(jobs)) as bar:
+            with ProgressBar("photographs", len(jobs)) as bar:
                 predict_photos(run, jobs, bar)
-            assert len(run.records) == len(jobs)
+            assert len(run.folder) == len(jobs)
             if run.wants("page"):
                 write_page(RunPage("A page", entries_from_folder(folder)), folder)
 

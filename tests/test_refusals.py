@@ -22,7 +22,7 @@ EXPECTED = """
   8 data_pipelines/preparing/preparation.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
- 10 data_pipelines/reading/storage.py
+ 13 data_pipelines/reading/storage.py
   2 data_pipelines/releases/mpii.py
   2 data_pipelines/releases/mpii_annotations.py
   3 data_pipelines/releases/pw3d.py
@@ -67,13 +67,12 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   4 pare_jax/prediction/person_files.py
-  5 pare_jax/prediction/predictor.py
-  1 pare_jax/prediction/run/chunks.py
-  4 pare_jax/prediction/run/command.py
-  3 pare_jax/prediction/run/folder.py
+  4 pare_jax/prediction/predictor.py
+  1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
+  3 pare_jax/prediction/run/options.py
+  6 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
-  1 pare_jax/prediction/run/records.py
   1 pare_jax/prediction/scene.py
   8 pare_jax/pretrained/convert.py
   2 pare_jax/pretrained/hrnet_weights.py
@@ -96,7 +95,7 @@ EXPECTED = """
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py
-  4 pare_jax/training/workdir.py
+  5 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py

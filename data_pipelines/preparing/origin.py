@@ -1,9 +1,10 @@
-"""What a prepared dataset was made of, so that another release or other flags are told from it.
+"""Records what a prepared dataset was made of, to detect other files, other flags or other code.
 
-Everything here is named and measured within the release: the same files give the same origin
-wherever they lie, and so do the same files copied, with other times of change.
+Files are named and identified within the release: the same files give the same origin in any
+folder, and copies with other times of change do too.
 """
 
+import ast
 import dataclasses
 import hashlib
 import inspect
@@ -20,8 +21,8 @@ from pare_jax.errors import be
 
 ORIGIN_FILE = "preparation.json"
 _ROOT = Path(__file__).parents[2]
-# The code that decides over the bytes of any example and shard. Beside it stand the dataset's own
-# file and those whose names begin like it (pw3d.py, pw3d_sequence.py).
+# The code that determines the bytes of examples and shards, for all datasets. Each dataset adds its
+# own file and those whose names begin alike (pw3d.py, pw3d_sequence.py).
 _CODE = (
     "data_pipelines/example.py",
     "data_pipelines/reading/jpeg.py",
@@ -34,23 +35,24 @@ _CODE = (
     "data_pipelines/preparing/unit_files.py",
     "pare_jax/body/io.py",
     "pare_jax/body/numpy_body.py",
+    "pare_jax/crop.py",
     "pare_jax/io/images.py",
     "pare_jax/rendering/rasterizer.py",
     "pare_jax/io/safe_pickle.py",
     "pare_jax/skeleton.py",
 )
-# Bytes looked at from the start, the middle and the end of a file.
+# Bytes read from the start, the middle and the end of a file.
 _SAMPLE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """What a dataset is made of.
+    """The code, settings and files that a dataset is made of.
 
     Attributes:
         code: digest of the code that makes the examples.
-        settings: what beside the files decides over them, by the flag that sets it.
-        parts: by split, each piece of work's name and the digest of what it is read from.
+        settings: the settings that change the examples, by the flag that sets them.
+        parts: by split, the name of each piece of work and the digest of its files.
     """
 
     code: str
@@ -59,24 +61,52 @@ class Origin:
 
     @property
     def digest(self) -> str:
-        """Identifies code and settings: pieces of the same digest belong together."""
+        """Digest of code and settings: pieces with the same digest can be combined."""
         return _digest(json.dumps([self.code, self.settings], sort_keys=True).encode())
 
 
 def origin_of(dataset: RawDataset, units: Mapping[str, Sequence[Any]]) -> Origin:
-    """Describe what a dataset would be made of now.
+    """Return the origin of a dataset that is prepared now.
 
     Args:
         dataset: the release.
         units: its pieces of work by split.
     """
     own = Path(inspect.getfile(type(dataset)))
-    files = [*sorted(own.parent.glob(f"{own.stem}*.py")), *(_ROOT / name for name in _CODE)]
-    code = [path.read_bytes() for path in files]
+    code = code_digest([*own.parent.glob(f"{own.stem}*.py"), *(_ROOT / name for name in _CODE)])
     settings = dataset.settings() if isinstance(dataset, HasSettings) else {}
     parts = {split: _parts(own) for split, own in units.items()}
-    # As JSON gives it back.
-    return Origin(_digest(b"\0".join(code)), json.loads(json.dumps(settings)), parts)
+    # Through JSON, as `read_origin` returns them: tuples become lists.
+    return Origin(code, json.loads(json.dumps(settings)), parts)
+
+
+def code_digest(files: Sequence[Path]) -> str:
+    """Return a digest of what Python files do.
+
+    It depends neither on names and order of the files, nor on comments, docstrings, formatting and
+    imports, nor on the version of Python.
+    """
+    statements = [node for path in files for node in ast.parse(path.read_bytes()).body]
+    texts = [json.dumps(_plain_tree(node)) for node in statements if not _does_nothing(node)]
+    return _digest("\n".join(sorted(texts)).encode())
+
+
+def _plain_tree(node: Any) -> Any:
+    """Return a syntax tree as nested lists, without statements that do nothing."""
+    if isinstance(node, list):
+        return [_plain_tree(item) for item in node if not _does_nothing(item)]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, _plain_tree(value)) for name, value in ast.iter_fields(node)]
+    # Later versions of Python add fields, which are empty where they are not used.
+    return [type(node).__name__, *(field for field in fields if field[1] not in ([], "None"))]
+
+
+def _does_nothing(node: Any) -> bool:
+    if isinstance(node, ast.If):  # for instance `if TYPE_CHECKING`
+        return all(map(_does_nothing, node.body + node.orelse))
+    is_constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return is_constant or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _parts(units: Sequence[Any]) -> dict[str, str]:
@@ -89,13 +119,12 @@ def _parts(units: Sequence[Any]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """Return what a unit holds as JSON has it: numbers, text and their order, and no class's name.
+    """Return a unit's numbers and texts as JSON types, without names of classes.
 
-    So that the same annotations are the same whatever the code that holds them is called, and
-    whichever NumPy it is.
+    The digest of annotations then depends neither on names in the code nor on NumPy's version.
 
     Raises:
-        TypeError: it holds something that is no plain data.
+        TypeError: the unit has something else than plain data.
     """
     if value is None or isinstance(value, str | bool | int | float):
         return value
@@ -107,11 +136,11 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if dataclasses.is_dataclass(value):
         return [_plain(getattr(value, field.name)) for field in dataclasses.fields(value)]
-    raise TypeError(f"a unit is told by plain data, not by a {type(value).__name__}")
+    raise TypeError(f"a unit must be plain data, not a {type(value).__name__}")
 
 
 def read_origin(path: Path) -> Origin | None:
-    """Read what the prepared dataset in `path` was made of; None where it does not say."""
+    """Read the origin of the prepared dataset in `path`; None if it is missing or damaged."""
     try:
         return Origin(**json.loads((path / ORIGIN_FILE).read_text()))
     except (OSError, ValueError, TypeError):
@@ -119,9 +148,9 @@ def read_origin(path: Path) -> Origin | None:
 
 
 def undecided(made: Origin, now: Origin) -> bool:
-    """Tell whether nothing but the code is known to differ: all parts do, which may be its doing.
+    """Return whether the files may be the same although every part differs.
 
-    Other code may see the same files in another way. Where any part is the same it does not.
+    Other code may describe the same files in another way. If one part is the same, it does not.
     """
     if made.code == now.code or made.settings != now.settings:
         return False
@@ -135,12 +164,12 @@ def undecided(made: Origin, now: Origin) -> bool:
 
 
 def differences(made: Origin, now: Origin) -> list[str]:
-    """Say in what, beside its code, a dataset differs from what would be made now."""
+    """Describe how settings and files differ from those of now, one text per difference."""
     lines = []
     for name in sorted(made.settings.keys() | now.settings.keys()):
         was, wanted = made.settings.get(name), now.settings.get(name)
         if was != wanted:
-            lines.append(f"--{name} was {_told(was)} and is {_told(wanted)}")
+            lines.append(f"--{name} was {_described(was)} and is {_described(wanted)}")
     for split in (*made.parts, *(split for split in now.parts if split not in made.parts)):
         was, wanted = made.parts.get(split, {}), now.parts.get(split, {})
         names = [*wanted, *(name for name in was if name not in wanted)]
@@ -161,16 +190,16 @@ def differences(made: Origin, now: Origin) -> list[str]:
 
 
 def fingerprint(path: Path, whole: bool = False) -> tuple[int, int] | None:
-    """Tell a file from others by its size and a checksum of its bytes, wherever it lies.
+    """Return the size of a file and a checksum of its bytes.
 
     Args:
         path: the file.
-        whole: look at all of it, as for annotations, where a number may have been mended. Else at
-            samples: reading all of a release's photographs takes as long as preparing them, and one
-            that was cut short, filled up with zeros or taken again differs in a sample.
+        whole: read the whole file, as for annotations, where one number may change. Else samples
+            are read: all photographs of a release take as long to read as to prepare, and one that
+            was truncated, filled with zeros or replaced differs in a sample.
 
     Returns:
-        Size and checksum; None if it cannot be read.
+        Size and checksum; None if the file cannot be read.
     """
     try:
         if whole:
@@ -191,7 +220,7 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     if not value:
         return "not given"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,7 +1,7 @@
-"""Part labels of real people: their true meshes drawn over the crop, nearest in front.
+"""Draws part labels of people in photographs from their true meshes.
 
-What is known to stand before a person are the other annotated people of the photograph. Things
-that nobody annotated hide nothing: a leg behind a table is labelled as if the table were not there.
+The other annotated people of a photograph occlude a person. Objects do not, since they are not
+annotated: a leg behind a table is labelled as if the table were not there.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ _NEAR, _FAR = 0.1, 100.0  # metres
 
 @dataclasses.dataclass(frozen=True)
 class ProjectedMesh:
-    """A person's surface as a photograph shows it.
+    """The mesh of a person, projected into a photograph.
 
     Attributes:
-        points: (x, y, depth) of the vertices: photograph's pixels and metres.
+        points: (x, y, depth) of the vertices: pixels of the photograph, and metres.
         faces: vertex numbers.
         part_of_face: the joint each face moves with.
         head_top: the vertex at the top of the head.
@@ -53,7 +53,7 @@ def pose_mesh(
         body: the body's file.
         betas: shape coefficients.
         rotations: relative to the parent; the root's into the camera frame.
-        pelvis: where the pelvis joint is, metres in the camera frame.
+        pelvis: position of the pelvis joint, metres in the camera frame.
         intrinsics: camera frame to the photograph's pixels.
 
     Returns:
@@ -68,7 +68,7 @@ def pose_mesh(
     )
     vertices = vertices + (pelvis - joints[0]).astype(np.float32)
     points = vertices @ intrinsics.T.astype(np.float32)
-    with np.errstate(divide="ignore", invalid="ignore"):  # what is behind the camera is not drawn
+    with np.errstate(divide="ignore", invalid="ignore"):  # points behind the camera are not drawn
         points[:, :2] /= points[:, 2:]
     return ProjectedMesh(points, data.faces, part_of_face, data.head_top)
 
@@ -88,13 +88,13 @@ def draw_part_labels(
     """Draw the visible parts of one of several people.
 
     Args:
-        people: everyone whose mesh is known, the person among them.
-        number: which of them.
+        people: all people with a known mesh.
+        number: index of the person to label.
         to_photo: affine from the stored crop to the photograph, without rotation.
-        size: the photograph's width and height; beyond it there is only background.
+        size: width and height of the photograph; pixels outside it are background.
 
     Returns:
-        PNG of (STORED_SIDE // STORED_PARTS_STRIDE) pixels a side: joint + 1, 0 elsewhere.
+        PNG with a side of STORED_SIDE // STORED_PARTS_STRIDE pixels: joint + 1, 0 elsewhere.
     """
     scale = STORED_PARTS_STRIDE * np.diag(to_photo[:, :2])
     corner = to_photo[:, 2]

@@ -1,10 +1,10 @@
-"""From any `raw.RawDataset` to a prepared dataset.
+"""Prepares a release (`release.RawDataset`): reads its pieces of work and writes shards.
 
-Two stages. First a pool of processes reads the pieces of work, and each finished one becomes a
-file in a scratch folder beside the dataset: killed at any moment, the next run goes on from there.
-Then the files are written, in order, as the dataset's shards, and the scratch folder goes away.
-Neither stage holds more than a few pieces in memory, and the result does not depend on how many
-processes there are or how often the work was interrupted.
+There are two stages. First a pool of processes reads the pieces of work and writes each finished
+one to a file in a scratch folder beside the dataset. A run that is killed resumes from these files.
+Then the files are written, in order, as the dataset's shards, and the scratch folder is removed.
+Each stage holds a few pieces in memory. The result depends neither on the number of processes nor
+on interruptions.
 """
 
 import collections
@@ -30,16 +30,17 @@ from data_pipelines.preparing.origin import (
 )
 from data_pipelines.reading import storage
 from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
-from pare_jax.errors import UserError, be
+from pare_jax.errors import UserError, be, counted
 from pare_jax.io.progress import with_progress
 
-# Examples of a shard are held in memory while it is written.
+# All examples of a shard are in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
+_REMOVE_IT = "remove it to prepare it again, or name another --output"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Piece:
-    """A piece of work and the file of what it gave."""
+    """A piece of work and the file of its result."""
 
     split: str
     unit: Any
@@ -48,7 +49,7 @@ class _Piece:
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """What is to be done: the pieces of a dataset, in order, and what they are made of."""
+    """The pieces of work of a dataset, in order, and its origin."""
 
     dataset: RawDataset
     origin: Origin
@@ -57,19 +58,19 @@ class _Work:
 
 @dataclasses.dataclass
 class SplitReport:
-    """What became of a split's people."""
+    """Number of examples of a split, and what was skipped."""
 
     kept: int = 0
     skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
     @property
     def broken(self) -> int:
-        """How many were left out because something is wrong with the files."""
+        """Number of people skipped because of damaged or missing files."""
         return sum(item.broken for item in self.skipped)
 
 
 def dataset_path(dataset: RawDataset, data_root: str | Path) -> Path:
-    """Return where the dataset lies once it is prepared."""
+    """Return the directory of the prepared dataset."""
     return Path(data_root) / dataset.name / storage.VERSION
 
 
@@ -80,30 +81,29 @@ def prepare(
     max_skipped: float = 0.01,
     beam_options: Sequence[str] = (),
 ) -> Path:
-    """Prepare a dataset, unless it is there already; goes on where an earlier run was interrupted.
+    """Prepare a dataset, or resume an interrupted run; a finished dataset is left unchanged.
 
     Args:
         dataset: the release to read.
-        data_root: where prepared datasets lie.
-        workers: processes; None takes one a core. Changes only the speed.
-        max_skipped: share of the people that may be left out because their files are broken.
-        beam_options: if any, an Apache Beam pipeline with these options, as its command line takes
-            them, reads the pieces instead of processes of this machine. All its workers must see
-            the release and `data_root` under the same paths.
+        data_root: the folder of prepared datasets.
+        workers: number of processes; None: one per core. Changes only the speed.
+        max_skipped: share of the people that may be skipped because their files are broken.
+        beam_options: if not empty, an Apache Beam pipeline with these options of its command line
+            reads the pieces, instead of processes on this machine. All its workers must find the
+            release and `data_root` under the same paths.
 
     Returns:
         The dataset's directory, for `data_pipelines.reading.storage.open_split`.
 
     Raises:
-        UserError: the release has nothing to read, too much of it is broken, the place cannot be
-            written to, or what lies there was prepared from something else. What was finished is
-            kept.
+        UserError: the release is empty, too much of it is broken, the directory cannot be written,
+            or it has a dataset prepared from something else. Finished pieces are kept.
     """
     path = dataset_path(dataset, data_root)
-    # Whatever can be refused is refused before anything is written.
+    # All that may be refused is checked before anything is written.
     units = {split: dataset.units(split) for split in dataset.splits}
     if not any(units.values()):
-        raise UserError(f"{dataset.name} has no people to prepare: there is nothing to read")
+        raise UserError(f"{dataset.name} has no people to prepare: the release is empty")
     now = origin_of(dataset, units)
     try:
         if not storage.is_prepared(path):
@@ -114,69 +114,63 @@ def prepare(
                     _prepare(work, path, workers, max_skipped, start_beam)
                     return path
     except OSError as error:
-        again = ", and run the command again: it goes on from here"
-        raise storage.cannot_write(path, error, goes_on=again) from error
+        resume = ", and run the command again to resume"
+        raise storage.cannot_write(path, error, resume=resume) from error
     _compare(path, now)
     return path
 
 
 def check_output(dataset: RawDataset, data_root: str | Path) -> list[str]:
-    """Return what keeps a dataset from being prepared there, a line each; writes nothing.
+    """Return the problems with preparing a dataset in a folder, one line each; writes nothing.
 
     Args:
         dataset: the release to read.
-        data_root: where prepared datasets lie.
+        data_root: the folder of prepared datasets.
     """
     path = dataset_path(dataset, data_root)
     if storage.is_prepared(path):
         units = {split: dataset.units(split) for split in dataset.splits}
         made = read_origin(path)
-        told = made and _disagreement(path, made, origin_of(dataset, units))
-        return [told] if told else []
-    # Of the folders that hold the dataset's, the first that is there already.
-    there = next(one for one in path.absolute().parents if os.path.lexists(one))
+        problem = made and _difference(path, made, origin_of(dataset, units))
+        return [problem] if problem else []
+    # The nearest parent folder that exists.
+    parent = next(one for one in path.absolute().parents if os.path.lexists(one))
     number = 0
-    if not there.is_dir():
+    if not parent.is_dir():
         number = errno.ENOTDIR
-    elif os.statvfs(there).f_flag & os.ST_RDONLY:
+    elif os.statvfs(parent).f_flag & os.ST_RDONLY:
         number = errno.EROFS
-    elif not os.access(there, os.W_OK | os.X_OK):
+    elif not os.access(parent, os.W_OK | os.X_OK):
         number = errno.EACCES
-    return (
-        [str(storage.cannot_write(path, OSError(number, f"{os.strerror(number)} ({there})")))]
-        if number
-        else []
-    )
+    if not number:
+        return []
+    return [str(storage.cannot_write(path, OSError(number, f"{os.strerror(number)} ({parent})")))]
 
 
 def _compare(path: Path, now: Origin) -> None:
-    """Raise UserError unless the dataset that is there is the one that was asked for."""
+    """Raise UserError if the prepared dataset was made from something else than `now`."""
     made = read_origin(path)
     if made is None:
-        _say(f"{path} is there already; it does not say what it was made of")
+        _say(f"{path} exists; its {ORIGIN_FILE} is missing or damaged, so it was not compared")
         return
-    if told := _disagreement(path, made, now):
-        raise UserError(told)
+    if problem := _difference(path, made, now):
+        raise UserError(problem)
     if made.code != now.code:
         _say(
-            f"{path} is there already, made of the same files by another version of the code; "
-            "remove it to prepare it anew"
+            f"{path} exists, made from the same files by another version of the code; "
+            "remove it to prepare it again"
         )
 
 
-def _disagreement(path: Path, made: Origin, now: Origin) -> str:
-    """Say why the dataset that is there is not known to be the one asked for; "" if it is."""
+def _difference(path: Path, made: Origin, now: Origin) -> str:
+    """Describe why the prepared dataset is not known to be the one of `now`; "" if it is."""
     if undecided(made, now):
         return (
-            f"{path} is there already, made by another version of the code, so that it cannot be "
-            "told whether it is of the same files: remove it to prepare it anew, or name another "
-            "--output"
+            f"{path} exists, made by another version of the code, which cannot be compared with "
+            f"the files given: {_REMOVE_IT}"
         )
     if found := differences(made, now):
-        return (
-            f"{path} is there already, but it was prepared from something else "
-            f"({'; '.join(found)}): remove it to prepare it anew, or name another --output"
-        )
+        return f"{path} exists, prepared from something else ({'; '.join(found)}): {_REMOVE_IT}"
     return ""
 
 
@@ -206,7 +200,7 @@ def _prepare(
     if isinstance(dataset, SaysMore):
         side_files |= dataset.side_files()
 
-    # Imported here for TensorFlow's sake: workers import this module.
+    # These import TensorFlow, which workers, who import this module, do not need.
     from data_pipelines.preparing import prepared_builder, tfds_writer
 
     splits = {}
@@ -222,7 +216,7 @@ def _prepare(
 
 
 def _pieces(units: Mapping[str, Sequence[Any]], origin: Origin, folder: Path) -> list[_Piece]:
-    """List the work. A piece that changes, by what its unit says of its files, is done anew."""
+    """List the pieces of work; a piece whose unit has changed gets another file name."""
     scratch = folder / f"partial.{origin.digest}"
     return [
         _Piece(split, unit, scratch / split / f"{number:05d}.{digest}.npz")
@@ -232,12 +226,12 @@ def _pieces(units: Mapping[str, Sequence[Any]], origin: Origin, folder: Path) ->
 
 
 def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | None) -> None:
-    """Do the pieces that are not done."""
+    """Read the pieces whose files are missing or damaged."""
     dataset, pieces = work.dataset, work.pieces
     wanted = [piece for piece in pieces if unit_files.read_summary(piece.path) is None]
     if len(wanted) < len(pieces):
         done = len(pieces) - len(wanted)
-        _say(f"{dataset.name}: {done} of {len(pieces)} parts {be(done)} done already")
+        _say(f"{dataset.name}: {done} of {len(pieces)} parts {be(done)} finished; resuming")
     if not wanted:
         return
     if start_beam is not None:
@@ -261,13 +255,13 @@ def _in_processes(dataset: RawDataset, pieces: Sequence[_Piece], workers: int) -
                 yield job.result()
     except futures.process.BrokenProcessPool as error:
         raise UserError(
-            f"a process that read {dataset.name} was killed, perhaps for want of memory; run "
-            "the command again, with fewer --workers: it goes on from here"
+            f"a process that read {dataset.name} was killed, perhaps because memory ran out; "
+            "run the command again with fewer --workers to resume"
         ) from error
 
 
 def _beam(options: Sequence[str]) -> Callable[[], Any]:
-    """Return what starts a pipeline with these options; raises UserError if none can be."""
+    """Return a function that starts a pipeline; raises UserError if the options are bad."""
     try:
         import apache_beam as beam  # pyright: ignore[reportMissingImports]
         from apache_beam.options.pipeline_options import (  # pyright: ignore[reportMissingImports]
@@ -275,13 +269,13 @@ def _beam(options: Sequence[str]) -> Callable[[], Any]:
         )
     except ImportError:
         raise UserError(
-            "--beam-option needs Apache Beam, which wants older packages than constraints.txt has: "
-            "pip install apache-beam into an environment of its own, or leave the flag out"
+            "--beam-option needs Apache Beam: pip install -e '.[beam]' in a new environment, "
+            "without constraints.txt, or remove the flag"
         ) from None
     flags = ["--" + option.lstrip("-") for option in options]
     try:
         beam.Pipeline(options=PipelineOptions(flags))
-    # Runners check their options in their own ways.
+    # Each runner checks its options in its own way, some with sys.exit.
     except (Exception, SystemExit) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"--beam-option {' '.join(options)}: {reason}") from error
@@ -289,8 +283,8 @@ def _beam(options: Sequence[str]) -> Callable[[], Any]:
 
 
 def _on_beam(dataset: RawDataset, pieces: Sequence[_Piece], start_beam: Callable[[], Any]) -> None:
-    # Reading is nearly all of the work. The shards are written from the files as ever, so that a
-    # cluster's result is the same to the byte and goes on after an interruption too.
+    # Reading is nearly all of the work. The shards are written here from the finished pieces: the
+    # result has the same bytes as without Beam, and an interrupted run resumes.
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
 
     with start_beam() as pipeline:
@@ -312,13 +306,13 @@ def _summarise(dataset: RawDataset, pieces: Sequence[_Piece]) -> dict[str, Split
 
 
 def describe(reports: Mapping[str, SplitReport]) -> list[str]:
-    """Return, a line a split, how many people were kept and how many left out for what."""
+    """Return a line per split: the number of people kept, and skipped for each reason."""
     lines = []
     for split, report in reports.items():
         reasons = collections.Counter(item.reason for item in report.skipped)
-        told = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
-        people = "person" if report.kept == 1 else "people"
-        lines.append(f"{split}: {report.kept:,} {people}" + (f"; left out: {told}" if told else ""))
+        skipped = ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items()))
+        line = f"{split}: {counted(report.kept, 'person')}"
+        lines.append(f"{line}; skipped: {skipped}" if skipped else line)
     return lines
 
 
@@ -331,12 +325,12 @@ def _check_broken(
         first = next(i for report in reports.values() for i in report.skipped if i.broken)
         raise UserError(
             f"{broken:,} of {kept + broken:,} people of {name} {be(broken)} broken, the first is "
-            f"{first.what} ({first.reason}); mend the files or allow more with "
-            f"--max-skipped={min(1.0, broken / (kept + broken) + 0.01):.2f}, and run it again: "
-            f"what was read is kept in {folder}"
+            f"{first.what} ({first.reason}); repair the files or allow more with "
+            f"--max-skipped={min(1.0, broken / (kept + broken) + 0.01):.2f}, and run the command "
+            f"again: finished parts are kept in {folder}"
         )
     if not kept:
-        raise UserError(f"{name} has no people to prepare: all were left out")
+        raise UserError(f"{name} has no people to prepare: all were skipped")
 
 
 def _summary(piece: _Piece) -> tuple[int, list[Skipped]]:
@@ -347,7 +341,7 @@ def _summary(piece: _Piece) -> tuple[int, list[Skipped]]:
 
 
 def _shard_sizes(pieces: Sequence[_Piece]) -> list[int]:
-    """Number of examples of each shard: whole pieces up to some size."""
+    """Return the number of examples of each shard, which holds whole pieces of work."""
     sizes, room = [], 0
     for piece in pieces:
         count, size = _summary(piece)[0], piece.path.stat().st_size
@@ -369,7 +363,7 @@ def _examples(pieces: Sequence[_Piece]) -> Iterator[dict[str, Any]]:
 
 def _damaged(piece: _Piece) -> UserError:
     piece.path.unlink(missing_ok=True)
-    return UserError(f"{piece.path} was damaged meanwhile; run the command again to make it anew")
+    return UserError(f"{piece.path} is damaged; run the command again to read that part again")
 
 
 def _say(line: str) -> None:

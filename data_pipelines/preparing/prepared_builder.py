@@ -1,4 +1,4 @@
-"""The TFDS builder of every dataset that is read from a release."""
+"""Defines the TFDS builder that writes prepared releases."""
 
 import dataclasses
 import itertools
@@ -15,21 +15,21 @@ from data_pipelines.reading.storage import VERSION, stored_features
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """What to write of a split.
+    """The examples of a split and how they are divided into shards.
 
     Attributes:
-        examples: in order, as `example.STORED_FIELDS` says.
-        shard_sizes: number of examples of each shard; a shard's are held in memory at once.
+        examples: with the fields of `example.STORED_FIELDS`, in order.
+        shard_sizes: number of examples of each shard; all of a shard are in memory at once.
     """
 
     examples: Iterator[Mapping[str, Any]]
     shard_sizes: Sequence[int]
 
 
-# TFDS's generator-based builder sorts a split in memory, whatever its size, even when the order is
-# the generator's. This one streams.
+# TFDS's generator-based builder sorts a whole split in memory, even if it keeps the generator's
+# order. This one streams.
 class _FromExamples(tfds_writer.SameBytes, tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Writes the examples it is given, in their order, and JSON files beside them."""
+    """Writes the given examples in their order, and JSON files beside the shards."""
 
     VERSION = tfds.core.Version(VERSION)
     url_infos = {}  # noqa: RUF012 - nothing is downloaded; do not look for checksum files
@@ -43,20 +43,20 @@ class _FromExamples(tfds_writer.SameBytes, tfds.core.ShardBasedBuilder, skip_reg
             builder=self,
             description=f"People of {self.name}, one in each square crop.",
             features=stored_features(),
-            disable_shuffling=True,  # example i of the split is the i-th that was read
+            disable_shuffling=True,  # the split keeps the order of the examples
         )
 
     def _shard_iterators_per_split(self, dl_manager):
-        # TFDS moves this directory into place as a whole, these files with the shards.
+        # TFDS moves this directory into place as a whole: shards and these files together.
         for name, content in self._side_files.items():
             (Path(self.data_dir) / name).write_text(json.dumps(content, indent=1) + "\n")
         return {name: _shards(split) for name, split in self._to_write.items()}
 
 
 def _shards(split: Split) -> list:
-    """Return a function for each shard that takes its share, in turn, of the split's examples."""
+    """Return a function per shard; called in order, each returns its part of the examples."""
     examples = enumerate(split.examples)
-    # The last one takes all, so that the stream comes to its end and can say so.
+    # The last shard takes all that are left: the iterator, which shows progress, must be exhausted.
     sizes = [*split.shard_sizes[:-1], None]
     return [lambda size=size: itertools.islice(examples, size) for size in sizes]
 
@@ -71,8 +71,8 @@ def make_builder(
 
     Args:
         name: the dataset's name.
-        data_root: where prepared datasets lie.
-        splits: what to write, at least one example each.
+        data_root: the folder of prepared datasets.
+        splits: the splits by name, each with at least one example.
         side_files: names and contents of JSON files to write beside the shards.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Processes that share the cores: one thread each, and none that outlives its parent."""
+"""Runs worker processes of one thread each, which end with their parent."""
 
 import contextlib
 import fcntl
@@ -18,15 +18,15 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def _start_worker() -> None:
-    """Make a new process a worker: OpenCV gets one thread, and the parent's end is its own.
+    """Initialise a worker: one thread for OpenCV, and an end when the parent ends.
 
-    A parent that is killed cannot tell its children, which would wait for work for ever. Ctrl-C
-    reaches them too, but it is the parent who answers it.
+    A killed parent cannot stop its workers, which would wait for work for ever. Workers ignore
+    Ctrl-C, which the parent handles.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
@@ -42,9 +42,9 @@ def _end_with(sentinel: int) -> None:
 
 @contextlib.contextmanager
 def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
-    """Start so many worker processes; what they have not begun is dropped at the end.
+    """Start worker processes; at the end, work that has not begun is cancelled.
 
-    An executor, since a `multiprocessing.Pool` waits for ever for a process that was killed.
+    This is an executor because a `multiprocessing.Pool` waits for ever for a killed process.
     """
     with (
         _single_threaded_children(),
@@ -62,7 +62,7 @@ def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
 
 @contextlib.contextmanager
 def _single_threaded_children() -> Iterator[None]:
-    """Let processes started within find one thread for their matrix products."""
+    """Limit matrix products to one thread in the processes started within."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
@@ -77,16 +77,13 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Keep other processes from preparing the same dataset meanwhile; makes the folder.
-
-    Whoever has to wait is told so on stderr.
-    """
+    """Lock a dataset's folder, which is created; a process that must wait says so on stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            line = f"another process is preparing a dataset in {folder}: waiting for it"
+            line = f"another process is preparing a dataset in {folder}; waiting for it"
             print(line, file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""Writing a TFDS dataset: quietly, whole or not at all."""
+"""Writes TFDS datasets, without TFDS's messages; an interrupted run leaves no dataset."""
 
 import contextlib
 import errno
@@ -13,9 +13,11 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import writer
 
+from data_pipelines.reading.storage import system_error
+
 
 class _SortedFields(writer.ExampleWriter):
-    """Writes the fields of a record in order of their names."""
+    """Writes the fields of each record in the order of their names."""
 
     def write(self, path, examples):
         return super().write(path, ((key, _sort_fields(record)) for key, record in examples))
@@ -26,9 +28,10 @@ def _sort_fields(record: bytes) -> bytes:
 
 
 class SameBytes:
-    """For builders: the same examples give the same bytes, whichever process writes them.
+    """A mixin for builders: the same examples give the same bytes in every process.
 
-    The fields of a record are a protobuf map, whose order TFDS leaves to the process's hashes.
+    The fields of a record are a protobuf map. TFDS writes it in an order that depends on the
+    process's hashes.
     """
 
     info: Any  # the builder's
@@ -37,35 +40,28 @@ class SameBytes:
         return _SortedFields(file_format=self.info.file_format)
 
 
-def _as_os_error(text: str) -> OSError:
-    """Return what the system said, of a message that holds it among the writer's own words."""
-    known = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
-    number = next((one for one in known if os.strerror(one) in text), errno.EIO)
-    return OSError(number, os.strerror(number))
-
-
 def write_dataset(builder: tfds.core.DatasetBuilder, folder: Path) -> None:
-    """Run a builder. What it writes appears under its name only when it is whole.
+    """Run a builder; the dataset gets its name when it is finished.
 
     Args:
-        builder: generates the examples.
-        folder: the dataset's folder, which holds its versions.
+        builder: makes the examples.
+        folder: the dataset's folder, which has a folder per version.
 
     Raises:
-        OSError: the place is full or cannot be written to.
+        OSError: the disk is full or the folder cannot be written.
     """
-    for left_over in folder.glob("incomplete.*"):
-        shutil.rmtree(left_over, ignore_errors=True)
-    tfds.disable_progress_bar()  # ours shows the time left
+    for interrupted in folder.glob("incomplete.*"):
+        shutil.rmtree(interrupted, ignore_errors=True)
+    tfds.disable_progress_bar()  # the examples have their own, which shows the time left
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download of nothing
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS reports an empty download
             builder.download_and_prepare(download_dir=str(folder / "downloads"))
-    except RuntimeError as error:  # what array_record raises when the disk is full
+    except RuntimeError as error:  # raised by array_record, for instance when the disk is full
         if "write" not in str(error):
             raise
-        raise _as_os_error(str(error)) from error
+        raise system_error(str(error)) or OSError(errno.EIO, os.strerror(errno.EIO)) from error
     finally:
         logging.set_verbosity(verbosity)
-        shutil.rmtree(folder / "downloads", ignore_errors=True)  # TFDS makes it, empty
+        shutil.rmtree(folder / "downloads", ignore_errors=True)  # an empty folder of TFDS

@@ -1,7 +1,8 @@
-"""Finished pieces of work on disk: what one gave, kept until the dataset is whole.
+"""Writes and reads the results of finished pieces of work, kept until the dataset is finished.
 
-A file is an `.npz` of columns: numbers stacked, bytes and text joined with their lengths beside
-them. No pickles, so reading one runs nothing; and the archive's checksums tell a damaged file.
+A file is an `.npz` of columns: numbers are stacked; bytes and texts are joined, with their lengths
+in another column. It has no pickles, so reading it runs no code. The archive's checksums show
+damage.
 """
 
 import dataclasses
@@ -17,16 +18,16 @@ from data_pipelines.example import STORED_FIELDS
 from data_pipelines.releases.release import Skipped, UnitResult
 
 _COUNT, _SKIPPED, _LENGTHS = "count", "skipped", "lengths of "
-# What a file cut short or overwritten makes the reader raise.
+# Raised by NumPy for a truncated or overwritten file.
 _DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError)
 
 
 def write_unit(path: Path, result: UnitResult) -> None:
-    """Write what a piece of work gave, whole or not at all.
+    """Write the result of a piece of work; a failure leaves no file.
 
     Args:
         path: the file, in a folder that exists.
-        result: its examples and what gave none.
+        result: the examples, and what was skipped.
 
     Raises:
         OSError: the disk is full or cannot be written to.
@@ -53,7 +54,7 @@ def write_unit(path: Path, result: UnitResult) -> None:
 
 
 def read_unit(path: Path) -> UnitResult | None:
-    """Read what a piece of work gave; None if the file is missing or damaged."""
+    """Read the result of a piece of work; None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as columns:
             fields = {name: _split(columns, name) for name in STORED_FIELDS}
@@ -65,7 +66,7 @@ def read_unit(path: Path) -> UnitResult | None:
 
 
 def read_summary(path: Path) -> tuple[int, list[Skipped]] | None:
-    """Read how many examples a piece of work gave and what gave none; None as for `read_unit`."""
+    """Read the number of examples, and what was skipped; None as for `read_unit`."""
     try:
         with np.load(path, allow_pickle=False) as columns:
             return int(columns[_COUNT]), _skipped(columns)

@@ -1,19 +1,19 @@
-"""Shards -> batches: the stream of training batches and the pass over an evaluation split.
+"""Makes batches from splits: an endless stream for training, one pass for evaluation.
 
-A batch is made by one call of plain numpy and OpenCV (read, decode, warp, move the labels), and
-tf.data runs several such calls side by side and hands them out in order. OpenCV lets go of the
-interpreter lock while it decodes and warps, which is nearly all of the work, so threads suffice.
-Measured with scripts/benchmark_input.py: OpenCV decodes a stored crop as fast as TensorFlow and
-warps it several times faster, and one call per batch spares TensorFlow's per-sample overhead.
+One call of NumPy and OpenCV makes a batch: it reads, decodes, warps and moves the labels. tf.data
+runs several such calls in parallel threads and returns the batches in order. OpenCV releases the
+interpreter lock while it decodes and warps, which is nearly all of the work. By
+scripts/benchmark_input.py, OpenCV decodes a stored crop as fast as TensorFlow and warps it several
+times faster.
 
-Batch k is a function of (seed, k): a stream entered at `start_step` k gives the same bytes as one
-that ran up to k, and the number of threads changes nothing.
+Batch k is a function of (seed, k): a stream that starts at `start_step` k gives the same bytes as
+one that ran up to k, with any number of threads.
 """
 
 import atexit
 import sys
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import cv2
@@ -21,7 +21,13 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipelines import transforms
-from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, STORED_FIELDS
+from data_pipelines.example import (
+    BATCH_FIELDS,
+    BATCH_PARTS_STRIDE,
+    EVALUATION_FIELDS,
+    STORED_FIELDS,
+    TRAINING_FIELDS,
+)
 from data_pipelines.preparing.processes import count_cores
 from data_pipelines.reading.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadExampleError
@@ -30,7 +36,7 @@ from pare_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 
-# Fields a stored example holds as arrays or numbers, which a batch needs.
+# Labels of a batch that a stored example holds as numbers.
 _LABELS = tuple(
     name
     for name, field in STORED_FIELDS.items()
@@ -40,17 +46,17 @@ _BATCHES_AHEAD = 2
 
 
 class ExampleSource(Protocol):
-    """A split that can be read in any order, as `storage.open_split` returns."""
+    """A split whose examples are read by index, as `storage.open_split` returns."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return the example as `example.STORED_FIELDS` says; pictures may be decoded already."""
+        """Return the fields of `example.STORED_FIELDS`; images may be decoded already."""
         ...
 
 
 class GeometricSettings(Protocol):
-    """The part of config.augment that moves pictures; the rest happens on the device."""
+    """The settings of config.augment that move images; the others are for the device."""
 
     scale: float
     rotation: float
@@ -69,31 +75,31 @@ def train_batches(
     process_count: int = 1,
     threads: int | None = None,
 ) -> Iterator[Batch]:
-    """Stream training batches without end.
+    """Return an endless stream of training batches.
 
-    Every dataset is shuffled anew each epoch and gives each example once per epoch; datasets share
-    the stream by weight, exactly so over each `sample_order.CYCLE` samples.
+    Each dataset is shuffled in each of its epochs and gives every example once per epoch. Datasets
+    share the stream by weight, exactly in every `sample_order.CYCLE` samples.
 
     Args:
         sources: the datasets and their weights.
         batch_size: samples of a batch over all processes.
-        image_size: side of the network crop, pixels, a multiple of 4.
-        seed: fixes order and augmentation.
+        image_size: side of the network's crop, pixels, a multiple of 4.
+        seed: determines order and augmentation.
         start_step: number of the first batch.
         augment: `scale` (fraction), `rotation` (degrees) and `flip` (probability).
-        process_index: which of the processes this is; it gets its share of each batch's rows.
+        process_index: number of this process, which gets its share of each batch's rows.
         process_count: number of processes.
-        threads: batches made side by side; None: as many as this process has cores.
+        threads: batches made in parallel; None: one per core.
 
     Returns:
-        An iterator of batches as `example.BATCH_FIELDS` says.
+        An iterator of batches with the fields `example.TRAINING_FIELDS`.
 
     Raises:
-        UserError: a bad size or weight, or (while iterating) an example that cannot be read.
+        UserError: a size or weight is bad, or (while iterating) an example cannot be read.
     """
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
-            f"batch_size {batch_size}: must be a positive multiple of the {process_count} processes"
+            f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
         )
     _check(image_size, [source for source, _ in sources])
     mixture = Mixture([weight for _, weight in sources], seed)
@@ -112,94 +118,102 @@ def train_batches(
             for dataset, index in zip(datasets, indices, strict=True)
         ]
         uniforms = sample_uniforms(seed, start, rows)
-        return assemble_batch(readings, transforms.random_placement(uniforms, augment), image_size)
+        placement = transforms.random_placement(uniforms, augment)
+        return assemble_batch(readings, placement, image_size, TRAINING_FIELDS)
 
-    return _run(make_batch, start_step, None, threads)
+    return _run(make_batch, TRAINING_FIELDS, start_step, None, threads)
 
 
 def eval_batches(
     source: ExampleSource, *, batch_size: int, image_size: int, threads: int | None = None
 ) -> Iterator[Batch]:
-    """Pass once over a split in its own order, without augmentation.
+    """Pass once over a split in its order, without augmentation.
 
     Args:
         source: the split.
         batch_size: samples of a batch.
-        image_size: side of the network crop, pixels, a multiple of 4.
-        threads: batches made side by side; None: as many as this process has cores.
+        image_size: side of the network's crop, pixels, a multiple of 4.
+        threads: batches made in parallel; None: one per core.
 
     Returns:
-        An iterator of batches as `example.BATCH_FIELDS` says. The last one is filled up by
-        repeating the last example with sample_weight 0.
+        An iterator of batches with the fields `example.EVALUATION_FIELDS`. The last batch is padded
+        with copies of the last example, whose sample_weight is 0.
 
     Raises:
-        UserError: a bad size, or (while iterating) an example that cannot be read.
+        UserError: a size is bad, or (while iterating) an example cannot be read.
     """
     if batch_size < 1:
-        raise UserError(f"batch_size {batch_size}: must be positive")
+        raise UserError(f"batch_size is {batch_size}: use a positive number")
     _check(image_size, [source])
     size = len(source)
 
     def make_batch(step: int) -> Batch:
         wanted = np.arange(step * batch_size, (step + 1) * batch_size)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
-        batch = assemble_batch(readings, transforms.identity_placement(batch_size), image_size)
+        placement = transforms.identity_placement(batch_size)
+        batch = assemble_batch(readings, placement, image_size, EVALUATION_FIELDS)
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
-    return _run(make_batch, 0, -(-size // batch_size), threads)
+    return _run(make_batch, EVALUATION_FIELDS, 0, -(-size // batch_size), threads)
 
 
 def assemble_batch(
-    readings: Sequence[tuple[ExampleSource, int]], placement: transforms.Placement, image_size: int
+    readings: Sequence[tuple[ExampleSource, int]],
+    placement: transforms.Placement,
+    image_size: int,
+    fields: Collection[str] = tuple(BATCH_FIELDS),
 ) -> Batch:
-    """Read, decode and move a batch's samples.
+    """Read, decode and move the samples of a batch.
 
     Args:
-        readings: the dataset and index of each sample.
-        placement: how each sample lies in its crop.
-        image_size: side of the network crop, pixels.
+        readings: the split and index of each sample.
+        placement: scale, rotation and mirror of each sample.
+        image_size: side of the network's crop, pixels.
+        fields: the fields of `example.BATCH_FIELDS` to make.
 
     Returns:
-        The batch, as `example.BATCH_FIELDS` says.
+        These fields, except sample_weight, which no example holds.
 
     Raises:
-        UserError: an example cannot be decoded; names it.
+        UserError: an example cannot be read or decoded; names it.
     """
-    count, parts_size = len(readings), image_size // BATCH_PARTS_STRIDE
     records = [_read(source, index) for source, index in readings]
-    labels = {
-        name: np.stack([np.asarray(record[name], np.float32) for record in records])
-        for name in _LABELS
-    }
     batch = {
-        "image": np.empty((count, image_size, image_size, 3), np.uint8),
-        "part_labels": np.empty((count, parts_size, parts_size), np.uint8),
-        "sample_weight": np.ones(count, np.float32),
-        "index": np.array([index for _, index in readings], np.int32),
-        "gender": np.empty(count, np.int32),
+        name: np.stack([record[name] for record in records], dtype=np.float32)
+        for name in _LABELS
+        if name in fields
     }
-    row = 0
+    batch["image"] = _empty_images(len(records), image_size)
+    if "part_labels" in fields:
+        parts_size = image_size // BATCH_PARTS_STRIDE
+        batch["part_labels"] = np.empty((len(records), parts_size, parts_size), np.uint8)
+    if "gender" in fields:
+        batch["gender"] = np.empty(len(records), np.int32)
+    sides, row = np.empty(len(records)), 0
     try:
-        sides = np.empty(count)
         for row, record in enumerate(records):
             sides[row] = transforms.stored_side(record["image"])
-            batch["gender"][row] = _gender_number(record["gender"])
+            if "gender" in fields:
+                batch["gender"][row] = _gender_number(record["gender"])
         affine = transforms.crop_affine(placement, sides, image_size)
         to_stored = transforms.invert_affine(affine)
         for row, record in enumerate(records):
             transforms.warp_image(record["image"], to_stored[row], batch["image"][row])
-            transforms.warp_parts(
-                record["part_labels"],
-                to_stored[row],
-                placement.mirror[row],
-                batch["part_labels"][row],
-            )
+            if "part_labels" in fields:
+                labels, mirror = record["part_labels"], placement.mirror[row]
+                transforms.warp_parts(labels, to_stored[row], mirror, batch["part_labels"][row])
     except BadExampleError as error:
         raise _named(error, *readings[row]) from error
-    moved = transforms.move_labels(labels, placement, affine, image_size)
-    batch |= {**labels, **moved}
-    return {name: batch[name] for name in BATCH_FIELDS}
+    return batch | transforms.move_labels(batch, placement, affine, image_size)
+
+
+def _empty_images(count: int, size: int) -> np.ndarray:
+    """Allocate images at an address that TensorFlow can use without a copy: a multiple of 64."""
+    num_bytes = count * size * size * 3
+    memory = np.empty(num_bytes + 63, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + num_bytes].reshape(count, size, size, 3)
 
 
 def _read(source: ExampleSource, index: int) -> Mapping[str, Any]:
@@ -218,41 +232,44 @@ def _named(error: Exception, source: ExampleSource, index: int) -> UserError:
 
 def _gender_number(name: str) -> int:
     if name not in GENDERS:
-        raise BadExampleError(f"gender is {name!r}, not one of {', '.join(GENDERS)}")
+        raise BadExampleError(f"the gender is {name!r}, not one of {', '.join(GENDERS)}")
     return GENDERS.index(name)
 
 
 def _name(source: Any) -> str:
-    """Return what a message calls a source; stored splits know where they lie."""
+    """Name a split in a message: stored splits have a path."""
     return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
 
 
 def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:
     if image_size < BATCH_PARTS_STRIDE or image_size % BATCH_PARTS_STRIDE:
         raise UserError(
-            f"image_size {image_size}: must be a positive multiple of {BATCH_PARTS_STRIDE}"
+            f"image_size is {image_size}: use a positive multiple of {BATCH_PARTS_STRIDE}"
         )
     if not sources:
-        raise UserError("no dataset given; name at least one in the config's data section")
+        raise UserError("config.data.train names no dataset: name at least one")
     for source in sources:
         if not len(source):
             raise UserError(
-                f"{_name(source)} holds no examples; "
+                f"{_name(source)} has no examples; "
                 "prepare it again (python -m data_pipelines.prepare)"
             )
 
 
 def _run(
-    make_batch: Callable[[int], Batch], start: int, steps: int | None, threads: int | None
+    make_batch: Callable[[int], Batch],
+    fields: Sequence[str],
+    start: int,
+    steps: int | None,
+    threads: int | None,
 ) -> Iterator[Batch]:
-    """Call `make_batch` for each step in tf.data's threads and yield the results in order."""
-    # Parallelism is over batches; OpenCV's own threads would only fight with it.
+    """Call `make_batch` for each step in tf.data's threads and return the batches in order."""
+    # Batches are made in parallel; OpenCV's own threads would compete with them for the cores.
     cv2.setNumThreads(1)
-    # The accelerator belongs to JAX; TensorFlow would claim all its memory.
+    # TensorFlow would reserve all memory of the accelerator, which JAX needs.
     tf.config.set_visible_devices([], "GPU")
     threads = threads or count_cores()
-    names = tuple(BATCH_FIELDS)
-    dtypes = [tf.as_dtype(BATCH_FIELDS[name].dtype) for name in names]
+    dtypes = [tf.as_dtype(BATCH_FIELDS[name].dtype) for name in fields]
     failures: list[Exception] = []
 
     def call(step: np.ndarray) -> list[np.ndarray]:
@@ -261,10 +278,10 @@ def _run(
         except Exception as error:
             failures.append(error)
             raise
-        return [batch[name] for name in names]
+        return [batch[name] for name in fields]
 
     def in_graph(step: tf.Tensor) -> dict[str, tf.Tensor]:
-        return dict(zip(names, tf.numpy_function(call, [step], dtypes), strict=True))
+        return dict(zip(fields, tf.numpy_function(call, [step], dtypes), strict=True))
 
     stop = np.iinfo(np.int64).max if steps is None else start + steps
     dataset = tf.data.Dataset.range(start, stop)
@@ -273,7 +290,7 @@ def _run(
 
 
 class _Stream:
-    """The batches of a dataset as numpy arrays; can be closed."""
+    """An iterator over a tf.data.Dataset of batches, as NumPy arrays."""
 
     def __init__(self, dataset: tf.data.Dataset, failures: list[Exception]):
         self._batches = dataset.as_numpy_iterator()
@@ -287,11 +304,11 @@ class _Stream:
         try:
             return cast(Batch, next(self._batches))
         except tf.errors.OpError as error:
-            # What went wrong in `make_batch` says more than TensorFlow's account of it.
+            # The exception of `make_batch` says more than TensorFlow's.
             raise (self._failures[0] if self._failures else error) from None
 
     def close(self) -> None:
-        """End the stream. Waits for the batches being made, after which no thread is left."""
+        """End the stream: waits for the batches being made, then ends their threads."""
         self._batches = iter(())
 
 
@@ -300,8 +317,8 @@ _streams: weakref.WeakSet[_Stream] = weakref.WeakSet()
 
 @atexit.register
 def _close_streams() -> None:
-    # tf.data's threads run Python: one that still does while the interpreter ends aborts or hangs
-    # the process. An exception that ended the program may hold on to a stream by its traceback.
+    # tf.data's threads run Python. A thread that still runs when the interpreter ends aborts or
+    # hangs the process. The traceback of the program's last exception may keep a stream alive.
     for name in ("last_exc", "last_value", "last_traceback"):
         setattr(sys, name, None)
     for stream in tuple(_streams):

@@ -1,7 +1,7 @@
-"""Examples kept decoded in memory, so that a small picture is decoded once and not every epoch.
+"""Keeps decoded examples in memory, so that small images are decoded once, not in every epoch.
 
-At the quickstart's size decoding and parsing are half of the input pipeline's work, which shares
-its cores with the training itself where there is no accelerator.
+At the quickstart's size, decoding and parsing are half of the input pipeline's work. Without an
+accelerator the pipeline shares its cores with the training step.
 """
 
 import sys
@@ -20,32 +20,31 @@ class _Source(Protocol):
 def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -> _Source:
     """Keep as many examples of a split decoded as fit into memory.
 
-    Batches stay the same to the byte. Where crops may shrink by two or more on their way to the
-    network, pictures are decoded at a fraction of their size, which depends on the crop: such a
-    split is returned as it is.
+    The batches stay the same to the byte. If crops may shrink by two or more, images are decoded
+    at a fraction of their size, which depends on the crop; such a split is returned unchanged.
 
     Args:
         source: the split.
-        num_bytes: for all examples together; those that come later are read again each time.
-        image_size: side of the network crop, pixels.
+        num_bytes: memory for the decoded examples; the others are read again each time.
+        image_size: side of the network's crop, pixels.
         scale: the largest crop_scale is 1 + scale.
 
     Returns:
-        A split of the same examples, pictures decoded where they are kept.
+        A split of the same examples.
     """
     if num_bytes <= 0 or not len(source):
         return source
     try:
         side = transforms.stored_side(source[0]["image"])
     except transforms.BadExampleError:
-        return source  # Whoever reads the split names what is wrong with it.
+        return source  # Reading the split raises an error with the example's name.
     if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
         return source
     return _Remembering(source, num_bytes)
 
 
 class _Remembering:
-    """A split whose examples are decoded when first asked for; any thread may ask."""
+    """A split that decodes each example at its first use; safe to use from several threads."""
 
     def __init__(self, source: _Source, num_bytes: float):
         self._source = source
@@ -56,7 +55,7 @@ class _Remembering:
         return len(self._source)
 
     def __getattr__(self, name: str) -> Any:
-        # Where the split lies, for messages.
+        # Messages name a split by its `path` and `split`.
         return getattr(self._source, name)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
@@ -66,8 +65,8 @@ class _Remembering:
         example = self._source[index]
         if self._room <= 0:
             return example
-        example = transforms.decode_pictures(example)
-        # Two threads may decode the same example; nothing but a little room is lost.
+        example = transforms.decode_images(example)
+        # Two threads may decode the same example, which only counts its size twice.
         self._room -= sum(
             getattr(value, "nbytes", sys.getsizeof(value)) for value in example.values()
         )

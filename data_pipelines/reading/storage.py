@@ -1,18 +1,20 @@
-"""Prepared datasets on disk: where they lie, and reading their examples in any order.
+"""Finds prepared datasets and reads their examples by index.
 
-A dataset is a TFDS directory of array_record shards, which know where each record starts, so that
-example i is read without reading those before it. TensorFlow, which takes seconds to import, is
-imported by what opens or describes a dataset, not by what asks where one lies.
+A dataset is a TFDS directory of array_record shards. These have an index of their records, so
+example i is read without the ones before it. TensorFlow takes seconds to import, so only the
+functions that open or describe a dataset import it.
 """
 
 import collections
 import contextlib
 import errno
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.releases.release import RELEASED
@@ -23,18 +25,27 @@ from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Raised when the record changes, so that what was prepared before is told to be prepared again.
+# Increased when the stored fields change; a dataset of another version must be prepared again.
 VERSION = "1.2.0"
 # Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
 SEQUENCES_FILE = "sequences.json"
-# Beside the shards of a dataset read from a release: {split: {"kept": n, "skipped": [...]}}, each
-# entry as `raw.Skipped`.
+# Beside the shards of a prepared release: {split: {"kept": n, "skipped": [...]}}, each entry with
+# the fields of `release.Skipped`.
 SKIPPED_FILE = "skipped.json"
-_COMPLETE = "dataset_info.json"  # TFDS writes it last and moves the whole directory into place
+_COMPLETE = "dataset_info.json"  # TFDS moves the finished directory into place
+# Raised by TFDS, json and protobuf when a dataset's JSON files are damaged.
+_DAMAGED_INFO = (ValueError, TypeError, KeyError, AttributeError)
+# array_record raises RuntimeError both for damaged shards and for these, named in its message.
+_SYSTEM_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE),
+)
+_PREPARE_AGAIN = "remove the directory and prepare the dataset again"
+_TRY_AGAIN = "run the command again when it can be read"
 
 
 class MissingDatasetError(UserError):
-    """Datasets that are not prepared; says how to make them, and how to do without."""
+    """Datasets are missing; the message says how to prepare them, or how to train without."""
 
     def __init__(self, names: Sequence[str], data_root: str | Path):
         self.names = list(names)
@@ -46,10 +57,10 @@ class MissingDatasetError(UserError):
                 {path.parents[1].name for path in Path(data_root).glob(f"*/*/{_COMPLETE}")}
             )
             others = [name for name in prepared if name not in known]
-            there = f", and {', '.join(others)} {be(len(others))} prepared there" if others else ""
+            there = f"; {', '.join(others)} {be(len(others))} prepared there" if others else ""
             super().__init__(
                 f"no prepared dataset in {places}; {' and '.join(map(repr, unknown))} "
-                f"{be(len(unknown))} unknown here: there are {', '.join(known)}{there} "
+                f"{be(len(unknown))} not among {', '.join(known)}, which can be prepared{there} "
                 "(docs/data.md)"
             )
             return
@@ -59,14 +70,14 @@ class MissingDatasetError(UserError):
             for dataset in datasets
         ]
         super().__init__(
-            f"no prepared dataset in {places}; make {'it' if len(names) == 1 else 'them'} with "
-            f"{' and '.join(commands)} (docs/data.md), or start without data: "
+            f"no prepared dataset in {places}; prepare {'it' if len(names) == 1 else 'them'} with "
+            f"{' and '.join(commands)} (docs/data.md), or train without data: "
             "--config=configs/quickstart.py"
         )
 
 
 def stored_features() -> "tfds.features.FeaturesDict":
-    """Return the record's fields as TFDS features; pictures stay the bytes they were encoded to."""
+    """Return the stored fields as TFDS features; encoded images are plain bytes."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -84,30 +95,34 @@ def stored_features() -> "tfds.features.FeaturesDict":
 
 
 def cannot_write(
-    path: Path, error: OSError, elsewhere: str = "another --output", goes_on: str = ""
+    path: Path, error: OSError, elsewhere: str = "another --output", resume: str = ""
 ) -> UserError:
-    """Return what to tell of a dataset that could not be written.
+    """Return the error message for a dataset that cannot be written.
 
     Args:
-        path: of the dataset.
-        error: what came of it.
-        elsewhere: what to name instead.
-        goes_on: what the command does when it is run again with more room, beside starting anew.
+        path: the dataset's directory.
+        error: the system's error.
+        elsewhere: what the user can name instead.
+        resume: added to the advice for a full disk.
     """
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    advice = f"name {elsewhere}"
-    if full:
-        advice = f"free some space, or {advice}{goes_on}"
+    advice = f"free some space, or name {elsewhere}{resume}" if full else f"name {elsewhere}"
     return UserError(f"cannot write the dataset to {path}: {error.strerror or error}; {advice}")
 
 
+def system_error(text: str) -> OSError | None:
+    """Return the error of the operating system that a message of array_record names, if any."""
+    number = next((number for number in _SYSTEM_ERRORS if os.strerror(number) in text), None)
+    return None if number is None else OSError(number, os.strerror(number))
+
+
 def is_prepared(path: str | Path) -> bool:
-    """Tell whether a whole dataset lies in `path` (a directory ending in its version)."""
+    """Return whether `path`, a directory named by a version, has a finished dataset."""
     return (Path(path) / _COMPLETE).is_file()
 
 
 def synthetic_path(settings: SyntheticSettings, data_root: str | Path) -> Path:
-    """Return where the dataset of these settings lies once it is prepared."""
+    """Return the directory of the synthetic dataset with these settings."""
     return Path(data_root) / "synthetic" / settings.name() / VERSION
 
 
@@ -115,17 +130,16 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     """Return the directory of the prepared dataset `name`.
 
     Args:
-        data_root: where prepared datasets lie.
-        name: "pw3d", "mpii", "synthetic", or with its configuration, "synthetic/96px_..."; without
-            one there must be only one.
+        data_root: the folder of prepared datasets.
+        name: "pw3d", "mpii", "synthetic", or "synthetic/96px_..." to choose one of several.
 
     Raises:
-        MissingDatasetError: it is not there.
+        MissingDatasetError: there is none.
         UserError: there are several.
     """
     folder = Path(data_root) / name
     found = sorted(path.parent for path in folder.glob(f"**/{_COMPLETE}"))
-    # One prepared before the record's last change may still lie beside the current one.
+    # A dataset of an earlier version may be there too.
     found = [path for path in found if path.name == VERSION] or found
     if not found:
         raise MissingDatasetError([name], data_root)
@@ -135,87 +149,86 @@ def find_dataset(data_root: str | Path, name: str) -> Path:
     return found[0]
 
 
-class _Records(Protocol):
-    """What is used of TFDS's data source: serialised examples, read by their position."""
-
-    @property
-    def data_source(self) -> Sequence[bytes]: ...
-    def __len__(self) -> int: ...
-
-
 class StoredSplit:
-    """A split whose examples can be read in any order and from any thread."""
+    """A split whose examples are read by index, from any thread."""
 
     def __init__(
-        self, path: Path, split: str, source: _Records, shards: Sequence[tuple[Path, int]] = ()
+        self,
+        path: Path,
+        split: str,
+        records: Sequence[bytes],
+        shards: Sequence[tuple[Path, int]] = (),
+        *,
+        part_labels: bool = True,
     ):
-        """Take a split as it is stored.
+        """Wrap the records of a split.
 
         Args:
             path: the dataset's directory.
-            split: its name.
-            source: of its records.
-            shards: its files, in order, and how many examples each holds; to name one of them.
+            split: the split's name.
+            records: the serialised examples.
+            shards: the files in order, each with its number of examples; messages name them.
+            part_labels: whether examples keep their part labels.
         """
-        self.path, self.split = path, split
-        self._shards = shards
-        # Imported here for TensorFlow's sake, like TFDS in open_split.
-        from data_pipelines.reading.stored_example import parse_example
+        # stored_example imports TensorFlow.
+        from data_pipelines.reading import stored_example
 
-        self._source, self._parse = source, parse_example
-        # The reader opens its files at its first use.
-        self._lock = threading.Lock()
-        self._opened = False
+        self.path, self.split = path, split
+        self._records, self._shards, self._part_labels = records, shards, part_labels
+        self._parser = stored_example
+
+    def without_part_labels(self) -> "StoredSplit":
+        """Return the same split with every part label missing, so that none is decoded."""
+        return StoredSplit(self.path, self.split, self._records, self._shards, part_labels=False)
 
     def __len__(self) -> int:
         """Return the number of examples."""
-        return len(self._source)
+        return len(self._records)
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return example `index` as `STORED_FIELDS` says, pictures still encoded.
+        """Return the fields of `STORED_FIELDS` of an example; images stay encoded.
 
         Raises:
             IndexError: there is no such example.
-            UserError: the shard is damaged.
+            UserError: the shard is damaged or cannot be read.
         """
         if not 0 <= index < len(self):
-            raise IndexError(f"{self.split} has {len(self)} examples, not number {index}")
-        try:
-            if self._opened:
-                serialised = self._source.data_source[index]
-            else:
-                with self._lock:
-                    serialised = self._source.data_source[index]
-                    self._opened = True
-            return self._parse(serialised)
-        except Exception as error:
-            # What follows are places within the file.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            reason = reason.partition(";")[0].partition(" (")[0][:80]
-            raise UserError(
-                f"cannot read example {index} of {self.split} in {self._file_of(index)} "
-                f"({reason}); remove the directory and prepare the dataset again"
-            ) from error
+            raise IndexError(f"{self.split} has {len(self)} examples: no example {index}")
+        example = self._parse(self._parser.parse_example, index)
+        if not self._part_labels:
+            example |= {"part_labels": b"", "parts_weight": np.float32(0)}
+        return example
 
-    def _file_of(self, index: int) -> Path:
+    def _parse(self, parse: Callable[[bytes], Any], index: int) -> Any:
+        try:
+            return parse(self._records[index])
+        except (RuntimeError, ValueError) as error:
+            raise self._unreadable(error, index) from error
+
+    def _unreadable(self, error: Exception, index: int) -> UserError:
+        place, left = self.path, index
         for file, count in self._shards:
-            if index < count:
-                return file
-            index -= count
-        return self.path
+            if left < count:
+                place = file
+                break
+            left -= count
+        what = f"cannot read example {index} of {self.split} in {place}"
+        if system := system_error(str(error)):
+            return UserError(f"{what}: {system.strerror}; {_TRY_AGAIN}")
+        # array_record's messages continue with offsets and paths.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason.partition(";")[0].partition(" (")[0][:80]
+        return UserError(f"{what} ({reason}); {_PREPARE_AGAIN}")
 
     def names(self) -> SplitNames:
-        """Read the names of all examples, which takes a pass over the split.
+        """Read the names of all examples: reads every record, but parses only its name.
 
         Raises:
-            UserError: a shard or the list of sequences is damaged.
+            UserError: a shard or the list of sequences is damaged or cannot be read.
         """
-        examples = (self[index] for index in range(len(self)))
-        samples = [
-            SampleName(example["sequence"], int(example["person"]), int(example["frame"]))
-            for example in examples
-        ]
-        return SplitNames(samples, self._extents(), self._left_out())
+        parse = self._parser.parse_name
+        samples = [SampleName(*self._parse(parse, index)) for index in range(len(self))]
+        return SplitNames(samples, self._extents(), self._skipped())
 
     def _extents(self) -> dict[str, Extent]:
         with self._side_file(SEQUENCES_FILE) as content:
@@ -224,26 +237,28 @@ class StoredSplit:
                 for name, entry in content.get(self.split, {}).items()
             }
 
-    def _left_out(self) -> dict[str, collections.Counter[str]]:
+    def _skipped(self) -> dict[str, collections.Counter[str]]:
         found: dict[str, collections.Counter[str]] = {}
         with self._side_file(SKIPPED_FILE) as content:
             for item in content.get(self.split, {}).get("skipped", []):
-                # "NAME frame 12 person 1", as `raw.Skipped.what` names people in sequences.
+                # `release.Skipped.what` is "NAME frame 12 person 1" in sequences.
                 sequence = item["what"].rpartition(" frame ")[0]
                 found.setdefault(sequence, collections.Counter())[item["reason"]] += 1
         return found
 
     @contextlib.contextmanager
     def _side_file(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """Read a JSON file beside the shards, {} if there is none, and name it if it is damaged."""
+        """Read a JSON file beside the shards, {} if it is missing; its user's errors name it."""
         path = self.path / name
         try:
             yield json.loads(path.read_text()) if path.exists() else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except OSError as error:
             raise UserError(
-                f"cannot read {path} ({type(error).__name__}); remove the directory and prepare "
-                "the dataset again"
+                f"cannot read {path}: {error.strerror or error}; {_TRY_AGAIN}"
             ) from error
+        except _DAMAGED_INFO as error:
+            reason = type(error).__name__
+            raise UserError(f"cannot read {path} ({reason}); {_PREPARE_AGAIN}") from error
 
 
 def open_split(path: str | Path, split: str) -> StoredSplit:
@@ -253,40 +268,45 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
         path: the dataset's directory, from `find_dataset` or a builder's `prepare`.
         split: "train", "validation", "test" ...
 
-    Returns:
-        Its examples.
-
     Raises:
-        UserError: there is no dataset, no such split, or its files are damaged.
+        UserError: there is no such dataset or split, or its files are damaged or cannot be read.
     """
     import tensorflow_datasets as tfds
+    from google.protobuf import json_format
 
     path = Path(path)
     if not is_prepared(path):
-        raise UserError(f"no prepared dataset in {path}; make it with data_pipelines.prepare")
+        raise UserError(
+            f"no prepared dataset in {path}; prepare it with python -m data_pipelines.prepare"
+        )
+    damaged = (json_format.Error, *_DAMAGED_INFO)
     try:
         builder = tfds.builder_from_directory(path)
         known = list(builder.info.splits)
-    except Exception as error:
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
         raise UserError(
-            f"cannot read the dataset in {path} ({type(error).__name__}); remove the directory and "
-            "prepare it again"
+            f"cannot read the dataset in {path}: {cause.strerror or cause}; {_TRY_AGAIN}"
         ) from error
-    lacking = [name for name in STORED_FIELDS if name not in (builder.info.features or {})]
-    if lacking:
+    except damaged as error:
         raise UserError(
-            f"the dataset in {path} was prepared without {', '.join(lacking)}, which this version "
-            f"({VERSION}) needs; prepare it again (python -m data_pipelines.prepare)"
+            f"cannot read the dataset in {path} ({type(error).__name__}); {_PREPARE_AGAIN}"
+        ) from error
+    missing = [name for name in STORED_FIELDS if name not in (builder.info.features or {})]
+    if missing:
+        raise UserError(
+            f"the dataset in {path} lacks {', '.join(missing)}, which version {VERSION} has; "
+            "prepare it again (python -m data_pipelines.prepare)"
         )
     if split not in known:
         raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
     try:
-        source = builder.as_data_source(split)
+        # The serialised records; TFDS's own source also parses them.
+        records = builder.as_data_source(split).data_source
         info = builder.info.splits[split]
         shards = list(zip(map(Path, info.filepaths), info.shard_lengths, strict=True))
-    except Exception as error:
+    except damaged as error:
         raise UserError(
-            f"cannot open {split} in {path} ({type(error).__name__}); remove the directory and "
-            "prepare it again"
+            f"cannot open {split} in {path} ({type(error).__name__}); {_PREPARE_AGAIN}"
         ) from error
-    return StoredSplit(path, split, source, shards)
+    return StoredSplit(path, split, records, shards)

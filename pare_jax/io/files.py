@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pare_jax.errors import UserError
@@ -31,36 +31,6 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     _write({folder / name: content for name, content in files.items()}, complaint)
 
 
-def scratch_of(path: Path) -> Path:
-    """Return the name of a file while it is written; a killed process may leave it behind."""
-    return path.with_name(f".{path.name}.partial")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch path, and rename it to `path` afterwards; for files larger than memory.
-
-    Args:
-        path: of the file. Its folder must exist.
-
-    Yields:
-        The scratch path to write to. After an error it is removed.
-
-    Raises:
-        UserError: the folder cannot be written or the disk is full. An existing file stays.
-    """
-    scratch = scratch_of(path)
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        # In a folder that cannot be written this fails as well.
-        with contextlib.suppress(OSError):
-            scratch.unlink(missing_ok=True)
-
-
 def printable(text: str) -> str:
     """Replace the bytes of a file's name that are not UTF-8 by U+FFFD.
 
@@ -79,10 +49,13 @@ def remove_files(paths: Iterable[Path]) -> None:
 
 
 def _write(files: Mapping[Path, bytes], complaint: str) -> None:
-    scratch = {path: scratch_of(path) for path in files}
+    scratch = {path: path.with_name(f".{path.name}.partial") for path in files}
     try:
         for path, content in files.items():
-            scratch[path].write_bytes(content)
+            # A killed process may have left one. A link in its place is not followed.
+            scratch[path].unlink(missing_ok=True)
+            with scratch[path].open("xb") as file:
+                file.write(content)
         for path in files:
             os.replace(scratch[path], path)
     except OSError as error:

@@ -173,23 +173,20 @@ class FrameReader:
         frame_rate: frames a second, the mean if it varies.
         frame_count: number of frames according to the file; None if unknown.
         size: width and height in pixels.
-        frames_read: number of frames read so far, including skipped ones.
+        frames_read: number of frames read so far.
     """
 
-    def __init__(self, source: Clip | Webcam, start: int = 0):
+    def __init__(self, source: Clip | Webcam):
         """Open a source.
 
         Args:
             source: a clip or a camera.
-            start: number of the first frame to return. Earlier ones are decoded and skipped,
-                because seeking is not exact in every format.
 
         Raises:
             UserError: the file is missing, empty, not a video or has no frame; or the camera is
                 missing.
         """
         self.source = source
-        self._start = start
         self._capture = (
             _open_clip(source.path) if isinstance(source, Clip) else _open_webcam(source)
         )
@@ -217,13 +214,8 @@ class FrameReader:
         while image is not None:
             number, time = self.frames_read, self._time()
             self.frames_read += 1
-            if number >= self._start:
-                yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-            # Skipped frames are decoded but not converted.
-            while self.frames_read < self._start and self._capture.grab():
-                self._time()
-                self.frames_read += 1
-            image = self._capture.read()[1] if self.frames_read >= self._start else None
+            yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+            image = self._capture.read()[1]
 
     def close(self) -> None:
         """Close the file or camera."""

@@ -286,9 +286,9 @@ def _labelled(source: _Subset, wanted: int, image_size: int) -> Iterator[Mapping
     if not wanted:
         return
     found = 0
-    for batch in _batches(source, 1, image_size):
+    for index, batch in enumerate(_batches(source, 1, image_size)):
         if batch["joints_3d_weight"][0] > 0:
-            yield {name: value[0] for name, value in batch.items()}
+            yield {name: value[0] for name, value in batch.items()} | {"index": np.asarray(index)}
             found += 1
             if found == wanted:
                 return

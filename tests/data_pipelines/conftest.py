@@ -1,4 +1,4 @@
-"""Stored examples made up for tests, as `data_pipelines.example` describes them."""
+"""Makes stored examples (`data_pipelines.example`) for tests."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 
 def encode(suffix, image):
-    """Encode RGB or grey as a builder would."""
+    """Encode an RGB or grey image as datasets do."""
     if image.ndim == 3:
         image = image[..., ::-1]
     settings = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix == ".jpg" else []
@@ -19,7 +19,7 @@ def encode(suffix, image):
 
 
 def make_record(seed=0, side=96, parts=True, **changes):
-    """Return a stored example with random labels and a smooth random picture."""
+    """Return a stored example with random labels and a smooth random image."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     labels = rng.integers(0, 25, (side // 2,) * 2, dtype=np.uint8)
@@ -62,5 +62,5 @@ def make_record_fixture():
 
 @pytest.fixture(scope="session", name="make_source")
 def make_source_fixture():
-    """Return a function that makes a split of so many examples."""
+    """Return a function that makes a split of `count` examples."""
     return lambda count, **settings: [make_record(seed, **settings) for seed in range(count)]

@@ -1,4 +1,4 @@
-"""A raw dataset that worker processes can import: examples of a seed, a log of what was read."""
+"""A release for tests, importable by worker processes: random examples, a log of units read."""
 
 import os
 import time
@@ -13,7 +13,7 @@ EXAMPLES_A_UNIT = 3
 
 
 class MadeUp:
-    """Splits of so many units each; every unit leaves a mark in a folder when it is read."""
+    """Splits of the given numbers of units; reading a unit leaves a file in a folder."""
 
     name = "made_up"
 
@@ -61,10 +61,10 @@ def expected(split, sizes):
 
 
 def read_units(log):
-    """Return the names of the units that were read, one for each time."""
+    """Return the names of the units that were read, once per reading."""
     return sorted(path.name.rpartition("-")[0] for path in Path(log).iterdir())
 
 
 def same(a, b):
-    """Tell whether two examples are the same."""
+    """Return whether two examples are equal."""
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)

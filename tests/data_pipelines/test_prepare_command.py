@@ -1,4 +1,4 @@
-"""The command line for released datasets: checks, refusals, and 3DPW from folder to batches."""
+"""The command for releases: checks, refusals, and 3DPW from its folder to batches."""
 
 import json
 import shutil
@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data_pipelines import prepare
+from data_pipelines import prepare, transforms
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import input_pipeline, storage
+from data_pipelines.reading.sample_order import Shuffle, sample_uniforms
+from data_pipelines.releases.release import STORED_SIDE
 from pare_jax.body.io import FREE_BODY
 from pare_jax.io.progress import with_progress
+from pare_jax.skeleton import MIRROR
 from tests.data_pipelines.releases import small_pw3d
 
 HERE = Path(__file__).parent
@@ -38,23 +41,23 @@ def files_of(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def test_wherever_the_release_lies_the_bytes_are_the_same(raw, prepared, tmp_path, capsys):
+def test_the_release_gives_the_same_bytes_in_any_folder(raw, prepared, tmp_path, capsys):
     for name, copy in (("data", shutil.copy), ("again", shutil.copy2)):
         moved = tmp_path / name / "elsewhere"
         shutil.copytree(raw, moved, copy_function=copy)
         assert prepare.main(flags_for(moved, tmp_path / name / "out")) == 0
         assert files_of(tmp_path / name / "out") == files_of(prepared)
-        # And what is there already is known for the same from any place.
+        # A prepared dataset equals the release in any folder.
         capsys.readouterr()
         assert prepare.main(flags_for(moved, prepared)) == 0
         out = capsys.readouterr()
         assert out.out.strip() == str(prepared / "pw3d" / storage.VERSION)
         assert not out.err
-    told = (prepared / "pw3d" / storage.VERSION / "preparation.json").read_text()
-    assert str(raw.parent) not in told
+    origin = (prepared / "pw3d" / storage.VERSION / "preparation.json").read_text()
+    assert str(raw.parent) not in origin
 
 
-def test_work_goes_on_after_the_release_was_moved(raw, tmp_path, capsys):
+def test_a_run_resumes_after_the_release_was_moved(raw, tmp_path, capsys):
     damaged = shutil.copytree(raw, tmp_path / "raw")
     (damaged / "imageFiles" / "train_walk_00" / "image_00002.jpg").unlink()
     assert prepare.main(flags_for(damaged, tmp_path / "data")) == 2
@@ -62,7 +65,7 @@ def test_work_goes_on_after_the_release_was_moved(raw, tmp_path, capsys):
     shutil.rmtree(damaged)
     capsys.readouterr()
     assert prepare.main(flags_for(tmp_path / "mounted", tmp_path / "data", "--max-skipped=1")) == 0
-    assert "3 of 3 parts are done already" in capsys.readouterr().err
+    assert "3 of 3 parts" in capsys.readouterr().err
 
 
 def test_another_release_over_a_finished_dataset_is_refused(raw, prepared, tmp_path, capsys):
@@ -72,17 +75,19 @@ def test_another_release_over_a_finished_dataset_is_refused(raw, prepared, tmp_p
     picture.write_bytes(picture.read_bytes()[:-5000] + bytes(5000))
     assert prepare.main(flags_for(other, prepared)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "test: 1 of 1 parts is from other files, the first (changed) is test_walk_00" in line
-    assert "remove it to prepare it anew, or name another --output" in line
+    assert "test: 1 of 1" in line
+    assert "test_walk_00" in line
+    assert "--output" in line
     for name in ("SMPL_MALE.npz", "SMPL_FEMALE.npz"):
         shutil.copy(FREE_BODY, tmp_path / name)
     assert prepare.main(flags_for(raw, prepared, f"--body={tmp_path}")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--body was not given and is female" in line
+    assert "--body" in line
+    assert "female" in line
     assert files_of(prepared) == before
 
 
-def test_3dpw_opens_with_what_is_beside_it(prepared):
+def test_3dpw_opens_with_its_side_files(prepared):
     path = storage.find_dataset(prepared, "pw3d")
     counts = {"train": 8, "validation": 4, "test": 4}
     for split, count in counts.items():
@@ -107,30 +112,32 @@ def test_batches_place_joints_where_the_photograph_has_them(prepared, raw):
         [(split, 1.0)], batch_size=8, image_size=64, seed=0, augment=augment
     )
     batch = next(batches)
-    mirrored = 0
-    for row in range(8):
-        stored = split[int(batch["index"][row])]
-        affine = stored["crop_to_photo"]
-        wanted = stored["joints_2d"] @ affine[:, :2].T + affine[:, 2]
-        affine = batch["crop_to_photo"][row]
-        found = (batch["joints_2d"][row] + 1) * 32 @ affine[:, :2].T + affine[:, 2]
-        if np.linalg.det(affine[:, :2]) < 0:
-            mirrored += 1
-            found = found[list(input_pipeline.transforms.MIRROR)]
+    order = Shuffle(8, seed=0).indices(np.arange(8))
+    placement = transforms.random_placement(sample_uniforms(0, 0, 8), augment)
+    to_crop = transforms.crop_affine(placement, np.full(8, STORED_SIDE), 64)
+    to_stored = transforms.invert_affine(to_crop)
+    for row, index in enumerate(order):
+        stored = split[int(index)]
+        to_photo = stored["crop_to_photo"]
+        wanted = transforms.apply_affine(to_photo, stored["joints_2d"])
+        in_crop = (batch["joints_2d"][row] + 1) * 32
+        found = transforms.apply_affine(to_photo, transforms.apply_affine(to_stored[row], in_crop))
+        if placement.mirror[row]:
+            found = found[list(MIRROR)]
         np.testing.assert_allclose(found, wanted, atol=0.02)
-    assert 0 < mirrored < 8
+    assert 0 < placement.mirror.sum() < 8
 
 
-def test_check_tells_without_preparing(raw, tmp_path, capsys):
+def test_check_reports_and_prepares_nothing(raw, tmp_path, capsys):
     flags = ["--dataset=pw3d", f"--output={tmp_path / 'data'}", "--check"]
     assert prepare.main([*flags, f"--source={raw}"]) == 0
     out = capsys.readouterr()
-    assert "nothing missing" in out.out
-    assert "no male and no female SMPL" in out.err
+    assert "no problems" in out.out
+    assert "SMPL" in out.err
     damaged = small_pw3d.make_folder(tmp_path / "raw")
     (damaged / "imageFiles" / "train_walk_00" / "image_00002.jpg").unlink()
     assert prepare.main([*flags, f"--source={damaged}"]) == 2
-    assert "1 of 4 pictures missing, image_00002.jpg first" in capsys.readouterr().err
+    assert "image_00002.jpg" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
 
@@ -142,52 +149,55 @@ def test_check_looks_at_the_output_too(raw, prepared, tmp_path, capsys, monkeypa
 
     def checked(source, output):
         status = prepare.main(flags_for(source, output, "--check"))
-        told = capsys.readouterr()
-        assert told.out.endswith("1 problem\n" if status else "nothing missing\n")
-        return status, told.err.splitlines()[-1]
+        output = capsys.readouterr()
+        assert output.out.endswith("1 problem\n" if status else "no problems\n")
+        return status, output.err.splitlines()[-1]
 
     assert checked(raw, prepared)[0] == 0
     status, line = checked(other, prepared)
     assert status == 2
-    assert "test: 1 of 1 parts is from other files, the first (changed) is test_walk_00" in line
+    assert "test: 1 of 1" in line
+    assert "test_walk_00" in line
     status, line = checked(raw, tmp_path / "file" / "data")
     assert status == 2
-    assert f"Not a directory ({tmp_path / 'file'}); name another --output" in line
+    assert f"Not a directory ({tmp_path / 'file'})" in line
+    assert "--output" in line
     access = preparation.os.access
     monkeypatch.setattr(
         preparation.os, "access", lambda path, mode: path != tmp_path and access(path, mode)
     )
     status, line = checked(raw, tmp_path / "new" / "data")
     assert status == 2
-    assert f"Permission denied ({tmp_path}); name another --output" in line
+    assert f"Permission denied ({tmp_path})" in line
+    assert "--output" in line
     assert "free some space" not in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "raw"]
 
 
-def test_several_bodies_of_a_gender_are_told(raw, tmp_path, capsys):
+def test_several_bodies_of_a_gender_are_listed(raw, tmp_path, capsys):
     for name in ("SMPL_MALE.npz", "basicModel_m_lbs.npz", "SMPL_FEMALE.npz"):
         shutil.copy(FREE_BODY, tmp_path / name)
     flags = flags_for(raw, tmp_path / "out", "--check", f"--body={tmp_path}")
     assert prepare.main([*flags, f"--body={tmp_path / 'SMPL_MALE.npz'}"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == (
-        f"pw3d: --body holds 2 male bodies: {tmp_path / 'SMPL_MALE.npz'} is used, "
-        f"{tmp_path / 'basicModel_m_lbs.npz'} is not"
+    assert line.index(str(tmp_path / "SMPL_MALE.npz")) < line.index(
+        str(tmp_path / "basicModel_m_lbs.npz")
     )
+    assert "2 male" in line
 
 
 @pytest.mark.parametrize("flag", ["--output=", "--source=", "--body="])
-def test_an_empty_place_is_not_the_current_folder(raw, tmp_path, capsys, flag):
+def test_an_empty_path_is_not_the_current_folder(raw, tmp_path, capsys, flag):
     assert prepare.main([*flags_for(raw, tmp_path / "out"), flag]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"argument {flag[:-1]}: it is empty" in line
+    assert flag[:-1] in line
 
 
-def test_a_body_that_is_none_is_not_told_to_be_left_to_the_free_body(raw, tmp_path, capsys):
+def test_a_damaged_body_is_named_without_advice_to_use_the_free_body(raw, tmp_path, capsys):
     (tmp_path / "SMPL_MALE.npz").write_text("junk")
     assert prepare.main(flags_for(raw, tmp_path / "out", f"--body={tmp_path}")) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "SMPL_MALE.npz is not an .npz file" in line
+    assert "SMPL_MALE.npz" in line
     assert "free body" not in line
 
 
@@ -197,42 +207,42 @@ def test_too_much_damage_names_the_flag(tmp_path, capsys):
     flags = ["--dataset=pw3d", f"--source={damaged}", f"--output={tmp_path}", "--workers=1"]
     assert prepare.main(flags) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("prepare: 2 of 16 people of pw3d are broken, the first is train_walk_00")
+    assert last.startswith("prepare: 2 of 16")
+    assert "train_walk_00" in last
     assert "--max-skipped=0.14" in last
     assert prepare.main([*flags, "--max-skipped=0.14"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "pw3d" / storage.VERSION)
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("flags", "named"),
     [
-        (["--dataset=pw3d"], "name it by --source"),
-        (["--dataset=pw3d", "--source=/nowhere"], "the folder /nowhere does not exist"),
-        (["--dataset=mpii", "--source=/nowhere"], "the folder /nowhere does not exist"),
-        (["--dataset=mpii", f"--source={__file__}"], "is a file, not a folder"),
-        (["--dataset=pw3d", f"--source={HERE}"], f"{HERE} is not 3DPW: looked for"),
+        (["--dataset=pw3d"], "--source"),
+        (["--dataset=pw3d", "--source=/nowhere"], "/nowhere"),
+        (["--dataset=mpii", "--source=/nowhere"], "/nowhere"),
+        (["--dataset=mpii", f"--source={__file__}"], __file__),
+        (["--dataset=pw3d", f"--source={HERE}"], f"{HERE} is not 3DPW"),
         (["--dataset=mpii", f"--source={HERE}"], f"{HERE} is not the MPII Human Pose release"),
-        (["--dataset=pw3d", "--source=/nowhere", "--max-skipped=2"], "between 0 and 1"),
-        (["--dataset=pw3d", "--source=/nowhere", "--workers=0"], "give 1 or more"),
-        (["--dataset=pw3d", "--source=/nowhere", "--set=seed=1"], "--set means nothing for"),
-        (["--dataset=pw3d", "--source=/nowhere", "--body=/nobody"], "no body model at /nobody"),
-        (["--dataset=synthetic", "--check"], "--check means nothing for --dataset=synthetic"),
-        (["--dataset=synthetic", "--source=x"], "--source means nothing for"),
-        (["--dataset=h36m"], "invalid choice"),
+        (["--dataset=pw3d", "--source=/nowhere", "--max-skipped=2"], "--max-skipped=2"),
+        (["--dataset=pw3d", "--source=/nowhere", "--workers=0"], "--workers=0"),
+        (["--dataset=pw3d", "--source=/nowhere", "--set=seed=1"], "--set"),
+        (["--dataset=pw3d", "--source=/nowhere", "--body=/nobody"], "/nobody"),
+        (["--dataset=synthetic", "--check"], "--check"),
+        (["--dataset=synthetic", "--source=x"], "--source"),
+        (["--dataset=h36m"], "h36m"),
     ],
 )
-def test_bad_flags_get_one_line(flags, message, tmp_path, capsys):
+def test_bad_flags_get_one_line(flags, named, tmp_path, capsys):
     assert prepare.main([*flags, f"--output={tmp_path / 'data'}"]) == 2
     error = capsys.readouterr().err
-    assert message in error
+    assert named in error
     assert error.count("\n") == 1
     assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize(
-    ("count", "unit", "told"),
-    [(1, "person", "1 person in"), (2, "person", "2 people in"), (1, "part", "1 part in")],
+    ("count", "unit", "counted"), [(1, "person", "1 person"), (2, "person", "2 people")]
 )
-def test_progress_names_what_it_counts(capsys, count, unit, told):
+def test_progress_counts_people(capsys, count, unit, counted):
     assert list(with_progress(range(count), count, "reading pw3d", unit)) == list(range(count))
-    assert capsys.readouterr().err.startswith(f"reading pw3d: {told}")
+    assert capsys.readouterr().err.startswith(f"reading pw3d: {counted}")

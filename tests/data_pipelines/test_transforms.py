@@ -1,3 +1,5 @@
+"""Images and labels move together from the stored crop to the network's crop."""
+
 import types
 
 import cv2
@@ -27,13 +29,13 @@ def placement_of(name, count=1):
 
 
 def grid_joints(side):
-    """Return 24 places, none symmetric to another, all well inside the nominal crop."""
+    """Return 24 points well inside the network's crop, none symmetric to another."""
     x, y = np.meshgrid(np.linspace(0.32, 0.67, 6), np.linspace(0.34, 0.65, 4))
     return (np.stack([x.ravel(), y.ravel()], -1) * side).astype(np.float32)
 
 
-def blob_picture(centre, side):
-    """Draw a soft white blob; its centroid is at `centre`, with (0, 0) at the picture's corner."""
+def blob_image(centre, side):
+    """Draw a soft white blob with its centroid at `centre`; (0, 0) is the image's corner."""
     pixels = np.arange(side) + 0.5
     squared = (pixels[None, :] - centre[0]) ** 2 + (pixels[:, None] - centre[1]) ** 2
     bright = 255 * np.exp(-squared / (2 * (side / 60) ** 2))
@@ -50,14 +52,14 @@ def centroid(weights):
 def test_joint_labels_follow_the_pixels(name, side, image_size, make_record, encode):
     joints = grid_joints(side)
     records = [
-        make_record(side=side, joints_2d=joints, image=encode(".jpg", blob_picture(j, side)))
+        make_record(side=side, joints_2d=joints, image=encode(".jpg", blob_image(j, side)))
         for j in joints
     ]
     readings = [(records, index) for index in range(NUM_JOINTS)]
     batch = assemble_batch(readings, placement_of(name, NUM_JOINTS), image_size)
     mirrored = PLACEMENTS[name][2]
     for joint in range(NUM_JOINTS):
-        # In a mirrored picture the label of the left knee is where the right knee was drawn.
+        # In a mirrored image the left knee's label is where the right knee was drawn.
         drawn = MIRROR[joint] if mirrored else joint
         found = centroid(np.maximum(batch["image"][drawn, ..., 0].astype(float) - 20, 0))
         labelled = (batch["joints_2d"][drawn, joint] + 1) * image_size / 2
@@ -88,7 +90,7 @@ def test_nominal_crop_is_the_stored_pixels(make_record):
 
 
 def test_shrinking_averages_instead_of_skipping(make_record, encode):
-    """A one-pixel checkerboard turns into even grey, not into a pattern of its own."""
+    """A one-pixel checkerboard becomes even grey, without a pattern from aliasing."""
     side = 384
     board = np.indices((side, side)).sum(0) % 2 * 255
     picture = np.repeat(board[..., None], 3, axis=-1).astype(np.uint8)
@@ -98,7 +100,7 @@ def test_shrinking_averages_instead_of_skipping(make_record, encode):
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
-def test_3d_moves_as_the_picture_does(name, make_record):
+def test_3d_moves_as_the_image_does(name, make_record):
     """Under an orthographic camera, moved 3D joints project onto the moved 2D joints."""
     side, image_size, pixels_per_metre = 96, 64, 15.0
     record = make_record(side=side)
@@ -152,7 +154,7 @@ def test_the_top_of_the_head_moves_as_the_joints_do(name, make_record):
 
 
 @pytest.mark.parametrize("name", PLACEMENTS)
-def test_what_is_known_of_visibility_stays_with_its_joint(name, make_record):
+def test_the_weight_of_visibility_stays_with_its_joint(name, make_record):
     record = make_record(side=192)
     batch = assemble_batch([([record], 0)], placement_of(name), 64)
     whose = list(MIRROR) if PLACEMENTS[name][2] else list(range(NUM_JOINTS))
@@ -182,15 +184,6 @@ def test_mirroring_twice_changes_nothing(make_record):
     assert not np.allclose(once["rotations"], labels["rotations"])
 
 
-def test_crop_to_photo_keeps_pointing_at_the_same_place(make_record):
-    record = make_record()
-    in_photo = transforms.apply_affine(record["crop_to_photo"], record["joints_2d"])
-    batch = assemble_batch([([record], 0)], placement_of("everything"), 64)
-    in_crop = (batch["joints_2d"][0] + 1) * 32
-    again = transforms.apply_affine(batch["crop_to_photo"][0], in_crop)
-    np.testing.assert_allclose(again, in_photo[list(MIRROR)], atol=1e-3)
-
-
 def test_joints_outside_the_crop_are_invisible_but_known(make_record):
     record = make_record(visible=np.ones(NUM_JOINTS, np.float32))
     record["joints_2d"][4] = [2.0, 48.0]
@@ -201,8 +194,8 @@ def test_joints_outside_the_crop_are_invisible_but_known(make_record):
     np.testing.assert_allclose(batch["joints_2d"][0, 4], [(2 - 16) / 32 - 1, 0], atol=1e-6)
 
 
-def test_lacking_labels_stay_at_their_filling(make_record):
-    """A dataset with 2D joints alone, one of them unknown, gets no made-up values."""
+def test_missing_labels_are_not_moved(make_record):
+    """An example with 2D joints alone, one of them missing, gets no other values."""
     identity = np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1))
     record = make_record(
         parts=False,
@@ -236,25 +229,25 @@ def test_random_placement_has_the_settings_spread():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "named"),
     [
-        ({"image": b""}, "not a JPEG"),
-        ({"image": b"\xff\xd8\xff\xe0\x00\x10"}, "not a JPEG"),
-        ({"image": b"GIF89a" * 9}, "not a JPEG"),
-        ({"part_labels": b"nonsense"}, "part labels cannot be decoded"),
+        ({"image": b""}, "stored crop"),
+        ({"image": b"\xff\xd8\xff\xe0\x00\x10"}, "stored crop"),
+        ({"image": b"GIF89a" * 9}, "stored crop"),
+        ({"part_labels": b"nonsense"}, "part labels"),
     ],
 )
-def test_broken_examples_are_named(change, words, make_record):
+def test_broken_examples_are_named(change, named, make_record):
     good, bad = make_record(), make_record(**change)
-    with pytest.raises(UserError, match=f"example 1 of .*{words}"):
+    with pytest.raises(UserError, match=f"example 1 of .*{named}"):
         assemble_batch([([good, bad], 0), ([good, bad], 1)], placement_of("plain", 2), 64)
 
 
-def test_pictures_that_are_not_square_or_cut_short(make_record, encode):
+def test_images_that_are_not_square_or_truncated(make_record, encode):
     wide = encode(".jpg", np.zeros((32, 48, 3), np.uint8))
     with pytest.raises(transforms.BadExampleError, match="48x32"):
         transforms.stored_side(wide)
     head = make_record()["image"]
     head = head[: head.index(b"\xff\xda")]
-    with pytest.raises(transforms.BadExampleError, match="cannot be decoded"):
+    with pytest.raises(transforms.BadExampleError, match="stored crop"):
         transforms.warp_image(head, np.eye(2, 3), np.empty((96, 96, 3), np.uint8))

@@ -95,21 +95,6 @@ def test_frames_come_in_order_with_their_times(tmp_path):
     assert red[2] < 60
 
 
-@pytest.mark.parametrize(("ending", "code"), [("mp4", "mp4v"), ("avi", "MJPG"), ("webm", "VP80")])
-@pytest.mark.parametrize("start", [1, 17, 29, 30, 99])
-def test_starting_at_a_frame_is_exact(tmp_path, ending, code, start):
-    path = save_clip(tmp_path / f"clip.{ending}", code=code)
-    with FrameReader(Clip(path)) as reader:
-        every = list(reader)
-    with FrameReader(Clip(path), start=start) as reader:
-        rest = list(reader)
-        assert reader.frames_read == 30
-    assert [f.number for f in rest] == list(range(start, 30))
-    for frame, whole in zip(rest, every[start:], strict=True):
-        np.testing.assert_array_equal(frame.image, whole.image)
-        assert frame.time == whole.time
-
-
 def test_rotation_in_the_file_is_applied(tmp_path):
     """A phone held upright stores a sideways image and a rotation matrix."""
     path = save_clip(tmp_path / "clip.mp4", code="mp4v", frames=5)

@@ -1,4 +1,4 @@
-"""What a command line names: photographs, clips and cameras that are there, and whose boxes."""
+"""Inputs of a prediction run: the photographs, clips and cameras, and the boxes in them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,62 +10,59 @@ from pare_jax.io.media import Clip, Photo, Source, Webcam, find_sources
 from pare_jax.prediction.box_files import Box, place_of, read_all_boxes
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.detection.frames import FrameDetections
-from pare_jax.prediction.run.records import FOLDER, Records
+from pare_jax.prediction.run.output_folder import RECORDS, OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
 
-# Of photographs, and of clips by frame; None: the detector finds people.
+# By file: a photograph's boxes, a clip's boxes by frame, or None where the detector finds people.
 Boxes = Mapping[Path, list[Box | Detection] | FrameDetections | None]
 
 
 def named_sources(
-    arguments: Sequence[str], records: Records, reporter: Reporter
+    arguments: Sequence[str], folder: OutputFolder, reporter: Reporter
 ) -> tuple[list[Source], list[Path]]:
-    """Find what the command line names.
+    """Find the inputs that the command line names.
 
     Args:
         arguments: see `pare_jax.io.media.find_sources`.
-        records: of the output folder.
-        reporter: told what is not there, which is a failure, and which pictures of other runs
-            are left out.
+        folder: the output folder; its own outputs are no inputs.
+        reporter: gets missing files as failures, and a note about other runs' outputs.
 
     Returns:
-        What is there, each file once, without pictures that a run wrote; and files that are named
-        and are not.
+        The inputs that exist, each once, and the missing files.
 
     Raises:
-        UserError: nothing is named, or nothing but what a run wrote.
+        UserError: nothing is named, or only files that runs wrote.
     """
-    found = _each_once(find_sources(arguments, reporter.failed))
-    found = _without_written(found, records, reporter)
+    found = _without_duplicates(find_sources(arguments, reporter.failed))
+    found = _without_outputs(found, folder, reporter)
     sources: list[Source] = []
-    away: list[Path] = []
+    missing: list[Path] = []
     for source in found:
-        if isinstance(source, Webcam) or _is_there(source.path):
+        if isinstance(source, Webcam) or _exists(source.path):
             sources.append(source)
             continue
-        away.append(source.path)
+        missing.append(source.path)
         kind = "video" if isinstance(source, Clip) else "image"
         reporter.failed(str(source), f"there is no {kind} at {source}")
     if not sources and not reporter.failures:
         raise UserError(
-            f"{arguments[0]} holds nothing but what a run wrote there: name the photographs, or "
-            "copy what it wrote to another folder"
+            f"{arguments[0]} holds only files that a run wrote: name the photographs, or copy the "
+            "files to another folder"
         )
-    return sources, away
+    return sources, missing
 
 
-def _each_once(found: Sequence[Source]) -> list[Source]:
-    """Leave out what is named again by another path: it would get files of its own at every run."""
+def _without_duplicates(found: Sequence[Source]) -> list[Source]:
+    """Keep the first of several paths to one file."""
     by_place: dict[str, Source] = {}
     for source in found:
-        by_place.setdefault(
-            str(source) if isinstance(source, Webcam) else place_of(source.path), source
-        )
+        place = str(source) if isinstance(source, Webcam) else place_of(source.path)
+        by_place.setdefault(place, source)
     return list(by_place.values())
 
 
-def _is_there(path: Path) -> bool:
-    """Whether a file is there; one of which nobody can tell is left to its reader."""
+def _exists(path: Path) -> bool:
+    """Return whether a file exists; True if that cannot be found out, so that reading it fails."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -75,54 +72,58 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _without_written(found: Sequence[Source], records: Records, reporter: Reporter) -> list[Source]:
-    """Leave out what a run wrote: its output may lie among the photographs."""
-    runs = {}
+def _without_outputs(
+    found: Sequence[Source], output: OutputFolder, reporter: Reporter
+) -> list[Source]:
+    """Leave out files that runs wrote, with a note about those in other folders than the output."""
+    folders: dict[Path, OutputFolder | None] = {}
     kept: list[Source] = []
-    elsewhere: list[str] = []
+    others: list[str] = []
     for source in found:
         if isinstance(source, Webcam):
             kept.append(source)
             continue
-        folder = source.path.parent
-        if folder not in runs:
-            runs[folder] = Records(folder) if (folder / FOLDER).is_dir() else None
-        if records.written_here(source.path):
+        parent = source.path.parent
+        if parent not in folders:
+            folders[parent] = OutputFolder(parent) if (parent / RECORDS).is_dir() else None
+        folder = folders[parent]
+        if output.wrote(source.path):
             continue
-        if runs[folder] is not None and runs[folder].written_here(source.path):
-            elsewhere.append(str(source))
-            continue
-        kept.append(source)
-    if elsewhere and kept:
-        what = counted(len(elsewhere), "file")
-        reporter.warn(f"note: {what} that a run wrote left out: {listed(elsewhere)}")
+        if folder is not None and folder.wrote(source.path):
+            others.append(str(source))
+        else:
+            kept.append(source)
+    if others and kept:
+        reporter.warn(
+            f"note: {counted(len(others), 'file')} that a run wrote skipped: {listed(others)}"
+        )
     return kept
 
 
 def boxes_of(
-    values: flags.FlagValues, sources: Sequence[Source], away: Sequence[Path], reporter: Reporter
+    values: flags.FlagValues, sources: Sequence[Source], missing: Sequence[Path], reporter: Reporter
 ) -> Boxes:
     """Read --boxes.
 
     Args:
         values: the command's flags.
-        sources: that are there.
-        away: files that are named and are not.
-        reporter: told of boxes and flags that are not used.
+        sources: the inputs.
+        missing: files that are named but do not exist.
+        reporter: gets notes about boxes and flags without effect.
 
     Returns:
-        The boxes of every photograph and clip; None where a detector finds them.
+        The boxes of every photograph and clip.
 
     Raises:
-        UserError: they cannot be read, or do not fit.
+        UserError: the boxes cannot be read or do not fit the inputs.
     """
     if values.boxes and any(isinstance(source, Webcam) for source in sources):
-        raise UserError("--boxes cannot say where people are before a camera; use --detector")
+        raise UserError("--boxes cannot be used with a camera: use --detector")
     photos = [source.path for source in sources if isinstance(source, Photo)]
     clips = [source.path for source in sources if isinstance(source, Clip)]
     of_photos, of_clips = read_all_boxes(
-        values.boxes, photos, clips, values.threshold, reporter.warn, away
+        values.boxes, photos, clips, values.threshold, reporter.warn, missing
     )
     if values.boxes and values["detector"].present:
-        reporter.warn(f"note: --boxes says where people are; --detector={values.detector} is idle")
+        reporter.warn(f"note: --detector={values.detector} has no effect beside --boxes")
     return {**of_photos, **of_clips}

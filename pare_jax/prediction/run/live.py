@@ -1,8 +1,6 @@
-"""A camera through the network, as it comes: nothing looks ahead, Ctrl-C ends it."""
+"""Predicts the people before a camera frame by frame, until Ctrl-C."""
 
-import contextlib
 import dataclasses
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,129 +15,130 @@ from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
-from pare_jax.prediction.run.chunks import Rows
-from pare_jax.prediction.run.largest import LargestViews
-from pare_jax.prediction.run.moving import ClipFiles, left_out, video_suffix
-from pare_jax.prediction.run.options import PredictionRun
-from pare_jax.prediction.run.records import Record
-from pare_jax.prediction.run.tracks import row_of, rows_by_track, stack_rows
-from pare_jax.prediction.run.writing import in_size
+from pare_jax.prediction.run.options import PredictionRun, video_suffix
+from pare_jax.prediction.run.output_folder import Record
+from pare_jax.prediction.run.track_files import (
+    LargestViews,
+    frames_left_out,
+    in_size,
+    write_tracks,
+)
+from pare_jax.prediction.run.tracks import Rows, join_rows, stack_rows
 from pare_jax.prediction.smoothing import MotionSmoother, robust_shape
 from pare_jax.prediction.tracking import TrackedBox, Tracker
 
-# The overlay video's; a picture stays until the next is there.
+# Of the overlay video; a picture stays until the next one.
 FRAME_RATE = 15.0
 
 
 def predict_webcam(run: PredictionRun, webcam: Webcam, name: str) -> Record:
-    """Follow the people before a camera until Ctrl-C, then write what was seen of them.
+    """Track the people before a camera until Ctrl-C, then write the outputs.
+
+    Frame numbers in the files are those of the overlay video, which runs in real time.
 
     Args:
-        run: what was asked for.
+        run: the settings.
         webcam: the camera.
-        name: of this recording, which no other has.
-
-    Frame numbers in the files are those of the overlay video, whose clock is the wall's.
+        name: of this recording; no other recording has it.
 
     Raises:
         UserError: there is no such camera, or the files cannot be written.
     """
-    path = run.output / f"{name}_overlay{video_suffix()}"
-    with tempfile.TemporaryDirectory(prefix="pare_jax_") as folder:
-        live = _Live(run, Path(folder))
-        run.records.intend(name, name, str(webcam), [path.name])
-        size = _watch(run, webcam, live, path)
-        written = ClipFiles(run, name, name, str(webcam), size, FRAME_RATE)
-        written.intend(*[path.name] * path.is_file())
-        rows = live.tracks()
-        for number, which in rows_by_track(rows):
-            written.write_track(number, rows, which, live.views.get(number))
-        record = Record(
-            name=name,
-            source=name,
-            key="",  # never found again: what a camera saw is gone, and the next run is another
-            files=tuple(written.files),
-            people=len(np.unique(rows["id"])),
-            is_clip=True,
-            complaints=left_out(live.lost),
-            place=str(webcam),
-            facts=run.facts_of(is_clip=True),
-            meshes=written.meshes,
+    with run.folder.scratch() as views_folder, run.folder.scratch() as scratch:
+        live = LiveTracks(run, LargestViews(views_folder))
+        size = _record(run, webcam, live, scratch / f"{name}_overlay{video_suffix()}")
+        # The key is never looked up: a recording cannot be made again.
+        record = Record(name, name, str(webcam), name, is_clip=True)
+        record = dataclasses.replace(record, facts=run.facts_of(is_clip=True))
+        if run.wants("overlay"):  # it stays even if writing the tracks fails
+            record = run.folder.publish(scratch, record)
+        rows = live.rows()
+        write_tracks(run, scratch, name, name, rows, live.views, size, FRAME_RATE)
+        record = dataclasses.replace(
+            record, people=len(np.unique(rows["id"])), complaints=frames_left_out(live.lost)
         )
-        run.records.add(record)
-        return record
+        return run.folder.publish(scratch, record)
 
 
-def _watch(run: PredictionRun, webcam: Webcam, live: "_Live", path: Path) -> tuple[int, int]:
-    """Look until Ctrl-C, and write the overlay video; returns the frames' width and height."""
+def _record(run: PredictionRun, webcam: Webcam, live: "LiveTracks", path: Path) -> tuple[int, int]:
+    """Predict until Ctrl-C and write the overlay video; returns the frames' width and height."""
     with FrameReader(webcam) as reader, VideoWriter(path, FRAME_RATE) as writer:
         size = reader.size
-        run.reporter.say(f"{webcam}: looking; Ctrl-C ends it")
+        run.reporter.say(f"{webcam}: recording; press Ctrl-C to stop")
         began = time.monotonic()
         shown: Picture | None = None
         try:
             for frame in reader:
                 number = round((time.monotonic() - began) * FRAME_RATE)
-                picture = in_size(live.see(frame.image, number), size)
+                picture = in_size(live.predict(frame.image, number), size)
                 if run.wants("overlay") and writer.num_frames <= number:
                     while writer.num_frames < number:
                         writer.write(picture if shown is None else shown)
                     writer.write(picture)
                 shown = picture
         except KeyboardInterrupt:
-            run.reporter.say(f"{webcam}: stopped")
+            run.reporter.say(f"{webcam}: stopped; writing the files")
     return size
 
 
-class _Live:
-    """Follows people; what is kept of them grows with the frames they are in by numbers alone.
+class LiveTracks:
+    """Tracks and predicts people in frames as they come; 1.1 kB of memory a person and frame.
 
-    Views of those who left go into the folder, where they may take as much room as they like.
+    Attributes:
+        views: of each person, for the attention sheets.
+        lost: number of frames with a prediction that is not finite.
     """
 
-    def __init__(self, run: PredictionRun, folder: Path):
+    def __init__(self, run: PredictionRun, views: LargestViews):
+        """Start with nobody."""
         self._run = run
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
-        self._rows: list[dict] = []
-        self.views = LargestViews(folder)
-        self.lost = 0  # frames
+        self._rows: list[Rows] = []
+        self.views = views
+        self.lost = 0
 
-    def see(self, image: Picture, number: int) -> Picture:
-        """Take the next frame; returns it with the bodies over it.
+    def predict(self, image: Picture, number: int) -> Picture:
+        """Predict the next frame's people, and return it with their bodies drawn over it.
 
-        Somebody about whom the network's answer is not finite is not in this frame.
+        A person whose prediction is not finite is left out of the frame.
         """
         run = self._run
         check_picture(image)
         assert run.clip_detector is not None
-        followed = self._tracker.update(run.clip_detector(image))
-        self._forget_all_but({one.id for one in followed})
-        tracked = [t for t in followed if t.seen and _is_good(t.box, image)]
-        people: list[Person] = []
-        if tracked:
-            crops = [run.predictor.crop(image, t.box) for t in tracked]
-            answers = zip(run.predictor.start(crops).people_or_none(), tracked, crops, strict=True)
-            known = [(person, one, crop) for person, one, crop in answers if person is not None]
-            self.lost += len(known) < len(tracked)
-            seen, tracked = [person for person, _, _ in known], [one for _, one, _ in known]
-            people = self._smoothed(seen, tracked, number)
-            if number > self._last:  # a video's frame tells of one moment
-                for (raw, one, crop), person in zip(known, people, strict=True):
-                    if run.wants("attention") and raw.attention is not None:
-                        view = self.views.candidate(number, one, crop, image)
-                        if view is not None:
-                            self.views.keep(one.id, view, raw.attention)
-                    # The shape is settled at the end, from what the network said of each frame.
-                    person = dataclasses.replace(person, betas=raw.betas)
-                    self._rows.append(row_of(number, one, person))
+        tracked = self._tracker.update(run.clip_detector(image))
+        # Ids are never used again.
+        for left in self._smoothers.keys() - {one.id for one in tracked}:
+            del self._smoothers[left]
+        tracked = [one for one in tracked if one.seen and _is_good(one.box, image)]
+        crops = [run.predictor.crop(image, one.box) for one in tracked]
+        predicted = run.predictor.start(crops).people_or_none() if crops else []
+        known = [
+            (person, one, crop)
+            for person, one, crop in zip(predicted, tracked, crops, strict=True)
+            if person is not None
+        ]
+        self.lost += len(known) < len(tracked)
+        people = self._smoothed([(person, one) for person, one, _ in known], number)
+        if number > self._last:  # several frames may fall into one of the video
+            for person, one, crop in known:
+                if run.wants("attention") and person.attention is not None:
+                    view = self.views.candidate(number, one, crop, image)
+                    if view is not None:
+                        self.views.keep(one.id, view, person.attention)
+            # The shape is smoothed at the end, from the predictions of all frames.
+            unshaped = [
+                (number, one, dataclasses.replace(smooth, betas=person.betas))
+                for (person, one, _), smooth in zip(known, people, strict=True)
+            ]
+            self._rows.append(stack_rows(unshaped))
         self._last = number
         return draw_people(image, people, run.predictor.faces)
 
-    def tracks(self) -> Rows:
-        """Return the rows of all who were seen long enough, with one shape for each person."""
-        rows = stack_rows(self._rows)
+    def rows(self) -> Rows:
+        """Return the rows of people who were seen long enough, with one shape for each person."""
+        rows = join_rows(self._rows)
         ids, of_row, lengths = np.unique(rows["id"], return_inverse=True, return_counts=True)
         long = lengths >= self._run.tracking.min_length
         rows = {name: values[long[of_row]] for name, values in rows.items()}
@@ -149,25 +148,15 @@ class _Live:
                 rows["betas"][own] = robust_shape(rows["betas"][own], rows["score"][own])
         return rows
 
-    def _forget_all_but(self, followed: set[int]) -> None:
-        """Let go of those who left: their ids are never given again."""
-        left = self._smoothers.keys() - followed
-        for number in left:
-            del self._smoothers[number]
-        if left:
-            with contextlib.suppress(UserError):  # no room there: they stay in memory
-                self.views.save()
-
-    def _smoothed(
-        self, people: Sequence[Person], tracked: Sequence[TrackedBox], number: int
-    ) -> list[Person]:
-        if not people:
+    def _smoothed(self, found: Sequence[tuple[Person, TrackedBox]], number: int) -> list[Person]:
+        """Return the people with their motion smoothed up to now."""
+        if not found:
             return []
         now = time.monotonic()
-        steady = []
-        for person, one in zip(people, tracked, strict=True):
+        motions = []
+        for person, one in found:
             smoother = self._smoothers.setdefault(one.id, MotionSmoother(self._run.smoothing))
-            steady.append(
+            motions.append(
                 smoother(
                     now,
                     person.rotations,
@@ -178,12 +167,12 @@ class _Live:
                     one.score,
                 )
             )
-        rotations, betas, translations = (np.stack(part) for part in zip(*steady, strict=True))
-        boxes = np.stack([person.box for person in people])
+        rotations, betas, translations = (np.stack(part) for part in zip(*motions, strict=True))
+        boxes = np.stack([person.box for person, _ in found])
         posed = self._run.predictor.pose(betas, rotations, translations, boxes)
         return [
             dataclasses.replace(person, id=one.id, frame=number, score=one.score)
-            for person, one in zip(posed, tracked, strict=True)
+            for person, (_, one) in zip(posed, found, strict=True)
         ]
 
 

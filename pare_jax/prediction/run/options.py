@@ -1,70 +1,187 @@
-"""What a run of predictions was asked for."""
+"""Settings of a prediction run, and the key that tells which settings made an output."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import flags
+
+from pare_jax.errors import UserError
+from pare_jax.io.media import Clip, Photo
+from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
+from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
-OUTPUTS = (
-    "npz",
-    "json",
-    "overlay",
-    "attention",
-    "side",
-    "obj",
-    "ply",
-    "glb",
-    "vertices",
-    "page",
-)
+OUTPUTS = ("npz", "json", "overlay", "attention", "side", "obj", "ply", "glb", "vertices", "page")
 DEFAULT_OUTPUTS = ("npz", "json", "overlay", "attention", "page")
-# The fact that is about clips alone.
-SMOOTHED = "Smoothed in clips"
+SMOOTHINGS = ("rotations", "shape", "camera")
+# The fact that holds for clips only.
+_SMOOTHED = "Smoothed in clips"
+# Raise it when files change their content for the same settings; outputs are then made again.
+_FORMAT = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One photograph or clip to predict.
+
+    Attributes:
+        path: the input file.
+        name: the beginning of its output files' names.
+        key: see `key_of`.
+        boxes: a photograph's, or a clip's by frame; None: the detector finds people.
+    """
+
+    path: Path
+    name: str
+    key: str
+    boxes: Any
 
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRun:
-    """One run of the command, as its parts need it.
+    """One run of the command.
 
     Attributes:
-        predictor: the network.
-        output: the folder.
-        outputs: of `OUTPUTS`, those that were asked for.
-        detector: finds people in a photograph; None where boxes are given.
-        clip_detector: finds people in a clip's frame, the unsure ones as well.
-        tracking: what becomes of those.
+        predictor: the network with its body model.
+        folder: the output folder.
+        outputs: the chosen ones of `OUTPUTS`.
+        detector: finds people in a photograph.
+        clip_detector: the same in a clip's frame, with lower scores; None if no clip needs it.
+        tracking: how detections become tracks.
         smoothing: of tracks.
-        identity: of network and settings: what was done with another is done again, as far as
-            it decides what is written about a photograph or clip.
-        records: of what is done.
-        reporter: told what happens.
-        facts: what the page says of the network, the detector and the smoothing.
+        reporter: prints and counts results and failures.
+        facts: network, detector and smoothing, as the page shows them.
     """
 
     predictor: Predictor
-    output: Path
+    folder: OutputFolder
     outputs: frozenset[str]
     detector: Detector | None
     clip_detector: Detector | None
     tracking: TrackSettings
     smoothing: Smoothing
-    identity: dict[str, Any]
-    records: Records
     reporter: Reporter
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def facts_of(self, *, is_clip: bool) -> dict[str, str]:
         """Return the facts that hold for a photograph, or for a clip."""
-        return {name: value for name, value in self.facts.items() if is_clip or name != SMOOTHED}
+        return {name: value for name, value in self.facts.items() if is_clip or name != _SMOOTHED}
 
     def wants(self, *outputs: str) -> bool:
-        """Return whether one of these outputs was asked for."""
+        """Return whether one of these outputs was chosen."""
         return bool(self.outputs & set(outputs))
+
+
+def checked_outputs(names: Sequence[str]) -> frozenset[str]:
+    """Return the outputs that --outputs names.
+
+    Raises:
+        UserError: one is unknown or needs another, or there is none.
+    """
+    outputs = frozenset(name.strip() for name in names if name.strip())
+    unknown = sorted(outputs - set(OUTPUTS))
+    if unknown:
+        raise UserError(f"unknown --outputs={unknown[0]}: choose from {','.join(OUTPUTS)}")
+    if not outputs:
+        raise UserError(f"--outputs is empty: choose from {','.join(OUTPUTS)}")
+    for output in ("page", "vertices"):
+        if output in outputs and "npz" not in outputs:
+            raise UserError(f"--outputs={output} needs npz: add it")
+    return outputs
+
+
+def video_suffix() -> str:
+    """Return the suffix of videos: .mp4 (H.264) if PyAV is installed, else .webm (VP8)."""
+    try:
+        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return ".webm"
+    return ".mp4"
+
+
+def key_of(
+    source: Photo | Clip, boxes: Any, values: flags.FlagValues, outputs: frozenset[str]
+) -> str:
+    """Return a digest of everything that decides the outputs of one input.
+
+    Args:
+        source: the input.
+        boxes: of the people in it, or None.
+        values: the command's flags.
+        outputs: the chosen outputs.
+    """
+    settings = {
+        "format": _FORMAT,
+        "checkpoint": _checkpoint_identity(values),
+        "body": values.body and _file_identity(Path(values.body)),
+        "input": _file_identity(source.path),
+        "boxes": boxes,
+        # The page is of the whole folder.
+        "outputs": sorted(outputs - {"page"}),
+        "threshold": values.threshold,
+    }
+    if boxes is None:
+        settings["detector"] = [values.detector, _file_identity(Path(values.detector))]
+    if isinstance(source, Clip):
+        settings["smoothing"] = [values[f"smooth_{name}"].value for name in SMOOTHINGS]
+        settings["video"] = video_suffix()
+    else:
+        # A photograph's .npz has the vertices in any case.
+        settings["outputs"] = sorted(outputs - {"page", "vertices"})
+        if boxes is not None:  # already chosen by the threshold
+            del settings["threshold"]
+    text = json.dumps(settings, sort_keys=True, default=_as_json)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
+    """Return network, detector and smoothing as the page shows them."""
+    step = _checkpoint_identity(values)[1]
+    network = [
+        values.checkpoint,
+        *[f"step {step}"] * (step is not None),
+        *[f"{values.weights} weights"] * (values.weights != "auto"),
+        *[f"body {values.body}"] * bool(values.body),
+    ]
+    smoothed = [name for name in SMOOTHINGS if values[f"smooth_{name}"].value]
+    return {
+        "Network": ", ".join(network),
+        "People found by": "boxes that were given" if values.boxes else values.detector,
+        _SMOOTHED: ", ".join(smoothed) or "nothing",
+    }
+
+
+def _checkpoint_identity(values: flags.FlagValues) -> list[Any]:
+    """Return a checkpoint's folder, step, time of writing and kind of weights."""
+    workdir, step = split_checkpoint(values.checkpoint)
+    folder = workdir / CHECKPOINT_FOLDER
+    with contextlib.suppress(OSError, ValueError):
+        if step is None:
+            step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+        changed = (folder / str(step)).stat().st_mtime_ns
+        return [str(folder.resolve()), step, changed, values.weights]
+    return [str(folder.absolute()), step, values.weights]
+
+
+def _file_identity(path: Path) -> list[Any]:
+    """Return a file's place, size and time of its last change; its place if it is no file."""
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            state = path.stat()
+            return [place_of(path), state.st_size, state.st_mtime_ns]
+    return [place_of(path)]
+
+
+def _as_json(value: Any) -> Any:
+    return vars(value) if dataclasses.is_dataclass(value) else value.tolist()

@@ -1,8 +1,8 @@
-"""Photographs through the network: reading, predicting and drawing go on at the same time.
+"""Predicts the people of photographs: reads, predicts and draws several photographs at once.
 
-Threads read, detect and cut; the main thread keeps the network busy with batches across
-photographs and people; threads draw and write. OpenCV, Pillow and XLA let go of the interpreter
-lock, so that Python's threads suffice. A bounded number of photographs is under way at once.
+Threads read photographs, detect people and cut crops. The main thread feeds the network with
+batches across photographs. Threads draw and write. OpenCV, Pillow and XLA release the
+interpreter lock, so that threads suffice. The number of photographs in memory is bounded.
 """
 
 import collections
@@ -15,58 +15,41 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 import numpy as np
 
 from pare_jax.errors import UserError, counted
-from pare_jax.io.files import printable, write_together
-from pare_jax.io.images import Photograph, read_photograph
-from pare_jax.io.media import Photo
+from pare_jax.io.files import printable
+from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import said_plainly
-from pare_jax.prediction.answers import Crop, PendingPeople
-from pare_jax.prediction.box_files import Box, place_of
+from pare_jax.meshes.formats import mesh_bytes
+from pare_jax.prediction.answers import Crop
+from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection
-from pare_jax.prediction.person import Person
+from pare_jax.prediction.drawing import attention_pictures, overlay_picture, side_and_back_picture
+from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
-from pare_jax.prediction.run.options import PredictionRun
-from pare_jax.prediction.run.records import Record
-from pare_jax.prediction.run.writing import photo_files
+from pare_jax.prediction.run.options import Job, PredictionRun
+from pare_jax.prediction.run.output_folder import Record
+from pare_jax.prediction.scene import scene_meshes
 
-# People computed at once, fewer than `predictor.MAX_BATCH` because larger batches are no
-# faster on a CPU, and a photograph waits for its batch.
+# People computed at once. Larger batches are no faster on a CPU, and photographs would wait longer.
 BATCH = 8
-# Photographs under way at once, and the pixels they may have together.
-_UNDER_WAY = 3 * BATCH
-_PIXELS_UNDER_WAY = 150_000_000
-# Seconds between two looks at whether the network has finished a batch.
-_LOOK_EVERY = 0.01
-
-
-@dataclasses.dataclass(frozen=True)
-class PhotoJob:
-    """One photograph to do.
-
-    Attributes:
-        photo: the file.
-        name: what its files are called after.
-        key: of what is done with it, see `pare_jax.prediction.run.records.key_of`.
-        boxes: in it; None: the detector finds them.
-    """
-
-    photo: Photo
-    name: str
-    key: str
-    boxes: Sequence[Box | Detection] | None
+# Photographs in memory at once, and their pixels together.
+_MOST_PHOTOGRAPHS = 3 * BATCH
+_MOST_PIXELS = 150_000_000
+# Fields of a person in pixels.
+_PIXELS = ("principal_point", "joints_2d", "box", "crop_centre", "crop_side", "focal_length")
 
 
 @dataclasses.dataclass
-class _UnderWay:
-    """A photograph that was read, and its people as far as they are predicted."""
+class _LoadedPhoto:
+    """A photograph in memory, and its people as far as they are predicted."""
 
-    job: PhotoJob
+    job: Job
     photograph: Photograph
     crops: list[Crop]
     scores: list[float | None]
     complaints: list[str]
-    # None for whom the network's answer was not finite.
+    # None where the network's prediction is not finite.
     people: list[Person | None] = dataclasses.field(default_factory=list)
 
     @property
@@ -74,10 +57,10 @@ class _UnderWay:
         return self.photograph.image.shape[0] * self.photograph.image.shape[1]
 
 
-def predict_photos(run: PredictionRun, jobs: Sequence[PhotoJob], bar: ProgressBar) -> None:
-    """Predict the people of photographs and write what is wanted about each.
+def predict_photos(run: PredictionRun, jobs: Sequence[Job], bar: ProgressBar) -> None:
+    """Predict the people of photographs and write the outputs.
 
-    What goes wrong with one is reported and does not stop the others.
+    A photograph that fails is reported, and the others go on.
     """
     pipeline = _Pipeline(run, jobs, bar)
     try:
@@ -87,133 +70,118 @@ def predict_photos(run: PredictionRun, jobs: Sequence[PhotoJob], bar: ProgressBa
 
 
 class _Pipeline:
-    def __init__(self, run: PredictionRun, jobs: Sequence[PhotoJob], bar: ProgressBar):
+    def __init__(self, run: PredictionRun, jobs: Sequence[Job], bar: ProgressBar):
         self._run, self._bar = run, bar
         self._jobs = collections.deque(jobs)
         self._workers = max(2, len(os.sched_getaffinity(0)))
-        self._readers = ThreadPoolExecutor(self._workers, "read")
-        self._writers = ThreadPoolExecutor(self._workers, "write")
-        self._reading: dict[Future[_UnderWay], PhotoJob] = {}
-        self._queue: collections.deque[tuple[_UnderWay, Crop]] = collections.deque()
-        self._computing: collections.deque[tuple[list[_UnderWay], PendingPeople]] = (
-            collections.deque()
-        )
-        self._writing: dict[Future[Record], _UnderWay] = {}
-        self._under_way: set[int] = set()
-        self._pixels = 0
-        self._started = False  # whether the program for full batches is compiled
+        # As many may read and write at once, and two wait for the network.
+        self._pool = ThreadPoolExecutor(2 * self._workers + 2)
+        self._reading: dict[Future, Job] = {}
+        self._computing: dict[Future, list[_LoadedPhoto]] = {}
+        self._writing: dict[Future, _LoadedPhoto] = {}
+        self._queue: collections.deque[tuple[_LoadedPhoto, Crop]] = collections.deque()
+        self._num_photos = self._pixels = 0  # in memory
+        self._compiled = False  # whether the program for full batches is
 
     def run_all(self) -> None:
-        while self._jobs or self._under_way:
-            self._take_read()
-            self._take_written()
-            self._admit()
-            if self._start_batch():
-                continue
-            if self._computing and (not self._reading or self._computing[0][1].is_ready()):
-                self._finish_batch()
-            elif self._reading or self._writing:
-                # Readers are given the next photograph as soon as they are free, whatever the
-                # network is at.
-                under_way: list[Future] = [*self._reading, *self._writing]
-                seconds = _LOOK_EVERY if self._computing else None
-                wait(under_way, seconds, return_when=FIRST_COMPLETED)
+        while self._jobs or self._num_photos:
+            self._read_more()
+            self._start_batches()
+            pending = [*self._reading, *self._computing, *self._writing]
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                if future in self._reading:
+                    self._take_read(future)
+                elif future in self._computing:
+                    self._take_people(future)
+                else:
+                    self._take_written(future)
 
     def close(self) -> None:
-        # What is being written is finished, so that nothing computed is lost.
-        self._readers.shutdown(wait=True, cancel_futures=True)
-        self._writers.shutdown(wait=True)
-        self._take_written()
+        # Files that are being written are finished, so that nothing computed is lost.
+        self._pool.shutdown()
+        for future in list(self._writing):
+            self._take_written(future)
 
-    def _admit(self) -> None:
+    def _read_more(self) -> None:
         while (
             self._jobs
-            and len(self._under_way) < _UNDER_WAY
-            # How large they are is known only once they are read.
+            and self._num_photos < _MOST_PHOTOGRAPHS
+            # A photograph's size is known only after reading.
             and len(self._reading) < self._workers
-            and (self._pixels < _PIXELS_UNDER_WAY or not self._under_way)
+            and (self._pixels < _MOST_PIXELS or not self._num_photos)
         ):
             job = self._jobs.popleft()
-            self._under_way.add(id(job))
-            self._reading[self._readers.submit(_read, self._run, job)] = job
+            self._num_photos += 1
+            self._reading[self._pool.submit(_read, self._run, job)] = job
 
-    def _take_read(self) -> None:
-        for future in [future for future in self._reading if future.done()]:
-            job = self._reading.pop(future)
-            try:
-                photo = future.result()
-            except UserError as error:
-                self._fail(job, error)
-                continue
-            self._pixels += photo.pixels
-            self._queue.extend((photo, crop) for crop in photo.crops)
-            if not photo.crops:
-                self._write(photo)
+    def _take_read(self, future: "Future[_LoadedPhoto]") -> None:
+        job = self._reading.pop(future)
+        try:
+            photo = future.result()
+        except UserError as error:
+            self._finish(job, error)
+            return
+        self._pixels += photo.pixels
+        self._queue.extend((photo, crop) for crop in photo.crops)
+        if not photo.crops:
+            self._write(photo)
 
-    def _start_batch(self) -> bool:
-        """Give the network a batch, if it has less than two and a full one is there to give."""
-        more_comes = bool(self._reading) or (bool(self._jobs) and bool(self._writing))
-        if len(self._computing) >= 2 or not self._queue:
-            return False
-        if len(self._queue) < BATCH and (more_comes or self._computing):
-            return False
-        count = min(BATCH, len(self._queue))
-        batch = [self._queue.popleft() for _ in range(count)]
-        answers = self._run.predictor.start(
-            [crop for _, crop in batch], pad_to=BATCH if self._started else 0
-        )
-        self._started = self._started or count == BATCH
-        self._computing.append(([photo for photo, _ in batch], answers))
-        return True
+    def _start_batches(self) -> None:
+        """Give the network up to two batches; only the last may be smaller."""
+        while self._queue and len(self._computing) < 2:
+            more_comes = self._reading or self._computing or (self._jobs and self._writing)
+            if len(self._queue) < BATCH and more_comes:
+                return
+            batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+            pending = self._run.predictor.start(
+                [crop for _, crop in batch], pad_to=BATCH if self._compiled else 0
+            )
+            self._compiled = self._compiled or len(batch) == BATCH
+            future = self._pool.submit(pending.people_or_none)
+            self._computing[future] = [photo for photo, _ in batch]
 
-    def _finish_batch(self) -> None:
-        photos, answers = self._computing.popleft()
-        for photo, person in zip(photos, answers.people_or_none(), strict=True):
+    def _take_people(self, future: "Future[list[Person | None]]") -> None:
+        for photo, person in zip(self._computing.pop(future), future.result(), strict=True):
             score = photo.scores[len(photo.people)]
             photo.people.append(person and dataclasses.replace(person, score=score))
             if len(photo.people) == len(photo.crops):
                 self._write(photo)
 
-    def _write(self, photo: _UnderWay) -> None:
-        self._writing[self._writers.submit(_write, self._run, photo)] = photo
+    def _write(self, photo: _LoadedPhoto) -> None:
+        self._writing[self._pool.submit(_write, self._run, photo)] = photo
 
-    def _take_written(self) -> None:
-        for future in [future for future in self._writing if future.done()]:
-            photo = self._writing.pop(future)
-            self._pixels -= photo.pixels
-            try:
-                record = future.result()
-                self._run.records.add(record)
-            except UserError as error:
-                self._fail(photo.job, error)
-                continue
-            self._run.reporter.done(record)
-            self._leave(photo.job)
+    def _take_written(self, future: "Future[Record]") -> None:
+        photo = self._writing.pop(future)
+        self._pixels -= photo.pixels
+        try:
+            self._run.reporter.done(future.result())
+        except UserError as error:
+            self._finish(photo.job, error)
+        else:
+            self._finish(photo.job)
 
-    def _fail(self, job: PhotoJob, error: UserError) -> None:
-        self._run.records.drop_unfinished(job.name)
-        self._run.reporter.failed(str(job.photo), str(error))
-        self._leave(job)
-
-    def _leave(self, job: PhotoJob) -> None:
-        self._under_way.discard(id(job))
+    def _finish(self, job: Job, error: UserError | None = None) -> None:
+        if error is not None:
+            self._run.reporter.failed(str(job.path), str(error))
+        self._num_photos -= 1
         self._bar.advance()
 
 
 @said_plainly()
-def _read(run: PredictionRun, job: PhotoJob) -> _UnderWay:
-    """Read a photograph, find people in it and cut them out."""
-    photograph = read_photograph(job.photo.path)
+def _read(run: PredictionRun, job: Job) -> _LoadedPhoto:
+    """Read a photograph, find the people in it and cut their crops."""
+    photograph = read_photograph(job.path)
     image = photograph.image
     check_picture(image)
     boxes, scores, complaints = _find(run, job, photograph)
     crops = [run.predictor.crop(image, box) for box in boxes]
-    return _UnderWay(job, photograph, crops, scores, complaints)
+    return _LoadedPhoto(job, photograph, crops, scores, complaints)
 
 
 def _find(
-    run: PredictionRun, job: PhotoJob, photograph: Photograph
+    run: PredictionRun, job: Job, photograph: Photograph
 ) -> tuple[list[np.ndarray], list[float | None], list[str]]:
+    """Return the boxes of people, their scores, and why boxes are left out."""
     if job.boxes is None:
         assert run.detector is not None
         found = run.detector(photograph.image)
@@ -233,28 +201,75 @@ def _find(
 
 
 @said_plainly()
-def _write(run: PredictionRun, photo: _UnderWay) -> Record:
-    """Draw, encode and write everything about one photograph."""
+def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
+    """Draw, encode and write the outputs of one photograph."""
     job = photo.job
     people = [person for person in photo.people if person is not None]
     lost = len(photo.people) - len(people)
-    complaints = tuple(photo.complaints)
+    complaints = list(photo.complaints)
     if lost:
-        reason = "the network's answer is not finite"
+        reason = "the network's prediction is not finite"
         if not people:
             raise UserError(f"nobody in it could be predicted: {reason}; nothing written")
-        complaints += (f"{counted(lost, 'person')} of {len(photo.people)} left out: {reason}",)
-    source, place = printable(str(job.photo)), place_of(job.photo.path)
+        complaints.append(f"{counted(lost, 'person')} of {len(photo.people)} left out: {reason}")
+    source = printable(str(job.path))
     files = photo_files(run, job.name, source, photo.photograph, people)
-    run.records.intend(job.name, source, place, files)
-    write_together(run.output, files)
-    return Record(
-        name=job.name,
-        source=source,
-        key=job.key,
-        files=tuple(files),
-        people=len(people),
-        complaints=complaints,
-        place=place,
-        facts=run.facts_of(is_clip=False),
-    )
+    with run.folder.scratch() as scratch:
+        for file, content in files.items():
+            (scratch / file).write_bytes(content)
+        record = Record(
+            name=job.name,
+            source=source,
+            place=place_of(job.path),
+            key=job.key,
+            people=len(people),
+            complaints=complaints,
+            facts=run.facts_of(is_clip=False),
+        )
+        return run.folder.publish(scratch, record)
+
+
+def photo_files(
+    run: PredictionRun, name: str, source: str, photograph: Photograph, people: Sequence[Person]
+) -> dict[str, bytes]:
+    """Return the chosen outputs of one photograph.
+
+    Args:
+        run: has the choice.
+        name: the beginning of the file names.
+        source: the photograph's path, for its JSON file.
+        photograph: as it was read.
+        people: found in it, in pixels of the image in memory.
+
+    Returns:
+        Contents by file name.
+    """
+    image, faces = photograph.image, run.predictor.faces
+    in_file = [_in_pixels_of_file(person, photograph) for person in people]
+    size = photograph.size
+    files: dict[str, bytes] = {}
+    if run.wants("npz"):
+        files[f"{name}.npz"] = people_npz(in_file, faces, photo_size=size)
+    if run.wants("json"):
+        files[f"{name}.json"] = people_json(in_file, source, photo_size=size).encode()
+    if run.wants("overlay"):
+        files[f"{name}_overlay.jpg"] = encode_jpeg(overlay_picture(image, people, faces))
+    if run.wants("attention"):
+        for number, sheet in enumerate(attention_pictures(image, people, faces)):
+            ending = f"_{number}" if len(people) > 1 else ""
+            files[f"{name}_attention{ending}.jpg"] = encode_jpeg(sheet)
+    if run.wants("side") and people:
+        files[f"{name}_side.jpg"] = encode_jpeg(side_and_back_picture(people, faces))
+    for kind in ("obj", "ply", "glb"):
+        if run.wants(kind) and people:
+            meshes = scene_meshes(in_file, size, faces)
+            files[f"{name}.{kind}"] = mesh_bytes(meshes, f".{kind}")
+    return files
+
+
+def _in_pixels_of_file(person: Person, photograph: Photograph) -> Person:
+    """Scale a person's pixels to the file's if the photograph was reduced on reading."""
+    factor = 1.0 / float(np.sqrt(photograph.scale.prod()))
+    if factor == 1.0:
+        return person
+    return dataclasses.replace(person, **{name: getattr(person, name) * factor for name in _PIXELS})

@@ -1,26 +1,32 @@
-"""What the user is told during a run and at its end."""
+"""Reports of a prediction run: lines on the terminal, the summary, and the page index.html."""
 
+import collections
 import dataclasses
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from pare_jax.errors import counted, listed
+from pare_jax.body.io import BodyData
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.files import printable
-from pare_jax.io.progress import ProgressBar, say
-from pare_jax.prediction.page.entries import Failure
-from pare_jax.prediction.run.records import Record
+from pare_jax.io.progress import say
+from pare_jax.io.threads import said_plainly
+from pare_jax.prediction.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
+from pare_jax.prediction.page.index_page import write_page
+from pare_jax.prediction.run.output_folder import OutputFolder, Record
+
+_TITLE = "Predictions"
 
 
 @dataclasses.dataclass
 class Reporter:
-    """Tells what happens, and remembers it for the end.
+    """Prints results and failures, and keeps them for the summary.
 
     Attributes:
-        records: of what is done, with what an earlier run did.
-        earlier: how many of them an earlier run did.
-        failures: what could not be done.
-        hint: said after the names of what shows nobody.
+        records: of all finished inputs, an earlier run's included.
+        earlier: how many of them an earlier run finished.
+        failures: inputs, or parts of them, that failed.
+        hint: text after the names of inputs without people.
     """
 
     records: list[Record] = dataclasses.field(default_factory=list)
@@ -29,47 +35,41 @@ class Reporter:
     hint: str = ""
 
     def say(self, text: str) -> None:
-        """Print a line on stdout without disturbing a bar."""
-        self._write(text, sys.stdout)
+        """Print a line on stdout without disturbing a progress bar."""
+        _print(text, sys.stdout)
 
     def warn(self, text: str) -> None:
-        """Print a line on stderr without disturbing a bar."""
-        self._write(text, sys.stderr)
+        """Print a line on stderr without disturbing a progress bar."""
+        _print(text, sys.stderr)
 
     def failed(self, source: str, reason: str) -> None:
-        """Take note of something that could not be done."""
+        """Print and keep a failure."""
         source, reason = printable(source), " ".join(printable(reason).split())
-        # Most reasons begin with the file; it need not be said twice.
+        # Most reasons begin with the file, which is then not repeated.
         self.warn(f"error: {reason}" if source in reason else f"error: {source}: {reason}")
         reason = reason.removeprefix(f"{source}: ").removeprefix(f"{source} ")
         self.failures.append(Failure(source, reason))
 
     def done(self, record: Record, *, earlier: bool = False) -> None:
-        """Take note of something that is done, now or by an earlier run."""
+        """Print and keep a result, of this run or of an earlier one."""
         self.records.append(record)
         self.earlier += earlier
         for complaint in record.complaints:
             self.failed(record.source, complaint)
         if not earlier:
             found = counted(record.people, "person") if record.people else "no person found"
-            files = [*record.files, *(f"{folder}/" for folder in record.meshes)]
+            files = [f"{file}/" if meshes else file for file, meshes in record.files.items()]
             self.say(f"{record.source}: {found} -> {', '.join(files)}")
-
-    @contextmanager
-    def bar(self, what: str, total: int | None, start: int = 0) -> Iterator[ProgressBar]:
-        """Show a bar for as long as something takes."""
-        with ProgressBar(what, total, start=start) as bar:
-            yield bar
 
     @property
     def status(self) -> int:
-        """The exit status that fits."""
+        """The exit status: 0 everything was done, 1 something failed, 2 nothing was done."""
         if not self.records:
             return 2
         return 1 if self.failures else 0
 
     def summary(self) -> list[str]:
-        """Return what is said at the end."""
+        """Return the lines of the summary."""
         parts = []
         for is_clip, noun in ((False, "photograph"), (True, "clip")):
             records = [record for record in self.records if record.is_clip == is_clip]
@@ -78,17 +78,83 @@ class Reporter:
                 parts.append(f"{counted(len(records), noun)} with {people}")
         lines = [f"done: {' and '.join(parts) or 'nothing'}"]
         if self.earlier:
-            lines[0] += f" ({self.earlier} of them before)"
+            lines[0] += f" ({self.earlier} by an earlier run)"
         empty = [record.source for record in self.records if not record.people]
         if empty:
             lines.append(f"no person found in {len(empty)}: {listed(empty)}{self.hint}")
         if self.failures:
-            lines.append(f"could not be done: {len(self.failures)}")
+            lines.append(f"failed: {len(self.failures)}")
             lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]
         return lines
 
-    def _write(self, text: str, file) -> None:
-        # A name must not end the run because the terminal has no such letters.
-        encoding = getattr(file, "encoding", None) or "utf-8"
-        text = printable(text).encode(encoding, "replace").decode(encoding)
-        say(text, file)
+
+def write_run_page(
+    folder: OutputFolder, reporter: Reporter, facts: Mapping[str, str], body: BodyData | None
+) -> None:
+    """Write index.html about everything that is finished in a folder, and about failures."""
+    path = folder.path / "index.html"
+    if _is_foreign(path):
+        reason = f"{path} exists and no run wrote it: there is no page; move the file away"
+        reporter.failed(str(path), reason)
+        return
+    unknown = [record.source for record in folder if not _has_people_on_disk(record)]
+    if unknown:
+        what = f"{counted(len(unknown), 'result')} that an earlier run wrote without npz"
+        reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
+        facts = {**facts, "Not shown": what}
+    entries = _entries(folder, reporter, facts)
+    page = RunPage(_TITLE, entries, reporter.failures, facts, body)
+    try:
+        with said_plainly():
+            write_page(page, folder.path, lambda f: reporter.failed(f.name, f.reason))
+    except UserError as error:
+        reporter.failed(str(path), str(error))
+    else:
+        reporter.say(f"page: {path}")
+
+
+def _is_foreign(page: Path) -> bool:
+    """Return whether no run wrote this page; an unreadable one fails when it is written."""
+    try:
+        with page.open("rb") as file:
+            return f"<title>{_TITLE}</title>".encode() not in file.read(4096)
+    except OSError:
+        return False
+
+
+def _entries(folder: OutputFolder, reporter: Reporter, facts: Mapping[str, str]) -> Iterator[Entry]:
+    """Yield an entry for each finished input of the folder, of this run or an earlier one."""
+    by_this_run = {record.name for record in reporter.records}
+    titles = collections.Counter(Path(record.source).name for record in folder)
+    for record in filter(_has_people_on_disk, folder):
+        title = Path(record.source).name
+        try:
+            # Inputs with the same name are shown with their folders.
+            entry = _entry(folder.path, record, title if titles[title] == 1 else record.source)
+        except UserError as error:
+            reporter.failures.append(Failure(record.source, str(error)))
+            continue
+        if record.name not in by_this_run:
+            other = {name: text for name, text in record.facts.items() if text != facts.get(name)}
+            entry = dataclasses.replace(entry, facts=other)
+        yield entry
+
+
+def _entry(folder: Path, record: Record, title: str) -> Entry:
+    if record.is_clip and not record.files:  # nobody was found and nothing was drawn
+        return VideoEntry(title, tracks=(), frame_count=0, frame_rate=0.0)
+    # The user's own pictures may have similar names.
+    return entry_from_files(folder, record.name, title, record.files)
+
+
+def _has_people_on_disk(record: Record) -> bool:
+    """Return whether the files of a record tell who is in its input."""
+    empty_clip = record.is_clip and not record.people
+    return empty_clip or any(file.endswith(".npz") for file in record.files)
+
+
+def _print(text: str, file) -> None:
+    # Letters that the terminal lacks must not end the run.
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    text = printable(text).encode(encoding, "replace").decode(encoding)
+    say(text, file)

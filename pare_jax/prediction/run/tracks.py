@@ -1,55 +1,51 @@
-"""What the network said of a clip's people, frame by frame -> steady tracks with bodies."""
+"""Predictions of a clip's people as rows of arrays: stacking, smoothing, posing the body."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
-from pare_jax.prediction.run.chunks import Rows
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackedBox
 
-_FIELDS = ("betas", "rotations", "translation")
+# A row for one person in one frame; 1.1 kB each.
+Rows = dict[str, np.ndarray]
+
+_POSE = ("betas", "rotations", "translation")
+_OF_PERSON = {
+    "box": (4,),
+    "crop_centre": (2,),
+    "crop_side": (),
+    "betas": (10,),
+    "rotations": (24, 3, 3),
+    "translation": (3,),
+}
 
 
-def row_of(frame: int, tracked: TrackedBox, person: Person) -> dict[str, Any]:
-    """Return what is kept of one person in one frame."""
-    return {
-        "frame": np.int32(frame),
-        "id": np.int32(tracked.id),
-        "score": np.float32(tracked.score),  # NaN for a box that was given
-        "box": np.asarray(person.box, np.float32),
-        "crop_centre": np.asarray(person.crop_centre, np.float32),
-        "crop_side": np.float32(person.crop_side),
-        **{name: np.asarray(getattr(person, name), np.float32) for name in _FIELDS},
+def stack_rows(people: Sequence[tuple[int, TrackedBox, Person]]) -> Rows:
+    """Return a row for each frame number, tracked box and person."""
+    rows = {
+        "frame": np.array([frame for frame, _, _ in people], np.int32),
+        "id": np.array([tracked.id for _, tracked, _ in people], np.int32),
+        "score": np.array([tracked.score for _, tracked, _ in people], np.float32),
     }
+    for name, shape in _OF_PERSON.items():
+        values = [getattr(person, name) for _, _, person in people]
+        rows[name] = np.array(values, np.float32).reshape(len(people), *shape)
+    return rows
 
 
-def stack_rows(rows: Sequence[dict[str, Any]]) -> Rows:
-    """Stack what `row_of` made; nobody gives arrays of length 0."""
-    shapes = {
-        "frame": ((), np.int32),
-        "id": ((), np.int32),
-        "score": ((), np.float32),
-        "box": ((4,), np.float32),
-        "crop_centre": ((2,), np.float32),
-        "crop_side": ((), np.float32),
-        "betas": ((10,), np.float32),
-        "rotations": ((24, 3, 3), np.float32),
-        "translation": ((3,), np.float32),
-    }
-    return {
-        name: np.array([row[name] for row in rows], kind).reshape(len(rows), *shape)
-        for name, (shape, kind) in shapes.items()
-    }
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """Concatenate rows; no parts give arrays of length 0."""
+    parts = [stack_rows([]), *parts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def smooth_rows(rows: Rows, times: np.ndarray, smoothing: Smoothing) -> Rows:
-    """Return the rows with every track's rotations, shape and place smoothed.
+    """Return the rows with every track's rotations, shape and position smoothed.
 
     Args:
         rows: of all people in all frames.
@@ -57,9 +53,7 @@ def smooth_rows(rows: Rows, times: np.ndarray, smoothing: Smoothing) -> Rows:
         smoothing: what and how much.
     """
     result = {name: np.array(values) for name, values in rows.items()}
-    for number in np.unique(rows["id"]):
-        own = np.flatnonzero(rows["id"] == number)
-        own = own[np.argsort(rows["frame"][own], kind="stable")]
+    for _, own in rows_by_track(rows):
         motion = smooth_motion(
             Motion(
                 times=times[rows["frame"][own]],
@@ -92,16 +86,16 @@ def people_of_rows(
     people = []
     for start in range(0, len(which), MAX_BATCH):
         part = which[start : start + MAX_BATCH]
-        posed = predictor.pose(*(rows[name][part] for name in (*_FIELDS, "box")))
+        posed = predictor.pose(*(rows[name][part] for name in (*_POSE, "box")))
         for row, person in zip(part, posed, strict=True):
-            kept = person.vertices if vertices else np.zeros((0, 3), np.float32)
+            score = float(rows["score"][row])
             people.append(
                 dataclasses.replace(
                     person,
-                    vertices=kept,
+                    vertices=person.vertices if vertices else np.zeros((0, 3), np.float32),
                     id=int(rows["id"][row]),
                     frame=int(rows["frame"][row]),
-                    score=None if np.isnan(score := rows["score"][row]) else float(score),
+                    score=None if np.isnan(score) else score,
                 )
             )
     return people

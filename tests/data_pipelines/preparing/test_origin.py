@@ -1,4 +1,4 @@
-"""Fingerprints of files and code, and labels of which nothing is known."""
+"""Digests of code and pieces of work, fingerprints of files, and empty examples."""
 
 import ast
 import dataclasses
@@ -14,12 +14,10 @@ from data_pipelines.preparing.origin import fingerprint
 from tests.data_pipelines.conftest import make_record
 
 ROOT = Path(__file__).parents[3]
-# What datasets import that decides over no example's bytes: errors and their words, what tells
-# datasets apart, what runs the work, and reading or drawing other datasets.
+# Code that datasets import but that does not change the bytes of examples.
 OTHER_CODE = {
     "data_pipelines/preparing/origin.py",
     "data_pipelines/preparing/processes.py",
-    "data_pipelines/preparing/progress.py",
     "data_pipelines/reading/storage.py",
     "data_pipelines/reading/stored_example.py",
     "data_pipelines/synthetic/settings.py",
@@ -30,7 +28,7 @@ OTHER_CODE = {
 
 
 def imported(path):
-    """Yield the files of this project that a module imports, anywhere in it."""
+    """Yield the files of this project that a module imports, also inside functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -44,9 +42,10 @@ def imported(path):
 
 
 @pytest.mark.parametrize("dataset", ["pw3d", "mpii"])
-def test_the_code_a_dataset_is_made_by_is_all_named(dataset):
-    folder = ROOT / "data_pipelines"
-    todo, reached = [folder / f"{dataset}.py", folder / "preparation.py"], set()
+def test_the_digest_covers_all_code_of_a_dataset(dataset):
+    folder = ROOT / "data_pipelines" / "releases"
+    todo = [folder / f"{dataset}.py", ROOT / "data_pipelines" / "preparing" / "preparation.py"]
+    reached = set()
     while todo:
         path = todo.pop()
         if path not in reached:
@@ -57,6 +56,63 @@ def test_the_code_a_dataset_is_made_by_is_all_named(dataset):
     assert code - set(origin._CODE) - OTHER_CODE == set()
     assert "data_pipelines/reading/jpeg.py" in code
     assert all((ROOT / name).is_file() for name in (*origin._CODE, *OTHER_CODE))
+
+
+MODULE = """import os
+from somewhere import (
+    thing,
+)
+
+SIDE = 384  # pixels
+
+
+class Crop:
+    def area(self, zoom):
+        return zoom * SIDE**2 + len(f"{thing:>3}")
+"""
+REWORDED = '''"""Says what it is for."""
+
+from elsewhere import thing
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# In pixels.
+SIDE = (384)
+
+class Crop:
+    """A crop."""
+
+    def area(self, zoom):
+        """Return it."""
+        import os
+        return zoom*SIDE ** 2 + len(f"{thing:>3}")
+'''
+
+
+def code_of(folder, **modules):
+    folder.mkdir(parents=True)
+    paths = [folder / f"{name}.py" for name in modules]
+    for path, text in zip(paths, modules.values(), strict=True):
+        path.write_text(text)
+    return origin.code_digest(paths)
+
+
+def test_words_formatting_imports_and_moves_keep_the_digest_of_code(tmp_path):
+    digest = code_of(tmp_path / "a", crop=MODULE, other="LIMIT = 3\n")
+    assert digest == code_of(tmp_path / "b", crop=REWORDED, other="LIMIT = 3\n")
+    assert digest == code_of(tmp_path / "c" / "package", another="LIMIT = 3\n", renamed=MODULE)
+    # Must not depend on the version of Python.
+    assert digest == "1ba1ec41092e781e"
+
+
+@pytest.mark.parametrize(
+    "change", [("384", "385"), (">3", ">4"), ("zoom *", "zoom +"), ("Crop", "Square")]
+)
+def test_a_change_of_what_code_does_changes_its_digest(tmp_path, change):
+    assert code_of(tmp_path / "a", crop=MODULE) != code_of(
+        tmp_path / "b", crop=MODULE.replace(*change)
+    )
 
 
 @dataclasses.dataclass
@@ -84,14 +140,14 @@ def parts_of(unit):
     return origin.origin_of(Release(), {"train": [unit]}).parts["train"]
 
 
-def test_a_part_is_told_by_what_it_holds_and_not_by_the_code_that_holds_it():
+def test_the_digest_of_a_part_depends_on_its_values_alone():
     places = np.array([[1.5, np.nan], [0.1, 3.0]])
     unit = Unit("a", places, ((3, 4), None))
     assert parts_of(unit) == parts_of(Renamed("a", places.tolist(), [[3, 4], None]))
     assert parts_of(unit) == parts_of(
         Unit("a", np.asfortranarray(places), ((np.int64(3), 4), None))
     )
-    # Known for ever: a part whose digest changes is read anew.
+    # Must never change: a part with another digest is read again.
     assert parts_of(unit) == {"a": "3f7a7a32029aaeb3"}
     for other in (
         Unit("a", places + 1e-12, ((3, 4), None)),
@@ -99,7 +155,7 @@ def test_a_part_is_told_by_what_it_holds_and_not_by_the_code_that_holds_it():
         Unit("a", places, ((3, 4),)),
     ):
         assert parts_of(unit) != parts_of(other)
-    with pytest.raises(TypeError, match="plain data, not by a PosixPath"):
+    with pytest.raises(TypeError, match="PosixPath"):
         parts_of([Path("somewhere")])
 
 
@@ -110,7 +166,7 @@ def path_fixture(tmp_path):
     return path
 
 
-def test_a_copy_is_the_same_file(path, tmp_path):
+def test_a_copy_has_the_same_fingerprint(path, tmp_path):
     (tmp_path / "there").mkdir()
     shutil.copy(path, tmp_path / "there" / "other")
     for whole in (False, True):
@@ -126,13 +182,13 @@ def test_a_copy_is_the_same_file(path, tmp_path):
         lambda content: b"",
     ],
 )
-def test_a_damaged_file_is_another(path, damage):
+def test_a_damaged_file_has_another_fingerprint(path, damage):
     before = [fingerprint(path, whole) for whole in (False, True)]
     path.write_bytes(damage(path.read_bytes()))
     assert all(fingerprint(path, whole) != before[whole] for whole in (False, True))
 
 
-def test_one_number_of_an_annotation_is_seen(path):
+def test_one_changed_byte_changes_the_whole_fingerprint(path):
     before = fingerprint(path, whole=True)
     content = bytearray(path.read_bytes())
     content[30_000] ^= 1
@@ -140,7 +196,7 @@ def test_one_number_of_an_annotation_is_seen(path):
     assert fingerprint(path, whole=True) != before
 
 
-def test_a_file_that_is_not_there_has_none(tmp_path):
+def test_a_missing_file_has_no_fingerprint(tmp_path):
     assert fingerprint(tmp_path / "nothing") is fingerprint(tmp_path, whole=True) is None
 
 

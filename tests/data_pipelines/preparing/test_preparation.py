@@ -1,9 +1,10 @@
-"""The engine: whole datasets, the same bytes however they came about, and no finished work lost."""
+"""Preparing datasets: the same bytes in every way, resuming, and refusals."""
 
 import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -45,7 +46,7 @@ def test_examples_come_back_in_order(tmp_path, log, capsys):
     assert report["test"]["skipped"] == [
         {"what": f"test {i}", "reason": "nobody there", "broken": False} for i in range(2)
     ]
-    assert "made_up/train: 12 people; left out: 4 nobody there" in capsys.readouterr().err
+    assert "made_up/train: 12 people; skipped: 4 nobody there" in capsys.readouterr().err
     assert sorted(file.name for file in path.parent.iterdir()) == [".lock", storage.VERSION]
     assert preparation.prepare(MadeUp(log, SIZES), tmp_path / "data") == path
     assert len(read_units(log)) == 6
@@ -91,11 +92,8 @@ def test_shards_hold_whole_pieces_in_order(tmp_path, log, monkeypatch):
     last.write_bytes(last.read_bytes()[:1000])
     stored = storage.open_split(path, "train")
     assert same(stored[0], wanted[0])
-    with pytest.raises(
-        UserError, match=rf"cannot read example \d+ of train in {last} \("
-    ) as caught:
+    with pytest.raises(UserError, match=re.escape(str(last))):
         stored[len(stored) - 1]
-    assert "\n" not in str(caught.value)
 
 
 def test_beam_writes_the_same_bytes(tmp_path, log):
@@ -107,13 +105,13 @@ def test_beam_writes_the_same_bytes(tmp_path, log):
     assert len(read_units(log)) == 12
 
 
-def test_what_is_refused_leaves_nothing(tmp_path, log, monkeypatch):
+def test_refusals_leave_no_files(tmp_path, log, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(UserError, match=r"pip install apache-beam"):
+    with pytest.raises(UserError, match=r"--beam-option.*\[beam\]"):
         preparation.prepare(
             MadeUp(log, SIZES), tmp_path / "d", beam_options=["runner=DirectRunner"]
         )
-    with pytest.raises(UserError, match="no people to prepare"):
+    with pytest.raises(UserError, match="made_up"):
         preparation.prepare(MadeUp(log, {"train": 0}), tmp_path / "d", workers=1)
 
     def picky(**_):
@@ -132,7 +130,7 @@ def start_preparing(tmp_path, log, units, delay):
     """Start a process that prepares a train split, each unit taking so many seconds."""
     code = (
         "from tests.data_pipelines.made_up_dataset import MadeUp\n"
-        "from data_pipelines import preparation\n"
+        "from data_pipelines.preparing import preparation\n"
         "if __name__ == '__main__':\n"
         f"    dataset = MadeUp({str(log)!r}, {{'train': {units}}})\n"
         f"    preparation.prepare(dataset, {str(tmp_path / 'data')!r}, workers=2)\n"
@@ -144,7 +142,7 @@ def start_preparing(tmp_path, log, units, delay):
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
-def test_a_killed_run_goes_on(tmp_path, log):
+def test_a_killed_run_resumes(tmp_path, log):
     process = start_preparing(tmp_path, log, units=8, delay=0.5)
     folder = tmp_path / "data" / "made_up"
     deadline = time.monotonic() + 60
@@ -152,7 +150,7 @@ def test_a_killed_run_goes_on(tmp_path, log):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    time.sleep(0.5)  # its workers end with it, what they were writing does not count
+    time.sleep(0.5)  # its workers end too; files they were writing do not count
     finished = {
         name.stem.split(".")[0]: name.stat().st_mtime_ns
         for name in folder.glob("partial.*/train/*.npz")
@@ -184,13 +182,13 @@ def test_workers_end_with_their_parent(tmp_path, log):
 
 
 def test_a_process_that_is_killed_is_reported(tmp_path, log):
-    with pytest.raises(UserError, match=r"was killed.*goes on from here"):
+    with pytest.raises(UserError, match=r"made_up.*--workers"):
         preparation.prepare(MadeUp(log, SIZES, deadly=3), tmp_path, workers=2)
 
 
 def test_too_much_broken_fails_and_a_higher_limit_is_quick(tmp_path, log):
     dataset = MadeUp(log, SIZES, broken=[("train", 1), ("test", 0)])
-    with pytest.raises(UserError, match=r"2 of 18 people.*train 1 frame 7.*--max-skipped=0\.12"):
+    with pytest.raises(UserError, match=r"2 of 18 .*train 1 frame 7.*--max-skipped=0\.12"):
         preparation.prepare(dataset, tmp_path / "data", workers=1)
     assert not storage.is_prepared(preparation.dataset_path(dataset, tmp_path / "data"))
     path = preparation.prepare(dataset, tmp_path / "data", workers=1, max_skipped=0.12)
@@ -202,7 +200,7 @@ def test_too_much_broken_fails_and_a_higher_limit_is_quick(tmp_path, log):
     ]["skipped"]
 
 
-def test_only_what_was_mended_is_read_again(tmp_path, log):
+def test_only_repaired_parts_are_read_again(tmp_path, log):
     with pytest.raises(UserError, match="max-skipped"):
         preparation.prepare(MadeUp(log, SIZES, broken=[("train", 1)]), tmp_path / "d", workers=1)
     mended = MadeUp(log, SIZES, broken=[("train", 1)], stamps={("train", 1): 5})
@@ -211,7 +209,7 @@ def test_only_what_was_mended_is_read_again(tmp_path, log):
     assert len(read_units(log)) == 7
 
 
-def test_other_settings_reuse_nothing(tmp_path, log):
+def test_other_settings_read_every_part_again(tmp_path, log):
     with pytest.raises(UserError, match="max-skipped"):
         preparation.prepare(MadeUp(log, SIZES, broken=[("test", 1)]), tmp_path / "d", workers=1)
     path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
@@ -220,22 +218,19 @@ def test_other_settings_reuse_nothing(tmp_path, log):
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "named"),
     [
-        ({"broken": [("test", 1)]}, r"--broken was not given and is \['test', 1\]"),
-        (
-            {"stamps": {("train", 1): 5, ("train", 2): 5}},
-            r"train: 2 of 4 parts are from other files, the first \(changed\) is part 1",
-        ),
-        ({"sizes": {"train": 5, "test": 2}}, r"train: 1 of 5 parts is from .* \(new\) is part 4"),
-        ({"sizes": {"train": 3, "test": 2}}, r"train: 1 of 4 .* \(missing now\) is part 3"),
-        ({"sizes": {"train": 4}}, r"test: 2 of 2 .* \(missing now\) is part 0"),
+        ({"broken": [("test", 1)]}, r"--broken .*\['test', 1\]"),
+        ({"stamps": {("train", 1): 5, ("train", 2): 5}}, r"train: 2 of 4 .*changed.* part 1"),
+        ({"sizes": {"train": 5, "test": 2}}, r"train: 1 of 5 .*new.* part 4"),
+        ({"sizes": {"train": 3, "test": 2}}, r"train: 1 of 4 .*missing.* part 3"),
+        ({"sizes": {"train": 4}}, r"test: 2 of 2 .*missing.* part 0"),
     ],
 )
-def test_a_finished_dataset_of_something_else_is_refused(tmp_path, log, other, told):
+def test_a_finished_dataset_of_something_else_is_refused(tmp_path, log, other, named):
     path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     before = files_of(path)
-    with pytest.raises(UserError, match=rf"{path} is there .*{told}.*remove it .*--output") as one:
+    with pytest.raises(UserError, match=rf"{re.escape(str(path))} .*{named}.*--output") as one:
         preparation.prepare(MadeUp(log, **{"sizes": SIZES, **other}), tmp_path / "d", workers=1)
     assert "\n" not in str(one.value)
     assert files_of(path) == before
@@ -243,36 +238,38 @@ def test_a_finished_dataset_of_something_else_is_refused(tmp_path, log, other, t
 
 
 @pytest.mark.parametrize(
-    ("note", "told"), [('"1234"', "does not say what"), ("code", "another version of the code")]
+    ("note", "named"), [('"1234"', "preparation.json"), ("code", "version of the code")]
 )
-def test_a_dataset_of_older_code_is_told_and_stays(tmp_path, log, capsys, note, told):
+def test_a_dataset_of_older_code_is_reported_and_kept(tmp_path, log, capsys, note, named):
     path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     made = json.loads((path / "preparation.json").read_text())
     note = json.dumps(made | {"code": "older"}) if note == "code" else note
     (path / "preparation.json").write_text(note)
     capsys.readouterr()
     assert preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1) == path
-    assert told in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+    assert named in line
     assert len(read_units(log)) == 6
 
 
-def test_other_code_is_told_before_other_files_where_both_may_be(tmp_path, log):
+def test_other_code_is_reported_when_every_part_differs(tmp_path, log):
     path = preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     note = path / "preparation.json"
     made = json.loads(note.read_text())
     other = {name: dict.fromkeys(parts, "other") for name, parts in made["parts"].items()}
     note.write_text(json.dumps(made | {"code": "older", "parts": other}))
-    with pytest.raises(UserError, match=r"another version of the code.*remove it.*--output") as one:
+    with pytest.raises(UserError, match=r"version of the code.*--output") as one:
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
-    assert "other files" not in str(one.value)
+    assert "4 of 4" not in str(one.value)
     assert "\n" not in str(one.value)
-    # One part that is the same shows that the code sees files as it did, and so do other settings.
+    # One equal part shows that the code describes files as before; other settings differ anyway.
     some = other | {"test": made["parts"]["test"]}
     note.write_text(json.dumps(made | {"code": "older", "parts": some}))
-    with pytest.raises(UserError, match="train: 4 of 4 parts are from other files"):
+    with pytest.raises(UserError, match="train: 4 of 4"):
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     note.write_text(json.dumps(made | {"code": "older", "parts": other, "settings": {}}))
-    with pytest.raises(UserError, match="--sizes was not given"):
+    with pytest.raises(UserError, match="--sizes"):
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
 
 
@@ -287,7 +284,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
         savez(file, **columns)
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(UserError, match=r"No space left on device; free some space"):
+    with pytest.raises(UserError, match="No space left on device"):
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     monkeypatch.undo()
     preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
@@ -295,25 +292,24 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, log, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
-    [
-        (errno.EDQUOT, "Disk quota exceeded; free some space, or name another --output"),
-        (errno.EROFS, "Read-only file system; name another --output"),
-        (errno.EACCES, "Permission denied; name another --output"),
-    ],
+    ("number", "resumes"), [(errno.EDQUOT, True), (errno.EROFS, False), (errno.EACCES, False)]
 )
-def test_what_cannot_be_written_is_told_with_what_helps(tmp_path, log, monkeypatch, number, told):
+def test_a_failed_write_names_its_cause_and_the_way_out(
+    tmp_path, log, monkeypatch, number, resumes
+):
     def refused(*_, **__):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(np, "savez", refused)
     with pytest.raises(UserError) as caught:
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
-    assert told in str(caught.value)
-    assert ("goes on from here" in str(caught.value)) == (number == errno.EDQUOT)
+    assert os.strerror(number) in str(caught.value)
+    assert "--output" in str(caught.value)
+    for words in ("free some space", "resume"):
+        assert (words in str(caught.value)) == resumes
 
 
-def test_a_disk_that_is_full_of_shards_is_told_in_plain_words(tmp_path, log, monkeypatch):
+def test_a_disk_that_fills_while_shards_are_written_is_named(tmp_path, log, monkeypatch):
     def full(self, **_):
         raise RuntimeError(
             f"write() failed: No space left on device; writing {tmp_path}; at 602112"
@@ -324,27 +320,26 @@ def test_a_disk_that_is_full_of_shards_is_told_in_plain_words(tmp_path, log, mon
     with pytest.raises(UserError) as caught:
         preparation.prepare(MadeUp(log, SIZES), tmp_path / "d", workers=1)
     path = preparation.dataset_path(MadeUp(log, SIZES), tmp_path / "d")
-    assert str(caught.value) == (
-        f"cannot write the dataset to {path}: No space left on device; free some space, or name "
-        "another --output, and run the command again: it goes on from here"
-    )
+    assert str(path) in str(caught.value)
+    assert "No space left on device" in str(caught.value)
+    assert "602112" not in str(caught.value)
 
 
-def test_who_waits_for_another_process_is_told(tmp_path, log, capsys):
+def test_a_process_that_waits_for_another_says_so(tmp_path, log, capsys):
     with ThreadPoolExecutor(1) as pool:
         with processes.one_at_a_time(tmp_path / "made_up"):
             waiting = pool.submit(preparation.prepare, MadeUp(log, {"train": 1}), tmp_path, 1)
             deadline = time.monotonic() + 60
-            told = ""
-            while not told and time.monotonic() < deadline:
+            line = ""
+            while not line and time.monotonic() < deadline:
                 time.sleep(0.02)
-                told = capsys.readouterr().err
-            assert f"another process is preparing a dataset in {tmp_path / 'made_up'}" in told
+                line = capsys.readouterr().err
+            assert str(tmp_path / "made_up") in line
             assert not waiting.done()
         assert storage.is_prepared(waiting.result())
 
 
-def test_damaged_scratch_files_are_made_anew(tmp_path, log):
+def test_damaged_scratch_files_are_made_again(tmp_path, log):
     dataset = MadeUp(log, SIZES, broken=[("train", 0)])
     with pytest.raises(UserError, match="max-skipped"):
         preparation.prepare(dataset, tmp_path / "d", workers=1)
@@ -353,7 +348,7 @@ def test_damaged_scratch_files_are_made_anew(tmp_path, log):
     raw = bytearray(second.read_bytes())
     raw[len(raw) // 2] ^= 255
     second.write_bytes(raw)
-    with pytest.raises(UserError, match="damaged meanwhile; run the command again"):
+    with pytest.raises(UserError, match=re.escape(str(second))):
         preparation.prepare(dataset, tmp_path / "d", workers=1, max_skipped=0.5)
     path = preparation.prepare(dataset, tmp_path / "d", workers=1, max_skipped=0.5)
     assert sorted(read_units(log)) == sorted(
@@ -362,10 +357,10 @@ def test_damaged_scratch_files_are_made_anew(tmp_path, log):
     assert len(storage.open_split(path, "train")) == 11
 
 
-def test_a_split_without_people_is_left_out(tmp_path, log):
+def test_a_split_without_people_is_not_written(tmp_path, log):
     path = preparation.prepare(MadeUp(log, {"train": 1, "test": 0}), tmp_path / "d", workers=1)
     assert json.loads((path / "skipped.json").read_text())["test"] == {"kept": 0, "skipped": []}
-    with pytest.raises(UserError, match="no split 'test'"):
+    with pytest.raises(UserError, match="'test'"):
         storage.open_split(path, "test")
 
 

@@ -1,9 +1,11 @@
+"""Records of shards are parsed to the examples they were written from."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data_pipelines.reading.storage import stored_features
-from data_pipelines.reading.stored_example import parse_example
+from data_pipelines.reading.stored_example import parse_example, parse_name
 
 
 @pytest.mark.parametrize("parts", [True, False])
@@ -18,16 +20,22 @@ def test_reads_what_tfds_writes(parts, make_record):
         np.testing.assert_array_equal(parsed[name], value, err_msg=name)
         if not isinstance(value, bytes | str):
             assert parsed[name].dtype == value.dtype, name
+    assert parse_name(serialised) == ("made_up", 0, 3)
 
 
 def test_refuses_a_record_of_another_kind():
-    with pytest.raises(ValueError, match="lacks image"):
+    with pytest.raises(ValueError, match="image"):
         parse_example(b"")
+    with pytest.raises(ValueError, match="sequence"):
+        parse_name(b"")
+    for parse in (parse_example, parse_name):
+        with pytest.raises(ValueError):  # noqa: PT011 - the message is protobuf's
+            parse(b"no message")
 
 
 def test_refuses_a_field_of_another_size(make_record):
     features = stored_features()
     example = tf.train.Example.FromString(features.serialize_example(make_record()))
     example.features.feature["betas"].float_list.value.append(1.0)
-    with pytest.raises(ValueError, match="11 numbers"):
+    with pytest.raises(ValueError, match=r"11 .*betas"):
         parse_example(example.SerializeToString())

@@ -9,10 +9,11 @@ import pytest
 
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.reading.input_pipeline import train_batches
+from data_pipelines.reading.sample_order import sample_uniforms
 from data_pipelines.releases.mpii import Mpii, held_out
 from data_pipelines.releases.mpii_annotations import AnnotatedImage
 from data_pipelines.releases.release import STORED_SIDE, Skipped
-from data_pipelines.transforms import apply_affine
+from data_pipelines.transforms import apply_affine, random_placement
 from pare_jax.errors import UserError
 from pare_jax.skeleton import JOINT_NAMES, MPII_TO_SMPL, joint_index
 from tests.data_pipelines.releases.mpii_release import (
@@ -103,7 +104,7 @@ def test_joints_lie_on_the_pixels_before_and_after_augmentation(tmp_path):
     augment = types.SimpleNamespace(scale=0.2, rotation=20.0, flip=0.5)
     sources = [([example], 1.0)]
     batch = next(train_batches(sources, batch_size=12, image_size=192, seed=1, augment=augment))
-    mirrored = np.linalg.det(batch["crop_to_photo"][:, :, :2]) < 0
+    mirrored = random_placement(sample_uniforms(1, 0, 12), augment).mirror
     assert 0 < mirrored.sum() < 12
     for picture, joints, mirror in zip(batch["image"], batch["joints_2d"], mirrored, strict=True):
         check(picture.mean(-1), (joints + 1) * 96, mirror)

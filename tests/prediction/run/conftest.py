@@ -16,8 +16,8 @@ def predictor():
 
 @pytest.fixture
 def command(predictor, monkeypatch, tmp_path, capsys):
-    """Runs the command: exit status, lines on stdout, lines on stderr, the output folder."""
-    monkeypatch.setattr(command_module, "load_predictor", lambda path, weights: predictor)
+    """Run the command; gives exit status, lines on stdout, lines on stderr and output folder."""
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
@@ -29,7 +29,7 @@ def command(predictor, monkeypatch, tmp_path, capsys):
 
 @pytest.fixture
 def stopped_after(predictor):
-    """A context in which Ctrl-C is pressed once the network was given more than so many crops."""
+    """Make a context in which Ctrl-C is pressed after the network got a number of crops."""
 
     @contextlib.contextmanager
     def stopped(crops):

@@ -1,4 +1,4 @@
-"""Photographs and clips of red spots, and who is in them."""
+"""Makes photographs and clips of red spots, their boxes, and settings of runs."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pare_jax.io.images import encode_png
 from pare_jax.io.video import VideoWriter
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.run.options import PredictionRun
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
@@ -25,7 +25,7 @@ def save_photos(folder: Path, count: int) -> Path:
 
 
 def save_clip(path: Path, frames: int = 12, speed: float = 4.0) -> list[tuple[float, float]]:
-    """Two people who walk towards each other on two heights; returns the first one's places."""
+    """Write a clip of two people who walk towards each other; returns the first one's places."""
     places = [(60.0 + speed * number, 90.0) for number in range(frames)]
     with VideoWriter(path, 20) as writer:
         for x, y in places:
@@ -42,7 +42,7 @@ def stamps(output: Path) -> dict[str, int]:
 
 
 def spots_detector(image):
-    """Detections of the red discs."""
+    """Detect the red discs."""
     red = (image[..., 0].astype(int) - image[..., 1] > 100).astype(np.uint8)
     count, _, _, centres = cv2.connectedComponentsWithStats(red)
     boxes = [np.array(box_about(*centres[n], 60, 100)) for n in range(1, count)]
@@ -50,17 +50,15 @@ def spots_detector(image):
 
 
 def make_run(predictor, output: Path, *outputs: str, clip_detector=None) -> PredictionRun:
-    """A run of the command that was asked for these outputs, without the command."""
+    """Return the settings of a run with these outputs, without the command."""
     output.mkdir()
     return PredictionRun(
         predictor=predictor,
-        output=output,
+        folder=OutputFolder(output),
         outputs=frozenset(outputs),
         detector=None,
         clip_detector=clip_detector,
         tracking=TrackSettings(),
         smoothing=Smoothing(),
-        identity={},
-        records=Records(output),
         reporter=Reporter(),
     )

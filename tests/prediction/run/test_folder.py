@@ -1,6 +1,8 @@
-"""A run's output folder: what cannot be written is said once, and one run at a time writes."""
+"""A run's output folder: its lock, its records, and refusals before anything is computed."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.prediction.run.folder import claimed
+from pare_jax.prediction.run.output_folder import OutputFolder, Record, claimed_folder
 from tests.prediction.run.folders import save_photos
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -18,8 +20,8 @@ ROOT = Path(__file__).resolve().parents[3]
 _HOLD = """
 import sys, time
 from pathlib import Path
-from pare_jax.prediction.run.folder import claimed
-with claimed(Path(sys.argv[1])):
+from pare_jax.prediction.run.output_folder import claimed_folder
+with claimed_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -35,13 +37,8 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(command, t
         assert first.stdout is not None
         assert first.stdout.readline() == "held\n"
         status, _, errors, _ = command(folder)
-        assert (status, errors) == (
-            2,
-            [
-                f"error: another run is writing into {output}: wait until it ends, or give another "
-                "--output"
-            ],
-        )
+        assert (status, len(errors)) == (2, 1)
+        assert f"another run is writing into {output}" in errors[0]
         assert command(f"--output={tmp_path / 'other'}", folder)[0] == 0
     finally:
         first.send_signal(signal.SIGKILL)
@@ -50,33 +47,33 @@ def test_a_second_run_is_refused_until_the_first_ends_however_it_ends(command, t
     assert command(folder)[0] == 0
 
 
-def test_a_lock_that_went_with_its_folder_is_taken_anew(tmp_path):
+def test_a_lock_is_removed_with_its_empty_folder(tmp_path):
     output = tmp_path / "out"
-    with claimed(output):
-        with pytest.raises(UserError, match="another run"), claimed(output):
+    with claimed_folder(output):
+        with pytest.raises(UserError, match=re.escape(str(output))), claimed_folder(output):
             pass
         assert (output / ".predictions" / "lock").exists()
     assert not output.exists()
-    with claimed(output):
+    with claimed_folder(output):
         assert output.is_dir()
 
 
-def test_what_was_made_for_nothing_goes_again(command, tmp_path):
+def test_folders_without_outputs_are_removed(command, tmp_path):
     text = tmp_path / "text.jpg"
     text.write_text("hello")
-    for output in (tmp_path / "new" / "er" / "out", tmp_path / "there"):
-        (tmp_path / "there").mkdir(exist_ok=True)
+    for output in (tmp_path / "new" / "er" / "out", tmp_path / "existing"):
+        (tmp_path / "existing").mkdir(exist_ok=True)
         assert command(f"--output={output}", text)[0] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["text.jpg", "there"]
-    assert not list((tmp_path / "there").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["existing", "text.jpg"]
+    assert not list((tmp_path / "existing").iterdir())
 
 
 @pytest.mark.parametrize("step", [(os, "open"), (tempfile, "TemporaryFile"), (Path, "mkdir")])
-def test_a_folder_that_cannot_be_written_is_said_once(command, tmp_path, monkeypatch, step):
+def test_a_folder_that_cannot_be_written_is_one_line(command, tmp_path, monkeypatch, step):
     folder = save_photos(tmp_path / "photos", 3)
     (tmp_path / "out").mkdir()
 
-    def load(path, weights):
+    def load(*_, **__):
         raise AssertionError("loaded")
 
     monkeypatch.setattr("pare_jax.prediction.run.command.load_predictor", load)
@@ -91,7 +88,8 @@ def test_a_folder_that_cannot_be_written_is_said_once(command, tmp_path, monkeyp
 
         patch.setattr(owner, name, refuse)
         status, _, errors, output = command(folder)
-    assert (status, errors) == (2, [f"error: cannot write into {output}: Permission denied"])
+    assert (status, len(errors)) == (2, 1)
+    assert f"{output}: Permission denied" in errors[0]
 
 
 def test_a_file_is_no_output_folder(command, tmp_path):
@@ -100,15 +98,106 @@ def test_a_file_is_no_output_folder(command, tmp_path):
     place.write_text("mine")
     status, _, errors, _ = command(f"--output={place}", folder)
     assert (status, len(errors)) == (2, 1)
-    assert f"--output={place} is a file; name a folder" in errors[0]
+    assert f"--output={place}" in errors[0]
     assert command(f"--output={place / 'deeper'}", folder)[0] == 2
     assert place.read_text() == "mine"
 
 
-def test_where_a_drive_has_no_locks_a_run_goes_on(tmp_path, monkeypatch):
+def test_a_drive_without_locks_can_be_used(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("pare_jax.prediction.run.folder.fcntl.flock", refuse)
-    with claimed(tmp_path / "out"):
+    monkeypatch.setattr("pare_jax.prediction.run.output_folder.fcntl.flock", refuse)
+    with claimed_folder(tmp_path / "out"):
         assert (tmp_path / "out").is_dir()
+
+
+# Records and files that are not a run's.
+
+
+def publish(folder: OutputFolder, name: str, *files: str, key: str = "key") -> Record:
+    """Record an input's outputs, each of which holds its own name."""
+    with folder.scratch() as scratch:
+        for file in files:
+            (scratch / file).parent.mkdir(exist_ok=True)
+            (scratch / file).write_text(file)
+        return folder.publish(scratch, Record(name, f"{name}.jpg", f"/photos/{name}.jpg", key))
+
+
+@pytest.mark.parametrize(
+    "file", ["../a.npz", "/tmp/a.npz", "b.npz", "a.txt", "sub/a.npz", "a_track_1.npz/..", ".."]
+)
+def test_a_record_of_files_that_its_input_cannot_have_is_ignored(tmp_path, file):
+    publish(OutputFolder(tmp_path), "a", "a.npz")
+    path = tmp_path / ".predictions" / "a.json"
+    fields = json.loads(path.read_text())
+    assert len(OutputFolder(tmp_path)) == 1
+    for wrong in ({"files": {file: 0}}, {"name": file}):
+        path.write_text(json.dumps(fields | wrong))
+        assert len(OutputFolder(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"people": "2"}, {"files": ["a.npz"]}, {"facts": {"a": 1}}, {"more": 1}]
+)
+def test_a_record_of_other_types_is_ignored(tmp_path, wrong):
+    publish(OutputFolder(tmp_path), "a", "a.npz")
+    path = tmp_path / ".predictions" / "a.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
+    assert len(OutputFolder(tmp_path)) == 0
+
+
+def test_links_are_neither_followed_nor_replaced(tmp_path):
+    folder, mine = OutputFolder(tmp_path / "out"), tmp_path / "mine"
+    mine.mkdir()
+    (mine / "000001.obj").write_text("mine")
+    files = ["a_track_1.npz", "a_track_1_obj/000001.obj"]
+    publish(folder, "a", *files)
+    # The user moves outputs away and leaves links.
+    (folder.path / "a_track_1.npz").rename(mine / "a.npz")
+    (folder.path / "a_track_1.npz").symlink_to(mine / "a.npz")
+    (folder.path / "a_track_1_obj" / "000001.obj").unlink()
+    (folder.path / "a_track_1_obj").rmdir()
+    (folder.path / "a_track_1_obj").symlink_to(mine)
+    for file in files:
+        with pytest.raises(UserError, match=re.escape(file.split("/")[0])):
+            publish(folder, "a", file)
+    publish(folder, "a", "a.npz")  # leaves the others out
+    assert (mine / "000001.obj").read_text() == "mine"
+    assert (mine / "a.npz").read_text() == "a_track_1.npz"
+    assert (folder.path / "a_track_1_obj").is_symlink()
+
+
+def test_a_link_in_place_of_a_scratch_file_is_not_followed(tmp_path):
+    folder, mine = OutputFolder(tmp_path / "out"), tmp_path / "mine.txt"
+    mine.write_text("mine")
+    scratch = folder.path / ".predictions" / ".a.json.partial"
+    scratch.parent.mkdir(parents=True)
+    scratch.symlink_to(mine)
+    publish(folder, "a", "a.npz")
+    assert mine.read_text() == "mine"
+    assert [record.name for record in OutputFolder(folder.path)] == ["a"]
+
+
+def test_an_input_is_done_with_its_key_and_all_files(tmp_path):
+    folder = OutputFolder(tmp_path)
+    published = publish(folder, "a", "a_track_1.npz", "a_track_1_obj/000001.obj")
+    assert published.files == {"a_track_1.npz": 0, "a_track_1_obj": 1}
+    assert OutputFolder(tmp_path).done("a", "key") == published
+    assert folder.done("a", "other") is None
+    assert folder.done("b", "key") is None
+    (tmp_path / "a_track_1_obj" / "000001.obj").unlink()
+    assert folder.done("a", "key") is None
+
+
+def test_a_kill_while_files_are_moved_leaves_none_without_a_record(tmp_path, monkeypatch):
+    folder = OutputFolder(tmp_path)
+    (tmp_path / "a.json").mkdir()  # cannot be replaced by a file
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "exists", lambda _: False)
+        with pytest.raises(UserError, match=re.escape(str(tmp_path))):
+            publish(folder, "a", "a.glb", "a.json")
+    assert (tmp_path / "a.glb").exists()
+    again = OutputFolder(tmp_path)
+    assert again.wrote(tmp_path / "a.glb")
+    assert len(again) == 0

@@ -1,4 +1,4 @@
-"""Ctrl-C in a real process: what is done is told of, and a second one leaves at once."""
+"""Ctrl-C and kills in a real process: what they leave, and how the next run resumes."""
 
 import os
 import signal
@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from pare_jax.prediction.run.records import Records
+from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.run.folders import save_clip, save_photos
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# What is slow is slow enough to be interrupted in.
+# Makes drawing or writing the page slow enough to be interrupted.
 _SLOW = """
 import signal, sys, time
 from pathlib import Path
 from pare_jax import predict
 from pare_jax.body.model import load_body_model
-from pare_jax.prediction.run import command, photos
+from pare_jax.prediction.run import command, photographs, reporting
 from tests.prediction.predict_fakes import make_predictor
 predictor = make_predictor(load_body_model())
-command.load_predictor = lambda path, weights: predictor
-photos._UNDER_WAY = 3
+command.load_predictor = lambda *_, **__: predictor
+photographs._MOST_PHOTOGRAPHS = 3
 slow, began = sys.argv.pop(1).split(","), Path(sys.argv.pop(1))
 def make_late(owner, name, seconds):
     wrapped = getattr(owner, name)
@@ -33,19 +33,17 @@ def make_late(owner, name, seconds):
         time.sleep(seconds)
         return wrapped(*arguments, **options)
     setattr(owner, name, late)
-if "files" in slow:
-    make_late(photos, "photo_files", 0.2)
-if "finishing" in slow:
-    make_late(photos._Pipeline, "close", 60)
+if slow[0] != "page":
+    make_late(photographs, "photo_files", float(slow[0]))
 if "page" in slow:
-    make_late(command, "write_page", 60)
-# Whoever runs the tests in the background may have told children to ignore Ctrl-C.
+    make_late(reporting, "write_page", 60)
+# A shell may start background processes with Ctrl-C ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(predict.main(["predict", *sys.argv[1:]]))
 """
 
 
-# Ends as if killed when it is about to have finished a file, or in the middle of drawing.
+# Ends as if killed when it is about to move a file to its place, or in the middle of drawing.
 _KILLED = """
 import os, sys
 from pare_jax import predict
@@ -53,7 +51,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.prediction.run import clips, command
 from tests.prediction.predict_fakes import make_predictor
 predictor = make_predictor(load_body_model())
-command.load_predictor = lambda path, weights: predictor
+command.load_predictor = lambda *_, **__: predictor
 last, replace, drawn = sys.argv.pop(1), os.replace, []
 os.replace = lambda old, new: os._exit(9) if str(new).endswith(last) else replace(old, new)
 def draw(picture, *_):
@@ -65,7 +63,7 @@ sys.exit(predict.main(["predict", *sys.argv[1:]]))
 
 
 @pytest.mark.parametrize("last", ["track_1.npz", "000003.obj", "drawing", "index.html"])
-def test_what_a_killed_run_had_not_finished_writing_goes(command, tmp_path, last):
+def test_a_killed_run_leaves_nothing_behind_once_it_is_run_again(command, tmp_path, last):
     clip, output = tmp_path / "clip.webm", tmp_path / "out"
     save_clip(clip)
     arguments = ["--checkpoint=run", f"--output={output}", "--detector=whole", str(clip)]
@@ -77,14 +75,24 @@ def test_what_a_killed_run_had_not_finished_writing_goes(command, tmp_path, last
         check=False,
     )
     assert process.returncode == 9
-    assert len([path for path in output.rglob(".*") if ".partial" in path.name]) >= 1
+    unfinished = [*output.glob(".predictions/unfinished-*"), *output.glob(".*.partial")]
+    assert len(unfinished) >= 1
     (output / ".notes.partial").write_text("the user's own")
-    assert command("--outputs=json", clip)[0] == 0
-    assert sorted(path.name for path in output.iterdir() if path.name != "index.html") == [
-        ".notes.partial",
-        ".predictions",
-        "clip_track_1.json",
-    ]
+    (output / "clip_notes.txt").write_text("the user's own")
+    for outputs, files in (
+        ("json", {"clip_track_1.json"}),
+        ("npz,page", {"clip_track_1.npz", "index.html"}),
+    ):
+        assert command(f"--outputs={outputs}", clip)[0] == 0
+        written = {path.name for path in output.iterdir() if not path.name.startswith(".index")}
+        assert written - {"index.html"} == files - {"index.html"} | {
+            ".notes.partial",
+            ".predictions",
+            "clip_notes.txt",
+        }
+        kept = sorted(path.name for path in (output / ".predictions").iterdir())
+        assert kept == ["clip.json", "lock"]
+    assert not list(output.glob(".index*"))
 
 
 class Interrupted:
@@ -128,36 +136,39 @@ class Interrupted:
         return status, printed, errors
 
 
-_AGAIN = "interrupted: run the same command again, and it goes on from here"
+_AGAIN = "interrupted: run the same command again to resume"
 
 
 def test_ctrl_c_writes_the_page_of_what_is_done(tmp_path):
-    run = Interrupted(tmp_path, "files")
-    run.wait_until(lambda: len(Records(run.output)) >= 2)
+    run = Interrupted(tmp_path, "0.2")
+    run.wait_until(lambda: len(OutputFolder(run.output)) >= 2)
     run.press()
     status, printed, errors = run.end()
     assert (status, errors) == (130, [_AGAIN])
-    done = list(Records(run.output))
+    done = list(OutputFolder(run.output))
     assert 2 <= len(done) < 40
     assert f"done: {len(done)} photographs with {len(done)} people" in printed
     page = (run.output / "index.html").read_text()
     assert page.count('<article class="card"') == len(done)
-    assert "the same command goes on" in page
+    assert "<dt>Interrupted</dt>" in page
 
 
-@pytest.mark.parametrize("slow", ["page", "files,page", "files,finishing"])
+@pytest.mark.parametrize("slow", ["page", "0.2,page", "3"])
 def test_a_second_ctrl_c_leaves_at_once(tmp_path, slow):
     run = Interrupted(tmp_path, slow, photographs=3 if slow == "page" else 40)
-    if slow == "page":  # a first one is as good as a second while the page is written
+    if slow == "page":  # the first one already leaves while the page is written
         run.wait_for("write_page")
     else:
-        run.wait_until(lambda: len(Records(run.output)) >= 1)
+        if slow == "3":
+            run.wait_for("photo_files")
+        else:
+            run.wait_until(lambda: len(OutputFolder(run.output)) >= 1)
         run.press()
         # Two in a row would be one to a process that is not given its turn in between.
-        if "finishing" in slow:
-            run.wait_for("close")
+        if slow == "3":  # while files are finished
+            time.sleep(0.5)
         else:
-            run.wait_for_line("interrupted: telling")
+            run.wait_for_line("interrupted: ")
     run.press()
     began = time.monotonic()
     status, printed, errors = run.end()

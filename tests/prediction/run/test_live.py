@@ -1,4 +1,4 @@
-"""A camera that runs for long: its video's clock, and what is kept of those who left."""
+"""A camera that runs for long: its video's clock, and the memory it takes."""
 
 import gc
 from types import SimpleNamespace
@@ -8,14 +8,14 @@ import numpy as np
 
 from pare_jax.io.media import Frame, Webcam
 from pare_jax.prediction.run import live
-from pare_jax.prediction.run.largest import LargestView
+from pare_jax.prediction.run.track_files import LargestView, LargestViews
 from pare_jax.prediction.smoothing import MotionSmoother
 from tests.prediction.predict_fakes import photo_with_spots
 from tests.prediction.run.folders import make_run, spots_detector
 
 
 def camera_of(pictures):
-    """Stands in for the reader of a camera whose user presses Ctrl-C after these pictures."""
+    """Return a reader of a camera whose user presses Ctrl-C after these pictures."""
 
     class Camera:
         size = (400, 300)
@@ -37,7 +37,7 @@ def camera_of(pictures):
     return Camera
 
 
-def test_a_picture_stays_until_the_next_is_there(predictor, tmp_path, monkeypatch):
+def test_a_picture_stays_until_the_next_one(predictor, tmp_path, monkeypatch):
     brightness = (0, 120, 255)
     pictures = [np.full((300, 400, 3), value, np.uint8) for value in brightness]
     # The camera begins at 0 s; its pictures come at 0, 0.5 and 0.51 s, the last two in one frame.
@@ -47,7 +47,7 @@ def test_a_picture_stays_until_the_next_is_there(predictor, tmp_path, monkeypatc
     run = make_run(predictor, tmp_path / "out", "overlay", clip_detector=lambda image: [])
     record = live.predict_webcam(run, Webcam(0), "camera")
     (name,) = record.files
-    video = cv2.VideoCapture(str(run.output / name))
+    video = cv2.VideoCapture(str(run.folder.path / name))
     seen = []
     while (read := video.read())[0]:
         seen.append(float(read[1].mean()))
@@ -59,23 +59,24 @@ def alive(kind):
     return sum(isinstance(one, kind) for one in gc.get_objects())
 
 
-def test_who_left_a_camera_is_kept_on_disk_alone(predictor, tmp_path):
+def test_people_who_left_take_no_memory_but_numbers(predictor, tmp_path):
     run = make_run(predictor, tmp_path / "out", "attention", clip_detector=spots_detector)
     smoothers, views = alive(MotionSmoother), alive(LargestView)
-    seen = live._Live(run, tmp_path / "views")
+    (tmp_path / "views").mkdir()
+    tracks = live.LiveTracks(run, LargestViews(tmp_path / "views"))
     frame = 0
     for place in (80.0, 200.0, 320.0):  # one after the other
         for _ in range(3):
-            seen.see(photo_with_spots((place, 150.0)), frame)
+            tracks.predict(photo_with_spots((place, 150.0)), frame)
             frame += 1
         for _ in range(8):
-            seen.see(photo_with_spots(), frame)
+            tracks.predict(photo_with_spots(), frame)
             frame += 1
-    seen.see(photo_with_spots((200.0, 150.0)), frame)
+    tracks.predict(photo_with_spots((200.0, 150.0)), frame)
     assert alive(MotionSmoother) - smoothers == 1
-    assert alive(LargestView) - views == 1
+    assert alive(LargestView) == views
     for number in (1, 2, 3, 4):
-        view = seen.views.get(number)
+        view = tracks.views.get(number)
         assert view is not None
-        assert view.attention is not None
-    assert np.unique(seen.tracks()["id"]).tolist() == [1, 2, 3]  # the fourth was hardly seen
+        assert view["attention"].shape == (16, 16, 24)
+    assert np.unique(tracks.rows()["id"]).tolist() == [1, 2, 3]  # the fourth was hardly seen

@@ -1,4 +1,4 @@
-"""What a long clip costs: of its people only numbers are there at once."""
+"""Memory that a long clip takes: of all its people only numbers are held at once."""
 
 import json
 import tracemalloc
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.prediction.person import read_people
-from pare_jax.prediction.run.moving import ClipFiles
+from pare_jax.prediction.run.track_files import TrackFiles
 from tests.prediction.predict_fakes import box_about
 from tests.prediction.run.folders import make_run
 
@@ -16,7 +16,7 @@ FRAMES = 1200
 
 @pytest.fixture
 def rows():
-    """One person in many frames, walking to the right, of whom nobody told a score."""
+    """Return one person in many frames, walking to the right, without scores."""
     frames = np.arange(FRAMES)
     boxes = np.stack([box_about(60 + n / 10, 150) for n in frames])
     upright = np.broadcast_to(np.eye(3), (FRAMES, 24, 3, 3)).copy()
@@ -34,19 +34,22 @@ def rows():
 
 def test_memory_holds_neither_all_people_nor_their_descriptions(predictor, rows, tmp_path):
     run = make_run(predictor, tmp_path / "out", "json", "npz", "glb")
-    written = ClipFiles(run, "clip", "clip.webm", "", (400, 300), 25.0)
-    written.write_track(4, rows, np.arange(8), None)  # compiles
+    path = run.folder.path / "clip_track_4"
+    short, long = (
+        TrackFiles(run, path, rows, np.arange(frames), (400, 300), 25.0) for frames in (8, FRAMES)
+    )
+    short.write_numbers("clip.webm")  # compiles
     tracemalloc.start()
-    written.write_track(4, rows, np.arange(FRAMES), None)
+    long.write_numbers("clip.webm")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    described = run.output / "clip_track_4.json"
+    described = path.with_suffix(".json")
     assert peak < 15_000 * FRAMES  # a description alone takes several times as much at its peak
     people = json.loads(described.read_text())["people"]
-    found = read_people(run.output / "clip_track_4.npz")
+    found = read_people(path.with_suffix(".npz"))
     assert [person["frame"] for person in people] == [p.frame for p in found.people]
     assert len(people) == FRAMES
     assert people[-1]["score"] is None
-    assert {path.name for path in run.output.glob("clip*")} == {
+    assert {path.name for path in run.folder.path.glob("clip*")} == {
         f"clip_track_4{ending}" for ending in (".json", ".npz", ".glb")
     }

@@ -1,4 +1,4 @@
-"""What the page of a run shows, of this run and of earlier ones."""
+"""The page of a run: results and failures of this run and of earlier ones."""
 
 import re
 
@@ -7,18 +7,18 @@ from tests.prediction.predict_fakes import photo_with_spots
 from tests.prediction.run.folders import save_clip, save_photos
 
 
-def test_a_damaged_picture_of_an_earlier_run_costs_its_place_on_the_page_alone(command, tmp_path):
+def test_a_damaged_picture_of_an_earlier_run_is_left_out_of_the_page(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 2)
     output = command(folder)[3]
     (output / "p00_overlay.jpg").write_bytes(b"")
     (output / "p01_attention.jpg").write_text("not a picture")
     status, printed, errors, _ = command(folder)
     assert (status, len(errors)) == (1, 2)
-    assert "done: 2 photographs with 2 people (2 of them before)" in printed
+    assert "done: 2 photographs with 2 people (2 by an earlier run)" in printed
     page = (output / "index.html").read_text()
     assert page.count('<article class="card"') == 2
     assert page.count("<img ") == 2
-    assert "p00_overlay.jpg is empty" in page
+    assert "p00_overlay.jpg" in page
 
 
 def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_path):
@@ -30,16 +30,17 @@ def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_
     status, _, errors, output = command(folder / "p01.png")
     (note,) = errors
     assert status == 0
-    assert note.startswith("note: the page leaves out 2 results")
+    assert note.startswith("note: the page ")
+    assert "2 results" in note
     assert "clip.webm" in note
     assert "p00.png" in note
     page = (output / "index.html").read_text()
-    assert "2 results that an earlier run wrote without npz" in page
+    assert "2 results" in page
     assert page.count('<article class="card"') == 1
     assert "Nobody was found" not in page
 
 
-def test_a_card_says_what_an_earlier_run_used_where_it_was_another(command, tmp_path):
+def test_a_card_names_the_network_of_an_earlier_run_if_it_differs(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 2)
     clip = tmp_path / "clip.webm"
     save_clip(clip, frames=4)
@@ -52,13 +53,13 @@ def test_a_card_says_what_an_earlier_run_used_where_it_was_another(command, tmp_
     older = "Network: older&lt;1&gt;"
     of_clip = f"{older} · Smoothed in clips: rotations, camera"
     assert re.findall(r'<p class="facts">(Network.*)</p>', cards) == [of_clip, older]
-    # The same network named in another way is no other.
+    # The same network by another path does not differ.
     printed = command("--checkpoint=./run", "--weights=last", folder / "p01.png")[1]
-    assert any("1 of them before" in line for line in printed)
+    assert any("1 by an earlier run" in line for line in printed)
     assert (output / "index.html").read_text().count("Network:") == 2
 
 
-def test_the_page_shows_no_picture_or_clip_of_the_users_own(command, tmp_path):
+def test_the_page_shows_none_of_the_users_own_files(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 1)
     output = command("--outputs=npz,overlay,page", folder)[3]
     save_clip(output / "p00_overlay.webm", frames=4)
@@ -73,7 +74,7 @@ def test_the_page_shows_no_picture_or_clip_of_the_users_own(command, tmp_path):
     assert "<video" not in page
 
 
-def test_the_summary_is_said_where_the_page_cannot_be_written(command, tmp_path):
+def test_the_summary_is_printed_if_the_page_cannot_be_written(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 1)
     (tmp_path / "out" / "index.html").mkdir(parents=True)
     status, printed, errors, _ = command(folder)
@@ -82,7 +83,7 @@ def test_the_summary_is_said_where_the_page_cannot_be_written(command, tmp_path)
     assert "done: 1 photograph with 1 person" in printed
 
 
-def test_photographs_of_one_name_are_told_apart_on_the_page(command, tmp_path):
+def test_photographs_with_the_same_name_are_shown_with_their_folders(command, tmp_path):
     folders = [save_photos(tmp_path / name, 1) for name in ("first", "second")]
     status, _, _, output = command("--outputs=npz,page", *folders)
     assert status == 0
