@@ -139,7 +139,7 @@ def test_a_run_starts_from_the_weights_it_names(states, other):
 
 
 def test_random_weights_are_not_frozen():
-    with pytest.raises(UserError, match=r"freeze_epochs is 0\.75"):
+    with pytest.raises(UserError, match=r"freeze_epochs=0\.75"):
         load.load(frozen_config())
 
 
