@@ -46,7 +46,7 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
   2 pare_jax/io/command_line.py
-  4 pare_jax/io/files.py
+  3 pare_jax/io/files.py
   6 pare_jax/io/images.py
  11 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
