@@ -56,12 +56,12 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
     become background.
 
     Args:
-        batch: fields of `data_pipelines.example.BATCH_FIELDS`; image and part_labels are replaced.
+        batch: reads image and, for occluders, part_labels.
         key: random key of this step.
         settings: strengths.
 
     Returns:
-        The batch with image in float32, normalised.
+        The changed fields: image in float32, normalised; part_labels if there are occluders.
     """
     count, size = batch["image"].shape[:2]
     numbers_key, grain_key = jax.random.split(key)
@@ -78,7 +78,7 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
         )
     if settings.noise > 0:
         images = jnp.clip(images + settings.noise * math.sqrt(3.0) * grain, 0.0, 1.0)
-    return {**batch, **changed, "image": standardise(images)}
+    return {**changed, "image": standardise(images)}
 
 
 def _grain(key: Array, count: int, size: int) -> Float[Array, "b s s 3"]:

@@ -153,7 +153,7 @@ def train_step(
         The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
-    batch = augment.augment(batch, key, settings.augment)
+    batch = {**batch, **augment.augment(batch, key, settings.augment)}
 
     def loss_of(params: nnx.State, frozen: bool) -> tuple[Array, tuple[nnx.State, dict]]:
         if frozen:
@@ -241,9 +241,9 @@ def statistics_step(
         The mean over `count` + 1 batches.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), count.astype(jnp.int32))
-    batch = augment.augment(batch, key, settings.augment)
+    images = augment.augment(batch, key, settings.augment)["image"]
     model = nnx.merge(graphs.statistics, params, mean, copy=True)
-    model(batch["image"])
+    model(images)
     _, _, stats = nnx.split(model, nnx.Param, ...)
 
     def add(mean: Array, new: Array) -> Array:

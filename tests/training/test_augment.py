@@ -19,8 +19,6 @@ def make_batch(count=16, size=32, seed=0):
     return {
         "image": rng.integers(60, 196, (count, size, size, 3), dtype=np.uint8),
         "joints_2d": rng.uniform(-1, 1, (count, 24, 2)).astype(np.float32),
-        "joints_2d_weight": np.ones((count, 24), np.float32),
-        "visible": np.ones((count, 24), np.float32),
         "part_labels": np.full((count, size // 4, size // 4), 7, np.uint8),
         "betas": rng.normal(size=(count, 10)).astype(np.float32),
     }
@@ -47,8 +45,7 @@ def test_nothing_switched_on_is_normalise_alone():
     out = run(batch, AugmentSettings())
     expected = jax.jit(normalise)(batch["image"])
     np.testing.assert_array_equal(out.pop("image"), expected)
-    for name, value in out.items():
-        np.testing.assert_array_equal(value, batch[name])
+    assert not out
     program = jax.jit(augment, static_argnames="settings").lower(
         batch, jax.random.key(0), AugmentSettings()
     )
