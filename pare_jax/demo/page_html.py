@@ -66,10 +66,10 @@ def joints_html(person: Person) -> str:
     )
     return (
         "<div class=scroll><table class=joints><thead><tr><th></th>"
-        "<th colspan=2 scope=colgroup>in the photograph, px</th>"
+        "<th colspan=2 scope=colgroup>in the image, px</th>"
         "<th colspan=3 scope=colgroup>from the pelvis, m</th></tr>"
         "<tr><th></th><th scope=col>x</th><th scope=col>y</th>"
-        "<th scope=col>right</th><th scope=col>down</th><th scope=col>forward</th>"
+        "<th scope=col>right</th><th scope=col>down</th><th scope=col>depth</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

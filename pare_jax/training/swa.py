@@ -58,7 +58,7 @@ def update(swa: SwaState, params: Any, due: jax.Array) -> SwaState:
 def measure_statistics(
     swa: SwaState,
     statistics_step: Callable[..., Any],
-    batches: Iterable[Mapping[str, np.ndarray]],
+    open_batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
     num_batches: int,
     mesh: Mesh,
 ) -> SwaState:
@@ -67,7 +67,7 @@ def measure_statistics(
     Args:
         swa: the mean.
         statistics_step: the compiled `step.statistics_step`.
-        batches: training batches; closed afterwards.
+        open_batches: opens a stream of training batches, which is closed afterwards.
         num_batches: number of batches to measure on.
         mesh: the devices.
 
@@ -76,10 +76,12 @@ def measure_statistics(
     """
     if int(swa.count) == int(swa.measured):
         return swa
-    stats = swa.batch_stats
-    stream = sharding.prefetch(batches, mesh)
-    for number in range(num_batches):
-        count = sharding.put_replicated(np.float32(number), mesh)
-        stats = statistics_step(stats, count, swa.params, next(stream))
-    sharding.close_stream(batches)
+    stats, batches = swa.batch_stats, open_batches()
+    on_devices = sharding.prefetch(batches, mesh)
+    try:
+        for number in range(num_batches):
+            count = sharding.put_replicated(np.float32(number), mesh)
+            stats = statistics_step(stats, count, swa.params, next(on_devices))
+    finally:
+        sharding.close_stream(batches)
     return swa.replace(batch_stats=stats, measured=jnp.copy(swa.count))

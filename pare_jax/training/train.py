@@ -131,6 +131,7 @@ def train(
     )
     measure_statistics = functools.partial(
         swa.measure_statistics,
+        open_batches=lambda: data.train(0),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
             in_shardings=(replicated, replicated, replicated, split),
@@ -176,8 +177,7 @@ def train(
                 if evaluates:
                     paused = time.perf_counter()
                     if state.swa is not None:
-                        averages = measure_statistics(state.swa, batches=data.train(0))
-                        state = state.replace(swa=averages)
+                        state = state.replace(swa=measure_statistics(state.swa))
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = _report_errors(errors, weights, writer, progress)
