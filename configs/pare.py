@@ -1,8 +1,8 @@
 """PARE as published: HRNet-W32, branches of 128 channels, part maps supervised.
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021. It starts
-from an HRNet trained for 2D pose (--config.pretrained.path=pose_hrnet_w32_256x192.pth), or goes on
-from PARE's own checkpoint; docs/weights.md says how to get either.
+from an HRNet trained for 2D pose (--config.pretrained.path=pose_hrnet_w32_256x192.pth), or from
+PARE's own checkpoint (docs/weights.md).
 """
 
 from ml_collections import ConfigDict

@@ -44,13 +44,13 @@ def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
 
 
 class Request(NamedTuple):
-    """What a command line asks for.
+    """A parsed command line.
 
     Attributes:
         config: the experiment, overrides included.
         workdir: the run's folder.
         mode: "train" or "evaluate".
-        step: of the checkpoint to evaluate; None for the latest.
+        step: step of the checkpoint to evaluate; None for the latest.
     """
 
     config: ConfigDict
@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
-    """Check what the command line asks for and do it."""
+    """Check the command line and run it."""
     request = parse(values, arguments)
     from data_pipelines import datasets
     from pare_jax import sharding

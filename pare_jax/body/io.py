@@ -81,7 +81,7 @@ class BodyData:
 
     @functools.cached_property
     def has_pose_basis(self) -> bool:
-        """Whether the body has pose correctives."""
+        """True if the body has pose correctives."""
         return any(self.pose_basis.strides) and bool(self.pose_basis.any())
 
     @functools.cached_property

@@ -30,7 +30,7 @@ _GROWTH, _LARGEST_GROWTH = 0.01, 0.25
 
 @dataclasses.dataclass(frozen=True)
 class TrackSettings:
-    """How detections become tracks.
+    """Thresholds and limits that turn detections into tracks.
 
     Attributes:
         high_score: detections with at least this score start tracks and are matched first.

@@ -87,7 +87,7 @@ def batch_norm(ours: str, theirs: str) -> list[Entry]:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Which tensors of a file were used, and which of our arrays were not in it.
+    """Tensors of a file that were used, and arrays of ours that it lacks.
 
     Attributes:
         file: path of the file.

@@ -50,7 +50,7 @@ _DTYPES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """Where a file keeps the numbers of one or more tensors.
+    """The place in a file of the numbers of one or more tensors.
 
     Attributes:
         key: name of the numbers in the file.
@@ -75,7 +75,7 @@ class TensorRecord:
 
 @dataclasses.dataclass(frozen=True)
 class TorchFile:
-    """What a file of torch.save holds.
+    """The content of a file of torch.save.
 
     Attributes:
         content: the saved object as plain data, with a `TensorRecord` for each tensor.

@@ -1,1 +1,1 @@
-"""What the command `pare_jax.predict` does: find, predict, draw and write, all at once."""
+"""The prediction run of `python -m pare_jax.predict`: find, predict, draw and write people."""

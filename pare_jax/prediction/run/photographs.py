@@ -60,7 +60,7 @@ class _LoadedPhoto:
 def predict_photos(run: PredictionRun, jobs: Sequence[Job], bar: ProgressBar) -> None:
     """Predict the people of photographs and write the outputs.
 
-    A photograph that fails is reported, and the others go on.
+    A photograph that fails is reported, and the others are processed.
     """
     pipeline = _Pipeline(run, jobs, bar)
     try:
