@@ -155,7 +155,8 @@ def differences(old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()) ->
     return [
         f"{key}: {old_keys.get(key)!r} -> {new_keys.get(key)!r}"
         for key in sorted(old_keys.keys() | new_keys.keys())
-        if old_keys.get(key) != new_keys.get(key)
+        # A key that is newer than the run changes nothing while it is off.
+        if old_keys.get(key) != new_keys.get(key) and (key in old_keys or new_keys[key])
     ]
 
 

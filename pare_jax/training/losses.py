@@ -28,7 +28,8 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Return the weighted sum of the terms.
 
-    To add a term, write its function below, and add its name to `TERMS` and to `computed`.
+    To add a term, write its function below, and add its name to `TERMS`, to `computed` and to
+    `configs/common.py`.
 
     Args:
         prediction: the network's prediction.

@@ -1,8 +1,9 @@
 """Stochastic weight averaging (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
 
-From a given step on the running mean of the parameters is kept beside them. Training never runs the
-mean, so that its batch statistics are measured on training batches (section 3.2 of the paper):
-before each evaluation and at the end of a run.
+From a given step on, the running mean of the parameters, the SWA weights, is kept beside them.
+Training never runs the network with them, so they have no batch statistics of their own. These are
+measured on training batches before each evaluation, the one at the end included (section 3.2 of the
+paper).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -55,6 +56,11 @@ def update(swa: SwaState, params: Any, due: jax.Array) -> SwaState:
     return jax.lax.cond(due, add, lambda swa: swa, swa)
 
 
+def is_measured(swa: SwaState) -> bool:
+    """Return whether there is a mean with batch statistics that fit it."""
+    return 0 < int(swa.count) == int(swa.measured)
+
+
 def measure_statistics(
     swa: SwaState,
     statistics_step: Callable[..., Any],
@@ -62,7 +68,7 @@ def measure_statistics(
     num_batches: int,
     mesh: Mesh,
 ) -> SwaState:
-    """Measure the batch statistics of the averaged parameters.
+    """Measure the batch statistics of the SWA weights.
 
     Args:
         swa: the mean.

@@ -1,7 +1,7 @@
 """The story of a training run, from the mesh of devices to the last checkpoint.
 
-`train` takes an iterator of NumPy batches and a writer with clu's interface. It asks nothing about
-where they come from, so that it works without TensorFlow.
+`train` takes two functions: one loads the data, the other opens a writer with clu's interface. It
+works without TensorFlow, because it does not know where batches come from.
 """
 
 import functools
@@ -65,7 +65,7 @@ def train(
     Args:
         config: a validated config.
         workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
-            from its latest checkpoint and ends with the same bits.
+            from its latest checkpoint. On the same machine it ends with the same bits.
         load_data: returns the data. It may take hours, and is called when everything that can be
             checked without data has been checked.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
@@ -80,7 +80,7 @@ def train(
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
-    replicated, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     # The workdir, the network with the weights it starts from, and the bodies.
     workdir = Path(workdir)
@@ -104,7 +104,7 @@ def train(
         raise UserError(f"config.num_epochs is {config.num_epochs}, which is less than one step")
     eval_every = max(1, round(config.eval.every_epochs * per_epoch))
     eval_setup = eval_setup.with_baseline(held_out.mean_joints)
-    exports = challenge.exportable(held_out.eval_names) if config.eval.export else []
+    splits_to_export = challenge.exportable(held_out.eval_names) if config.eval.export else []
 
     # The optimizer and the state.
     settings = step_settings(config, per_epoch)
@@ -118,14 +118,15 @@ def train(
         state = sharding.put_replicated(checkpoints.restore(state), mesh)
         notes.append(f"resuming from step {int(state.step)} in {workdir}")
         changes = config_lib.differences(load_config(workdir), config)
-        notes += [f"changed since the run was started: {'; '.join(changes)}"] if changes else []
+        if changes:
+            notes.append(f"changed since the run was started: {'; '.join(changes)}")
     if settings.swa_start > num_steps:
         notes.append("the run ends before swa.start_epoch: there will be no averaged weights")
 
     # The programs. Each compiles once, on its first batch.
     compiled_step = jax.jit(
         functools.partial(train_step, graphs=graphs, optimizer=optimizer, settings=settings),
-        in_shardings=(replicated, replicated, split),
+        in_shardings=(replicated, replicated, by_rows),
         out_shardings=replicated,
         donate_argnums=0,
     )
@@ -134,7 +135,7 @@ def train(
         open_batches=lambda: data.train(0),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
-            in_shardings=(replicated, replicated, replicated, split),
+            in_shardings=(replicated, replicated, replicated, by_rows),
             out_shardings=replicated,
         ),
         num_batches=config.swa.statistics_batches,
@@ -142,7 +143,8 @@ def train(
     )
     eval_step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphs.evaluation))
 
-    # Last of the preparations, so that a command that fails before does not pass for a run.
+    # Written last: a folder with config.json counts as a run, so a command that failed earlier must
+    # not leave one.
     workdir_lib.write_config(workdir, config)
     writer = open_writer()
     if not resumes:
@@ -151,7 +153,7 @@ def train(
     start = int(state.step)
     stream = data.train(start)
     batches = sharding.prefetch(stream, mesh)
-    recent: list[dict[str, jax.Array]] = []
+    unlogged: list[dict[str, jax.Array]] = []
     errors: dict[str, SampleErrors] = {}
     tracer = Tracer(workdir, config.profile)
     with ProgressBar("training", num_steps, start=start, lines=False) as progress:
@@ -163,7 +165,7 @@ def train(
                 batch = next(batches)
                 with jax.transfer_guard("disallow"):
                     state, scalars = compiled_step(state, body, batch)
-                recent.append(scalars)
+                unlogged.append(scalars)
                 progress.advance()
                 is_last = step == num_steps
                 evaluates = step % eval_every == 0 or is_last
@@ -172,10 +174,10 @@ def train(
                     check_finite(state, config)
                 if step % config.log_every_steps == 0 or is_last:
                     epoch = step / per_epoch
-                    _log(recent, state, epoch, config, schedule, writer, progress)
+                    _log(unlogged, state, epoch, config, schedule, writer, progress)
                 metrics: dict[str, float] = {}
                 if evaluates:
-                    paused = time.perf_counter()
+                    pause_start = time.perf_counter()
                     if state.swa is not None:
                         state = state.replace(swa=measure_statistics(state.swa))
                     weights = weights_to_evaluate(state, config)
@@ -192,7 +194,7 @@ def train(
                             config.eval.attention_joints,
                         )
                         writer.write_images(step, {"held_out": panels})
-                    progress.pause(time.perf_counter() - paused)
+                    progress.pause(time.perf_counter() - pause_start)
                 if saves:
                     checkpoints.save(state, metrics or None)
             checkpoints.wait()
@@ -204,9 +206,11 @@ def train(
 
     # The report: metrics.json, figures and exported predictions.
     weights = weights_to_evaluate(state, config)
-    if not errors:  # The run was finished before.
+    if not errors:  # The run was finished already.
         errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
-    lines = write_evaluation(workdir, eval_step, weights, eval_setup, errors, held_out, exports)
+    lines = write_evaluation(
+        workdir, eval_step, weights, eval_setup, errors, held_out, splits_to_export
+    )
     print("\n".join(lines))
     return state
 
@@ -229,9 +233,9 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
 
 
 def weights_to_evaluate(state: TrainState, config: ConfigDict) -> Weights:
-    """Return the averaged weights if the config wants them and there are any, else the last."""
+    """Return the SWA weights if the config wants them and they have statistics, else the last."""
     step = int(state.step)
-    if config.eval.weights == "swa" and state.swa is not None and int(state.swa.count):
+    if config.eval.weights == "swa" and state.swa is not None and swa.is_measured(state.swa):
         return Weights(state.swa.params, state.swa.batch_stats, "swa", step)
     return Weights(state.params, state.batch_stats, "last", step)
 
@@ -251,7 +255,7 @@ def _write_overview(
 
 
 def _log(
-    recent: list[dict[str, jax.Array]],
+    unlogged: list[dict[str, jax.Array]],
     state: TrainState,
     epoch: float,
     config: ConfigDict,
@@ -260,8 +264,8 @@ def _log(
     progress: ProgressBar,
 ) -> None:
     """Write the means of the latest steps' scalars, and forget them."""
-    host = jax.device_get(recent)
-    recent.clear()
+    host = jax.device_get(unlogged)
+    unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
     step, skipped = int(state.step), int(state.skipped)
     speed = progress.status(f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}")

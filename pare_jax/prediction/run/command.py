@@ -47,7 +47,7 @@ def define_flags(values: flags.FlagValues) -> None:
     text("checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.")
     text("output", None, "The output folder.")
     flags.DEFINE_multi_string(
-        "boxes", [], "x0,y0,x1,y1, once for each person, or a JSON file.", flag_values=values
+        "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
     text("detector", "hog", "hog, whole, or an .onnx file.")
     flags.DEFINE_float("threshold", None, "Least score of a detection, 0 to 1.", flag_values=values)
