@@ -305,7 +305,7 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
         records = builder.as_data_source(split).data_source
         info = builder.info.splits[split]
         shards = list(zip(map(Path, info.filepaths), info.shard_lengths, strict=True))
-    except damaged as error:
+    except (*damaged, NotImplementedError) as error:  # TFDS: not stored as array_record
         raise UserError(
             f"cannot open {split} in {path} ({type(error).__name__}); {_PREPARE_AGAIN}"
         ) from error

@@ -148,15 +148,6 @@ def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:
     return protocol, truth
 
 
-def check(config: ConfigDict) -> None:
-    """Raise UserError unless the bodies and the regressor that a config names can be used."""
-    body = load_body_data(config.body_model or None)
-    if config.eval.protocol == "j14":
-        _read_regressor(config.eval.joint_regressor, len(body.template), body.name)
-    if config.eval.bodies:
-        _read_bodies(config.eval.bodies, len(body.template), body.name)
-
-
 def _read_regressor(path: str, vertices: int, body: str) -> np.ndarray:
     rows = len(skeleton.H36M_NAMES)
     if not Path(path).is_file():

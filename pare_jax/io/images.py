@@ -63,10 +63,6 @@ class Photograph:
         """Convert a box x0, y0, x1, y1 from the file's pixels to those of `image`."""
         return np.asarray(box, np.float64) * np.tile(self.scale, 2)
 
-    def box_in_file(self, box: Sequence[float]) -> Float[np.ndarray, "4"]:
-        """Convert a box x0, y0, x1, y1 from the pixels of `image` to the file's."""
-        return np.asarray(box, np.float64) / np.tile(self.scale, 2)
-
 
 def read_photograph(
     path: str | pathlib.Path, max_pixels: int = MAX_PIXELS, least_side: int | None = None

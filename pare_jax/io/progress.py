@@ -75,22 +75,27 @@ class ProgressBar:
         else:
             self._print(self._count(self._done))
 
-    def status(self, text: str) -> float:
-        """Show a text beside the bar; without a terminal print it with the time left.
+    def status(self, text: str, batch_size: int) -> float:
+        """Show text and speed beside the bar; without a terminal print them with the time left.
+
+        Args:
+            text: the text.
+            batch_size: examples in each counted item.
 
         Returns:
-            Items a second since the last status, pauses excluded.
+            Examples a second since the last status, pauses excluded.
         """
         done, then = self._status_mark
         now = time.monotonic()
         speed = (self._done - done) / max(now - then - self._paused, 1e-9)
         self._status_mark, self._paused = (self._done, now), 0.0
+        text = f"{text}  {speed * batch_size:.0f} ex/s"
         if self._live:
             self._bar.set_description_str(text)
         else:
             left = (self._total or self._done) - self._done
             self.say(f"{text}  {duration(left / max(speed, 1e-9))} left")
-        return speed
+        return speed * batch_size
 
     def pause(self, seconds: float) -> None:
         """Exclude this time from the speed of the next status."""

@@ -63,10 +63,6 @@ class PendingPeople:
         """Wait until everything is computed."""
         jax.block_until_ready(self._outputs)
 
-    def is_ready(self) -> bool:
-        """Return whether everything is computed, without waiting."""
-        return all(value.is_ready() for value in self._outputs.values())
-
     def outputs(self) -> Iterator[Outputs]:
         """Yield each crop's outputs, in order."""
         rows = {name: np.asarray(value) for name, value in self._outputs.items()}

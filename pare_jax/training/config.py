@@ -82,10 +82,12 @@ def validate(config: ConfigDict) -> None:
                 f"config.eval.attention_joints names {name!r}: "
                 f"use {', '.join(skeleton.JOINT_NAMES)}"
             )
-    if 0 <= config.swa.start_epoch < config.pretrained.freeze_epochs:
+    if config.pretrained.freeze_epochs and (
+        0 <= config.swa.start_epoch <= config.pretrained.freeze_epochs
+    ):
         raise UserError(
             f"config.swa.start_epoch is {config.swa.start_epoch}, before the backbone thaws: make "
-            f"it at least pretrained.freeze_epochs, {config.pretrained.freeze_epochs}"
+            f"it greater than pretrained.freeze_epochs, {config.pretrained.freeze_epochs}"
         )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")

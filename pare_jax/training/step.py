@@ -76,7 +76,7 @@ class StepSettings:
         augment: strengths of the augmentation done on the device.
         swa_start: the first step whose parameters are averaged.
         swa_every: steps between two sets of averaged parameters.
-        frozen_steps: the backbone stays as it is for this many steps.
+        frozen_steps: the backbone stays as it is for this many updates; skipped steps do not count.
         max_bad_steps: after this many consecutive non-finite steps nothing is updated any more.
     """
 
@@ -175,7 +175,8 @@ def train_step(
         functools.partial(gradient, frozen=frozen) for frozen in (False, True)
     )
     if settings.frozen_steps:
-        is_frozen = state.step < settings.frozen_steps
+        # Counted as the optimizer counts, which corrects the thawed moments by this number.
+        is_frozen = state.step - state.skipped < settings.frozen_steps
         (loss, (batch_stats, terms)), grads = jax.lax.cond(
             is_frozen, train_heads, train_all, state.params
         )

@@ -87,11 +87,9 @@ def train(
     workdir_lib.check(workdir, config)
     resumes = workdir_lib.has_run(workdir)
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
-    notes: list[str] = []
-    if not resumes:
-        loaded = pretrained.load(config)
-        pretrained.fill(model, loaded.flat)
-        notes += loaded.notes
+    loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
+    pretrained.fill(model, loaded.flat)
+    notes = list(loaded.notes)
     graphs = network_graphs(model)
     body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
     eval_setup = evaluate.make_setup(config.eval, body, mesh)
@@ -115,7 +113,10 @@ def train(
     del model  # The state holds its arrays, and the first step donates them.
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     if resumes:
-        state = sharding.put_replicated(checkpoints.restore(state), mesh)
+        state = checkpoints.restore(state)
+        # A smaller max_bad_steps than before must not stop the run at once.
+        state = state.replace(bad_steps=state.bad_steps * 0)
+        state = sharding.put_replicated(state, mesh)
         notes.append(f"resuming from step {int(state.step)} in {workdir}")
         changes = config_lib.differences(load_config(workdir), config)
         if changes:
@@ -147,8 +148,6 @@ def train(
     # not leave one.
     workdir_lib.write_config(workdir, config)
     writer = open_writer()
-    if not resumes:
-        _write_overview(writer, config, state, notes)
 
     start = int(state.step)
     stream = data.train(start)
@@ -160,6 +159,8 @@ def train(
         for note in notes:
             progress.say(note)
         try:
+            if not resumes:
+                _write_overview(writer, config, state, loaded.notes)
             for step in range(start + 1, num_steps + 1):
                 tracer.before(step - 1)
                 batch = next(batches)
@@ -201,8 +202,8 @@ def train(
         finally:
             tracer.stop()
             sharding.close_stream(stream)
-            checkpoints.close()
             writer.close()
+            checkpoints.close()
 
     # The report: metrics.json, figures and exported predictions.
     weights = weights_to_evaluate(state, config)
@@ -268,9 +269,10 @@ def _log(
     unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
     step, skipped = int(state.step), int(state.skipped)
-    speed = progress.status(f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}")
+    text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
+    speed = progress.status(text, config.batch_size)
     extra = {
-        "examples_per_second": speed * config.batch_size,
+        "examples_per_second": speed,
         # The optimizer does not count skipped steps.
         "learning_rate": float(np.asarray(schedule(max(0, step - skipped - 1)))),
         "epoch": epoch,

@@ -35,10 +35,10 @@ def check(workdir: Path, config: ConfigDict) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if not os.access(workdir, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        resumes = has_run(workdir)
+        has_checkpoints = bool(_steps(workdir))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    if resumes:
+    if has_checkpoints:  # without config.json this raises
         _check_resumable(workdir, config)
 
 

@@ -250,15 +250,11 @@ def broken_regressor(folder, kind):
 )
 def test_an_unusable_regressor_is_refused_in_one_line(config, tmp_path, kind, named):
     config.eval.joint_regressor = str(broken_regressor(tmp_path, kind))
-    for refuse in (
-        lambda: protocols.check(config),
-        lambda: protocols.load(config.eval, load_body_model(config.body_model)),
-    ):
-        with pytest.raises(UserError) as caught:
-            refuse()
-        message = str(caught.value)
-        assert "\n" not in message
-        assert all(name in message for name in named)
+    with pytest.raises(UserError) as caught:
+        protocols.load(config.eval, load_body_model(config.body_model))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(name in message for name in named)
 
 
 def save_body(path, **settings):
@@ -282,7 +278,7 @@ def test_unusable_bodies_are_refused_in_one_line(config, tmp_path, files, named)
         for name, vertices in files.items():
             save_body(tmp_path / "bodies" / name, vertices=vertices)
     with pytest.raises(UserError) as caught:
-        protocols.check(config)
+        protocols.load(config.eval, load_body_model(config.body_model))
     message = str(caught.value)
     assert "\n" not in message
     assert str(tmp_path) in message
@@ -297,6 +293,7 @@ def test_j14_without_a_regressor_is_refused_by_the_config(config):
 
 def test_usable_bodies_and_regressors_pass(config):
     config_lib.validate(config)
-    protocols.check(config)
+    body = load_body_model(config.body_model)
+    protocols.load(config.eval, body)
     config.eval.bodies = ""
-    protocols.check(config)
+    protocols.load(config.eval, body)

@@ -131,6 +131,31 @@ def test_a_killed_run_goes_on_to_the_same_bits(finished, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_swa_weights_without_their_statistics_are_not_evaluated(tmp_path, capsys):
+    """A checkpoint between two evaluations has none; a run may be shortened to end there."""
+    config = tiny_config()
+    config.num_steps, config.eval.every_epochs = 20, 3.0  # evaluated at 12, saved every 3
+
+    class Stops(FakeData):
+        def train(self, start):
+            # Asked for two steps ahead.
+            for step, batch in zip(range(start, 18), super().train(start), strict=False):
+                if start == 0 and step == 17:
+                    raise KeyboardInterrupt
+                yield batch
+
+    with pytest.raises(KeyboardInterrupt):
+        train_on(config, tmp_path, Stops())
+    step = checkpoints.Checkpoints(tmp_path, read_only=True).latest_step()
+    assert step == 15
+    config.num_steps = step
+    train_on(config, tmp_path)
+    assert "weights: last" in capsys.readouterr().out
+    with pytest.raises(UserError, match="swa"):
+        checkpoints.load_model(tmp_path, "swa")
+    assert checkpoints.load_model(tmp_path / "checkpoints" / "12", "swa")
+
+
 def test_a_finished_run_that_is_started_again_changes_nothing(finished):
     workdir, _, state = finished
     again = train_on(tiny_config(), workdir)

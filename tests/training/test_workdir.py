@@ -117,3 +117,24 @@ def test_converted_weights_may_be_frozen_but_not_replaced(run):
     config.pretrained.path = "other.pth"
     with pytest.raises(UserError, match=r"pretrained\.path: '' -> 'other\.pth'"):
         workdir_lib.check(workdir, config)
+
+
+def test_checkpoints_without_their_config_are_not_overwritten(run):
+    workdir, config = run
+    with_checkpoint(workdir, "7")
+    (workdir / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json"):
+        workdir_lib.check(workdir, config)
+
+
+def test_a_key_newer_than_the_run_matters_only_when_it_is_on(run):
+    workdir, config = run
+    with_checkpoint(workdir, "7")
+    old = json.loads((workdir / "config.json").read_text())
+    del old["loss"]["parts"]
+    (workdir / "config.json").write_text(json.dumps(old))
+    config.loss.parts = 0.0
+    workdir_lib.check(workdir, config)
+    config.loss.parts = 60.0
+    with pytest.raises(UserError, match=r"loss\.parts"):
+        workdir_lib.check(workdir, config)

@@ -132,7 +132,8 @@ def key_of(
         "threshold": values.threshold,
     }
     if boxes is None:
-        settings["detector"] = [values.detector, _file_identity(Path(values.detector))]
+        file = Path(values.detector)
+        settings["detector"] = _file_identity(file) if file.is_file() else values.detector
     if isinstance(source, Clip):
         settings["smoothing"] = [values[f"smooth_{name}"].value for name in SMOOTHINGS]
         settings["video"] = video_suffix()

@@ -104,7 +104,9 @@ class OutputFolder:
         An input keeps the name of its record. New names avoid the user's files in the folder.
         """
         held = {record.name: record.place for record in self._records.values()}
-        others = set(os.listdir(self.path)) - self._written
+        others = set()
+        with contextlib.suppress(OSError):  # a folder may be writable but not readable
+            others = set(os.listdir(self.path)) - self._written
         return output_names(paths, held, {name for file in others for name in _names_of(file)})
 
     @contextlib.contextmanager
@@ -205,18 +207,24 @@ def claimed_folder(path: Path) -> Iterator[OutputFolder]:
 
 def _lock(path: Path) -> int | None:
     """Lock a file and return its descriptor; None if another process holds the lock."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except PermissionError:  # in a shared folder it may be another user's
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except PermissionError:  # in a shared folder it may be another user's
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:  # some network drives have no locks; the run continues without one
+            return descriptor
+        # A run that ended with nothing written may have removed the file before it was locked.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
         os.close(descriptor)
-        return None
-    except OSError:  # some network drives have no locks; the run goes on without one
-        pass
-    return descriptor
+        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _remove_if_empty(records: Path, made: list[Path]) -> None:
