@@ -1,5 +1,6 @@
 """A run's folder: which configs and bodies it accepts."""
 
+import json
 import shutil
 
 import numpy as np
