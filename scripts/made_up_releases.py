@@ -31,6 +31,7 @@ from data_pipelines.synthetic.backgrounds import draw_background
 from data_pipelines.synthetic.scenery import Scene, draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.body.io import FREE_BODY
+from pare_jax.io.threads import count_cores
 from pare_jax.skeleton import MPII_TO_SMPL, joint_index
 
 WIDTH, HEIGHT = 1920, 1080
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if existing:
         print(f"made_up_releases: {existing[0]} exists; remove it", file=sys.stderr)
         return 2
-    workers = processes.count_cores()
+    workers = count_cores()
     write_pw3d(flags.output / "3DPW", flags.photographs, flags.quality, workers)
     write_mpii(flags.output / "MPII", flags.photographs, flags.quality, workers)
     write_bodies(flags.output / "SMPL")

@@ -32,6 +32,7 @@ from data_pipelines.reading import storage
 from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
 from pare_jax.errors import UserError, be, counted
 from pare_jax.io.progress import with_progress
+from pare_jax.io.threads import count_cores
 
 # All examples of a shard are in memory while it is written.
 _SHARD_BYTES = 128 * 2**20
@@ -237,7 +238,7 @@ def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | 
     if start_beam is not None:
         _on_beam(dataset, wanted, start_beam)
         return
-    workers = processes.count_cores() if workers is None else workers
+    workers = count_cores() if workers is None else workers
     done = _in_processes(dataset, wanted, workers) if workers > 1 else _here(dataset, wanted)
     collections.deque(with_progress(done, len(wanted), f"reading {dataset.name}", "part"), 0)
 

@@ -17,11 +17,6 @@ import cv2
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def count_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def _start_worker() -> None:
     """Initialise a worker: one thread for OpenCV, and an end when the parent ends.
 

@@ -28,11 +28,11 @@ from data_pipelines.example import (
     STORED_FIELDS,
     TRAINING_FIELDS,
 )
-from data_pipelines.preparing.processes import count_cores
 from data_pipelines.reading.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
 from pare_jax.errors import UserError
+from pare_jax.io.threads import count_cores
 
 Batch = dict[str, np.ndarray]
 

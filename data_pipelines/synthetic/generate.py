@@ -14,6 +14,7 @@ from data_pipelines.releases.stored_crop import encode_jpeg
 from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
+from pare_jax.io.threads import count_cores
 from pare_jax.skeleton import NUM_JOINTS
 
 _CHUNK = 32
@@ -87,7 +88,7 @@ def generate_examples(
     """
     stop = settings.size(split) if stop is None else stop
     settings.photos()  # reports a missing folder before any process starts
-    workers = processes.count_cores() if workers is None else workers
+    workers = count_cores() if workers is None else workers
     if workers <= 1 or start >= stop:
         for index in range(start, stop):
             yield generate_example(settings, split, index)

@@ -27,7 +27,7 @@ def in_float64(*static: str) -> Callable[[Callable[_Params, _Result]], Callable[
 
         @functools.wraps(function)
         def call(*args: _Params.args, **kwargs: _Params.kwargs) -> _Result:
-            # The switch holds while tracing this function; callers keep their own precision.
+            # float64 is enabled only while this is traced; callers keep their own precision.
             with jax.enable_x64(True):
                 return compiled(*args, **kwargs)
 

@@ -15,6 +15,11 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+def count_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
 ) -> Iterator[Result]:
@@ -46,7 +51,7 @@ def ordered_map(
 
 
 @contextlib.contextmanager
-def said_plainly() -> Iterator[None]:
+def errors_as_user_errors() -> Iterator[None]:
     """Turn a MemoryError or an error of OpenCV into a UserError, so that one input fails alone.
 
     Raises:

@@ -56,7 +56,7 @@ def to_workdir(
         workdir: folder to make; a failure leaves no partial folder.
         body: body model file, in SMPL's format, for the workdir's config; "": the free body.
         means: which predictions are added to PARE's mean parameters: "none", "pose", "camshape"
-            (shape and camera), "all", or "auto" for what the checkpoint says.
+            (shape and camera), "all", or "auto" for the checkpoint's own options.
 
     Returns:
         The report of the checkpoint's tensors.

@@ -30,7 +30,7 @@ _DRAWN_SIDE = 384
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """Movement of each joint of one person with the patch at each position on the crop.
+    """Distance that each joint of one person moves, by position of the patch on the crop.
 
     Joints are compared with the pelvis at the origin: the maps of the pelvis, joint 0, are zero.
 

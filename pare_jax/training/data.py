@@ -1,6 +1,6 @@
 """The data that a run is given: streams of batches, their lengths and the samples' names.
 
-Training asks nothing about where it comes from; `data_pipelines.datasets` makes it from a config.
+`data_pipelines.datasets` makes it from a config; training does not depend on its source.
 """
 
 import dataclasses
@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from jaxtyping import Float
 
+from pare_jax.evaluation.sample_errors import HostBatch
 from pare_jax.evaluation.sequences import SplitNames
-
-# By the names of `data_pipelines.example.BATCH_FIELDS`.
-HostBatch = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Adam with a learning-rate schedule, gradient clipping, and a backbone that may thaw late."""
+"""Adam with a learning-rate schedule, gradient clipping, and a backbone frozen at first."""
 
 import functools
 from typing import Any

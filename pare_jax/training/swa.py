@@ -36,7 +36,7 @@ class SwaState(struct.PyTreeNode):
 
 
 def init(params: Any, batch_stats: Any) -> SwaState:
-    """Return a mean of nothing."""
+    """Return an empty mean."""
     return SwaState(
         count=jnp.zeros((), jnp.int32),
         measured=jnp.zeros((), jnp.int32),

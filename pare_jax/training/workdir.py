@@ -1,4 +1,4 @@
-"""A run's folder: its config, its body model, and whether a config may resume it."""
+"""A run's folder: its config, its body model, and the check that a config may resume it."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ _BODY_FILE = "body.json"
 
 
 def check(workdir: Path, config: ConfigDict) -> None:
-    """Make a run's folder, or check that the run in it can be resumed with a config.
+    """Make a run's folder if it is missing; check that a config can resume the run in it.
 
     Raises:
         UserError: the folder cannot be written, or its run is another network or experiment.

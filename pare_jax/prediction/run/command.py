@@ -9,7 +9,7 @@ from absl import flags
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo, Source, Webcam
 from pare_jax.io.progress import ProgressBar
-from pare_jax.io.threads import said_plainly
+from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.answers import DivergedError
 from pare_jax.prediction.detection import make_detector
 from pare_jax.prediction.predictor import load_predictor
@@ -174,7 +174,7 @@ def _predict(
     others.sort(key=lambda pair: not isinstance(pair[0], Clip))
     for source, predict in others:
         try:
-            with said_plainly():
+            with errors_as_user_errors():
                 run.reporter.done(predict())
         except DivergedError:
             raise  # the others would fail alike

@@ -1,4 +1,4 @@
-"""Settings of a prediction run, and the key that tells which settings made an output."""
+"""Settings of a prediction run, and the key that identifies the settings of an output."""
 
 import contextlib
 import dataclasses

@@ -144,7 +144,7 @@ class OutputFolder:
             # Runs write no links.
             if target.is_symlink() or (target.name not in self._written and target.exists()):
                 raise UserError(
-                    f"{target} exists and no run wrote it: move it away, or give another --output"
+                    f"{target} exists and no run wrote it: move it, or give another --output"
                 )
         before = self._records.get(record.name)
         old = before.files if before is not None else {}

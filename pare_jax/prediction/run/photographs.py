@@ -18,7 +18,7 @@ from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable
 from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
-from pare_jax.io.threads import said_plainly
+from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop
 from pare_jax.prediction.box_files import place_of
@@ -167,7 +167,7 @@ class _Pipeline:
         self._bar.advance()
 
 
-@said_plainly()
+@errors_as_user_errors()
 def _read(run: PredictionRun, job: Job) -> _LoadedPhoto:
     """Read a photograph, find the people in it and cut their crops."""
     photograph = read_photograph(job.path)
@@ -200,7 +200,7 @@ def _find(
     return boxes, scores, complaints
 
 
-@said_plainly()
+@errors_as_user_errors()
 def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
     """Draw, encode and write the outputs of one photograph."""
     job = photo.job

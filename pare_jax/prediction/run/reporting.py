@@ -10,7 +10,7 @@ from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.files import printable
 from pare_jax.io.progress import say
-from pare_jax.io.threads import said_plainly
+from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.page.entries import Entry, Failure, RunPage, VideoEntry, entry_from_files
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.prediction.run.output_folder import OutputFolder, Record
@@ -105,7 +105,7 @@ def write_run_page(
     entries = _entries(folder, reporter, facts)
     page = RunPage(_TITLE, entries, reporter.failures, facts, body)
     try:
-        with said_plainly():
+        with errors_as_user_errors():
             write_page(page, folder.path, lambda f: reporter.failed(f.name, f.reason))
     except UserError as error:
         reporter.failed(str(path), str(error))
