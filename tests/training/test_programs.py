@@ -22,6 +22,7 @@ MEGABYTE = 1_000_000
 
 def test_a_run_compiles_each_program_once(tmp_path):
     """Ten steps, three evaluations with averaged weights, pictures and figures."""
+    jax.clear_caches()  # other tests may have compiled some of them
     with compiled_programs() as names:
         train_on(tiny_config(), tmp_path)
     ours = {"train_step", "statistics_step", "eval_step", "batch_errors"}
