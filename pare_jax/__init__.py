@@ -5,6 +5,7 @@ NumPy do not import JAX.
 """
 
 import importlib
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,13 +38,21 @@ __all__ = [
 ]
 
 
+def submodule(package: str, name: str) -> ModuleType:
+    """Import a submodule that is used as an attribute, such as `pare_jax.geometry`.
+
+    Raises:
+        AttributeError: there is no such submodule.
+    """
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{package}.{name}":
+            raise
+        raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
-    # Submodules are attributes (`pare_jax.geometry`) without an import of their own.
-    try:
-        return importlib.import_module(f"pare_jax.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"pare_jax.{name}":
-            raise
-        raise AttributeError(f"module 'pare_jax' has no attribute {name!r}") from None
+    return submodule(__name__, name)

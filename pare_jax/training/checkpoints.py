@@ -387,6 +387,7 @@ def _silence_pending_reads() -> None:
     They report to an event loop that ended with the failure. They do so in threads of the storage
     library, where no caller can catch the exception.
     """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     usual = sys.unraisablehook
     if getattr(usual, "is_ours", False):
         return

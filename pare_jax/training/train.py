@@ -120,7 +120,9 @@ def train(
         notes.append(f"resuming from step {int(state.step)} in {workdir}")
         changes = config_lib.differences(load_config(workdir), config)
         if changes:
-            notes.append(f"changed since the run was started: {'; '.join(changes)}")
+            notes.append(f"changed since the last command: {'; '.join(changes)}")
+        if int(state.step) >= num_steps:
+            notes.append(f"nothing to train: the run already has its {num_steps} steps")
     if settings.swa_start > num_steps:
         notes.append("the run ends before swa.start_epoch: there will be no averaged weights")
 

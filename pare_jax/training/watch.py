@@ -22,7 +22,7 @@ def check_finite(state: TrainState, config: ConfigDict) -> None:
     raise UserError(
         f"the loss is not finite since step {first + 1} (batches {first} to "
         f"{first + config.max_bad_steps - 1} of seed {config.seed}): lower "
-        "optimizer.learning_rate and run again to resume from the last checkpoint"
+        "optimizer.learning_rate and run again; the run resumes from its last checkpoint, if any"
     )
 
 

@@ -38,8 +38,13 @@ def check(workdir: Path, config: ConfigDict) -> None:
         has_checkpoints = bool(_steps(workdir))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
-    if has_checkpoints:  # without config.json this raises
-        _check_resumable(workdir, config)
+    if not has_checkpoints:
+        return
+    if not (workdir / CONFIG_FILE).exists():
+        raise UserError(
+            f"{workdir} has checkpoints but no {CONFIG_FILE}: put it back, or use another --workdir"
+        )
+    _check_resumable(workdir, config)
 
 
 @contextlib.contextmanager
