@@ -23,6 +23,7 @@ OTHER_CODE = {
     "data_pipelines/synthetic/settings.py",
     "pare_jax/errors.py",
     "pare_jax/io/progress.py",
+    "pare_jax/io/threads.py",
     "pare_jax/evaluation/sequences.py",
 }
 
