@@ -3,7 +3,7 @@
 The ending of the path sets the format:
 
 * `.webm`: VP8, written by OpenCV. Chromium, Firefox and Safari since 14.1 play it.
-* `.mp4`: H.264, written by PyAV (`pip install 'pare-jax[video]'`). Everything plays it. It is
+* `.mp4`: H.264, written by PyAV (). Everything plays it. It is
   several times smaller and faster to write. PyAV's wheels contain x264, whose licence is the GPL.
 
 OpenCV's own .mp4 is MPEG-4 part 2, which no browser plays, so it is not used.
