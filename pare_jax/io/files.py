@@ -1,11 +1,59 @@
-"""Writes files atomically: each appears whole or not at all."""
+"""Reads JSON within bounds, and writes files atomically: each appears whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pare_jax.errors import UserError
+
+# COCO's largest annotations have 450 MB.
+_LONGEST_JSON = 1 << 29
+# A parsed value needs some 60 bytes, and in the file a comma or a bracket before it.
+_MOST_VALUES = 1 << 26
+
+
+def read_json(path: Path, advice: str = "copy it again") -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: the file.
+        advice: end of the messages: what to do about a damaged file.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        UserError: it is not JSON, or too large.
+    """
+    with path.open("rb") as file:
+        raw = file.read(_LONGEST_JSON + 1)
+    return parse_json(raw, path, advice)
+
+
+def parse_json(raw: bytes, name: object, advice: str = "copy it again") -> Any:
+    """Return the content of JSON; raises as `read_json`.
+
+    Args:
+        raw: the text, UTF-8.
+        name: the file's, for messages.
+        advice: end of the messages.
+    """
+    values = sum(map(raw.count, (b",", b"[", b"{"))) if len(raw) > _MOST_VALUES else 0
+    if len(raw) > _LONGEST_JSON or values > _MOST_VALUES:
+        raise UserError(f"{name} is too large for JSON; {advice}")
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{name} is not JSON: line {error.lineno}, column {error.colno} is damaged; {advice}"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not JSON: it is not UTF-8 text; {advice}") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{name} is not read: its content is nested too deeply; {advice}") from None
+    except ValueError:  # of numbers with thousands of digits
+        raise UserError(f"{name} is not read: a number in it is too long; {advice}") from None
 
 
 def write_atomically(path: Path, content: bytes) -> None:
