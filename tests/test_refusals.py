@@ -31,7 +31,7 @@ EXPECTED = """
   2 data_pipelines/synthetic/generate.py
   7 data_pipelines/synthetic/settings.py
   2 pare_jax/body/gendered.py
- 13 pare_jax/body/io.py
+ 16 pare_jax/body/io.py
   2 pare_jax/demo/__main__.py
   2 pare_jax/demo/blocks.py
   2 pare_jax/demo/memory.py
@@ -40,16 +40,17 @@ EXPECTED = """
   4 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
-  7 pare_jax/evaluation/protocols.py
+  6 pare_jax/evaluation/protocols.py
   1 pare_jax/evaluation/report.py
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
+  5 pare_jax/io/archives.py
   2 pare_jax/io/command_line.py
-  3 pare_jax/io/files.py
+  9 pare_jax/io/files.py
   6 pare_jax/io/images.py
  11 pare_jax/io/media.py
-  4 pare_jax/io/safe_pickle.py
+  5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
   5 pare_jax/main.py
@@ -62,11 +63,10 @@ EXPECTED = """
  10 pare_jax/prediction/detection/coco.py
   6 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
-  2 pare_jax/prediction/page/entries.py
+  3 pare_jax/prediction/page/entries.py
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  4 pare_jax/prediction/person_files.py
   4 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
@@ -77,7 +77,7 @@ EXPECTED = """
   8 pare_jax/pretrained/convert.py
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
-  4 pare_jax/pretrained/mean_parameters.py
+  3 pare_jax/pretrained/mean_parameters.py
   9 pare_jax/pretrained/pare_weights.py
   3 pare_jax/pretrained/read.py
   1 pare_jax/pretrained/resnet_weights.py

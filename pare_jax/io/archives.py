@@ -7,7 +7,6 @@ read by `pare_jax.io.safe_pickle`.
 
 import contextlib
 import io
-import math
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 
 from pare_jax.errors import UserError
 from pare_jax.io.pickle_opcodes import ForbiddenName, allowance, shown
-from pare_jax.io.pickled_arrays import as_type
+from pare_jax.io.pickled_arrays import as_type, check_shape
 from pare_jax.io.safe_pickle import RefusedPickle, Unpickler
 
 _MAGIC = b"\x93NUMPY"
@@ -179,9 +178,9 @@ def _read_array(file: IO[bytes], size: int, name: str, objects: bool) -> Any:
         if not objects:
             raise ValueError(f"{shown(name)} holds Python objects")
         return Unpickler(io.BytesIO(_take(file, size - whole))).load()
-    count = math.prod(shape)
-    if min(shape, default=0) < 0 or (dtype.itemsize == 0 and count) or len(shape) > 32:
-        raise ValueError(f"the shape of {shown(name)} is impossible")
+    count = check_shape(shape)
+    if not dtype.itemsize:
+        raise ValueError(f"{shown(name)} has items of no size")
     if count * dtype.itemsize != size - whole:
         raise ValueError(f"the size of {shown(name)} is not that of its shape")
     raw = np.empty(size - whole, np.uint8)

@@ -13,6 +13,7 @@ from pare_jax.errors import UserError
 _LONGEST_JSON = 1 << 29
 # A parsed value needs some 60 bytes, and in the file a comma or a bracket before it.
 _MOST_VALUES = 1 << 26
+_DEEPEST_JSON = 100
 
 
 def read_json(path: Path, advice: str = "copy it again") -> Any:
@@ -43,7 +44,7 @@ def parse_json(raw: bytes, name: object, advice: str = "copy it again") -> Any:
     if len(raw) > _LONGEST_JSON or values > _MOST_VALUES:
         raise UserError(f"{name} is too large for JSON; {advice}")
     try:
-        return json.loads(raw.decode("utf-8-sig"))
+        content = json.loads(raw.decode("utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(
             f"{name} is not JSON: line {error.lineno}, column {error.colno} is damaged; {advice}"
@@ -54,6 +55,13 @@ def parse_json(raw: bytes, name: object, advice: str = "copy it again") -> Any:
         raise UserError(f"{name} is not read: its content is nested too deeply; {advice}") from None
     except ValueError:  # of numbers with thousands of digits
         raise UserError(f"{name} is not read: a number in it is too long; {advice}") from None
+    level = [content] if type(content) in (dict, list) else []
+    for _ in range(_DEEPEST_JSON):
+        inner = (item.values() if type(item) is dict else item for item in level)
+        level = [value for values in inner for value in values if type(value) in (dict, list)]
+        if not level:
+            return content
+    raise UserError(f"{name} is not read: its content is nested too deeply; {advice}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -144,7 +144,7 @@ class PickleMachine:
         if isinstance(value, str | bytes | bytearray):
             self.spend(len(value))
         elif isinstance(value, list | tuple | dict | set | frozenset):
-            self.spend(ITEM * len(value))
+            self.spend(4 * ITEM * len(value))  # and its time
 
     def _take(self, count: int) -> bytes:
         if count > _LONG and count > self._end - self._file.tell():

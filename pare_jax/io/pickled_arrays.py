@@ -5,9 +5,10 @@ made of any bytes, which are then read as addresses. Here arrays are made of che
 and bytes alone.
 """
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from pare_jax.io.pickle_opcodes import ForbiddenName, shown
 _NUMBERS = re.compile(r"b1|[iu][1248]|f2|f4|f8|f16|c8|c16|c32|[SU]\d{1,8}|O\d?")
 _MOST_AXES = 32
 _LONGEST_AXIS = 2**40
+_LONGEST_EMPTY = 2**24
 _ENCODINGS = ("latin1", "latin-1", "ascii", "utf-8")
 
 
@@ -76,8 +78,7 @@ class PickledArray:
         if not isinstance(self._dtype, PickledDtype):
             raise ForbiddenName(f"an array whose number type is {shown(self._dtype)}")
         shape = self._shape if isinstance(self._shape, tuple) else (self._shape,)
-        if len(shape) > _MOST_AXES or not all(map(_is_size, shape)):
-            raise ForbiddenName("an array of an impossible shape")
+        check_shape(shape)
         return shape, self._dtype.found()
 
     def arranged(self, numbers: np.ndarray) -> np.ndarray:
@@ -90,6 +91,19 @@ class PickledArray:
         if len(self._axes) != len(shape) or not all(map(_is_size, self._axes)):
             raise ForbiddenName("an array of impossible axes")
         return numbers.reshape(shape).transpose(self._axes)
+
+
+def check_shape(shape: Iterable[int]) -> int:
+    """Return the number of an array's items; raise ForbiddenName for an impossible shape.
+
+    An array without items may not be long either: its lists would take all memory.
+    """
+    sizes = list(itertools.islice(shape, _MOST_AXES + 1))
+    if len(sizes) > _MOST_AXES or not all(map(_is_size, sizes)):
+        raise ForbiddenName("an array of an impossible shape")
+    if 0 in sizes and math.prod(max(size, 1) for size in sizes) > _LONGEST_EMPTY:
+        raise ForbiddenName("an array that is empty and long")
+    return math.prod(sizes)
 
 
 def _is_size(size: Any) -> bool:
@@ -144,21 +158,35 @@ def sparse_matrix(kind: str, fields: Mapping[str, Any]) -> Any:
     Args:
         kind: the name of scipy's class, which starts with csc, csr or coo.
         fields: the object's attributes.
+
+    Returns:
+        A coo matrix.
     """
     import scipy.sparse
 
     shape = fields.get("_shape", fields.get("shape"))
     if not (isinstance(shape, tuple) and len(shape) == 2):
         raise ForbiddenName("a sparse matrix without a shape")
-    sizes = (int(shape[0]), int(shape[1]))
+    sizes = tuple(size if _is_size(size) else 0 for size in shape)
+    if not 0 < min(sizes) <= max(sizes) < 2**31:
+        raise ForbiddenName("a sparse matrix of an impossible shape")
     data = _array_of(fields["data"], "fiub").astype(np.float64)
     if kind.startswith("coo"):
         row, column = fields["coords"] if "coords" in fields else (fields["row"], fields["col"])
-        return scipy.sparse.coo_matrix((data, (_indices(row), _indices(column))), sizes)
-    parts = (data, _indices(fields["indices"]), _indices(fields["indptr"]))
-    matrix = getattr(scipy.sparse, f"{kind[:3]}_matrix")(parts, shape=sizes)
-    matrix.check_format(full_check=True)
-    return matrix
+        row, column = _indices(row, sizes[0]), _indices(column, sizes[1])
+    else:
+        # In a csc matrix the indices are rows, and the next column starts at the next pointer.
+        lines, width = sizes if kind.startswith("csr") else sizes[::-1]
+        found = _indices(fields["indices"], width)
+        starts = _indices(fields["indptr"], len(found) + 1)
+        counts = np.diff(starts)
+        if len(counts) != lines or starts[0] or starts[-1] != len(found) or counts.min() < 0:
+            raise ForbiddenName("a sparse matrix whose lines are not in order")
+        line = np.repeat(np.arange(lines), counts)
+        row, column = (line, found) if kind.startswith("csr") else (found, line)
+    if not len(data) == len(row) == len(column):
+        raise ForbiddenName("a sparse matrix of lists of different lengths")
+    return scipy.sparse.coo_matrix((data, (row, column)), sizes)
 
 
 def viewed(fields: Mapping[str, Any], spend: Callable[[int], None]) -> Any:
@@ -175,7 +203,7 @@ def viewed(fields: Mapping[str, Any], spend: Callable[[int], None]) -> Any:
     if array.dtype.hasobject:
         raise ForbiddenName("a chumpy array of objects")
     if "idxs" in fields:
-        indices = _indices(fields["idxs"])
+        indices = _indices(fields["idxs"], array.size)
         spend(indices.size * array.itemsize)
         array = array.ravel()[indices]
     shape = fields.get("preferred_shape", fields.get("newshape"))
@@ -188,5 +216,9 @@ def _array_of(value: Any, kinds: str) -> np.ndarray:
     return value
 
 
-def _indices(value: Any) -> np.ndarray:
-    return _array_of(value, "iu").astype(np.int64)
+def _indices(value: Any, limit: int) -> np.ndarray:
+    """Return a list of whole numbers, from 0 and below a limit."""
+    indices = _array_of(value, "iu").astype(np.int64)
+    if len(indices) and not 0 <= indices.min() <= indices.max() < limit:
+        raise ForbiddenName("an index that is out of range")
+    return indices

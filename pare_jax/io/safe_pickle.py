@@ -137,6 +137,7 @@ _KNOWN: dict[str, Any] = {
             "frozenset": SafeFunction(lambda items=(): frozenset(_new_set(items))),
             "complex": SafeFunction(lambda real, imaginary: complex(real, imaginary)),
             "bytearray": SafeFunction(_new_bytearray),
+            "bytes": SafeFunction(lambda: b""),
         }.items()
     },
     **{f"{core}.multiarray._reconstruct": SafeFunction(_new_array) for core in _CORES},
@@ -328,9 +329,9 @@ def load_pickle(path: str | Path) -> Any:
         path: the file. Text of Python 2 is read as latin1.
 
     Returns:
-        Dicts, lists, tuples, sets, text, numbers, numpy arrays and scipy's sparse matrices (csc,
-        csr, coo). A chumpy array, also one behind Select or Reshape, becomes a numpy array. Other
-        objects of chumpy and scipy become an `Inert` with their class's name.
+        Dicts, lists, tuples, sets, text, numbers, numpy arrays, and scipy's coo matrices in place
+        of csc, csr and coo ones. A chumpy array, also one behind Select or Reshape, becomes a numpy
+        array. Other objects of chumpy and scipy become an `Inert` with their class's name.
 
     Raises:
         RefusedPickle: the file names anything else, which is not run, or its content is much

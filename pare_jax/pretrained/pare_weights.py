@@ -7,7 +7,6 @@ them as hyperparameters. In the published model both are off.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
+from pare_jax.io.files import parse_json
 from pare_jax.models.heads import SIXD
 from pare_jax.models.hrnet import WIDTHS
 from pare_jax.pretrained import hrnet_weights as hrnet
@@ -162,8 +162,8 @@ def option(metadata: Mapping[str, Any], name: str) -> Any:
     for key, value in metadata.items():
         if key == "hyper_parameters" and isinstance(value, str):  # from .safetensors
             try:
-                value = json.loads(value)
-            except ValueError:
+                value = parse_json(value.encode(), key)
+            except UserError:
                 continue
         if str(key).upper() == name:
             return value

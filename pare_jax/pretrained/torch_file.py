@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import math
 import os
 import re
 import struct
@@ -24,6 +23,7 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.io.archives import Archive
 from pare_jax.io.pickle_opcodes import ForbiddenName, SafeFunction, allowance, shown
+from pare_jax.io.pickled_arrays import check_shape
 from pare_jax.io.safe_pickle import NEW_DICT, RefusedPickle, Unpickler
 
 # The first number of a file from before PyTorch 1.6 (torch.serialization.MAGIC_NUMBER).
@@ -262,7 +262,7 @@ class _Bounds:
         self._left = allowance(os.fstat(file.fileno()).st_size)
 
     def check(self, tensor: TensorRecord) -> None:
-        size = math.prod(tensor.shape) * _number_type(tensor.storage.dtype, "<").itemsize
+        size = check_shape(tensor.shape) * _number_type(tensor.storage.dtype, "<").itemsize
         self.spend(size, f"a tensor of shape {tensor.shape}")
 
     def spend(self, size: int, what: str) -> None:

@@ -8,7 +8,6 @@ name a mismatch, and readers take only what they need:
     training  opt_state.*, step and counters        for resuming
 """
 
-import json
 import logging
 import re
 import sys
@@ -25,12 +24,14 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
+from pare_jax.io.files import read_json
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import Flat, flatten, unflatten
 from pare_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
+_COPY = "copy the run again, with all its files"
 _ITEMS = ("model", "swa", "training")
 # The metric whose lowest value marks the best checkpoint.
 BEST_METRIC = "mpjpe"
@@ -243,10 +244,7 @@ def load_config(workdir: str | Path) -> ConfigDict:
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        config = ConfigDict(json.loads(path.read_text()))
-        if not all(isinstance(config.get(key), ConfigDict) for key in ("model", "eval")):
-            raise ValueError("it is not a run's config")
-        return config
+        content = read_json(path, _COPY)
     except FileNotFoundError:
         raise UserError(
             f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a run"
@@ -257,8 +255,10 @@ def load_config(workdir: str | Path) -> ConfigDict:
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    parts = [content.get(key) for key in ("model", "eval")] if isinstance(content, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
+        raise UserError(f"{path} is not a run's config: model or eval is missing; {_COPY}")
+    return ConfigDict(content)
 
 
 def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:
