@@ -215,7 +215,7 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
             yield _read_archive(file) if zipfile.is_zipfile(file) else _read_stream(file)
     except ForbiddenName as refused:
         raise RefusedPickle(
-            f"{path} was refused: its pickle asks for {refused}, which weights do not need; "
+            f"{path} was refused: it asks for {refused}, which weights do not need; "
             "nothing was run. Get a file that holds the network's state_dict alone",
             str(refused),
         ) from None
