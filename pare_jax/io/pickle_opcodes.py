@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-# Opcodes in a file. PARE's checkpoints with their optimizer have some 150,000, SMPL's bodies 1,000.
+# Opcodes in a file. A PARE checkpoint with its optimizer has some 200,000, an SMPL body 1,000.
 MOST_STEPS = 500_000
 # Bytes that even a small file may expand to, and times its size that any file may.
 _FREE_BYTES = 1 << 28
