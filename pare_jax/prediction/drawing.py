@@ -179,9 +179,7 @@ def attention_picture(
     mesh = draw_mesh(crop, person.vertices, triangles, crop_camera(cell), colour, normals=normals)
     to_crop = cell / person.crop_side
     joints = (person.joints_2d - person.crop_centre) * to_crop + cell / 2.0
-    side = side_view(
-        person.vertices, triangles, person.rotations[0], cell, cell, colour, normals
-    )
+    side = side_view(person.vertices, triangles, person.rotations[0], cell, cell, colour, normals)
     title = "the network's input" if person.frame is None else f"input, frame {person.frame}"
     top = row(
         [

@@ -110,7 +110,8 @@ class Data:
             return None
         if photo_size is not None:
             vertices = vertices + scene_translation(person, photo_size) - person.translation
-        return self._mesh(to_viewer(vertices), faces)
+        axes = np.round(to_viewer(person.rotations[0].T.astype(np.float64)), 3)
+        return self._mesh(to_viewer(vertices), faces) | {"axes": axes.tolist()}
 
     def _moving(self, people: Sequence[Person]) -> dict[str, Any] | None:
         if self._body is None:

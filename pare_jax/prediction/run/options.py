@@ -16,7 +16,7 @@ from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
-from pare_jax.prediction.run.reporting import Reporter
+from pare_jax.prediction.run.reporting import WARNING, Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
@@ -28,7 +28,7 @@ SMOOTHINGS = ("rotations", "shape", "camera")
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,8 +146,8 @@ def key_of(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
-    """Return network, detector and smoothing as the page shows them."""
+def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, str]:
+    """Return network, detector and smoothing, and a predictor's warning, as the page shows them."""
     step = _checkpoint_identity(values)[1]
     network = [
         values.checkpoint,
@@ -160,6 +160,7 @@ def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
         "Network": ", ".join(network),
         "People found by": "boxes that were given" if values.boxes else values.detector,
         _SMOOTHED: ", ".join(smoothed) or "nothing",
+        **({WARNING: warning} if warning else {}),
     }
 
 
