@@ -68,10 +68,9 @@ function seek(frame) {
   // The latest frame that shows the person.
   let place = 0;
   while (place + 1 < scene.frames.length && scene.frames[place + 1] <= frame) place++;
-  viewer.frame = place;
   byId("viewer-frame").value = Math.floor(frame);
   byId("viewer-clock").textContent = `${(frame / scene.rate).toFixed(2)} s`;
-  viewer.redraw();
+  viewer.showFrame(place);
 }
 
 function play(on) {

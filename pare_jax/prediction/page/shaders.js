@@ -49,8 +49,10 @@ precision highp float;
 in vec2 place, away; out vec4 result;
 void main() {
   vec2 squares = place * 2.0;
-  vec2 off = abs(fract(squares - 0.5) - 0.5) / max(fwidth(squares), 1e-4);
-  float line = 1.0 - min(min(off.x, off.y) / 1.2, 1.0);
+  vec2 step_ = max(fwidth(squares), 1e-4), off = abs(fract(squares - 0.5) - 0.5) / step_;
+  // Lines closer than a few pixels would become a grey area.
+  float line = (1.0 - min(min(off.x, off.y) / 1.2, 1.0))
+    * (1.0 - smoothstep(0.15, 0.4, max(step_.x, step_.y)));
   float shown = (0.14 + 0.36 * line) * (1.0 - smoothstep(0.35, 1.0, length(away)));
   result = vec4(vec3(0.5) * shown, shown);
 }`;

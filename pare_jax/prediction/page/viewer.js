@@ -4,8 +4,8 @@
 
 const FIELD_OF_VIEW = 0.5;
 const NEAREST = 0.25, FARTHEST = 6;
-// Share of the view that the bodies leave free, and the vertices that are measured: one in so many.
-const MARGIN = 1.06, MEASURED = 8;
+// Space around the bodies. For measuring them: one vertex in so many, and frames of a track.
+const MARGIN = 1.06, MEASURED = 16, MEASURED_FRAMES = 24;
 // Metres of ground beyond the people.
 const GROUND_BEYOND = 2;
 // The viewer stays level up to 60 degrees between the horizontal and the body's axis.
@@ -38,8 +38,31 @@ function normalsOf(steps, size, faces) {
   return normals;
 }
 
-function cornersOf([low, high]) {
-  return [0, 1, 2, 3, 4, 5, 6, 7].map((n) => [0, 1, 2].map((k) => (n >> k & 1 ? high : low)[k]));
+// A measured vertex in a frame; a track's vertices are in the rest pose.
+function placeOf(body, n, frame) {
+  const place = body.places[n], m = body.matrices;
+  if (!m) return place;
+  const skin = body.skins[n], sum = skin[4] + skin[5] + skin[6] + skin[7], result = [0, 0, 0];
+  for (let j = 0; j < 4; j++) {
+    const first = 288 * frame + 12 * skin[j], share = skin[4 + j] / sum;
+    for (let k = 0; k < 3; k++) {
+      const row = first + 4 * k;
+      result[k] += share
+        * (m[row] * place[0] + m[row + 1] * place[1] + m[row + 2] * place[2] + m[row + 3]);
+    }
+  }
+  return result;
+}
+
+// Points that the view must hold: of a track, in frames spread over it.
+function outlineOf(body) {
+  if (!body.matrices) return body.places;
+  const frames = body.matrices.length / 288, step = Math.max(1, frames / MEASURED_FRAMES);
+  const points = [];
+  for (let frame = 0; frame < frames; frame += step) {
+    body.places.forEach((_, n) => points.push(placeOf(body, n, Math.floor(frame))));
+  }
+  return points;
 }
 
 // The root's axes in a frame: columns of a track's first matrix, or a photograph's own.
@@ -150,21 +173,20 @@ class Viewer {
     for (let v = 0; v < steps.length / 3; v += MEASURED) measured.push(v);
     const places = measured.map((v) => [0, 1, 2].map(
       (k) => about.low[k] + about.size[k] * steps[3 * v + k] / 65535));
-    const matrices = about.matrices ? new Float32Array(bytesOf(about.matrices)) : null;
-    return {
+    const body = {
       array, buffers, low: about.low, size: about.size, count: faces.length,
       places, skins: skin && measured.map((v) => skin.subarray(8 * v, 8 * v + 8)),
-      // A track's outline is that of all poses; its vertices are in the rest pose.
-      outline: about.bounds ? cornersOf(about.bounds) : places,
       axes: about.axes,
       type: about.wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT,
       colour: person.colour.map((value) => value / 255),
-      matrices,
+      matrices: about.matrices ? new Float32Array(bytesOf(about.matrices)) : null,
     };
+    body.outline = outlineOf(body);
+    return body;
   }
 
   reset() {
-    this.yaw = 0; this.pitch = 0; this.zoom = 1;
+    this.side = "camera"; this.yaw = 0; this.pitch = 0; this.zoom = 1;
     const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
     this.outline = this.bodies.filter((_, i) => this.shown[i]).flatMap((body) => body.outline);
     for (const point of this.outline) {
@@ -184,33 +206,24 @@ class Viewer {
     let result = Infinity;
     this.bodies.forEach((body, i) => {
       if (!this.shown[i]) return;
-      body.places.forEach((place, n) => {
-        let y = place[1];
-        if (body.matrices) {
-          const skin = body.skins[n], sum = skin[4] + skin[5] + skin[6] + skin[7];
-          y = 0;
-          for (let j = 0; j < 4; j++) {
-            // The second row of the joint's matrix.
-            const row = 288 * this.frame + 12 * skin[j] + 4, m = body.matrices;
-            y += skin[4 + j] / sum
-              * (m[row] * place[0] + m[row + 1] * place[1] + m[row + 2] * place[2] + m[row + 3]);
-          }
-        }
-        result = Math.min(result, y);
+      body.places.forEach((_, n) => {
+        result = Math.min(result, placeOf(body, n, this.frame)[1]);
       });
     });
     return result;
   }
 
   turn(yaw, pitch) {
+    this.side = "camera";
     this.yaw += yaw;
     this.pitch = Math.max(-1.5, Math.min(1.5, this.pitch + pitch));
     this.redraw();
   }
 
-  // Looks from "camera", or at the first shown person from the "front", the "left" or the "back";
-  // the same views as in `pare_jax.rendering.overlay.own_views`.
+  // Looks from "camera", or at the first shown person from the "front", the "left" or the "back",
+  // also while the person turns; the views of `pare_jax.rendering.overlay.own_views`.
   lookFrom(side) {
+    this.side = side;
     const body = this.bodies.find((_, i) => this.shown[i]);
     this.yaw = 0; this.pitch = 0;
     if (side !== "camera" && body) {
@@ -224,6 +237,12 @@ class Viewer {
       }
     }
     this.redraw();
+  }
+
+  showFrame(frame) {
+    this.frame = frame;
+    if (this.side === "camera") this.redraw();
+    else this.lookFrom(this.side);
   }
 
   zoomBy(factor) {
