@@ -160,10 +160,10 @@ def _video(entry: VideoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     for number, track in enumerate(entry.tracks):
         if track:
             parts.append(_track(entry, track, number, page))
-            parts += _views_of_track(entry, pictures, track, number, page)
             if number < len(entry.files):
                 label = f"Files of person {person_number(track[0], number)}"
                 parts.append(_links(label, entry.files[number], page))
+            parts += _views_of_track(entry, pictures, track, number, page)
     return parts
 
 

@@ -189,16 +189,14 @@ def _title(run: RunPage) -> list[str]:
     return lines
 
 
-def _explained(count: _Count, failures: int) -> list[str]:
+def _explained(count: _Count) -> list[str]:
     """Return sentences that say what the summary's numbers and the cards' colours mean."""
     lines = [f"Without people: {count.empty:,}."] if count.empty else []
     if count.tracks:
         lines.append(
             "A person of a video counts once; the bar is coloured in the frames with the person."
         )
-    if failures:
-        lines.append(f"Failed, and listed below: {failures:,}.")
-    if count.people:
+    if count.people > count.tracks:
         lines.append(
             f"Numbers start at 0 in each photograph; colours repeat after {len(BODY_COLOURS)} "
             "people."
@@ -212,7 +210,8 @@ def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[s
     done += [counted(videos, "video")] if videos else []
     lines = _title(run)
     lines.append(f"<p>{' and '.join(done)}, {counted(count.people, 'person')}.</p>")
-    lines.append(f'<p class="hint">{" ".join(_explained(count, len(failures)))}</p>')
+    if explained := _explained(count):
+        lines.append(f'<p class="hint">{" ".join(explained)}</p>')
     if run.facts:
         rows = (
             f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
