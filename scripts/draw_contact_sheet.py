@@ -7,10 +7,11 @@
     python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16 \
         --body=/raw/SMPL --side=256 --columns=2
 
-Each person has a title, the index in the split, and below it two squares. The first is the stored crop with the network's crop framed. The second
-is the dimmed crop under the visible part labels and the skeleton. The person's left side is blue,
-the right side orange, the middle white. Visible joints and joints of unknown visibility are filled,
-hidden joints are rings, unknown joints are not drawn. A yellow cross is the top of the head.
+Each person has a title with the index in the split. The first of the two squares below it is the
+stored crop with the network's crop framed. The second is the dimmed crop under the visible part
+labels and the skeleton. The person's left side is blue, the right side orange, the middle white.
+Visible joints and joints of unknown visibility are filled, hidden joints are rings, unknown joints
+are not drawn. A yellow cross is the top of the head.
 
 --body adds three squares: the mesh of the labels over the stored crop and over two augmented
 network crops, the second of them mirrored.

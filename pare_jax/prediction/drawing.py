@@ -1,4 +1,4 @@
-"""Draws predicted people: the overlay, views from the side, and sheets of attention maps."""
+"""Draws predicted people: the overlay, views from the left and behind, and attention sheets."""
 
 from collections.abc import Iterator, Sequence
 

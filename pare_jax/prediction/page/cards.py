@@ -198,7 +198,7 @@ def _links(label: str, files: Sequence[Path], page: Sheet) -> str:
 def _views_of_track(
     entry: VideoEntry, pictures: Pictures, people: Sequence[Person], number: int, page: Sheet
 ) -> list[str]:
-    """Return a track's video from the side and sheet of attention, if they exist."""
+    """Return a track's video from the left and sheet of attention, if they exist."""
     person = f"person {person_number(people[0], number)}"
     side = entry.sides[number] if number < len(entry.sides) else None
     sheet = pictures.attention[number] if number < len(pictures.attention) else None

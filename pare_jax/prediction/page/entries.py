@@ -61,7 +61,7 @@ class VideoEntry:
         frame_rate: frames a second.
         video: the overlay video's file; embedded if it is small, else linked.
         picture: shown before the video plays, or its file; None: the video's first frame.
-        sides: each track's video from the side, or None.
+        sides: each track's video from the person's left and from behind, or None.
         attention: each track's sheet of attention, or its file, or None.
         files: each track's linked files of meshes and numbers, and folders of meshes.
         facts: those that differ from the run's facts, such as the network.
