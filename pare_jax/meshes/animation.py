@@ -172,7 +172,7 @@ def _rigged(
     pose: tuple[np.ndarray, np.ndarray],
 ) -> tuple[list[int], int]:
     """Add a skinned mesh in a pose (quaternions, pelvis); return joints' nodes and the mesh's."""
-    attributes = dict(zip(("JOINTS_0", "WEIGHTS_0"), skinning, strict=True))
+    attributes = {"JOINTS_0": skinning[0], "WEIGHTS_0": skinning[1]}
     mesh = writer.mesh(person.name, person.colour, vertices, body.faces, attributes)
     nodes = _skeleton(writer, body.parents, rest, *pose)
     skin = writer.add("skins", _skin(writer, person.name, nodes, rest))
