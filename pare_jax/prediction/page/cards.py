@@ -120,7 +120,7 @@ def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     if entry.photo_size is not None:
         facts += f" · {entry.photo_size[0]} x {entry.photo_size[1]} px"
     parts.append(f'<p class="facts">{facts}</p>')
-    if count > 1:
+    if count:
         parts.append(_legend(entry.people))
     parts.append(_links("Files", entry.files, page))
     if not count:

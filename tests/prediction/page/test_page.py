@@ -197,7 +197,8 @@ def test_meshes_and_numbers_are_linked(tmp_path):
 def test_people_have_their_colours_and_numbers_in_a_legend():
     page = page_of(photo(count=3), photo(count=1))
     swatches = [element["style"] for element in page.all("i")]
-    assert swatches == [f"background:rgb({','.join(map(str, c))})" for c in BODY_COLOURS[:3]]
+    colours = [f"background:rgb({','.join(map(str, colour))})" for colour in BODY_COLOURS[:3]]
+    assert swatches == [*colours, colours[0]]
     assert "person 0person 1person 2" in page.text
 
 
