@@ -161,4 +161,6 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     write_together(output.parent, files)
     megabytes = len(files[output.name]) / 1e6
     print(f"{output}: {megabytes:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    if kind == "jax":
+        print(f"{output}.json: how to cut the crops; keep both files together")
     return 0

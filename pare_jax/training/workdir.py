@@ -129,8 +129,8 @@ def check_same_body(workdir: Path, body: BodyData) -> None:
         ) from error
     if not same and trained["name"] == body.name:
         raise UserError(
-            f"{workdir} was trained with another version of the body model {was}: give the file "
-            "of then, or train again"
+            f"{workdir} was trained with another version of the body model {was}: give its "
+            "file, or train again"
         )
     if not same:
         raise UserError(
