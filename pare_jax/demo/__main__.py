@@ -22,7 +22,7 @@ from pare_jax.demo.server import (
     exiting_on_signals,
     listen,
     make_app,
-    serve,
+    make_server,
 )
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
@@ -106,7 +106,7 @@ def _run(values: flags.FlagValues) -> None:
         print(f"the page is at http://{host}:{port}/ (Ctrl-C stops it)", flush=True)
         if not is_local(values.host):
             print("note: other machines can use the page; it has no password", flush=True)
-        serve(app, listener, folder.remove)
+        make_server(app, folder.remove).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -134,15 +134,19 @@ def exiting_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(
-    app: Application, listener: socket.socket, clean_up: Callable[[], None] = lambda: None
-) -> None:
-    """Serve until Ctrl-C or a signal.
+def make_server(
+    app: Application,
+    clean_up: Callable[[], None] = lambda: None,
+    idle: float = _IDLE_SECONDS,
+    last: float = _LAST_SECONDS,
+) -> Any:
+    """Return uvicorn's server, which serves until Ctrl-C or a signal.
 
     Args:
         app: the page.
-        listener: open port.
         clean_up: called if the process must be ended because a request does not end.
+        idle: time for a connection to send the first lines of a request, seconds.
+        last: time after a signal at which the process ends, seconds.
     """
     import uvicorn  # pyright: ignore[reportMissingImports]
 
@@ -154,14 +158,14 @@ def serve(
         """Ends the process a few seconds after a signal, even if a thread never ends."""
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            timer = threading.Timer(_LAST_SECONDS, leave)
+            timer = threading.Timer(last, leave)
             timer.daemon = True
             timer.start()
             super().handle_exit(sig, frame)
 
     settings = uvicorn.Config(
         app,
-        http=_impatient_protocol(),
+        http=_impatient_protocol(idle),
         ws="none",
         log_level="critical",
         access_log=False,
@@ -170,10 +174,10 @@ def serve(
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         timeout_graceful_shutdown=_CLOSING_SECONDS,
     )
-    EndingServer(settings).run(sockets=[listener])
+    return EndingServer(settings)
 
 
-def _impatient_protocol(idle: float = _IDLE_SECONDS) -> Any:
+def _impatient_protocol(idle: float) -> Any:
     """Return uvicorn's protocol that closes connections on which no request arrives in time."""
     from uvicorn.protocols.http.h11_impl import (  # pyright: ignore[reportMissingImports]
         H11Protocol,
