@@ -31,8 +31,8 @@ _ENVELOPE_BYTES = 10_000
 _MAX_EVENT_BYTES = 65_536
 _MAX_UPLOADS_AT_ONCE = 4
 _UPLOAD_SECONDS, _EVENT_SECONDS, _ANSWER_SECONDS = 120.0, 10.0, 60.0
-# The browser opens these connections again.
-_STREAM_SECONDS = 3600.0
+# A page that is open holds a connection, and another while an event runs.
+_VISIT_SECONDS, _MESSAGES_SECONDS = 43_200.0, 3600.0
 # The browser may load nothing from other servers. gradio needs unsafe-eval for its templates, and
 # the 3D viewer for WebAssembly.
 _POLICY = (
@@ -141,6 +141,8 @@ class Guard:
             cookie = f"{COOKIE}={secrets.token_urlsafe(24)}; Path=/; HttpOnly; SameSite=Lax"
             request.headers.append((b"set-cookie", cookie.encode()))
         request.headers.append((b"cache-control", b"no-store"))
+        # gradio would load a stored state that the query names.
+        request.scope["query_string"] = b""
         await self._pass_on(request)
 
     async def _pass_on(
@@ -153,13 +155,13 @@ class Guard:
     async def _heartbeat(self, request: "_Request") -> None:
         visit = checked_visit(request.path.removeprefix(_API + "heartbeat/"))
         with self._visits.stream(visit, request.known_browser(), ends_visit=True):
-            await self._pass_on(request, seconds=_STREAM_SECONDS)
+            await self._pass_on(request, seconds=_VISIT_SECONDS)
 
     async def _messages(self, request: "_Request") -> None:
         query = parse_qs(request.scope.get("query_string", b"").decode("latin-1"))
         visit = checked_visit(query.get("session_hash", [None])[0])
         with self._visits.stream(visit, request.known_browser(), ends_visit=False):
-            await self._pass_on(request, seconds=_STREAM_SECONDS)
+            await self._pass_on(request, seconds=_MESSAGES_SECONDS)
 
     async def _join(self, request: "_Request") -> None:
         browser = request.known_browser()
@@ -314,7 +316,7 @@ class _Request:
         kept = [
             (key, value)
             for key, value in self.scope["headers"]
-            if key not in (b"content-length", b"transfer-encoding")
+            if key not in (b"content-length", b"transfer-encoding", b"x-gradio-server")
         ]
         self.scope["headers"] = [*kept, (b"content-length", size)] if body else kept
         waiting = [body]

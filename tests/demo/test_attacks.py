@@ -1,7 +1,6 @@
 """A running demo is attacked by raw requests: it discloses nothing and stays alive."""
 
 import contextlib
-import http.client
 import importlib.util
 import json
 import socket
@@ -293,10 +292,8 @@ def test_too_large_requests_are_refused(client):
         client.status("POST", "/gradio_api/upload", headers={"Content-Length": "30000000"}) == 413
     )
     assert client.status("GET", "/", b"x") == 404
-    with pytest.raises((http.client.HTTPException, OSError)):
-        response, _ = client.request("GET", "/", headers={"X": "x" * 100_000})
-        assert response.status == 400
-        raise http.client.HTTPException
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        assert client.status("GET", "/", headers={"X": "x" * 100_000}) == 400
     assert client.upload(b"", name="x" * 9000)[0] == 400
     # A body of unknown length ends at the limit.
     parts = (b" " * 10_000 for _ in range(100))
