@@ -36,7 +36,7 @@ EVERYBODY = ""
 
 
 @dataclasses.dataclass(frozen=True)
-class _File:
+class _StoredFile:
     owner: str
     is_upload: bool
     made: float
@@ -62,7 +62,7 @@ class UploadFolder:
         _remove_folders_of_dead_processes()
         self.path, self._lock_file = _make_locked_folder()
         self._oldest, self._every = oldest, every
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _StoredFile] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         threading.Thread(target=self._sweep_regularly, daemon=True).start()
@@ -185,7 +185,7 @@ class UploadFolder:
             if owner != EVERYBODY and kept >= _MAX_FILES:
                 raise UserError("too many files are stored: try again in a few minutes")
             path = Path(tempfile.mkdtemp(dir=self.path)) / name
-            self._files[str(path)] = _File(owner, is_upload, time.monotonic())
+            self._files[str(path)] = _StoredFile(owner, is_upload, time.monotonic())
         return path
 
     def _remove(self, path: str) -> None:
