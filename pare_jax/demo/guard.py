@@ -29,6 +29,7 @@ _ASSET = re.compile(r"/(assets|static)/[\w./@+-]+|/theme\.css|/favicon\.ico")
 # An upload has some header lines besides the photograph.
 _ENVELOPE_BYTES = 10_000
 _MAX_EVENT_BYTES = 65_536
+_MAX_HEADERS = 16_384
 _MAX_UPLOADS_AT_ONCE = 4
 _UPLOAD_SECONDS, _EVENT_SECONDS, _ANSWER_SECONDS = 120.0, 10.0, 60.0
 # A page that is open holds a connection, and another while an event runs.
@@ -104,6 +105,7 @@ class Guard:
             await request.refuse(500, "The request failed.")
 
     async def _answer(self, request: "_Request") -> None:
+        request.check_headers()
         header = request.header
         fetched_from = None if request.path == "/" else header("sec-fetch-site")
         self._names.check(header("host"), header("origin"), fetched_from)
@@ -125,7 +127,7 @@ class Guard:
         """Return the method that answers a GET of a path; None if nothing does."""
         if path == "/":
             return self._page
-        if _ASSET.fullmatch(path) and ".." not in path:
+        if _ASSET.fullmatch(path) and not re.search(r"\.\.|//", path):
             return self._pass_on
         if path.startswith(_API + "heartbeat/"):
             return self._heartbeat
@@ -260,6 +262,12 @@ class _Request:
         self.headers: list[tuple[bytes, bytes]] = list(_HEADERS)
         self._receive, self._send = receive, send
         self._is_answered = False
+
+    def check_headers(self) -> None:
+        """Refuse long headers: the server limits only those that arrive in parts."""
+        size = len(self.scope.get("raw_path") or b"") + len(self.scope.get("query_string") or b"")
+        if size + sum(len(key) + len(value) for key, value in self.scope["headers"]) > _MAX_HEADERS:
+            raise RequestRefused(431, "The headers are too large.")
 
     def header(self, name: str) -> str | None:
         """Return a header; None if it is missing."""

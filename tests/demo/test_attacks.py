@@ -66,7 +66,7 @@ def predict(client, how=WHOLE):
 
 def test_an_upload_is_predicted_and_removed(client, demo):
     values = predict(client)
-    assert "One person found in 'me.png'" in json.dumps(values)
+    assert "One person found in" in json.dumps(values)
     assert [path.name for path in files_in(demo[1])] == ["person.glb"]
     (body,) = [value["path"] for value in values if isinstance(value, dict) and "path" in value]
     response, content = client.request("GET", f"/gradio_api/file={body}")
@@ -293,7 +293,7 @@ def test_too_large_requests_are_refused(client):
     )
     assert client.status("GET", "/", b"x") == 404
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        assert client.status("GET", "/", headers={"X": "x" * 100_000}) == 400
+        assert client.status("GET", "/", headers={"X": "x" * 100_000}) in (400, 431)
     assert client.upload(b"", name="x" * 9000)[0] == 400
     # A body of unknown length ends at the limit.
     parts = (b" " * 10_000 for _ in range(100))
