@@ -3,9 +3,11 @@
 import contextlib
 import importlib.util
 import json
+import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,7 +56,8 @@ def client(demo):
 
 
 def files_in(folder):
-    return [path for path in folder.path.rglob("*") if path.is_file()]
+    # Files may be removed meanwhile; os.walk ignores that.
+    return [Path(base, name) for base, _, names in os.walk(folder.path) for name in names]
 
 
 def predict(client, how=WHOLE):
