@@ -95,7 +95,7 @@ def test_boxes_are_interpolated_over_a_gap():
 
 
 def test_a_long_gap_ends_a_track_and_ids_are_not_reused():
-    settings = TrackSettings(max_gap=5)
+    settings = TrackSettings(max_gap=5 / 25)
     found = [Detection(person(300), 0.9)]
     tracker = Tracker(settings)
     ids = []
@@ -169,7 +169,7 @@ def test_ids_from_the_user_are_kept_and_short_gaps_filled():
     # Person 7 is hidden for two frames, person 0 for more than `max_gap`, person 3 is seen once.
     frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
     frames.append([seen(0, 80.0)])
-    found = given_tracks(frames, TrackSettings(max_gap=4))
+    found = given_tracks(frames, TrackSettings(max_gap=4 / 25))
     people = [[(one.id, one.box[0], one.seen) for one in frame] for frame in found]
     assert people == [
         [(0, 50.0, True), (7, 0.0, True)],
