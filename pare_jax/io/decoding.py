@@ -103,7 +103,7 @@ class VideoDecoder:
 
     def shortfall(self) -> str | None:
         """Return a message if the file is cut short, else None; call it after the last frame."""
-        if not (self._is_cut or self._lacks_packets()):
+        if not self._is_cut:
             return None
         frames = f"{self.frames_read} of {self.frame_count} frames"
         if not self._stream.frames:
@@ -134,6 +134,7 @@ class VideoDecoder:
             try:
                 packet = next(packets)
             except StopIteration:
+                self._is_cut = self._is_cut or self._lacks_packets()
                 return
             except FFmpegError:
                 self._is_cut = True

@@ -170,7 +170,7 @@ def test_ids_from_the_user_are_kept_and_short_gaps_filled():
     frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
     frames.append([seen(0, 80.0)])
     found = given_tracks(frames, TrackSettings(max_gap=4 / 25))
-    people = [[(one.id, one.box[0], one.seen) for one in frame] for frame in found]
+    people = [[(one.id, round(one.box[0], 6), one.seen) for one in frame] for frame in found]
     assert people == [
         [(0, 50.0, True), (7, 0.0, True)],
         [(7, 10.0, False)],
