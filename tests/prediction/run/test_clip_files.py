@@ -75,7 +75,7 @@ def test_scores_in_json_are_rounded(command, varying, tmp_path):
 
 
 def test_pixels_that_are_not_square_become_square(command, tmp_path):
-    codec = ("-vf", "scale=60:80,setsar=2/1", "-c:v", "libx264", "-pix_fmt", "yuv420p")
+    codec = ("-vf", "hue=s=0,scale=60:80,setsar=2/1", "-c:v", "libx264", "-pix_fmt", "yuv420p")
     clip = make_clip(tmp_path / "dv.mp4", *codec, seconds=0.16)
     status, _, errors, output = command("--outputs=npz,overlay", clip)
     assert (status, errors) == (0, [])
