@@ -63,6 +63,7 @@ class VideoDecoder:
         self._packets, self._is_cut, self.frames_read = 0, False, 0
         try:
             self._stream = _video_stream(path, self._container)
+            _check_size(path, self._stream.width, self._stream.height)
             self._stream.thread_type = "AUTO"
             self._clock = _Clock(self._container, self._stream)
             self.frame_count = self._stream.frames or self._estimated_count()
@@ -73,8 +74,7 @@ class VideoDecoder:
                 raise UserError(f"{path} has no frame that can be read (codec: {name})")
             self._stored_size = _square_size(first, self._stream.sample_aspect_ratio)
             width, height = self._stored_size
-            if width * height > MAX_PIXELS:
-                raise UserError(f"{path} has frames of {width} x {height} pixels; shrink it first")
+            _check_size(path, width, height)
         except BaseException:
             self.close()
             raise
@@ -108,7 +108,7 @@ class VideoDecoder:
         frames = f"{self.frames_read} of {self.frame_count} frames"
         if not self._stream.frames:
             frames = f"only {counted(self.frames_read, 'frame')}"
-        return f"{self.path} ends early, it is cut short: {frames} could be read"
+        return f"{self.path} is cut short: {frames} could be read"
 
     def _lacks_packets(self) -> bool:
         """Return whether the file declares more than it has."""
@@ -231,7 +231,8 @@ class _Turn:
     """Rotates and mirrors pictures by right angles, as a frame's display matrix says."""
 
     def __init__(self, frame: av.VideoFrame):
-        in_frame = {one.type: bytes(one) for one in frame.side_data}
+        items = [frame.side_data[number] for number in range(len(frame.side_data))]
+        in_frame = {item.type: bytes(item) for item in items}
         side_data = in_frame.get(SideDataType.DISPLAYMATRIX)
         # x' = a x + c y and y' = b x + d y
         a, b, _, c, d, *_ = struct.unpack("=9i", side_data) if side_data else (1, 0, 0, 0, 1)
@@ -287,6 +288,11 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     return max(
         known, key=lambda one: one.width * one.height + 5e6 * bool(one.disposition & default)
     )
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UserError(f"{path} has frames of {width} x {height} pixels; shrink them first")
 
 
 def _square_size(frame: av.VideoFrame, pixel: Fraction | None) -> tuple[int, int]:

@@ -251,7 +251,8 @@ def track_clip(
             if tracked.seen:
                 sightings.setdefault(tracked.id, []).append((number, tracked))
     steps = len(clock) - 1
-    fewest = settings.fewest_frames(steps / (clock[-1] - clock[0]) if steps > 0 else _RATE)
+    fewest = settings.fewest_frames(steps / (clock[-1] - clock[0])) if steps > 0 else 1
+    fewest = min(fewest, len(frames))  # a clip may be as short
     kept = [seen for seen in sightings.values() if len(seen) >= fewest]
     for number, seen in enumerate(kept, _FIRST_ID):
         for frame, tracked in _with_gaps_filled(seen, clock):

@@ -236,6 +236,15 @@ def test_a_playlist_or_a_script_reads_no_other_file(tmp_path):
             VideoDecoder(path)
 
 
+def test_huge_frames_are_refused(tmp_path):
+    """A few bytes of a single colour may unpack to gigabytes."""
+    path = tmp_path / "huge.mkv"
+    source = ("-f", "lavfi", "-i", "color=black:size=9000x6000", "-frames:v", "1")
+    ffmpeg("-v", "error", *source, "-c:v", "mjpeg", "-pix_fmt", "yuvj420p", path)
+    with pytest.raises(UserError, match=r"huge\.mkv.*9000 x 6000"):
+        VideoDecoder(path)
+
+
 def test_names_with_colons_are_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "clip.mp4", *H264).rename(tmp_path / "http:clip.mp4")
