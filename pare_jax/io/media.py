@@ -35,7 +35,7 @@ _IMAGE_STARTS = (
     *((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\x00")),
     *((0, b"MM\x00*"), (8, b"WEBP")),
 )
-_IMAGE_BRANDS = (b"avif", b"avis", b"heic", b"heim", b"heis", b"heix", b"mif1", b"msf1")
+_IMAGE_BRANDS = (b"avif", b"avis", b"crx ", b"heic", b"heim", b"heis", b"heix", b"mif1", b"msf1")
 _PACKET = 188  # bytes of MPEG's transport streams, which begin with 0x47; .m2ts has 4 before each
 
 _WEBCAM = re.compile(r"webcam:(\d+)")
