@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import sys
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -89,6 +90,9 @@ def generate_examples(
     stop = settings.size(split) if stop is None else stop
     settings.photos()  # reports a missing folder before any process starts
     workers = count_cores() if workers is None else workers
+    if workers > 1 and (reason := processes.obstacle()):
+        print(f"one process draws, because {reason}", file=sys.stderr, flush=True)
+        workers = 1
     if workers <= 1 or start >= stop:
         for index in range(start, stop):
             yield generate_example(settings, split, index)
