@@ -285,7 +285,10 @@ def panels(
     count: int,
     attention_joints: Sequence[str],
 ) -> np.ndarray:
-    """Draw the first samples of a split side by side with their predictions.
+    """Draw the first samples of a split with their predictions, two squares in a row.
+
+    TensorBoard shrinks pictures to the width of a card, so that captions of wider ones are too
+    small to read.
 
     Args:
         step, weights, setup: see `measure`.
@@ -300,7 +303,7 @@ def panels(
     return np.stack(
         [
             overlay.sample_panel(
-                sample.image, sample.vertices, faces, sample.attention, attention_joints
+                sample.image, sample.vertices, faces, sample.attention, attention_joints, columns=2
             )
             for sample in draw(step, weights, setup, batches, range(count))
         ]

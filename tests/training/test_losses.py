@@ -129,7 +129,7 @@ def test_a_batch_without_head_tops_has_the_loss_of_the_joints_to_the_bit(case):
     per_sample = jnp.mean(batch["joints_2d_weight"][..., None] * squares, axis=(1, 2))
     wanted = jnp.sum(per_sample * np.float32([1, 1, 1, 0, 1])) / 4
     for top in (head_top, 100.0 * head_top):
-        found = losses.joints_2d_loss(joints, top, prediction.camera, batch)
+        found = losses.joints_2d_loss(losses.Posed(prediction, joints, top), batch)
         assert float(found) == float(wanted)
 
 
@@ -138,7 +138,7 @@ def test_a_head_top_alone_makes_a_sample_count(case):
     batch["joints_2d_weight"][:] = 0
     batch["head_top_weight"][:] = [0, 1, 0, 0, 0]
     squares = (projected(head_top[1:2], prediction.camera[1]) - batch["head_top"][1]) ** 2
-    found = losses.joints_2d_loss(joints, head_top, prediction.camera, batch)
+    found = losses.joints_2d_loss(losses.Posed(prediction, joints, head_top), batch)
     np.testing.assert_allclose(found, squares.sum() / 48, rtol=1e-5)
 
 
