@@ -1,7 +1,7 @@
 """Runs worker processes of one thread each, which end with their parent.
 
-A worker imports the caller's script again. Scripts that call this project outside of
-`if __name__ == "__main__":` would start their work once more in every worker; `obstacle` finds them.
+A worker imports the caller's script again. A script that calls this project outside of
+`if __name__ == "__main__":` would start its work once more in every worker; `obstacle` finds it.
 """
 
 import ast
@@ -62,7 +62,7 @@ def obstacle(*work: object) -> str:
     if script is not None and _calls_without_guard():
         return (
             f"{os.path.basename(script)} calls it outside of "
-            "`if __name__ == \"__main__\":`, and each worker imports that file: put the call there"
+            '`if __name__ == "__main__":`, and each worker imports that file: put the call there'
         )
     return ""
 
@@ -126,7 +126,7 @@ def _refuse_in_import() -> None:
         script = getattr(sys.modules.get("__mp_main__"), "__file__", "the script")
         raise UserError(
             f"{script} starts its work again in a worker process: put the call under "
-            "`if __name__ == \"__main__\":`"
+            '`if __name__ == "__main__":`'
         )
 
 

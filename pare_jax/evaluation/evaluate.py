@@ -157,7 +157,7 @@ def measure(
         batches: the split's batches, the last one padded with sample_weight 0.
 
     Raises:
-        UserError: no sample has 3D joints or what PCKh needs, or no prediction is finite.
+        UserError: no sample has 3D joints or two 2D joints, or no prediction is finite.
     """
     parts: list[dict[str, np.ndarray]] = []
     pending: collections.deque[_Pending] = collections.deque()

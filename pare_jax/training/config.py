@@ -185,12 +185,18 @@ def completed(stored: dict[str, Any], defaults: ConfigDict) -> ConfigDict:
     Raises:
         TypeError, ValueError: a value is of another type than its default.
     """
-    for key, section in defaults.items():
-        if isinstance(section, ConfigDict) and not isinstance(stored.get(key, {}), dict):
-            raise ValueError(f"{key} is {stored[key]!r}, not a section")
+    _check_sections(stored, defaults)
     config = copy.deepcopy(defaults).unlock()
     config.update(_with_tuples(stored))
     return config
+
+
+def _check_sections(stored: dict[str, Any], defaults: ConfigDict, prefix: str = "") -> None:
+    for key, section in defaults.items():
+        if isinstance(section, ConfigDict) and key in stored:
+            if not isinstance(stored[key], dict):
+                raise ValueError(f"{prefix}{key} is {stored[key]!r}, not a section")
+            _check_sections(stored[key], section, f"{prefix}{key}.")
 
 
 def without_unknown(config: ConfigDict, known: ConfigDict) -> ConfigDict:

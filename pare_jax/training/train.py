@@ -44,7 +44,6 @@ from pare_jax.training.step import (
 )
 from pare_jax.training.watch import Tracer, check_finite
 
-
 # Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
 _CONSTANT = ("count", "mean_pose_mpjpe")
 _RARE = ("non_finite",)
@@ -335,7 +334,8 @@ def _report_errors(
 
 def _headline(scalars: Mapping[str, float]) -> str:
     if "mpjpe" not in scalars:
-        return f"PCKh@0.5 {scalars['pckh']:.1f} %"
+        in_2d = (("pckh", "PCKh@0.5"), ("pck_2d", "PCK@0.1 in 2D"))
+        return ", ".join(f"{name} {scalars[k]:.1f} %" for k, name in in_2d if k in scalars)
     share = ""
     if baseline := scalars.get("mean_pose_mpjpe"):
         share = f" ({scalars['mpjpe'] / baseline:.3f} of the mean-pose baseline's)"

@@ -15,7 +15,6 @@ import pytest
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
 
-
 ROOT = Path(__file__).parents[3]
 
 
