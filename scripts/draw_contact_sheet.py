@@ -205,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"draw_contact_sheet: cannot write {flags.output}; give another path", file=sys.stderr
         )
         return 2
+    print(f"written: {flags.output}")
     return 0
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_pipelines.example import BATCH_FIELDS
 from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
 from pare_jax.training import losses
@@ -105,6 +106,18 @@ def test_terms_match_the_definitions(case):
     for name, value in wanted.items():
         np.testing.assert_allclose(terms[name], value, rtol=2e-5, err_msg=name)
     np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
+
+
+def test_every_term_has_its_definition_here_and_reads_known_labels():
+    assert WEIGHTS.keys() == losses.TERMS.keys()
+    assert set(losses.fields_to_read()) <= BATCH_FIELDS.keys()
+
+
+def test_a_term_without_a_weight_is_not_computed(case):
+    prediction, joints, head_top, batch = case
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, {"pose": 2.0})
+    assert terms.keys() == {"pose"}
+    assert total == terms["pose"]
 
 
 def test_a_batch_without_labels_gives_zero_and_finite_gradients(case):

@@ -1,6 +1,7 @@
 """The real loop on made-up batches: what it writes, how it goes on, how it stops."""
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -14,10 +15,13 @@ import jax
 import numpy as np
 import pytest
 
+from data_pipelines.reading.input_pipeline import train_batches
 from pare_jax.errors import UserError
 from pare_jax.training import checkpoints
 from pare_jax.training import config as config_lib
+from pare_jax.training import losses
 from pare_jax.training import workdir as workdir_lib
+from tests.data_pipelines.conftest import make_record
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,7 +128,8 @@ KILLED = """
     import sys
 
     from pare_jax.training.checkpoints import Checkpoints
-    from tests.fakes import FakeData, Recorder, tiny_config, train_on
+    from tests.data_pipelines.conftest import make_record
+from tests.fakes import FakeData, Recorder, tiny_config, train_on
 
     class Dies(FakeData):
         def train(self, start):
@@ -264,6 +269,46 @@ def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
     assert stored(tmp_path)["optimizer"]["learning_rate"] == 1e-4
 
 
+def knees_loss(posed, batch):
+    """A made-up term that reads labels which no other term reads."""
+    knees = posed.joints[:, 4:6]
+    weight = batch["visible"][:, 4] * batch["visible_weight"][:, 4]
+    return losses.squared_error(knees, batch["joints_3d"][:, 4:6], weight)
+
+
+def test_a_term_is_added_by_one_line(finished, tmp_path, monkeypatch):
+    """Its key, its check, its labels and its curve follow; a run of before goes on."""
+    labels = ("joints_3d", "visible", "visible_weight")
+    monkeypatch.setitem(losses.TERMS, "knees", losses.Term(knees_loss, 0.0, labels))
+    config = tiny_config()
+    assert config.loss.knees == 0.0
+    assert workdir_lib.check(finished[0], config) is not None
+    assert checkpoints.load_config(finished[0]).loss.knees == 0.0
+    config.loss.knees = -1.0
+    with pytest.raises(UserError, match=r"loss\.knees"):
+        config_lib.validate(config)
+    config.loss.knees = 5.0
+    config_lib.validate(config)
+    with pytest.raises(UserError, match=r"loss\.knees: 0\.0 -> 5\.0"):
+        workdir_lib.check(finished[0], config)
+    (batch,) = itertools.islice(
+        train_batches(
+            [([make_record(seed) for seed in range(4)], 1.0)],
+            batch_size=4,
+            image_size=32,
+            seed=0,
+            augment=config.augment,
+        ),
+        1,
+    )
+    assert set(labels) <= batch.keys()
+    config.num_steps, config.log_every_steps, config.eval.pictures = 2, 1, 0
+    writer = Recorder()
+    train_on(config, tmp_path, writer=writer)
+    assert writer.scalars[2]["train/loss/knees"] > 0
+    assert stored(tmp_path)["loss"]["knees"] == 5.0
+
+
 def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):
     config = tiny_config()
     config.num_steps, config.swa.start_epoch = 3, 50.0
@@ -325,7 +370,8 @@ SEVERAL_DEVICES = """
     import tempfile
 
     import jax
-    from tests.fakes import FakeData, Recorder, tiny_config, train_on
+    from tests.data_pipelines.conftest import make_record
+from tests.fakes import FakeData, Recorder, tiny_config, train_on
 
     config = tiny_config()
     config.num_steps = 3
