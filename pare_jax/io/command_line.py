@@ -89,7 +89,8 @@ def _describe_override(error: Exception) -> str:
     if isinstance(error, KeyError | AttributeError):
         text = _GUESS.sub(r"\1, did you mean \2?", text).partition("?")[0]
         end = "?" if ", did you mean " in text else ";"
-        return f"there is no config key {text}{end} pare_jax/training/base_config.py documents them all"
+        all_keys = "pare_jax/training/base_config.py documents them all"
+        return f"there is no config key {text}{end} {all_keys}"
     return f"cannot use this config key: {text or type(error).__name__}"
 
 
