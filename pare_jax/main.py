@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _MODES = ("train", "evaluate")
 # Keys and sections of a config that change the result of an evaluation.
-_EVALUATION = ("precision", "image_size", "body_model", "data", "eval")
+_EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
 
 def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
@@ -108,9 +108,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         # ml_collections delays the error of loading the file until the config is read.
         name = config_flags.get_config_filename(values["config"])
         raise UserError(f"there is no experiment {name}: name a file in configs/")
+    # With a workdir, an evaluation has the run's config.
     if config is None and values.mode == "train":
         raise UserError("give an experiment: --config=configs/quickstart.py needs no data")
-    if not values.workdir:
+    if config is None or not values.workdir:
         raise UserError("give a folder for the run: --workdir=runs/NAME")
     if values.step is not None and values.mode != "evaluate":
         raise UserError("--step needs --mode=evaluate; training resumes from the latest checkpoint")
@@ -134,13 +135,11 @@ def _config_of_run(
         overrides: values by dotted key, set one by one on the command line.
 
     Raises:
-        UserError: there is no such run, or --config is another network.
+        UserError: there is no such run.
     """
     from pare_jax.training import config as config_lib
-    from pare_jax.training import workdir as workdir_lib
 
     config = load_run(workdir)
-    workdir_lib.check_same_network(config, given, workdir)
     config.update_from_flattened_dict(dict(overrides))
     notes = [
         f"config.{key} is {own!r}, the run's; {name} has {other!r}"

@@ -79,8 +79,9 @@ def test_a_config_that_differs_from_the_runs_is_not_used_and_said(run_of_100):
 
 def test_a_config_of_another_network_is_not_evaluated(run_of_100):
     other = QUICKSTART.replace("quickstart.py", "shallow.py")
-    with pytest.raises(UserError, match=r"model\.backbone"):
-        parse(other, f"--workdir={run_of_100}", "--mode=evaluate")
+    request = parse(other, f"--workdir={run_of_100}", "--mode=evaluate")
+    assert request.config.model.backbone == "resnet18"
+    assert any(note.startswith("config.model.backbone is 'resnet18'") for note in request.notes)
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,8 @@ def _log(
     host = jax.device_get(unlogged)
     unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
+    # A term is exactly 0 where no sample has its label.
+    means = {name: mean for name, mean in means.items() if mean or "/" not in name}
     step, skipped = int(state.step), int(state.skipped)
     text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
     speed = progress.status(text, config.batch_size)
