@@ -22,6 +22,7 @@ from ml_collections import ConfigDict, config_flags
 
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.io.progress import say
 
 if TYPE_CHECKING:
     from pare_jax.training.data import HeldOut, RunData
@@ -208,7 +209,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     from pare_jax.training import config as config_lib
 
     for note in request.notes:
-        print(note, file=sys.stderr)
+        say(note, sys.stderr)
     config_lib.validate(request.config)
     datasets.check_config(request.config)
     sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)

@@ -15,6 +15,7 @@ from data_pipelines.releases.stored_crop import encode_jpeg
 from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
+from pare_jax.io.progress import say
 from pare_jax.io.threads import count_cores
 from pare_jax.skeleton import NUM_JOINTS
 
@@ -91,7 +92,7 @@ def generate_examples(
     settings.photos()  # reports a missing folder before any process starts
     workers = count_cores() if workers is None else workers
     if workers > 1 and (reason := processes.obstacle()):
-        print(f"one process draws, because {reason}", file=sys.stderr, flush=True)
+        say(f"one process draws, because {reason}", sys.stderr)
         workers = 1
     if workers <= 1 or start >= stop:
         for index in range(start, stop):
