@@ -115,6 +115,7 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
     path = tmp_path / "sheet.png"
     flags = [f"--output={path}", "--side=64", "--columns=2", "--set=image_size=64"]
     assert sheet.main([*flags, "--count=3"]) == 0
+    assert str(path) in capsys.readouterr().out
     picture = cv2.imread(str(path))[..., ::-1]
     # Three people, two a row: each below a title, which is closer to it than to the row above.
     title, gap = 30, 16
