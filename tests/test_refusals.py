@@ -17,9 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
-  3 data_pipelines/datasets.py
+  4 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
+  1 data_pipelines/preparing/processes.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
@@ -36,8 +37,8 @@ EXPECTED = """
   2 pare_jax/demo/blocks.py
   2 pare_jax/demo/memory.py
   2 pare_jax/demo/server.py
-  3 pare_jax/demo/session.py
-  4 pare_jax/demo/uploads.py
+  8 pare_jax/demo/session.py
+  6 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
   6 pare_jax/evaluation/protocols.py
@@ -46,10 +47,11 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
   5 pare_jax/io/archives.py
-  2 pare_jax/io/command_line.py
+  3 pare_jax/io/command_line.py
+ 10 pare_jax/io/decoding.py
   9 pare_jax/io/files.py
   6 pare_jax/io/images.py
- 11 pare_jax/io/media.py
+ 13 pare_jax/io/media.py
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
@@ -71,7 +73,7 @@ EXPECTED = """
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
-  6 pare_jax/prediction/run/output_folder.py
+  7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
   1 pare_jax/prediction/scene.py
   8 pare_jax/pretrained/convert.py
@@ -90,12 +92,12 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 16 pare_jax/training/checkpoints.py
-  9 pare_jax/training/config.py
+ 17 pare_jax/training/checkpoints.py
+ 11 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py
-  6 pare_jax/training/workdir.py
+  7 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py

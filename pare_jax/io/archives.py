@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io.pickle_opcodes import ForbiddenName, allowance, shown
 from pare_jax.io.pickled_arrays import as_type, check_shape
 from pare_jax.io.safe_pickle import RefusedPickle, Unpickler
@@ -151,7 +151,7 @@ def _refusals(path: str | Path, suffix: str, advice: str) -> Iterator[None]:
         raise UserError(f"there is not enough memory to read {path}") from None
     # A damaged archive raises many exceptions of zlib, zipfile and numpy.
     except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"{path} is not a readable {suffix} file ({reason}); {advice}") from None
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io.pickle_opcodes import (
     ITEM,
     ForbiddenName,
@@ -359,7 +359,7 @@ def load_pickle(path: str | Path) -> Any:
     except Exception as error:
         if start and not is_pickle(start):
             raise UserError(f"{path} is not a pickle; get the file again") from None
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = reason_of(error)
         raise UserError(
             f"{path} is not a readable pickle ({reason}): it may be truncated; copy it again"
         ) from None
