@@ -20,6 +20,7 @@ def get_base() -> ConfigDict:
     config.num_steps = 0  # if not 0, the length of the run instead of num_epochs
     config.batch_size = 64  # over all devices
     config.image_size = 224  # side of the network's input in pixels, a multiple of 32
+    config.crop_scale = 1.2  # in prediction, the crop's side over the longer side of a box
     config.body_model = ""  # .npz or .pkl in SMPL's format; "": the free body
 
     config.model = ConfigDict()
@@ -61,7 +62,7 @@ def get_base() -> ConfigDict:
     config.augment.noise = 0.02  # standard deviation, in units of the full range
     config.augment.occlusion = 0.0  # probability of occluders over the crop
 
-    config.loss = ConfigDict()  # weights of the terms, as in PARE and SPIN
+    config.loss = ConfigDict()  # weights of the terms; those of PARE and SPIN: configs/pare.py
     config.loss.joints_3d = 300.0
     config.loss.joints_2d = 150.0
     config.loss.pose = 60.0

@@ -99,7 +99,10 @@ def convert(
     tensors, path = weights.tensors, str(weights.path)
     name, prefix = detect(tensors, path, format)
     weight_format = FORMATS[name]
-    weight_format.check(within(tensors, prefix), model, path)
+    own = within(tensors, prefix)
+    if weight_format.check_options is not None:
+        weight_format.check_options(own, weights.metadata, path)
+    weight_format.check(own, model, path)
     network = nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0)))
     flat, report = to_ours(
         weight_format.table(model), tensors, of_network(network), file=path, prefix=prefix

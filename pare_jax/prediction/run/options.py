@@ -111,7 +111,11 @@ def video_suffix() -> str:
 
 
 def key_of(
-    source: Photo | Clip, boxes: Any, values: flags.FlagValues, outputs: frozenset[str]
+    source: Photo | Clip,
+    boxes: Any,
+    values: flags.FlagValues,
+    outputs: frozenset[str],
+    crop_scale: float,
 ) -> str:
     """Return a digest of everything that decides the outputs of one input.
 
@@ -120,6 +124,7 @@ def key_of(
         boxes: of the people in it, or None.
         values: the command's flags.
         outputs: the chosen outputs.
+        crop_scale: the predictor's.
     """
     settings = {
         "format": _FORMAT,
@@ -127,6 +132,7 @@ def key_of(
         "body": values.body and _file_identity(Path(values.body)),
         "input": _file_identity(source.path),
         "boxes": boxes,
+        "crop_scale": crop_scale,
         # The page is of the whole folder.
         "outputs": sorted(outputs - {"page"}),
         "threshold": values.threshold,
@@ -154,6 +160,7 @@ def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
         *[f"step {step}"] * (step is not None),
         *[f"{values.weights} weights"] * (values.weights != "auto"),
         *[f"body {values.body}"] * bool(values.body),
+        *[f"crops of {values.crop_scale} times the box"] * (values.crop_scale is not None),
     ]
     smoothed = [name for name in SMOOTHINGS if values[f"smooth_{name}"].value]
     return {
