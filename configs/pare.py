@@ -20,8 +20,8 @@ def get_config() -> ConfigDict:
     config.model.align_corners = True
     # PARE's demo crops its detector's boxes, which hold the whole person, without a margin.
     config.crop_scale = 1.0
-    # The code of PARE and SPIN multiplies all terms by 60. The term of 2D joints has the weight 5 and
-    # is divided by 49 joints, 24 of them annotated. docs/weights.md has the table.
+    # The code of PARE and SPIN multiplies all terms by 60. The term of 2D joints has the weight 5
+    # and is divided by 49 joints, 24 of them annotated. docs/weights.md has the table.
     config.loss.joints_2d = 60.0 * 5.0 * 24.0 / 49.0
     config.loss.camera = 60.0
     config.loss.parts = 60.0

@@ -237,12 +237,11 @@ def load_predictor(
     if crop_scale is not None:
         check_crop_scale(crop_scale, "crop_scale")
     config, module = load_model(checkpoint_or_workdir, weights, say)
-    if crop_scale is None:
-        crop_scale = config.get("crop_scale", BOX_SCALE)
-        check_crop_scale(crop_scale, f"config.crop_scale of {checkpoint_or_workdir}")
+    scale = config.get("crop_scale", BOX_SCALE) if crop_scale is None else crop_scale
+    check_crop_scale(scale, f"config.crop_scale of {checkpoint_or_workdir}")
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
-    return Predictor(module, body_from_data(data), config.image_size, data, crop_scale)
+    return Predictor(module, body_from_data(data), config.image_size, data, scale)
 
 
 def check_crop_scale(value: Any, name: str) -> None:

@@ -1,7 +1,7 @@
 """Options of PARE's config: which values our network follows, and what the tensors show of them.
 
-PARE's checkpoints keep the config as hyperparameters, in sections. A plain state dict has none. Then
-names and shapes of its tensors show some options, and the others are taken as published.
+PARE's checkpoints keep the config as hyperparameters, in sections. A plain state dict has none.
+Then names and shapes of its tensors show some options, and the others are taken as published.
 """
 
 import dataclasses
@@ -178,11 +178,12 @@ def notes_of(metadata: Mapping[str, Any]) -> list[str]:
     """
     options = options_of(metadata)
     notes = []
-    unsaid = [s.name for s in SWITCHES if s.is_unknowable and s.name not in options]
+    unsaid = [s.name for s in SWITCHES if s.is_unknowable]
+    unsaid = [name for name in (*unsaid, "IMG_RES") if name not in options]
     if unsaid:
         notes.append(
-            f"the file does not say {', '.join(unsaid)}, and its tensors cannot: taken as in the "
-            "published PARE; other values would give wrong predictions"
+            f"the file does not say {', '.join(unsaid)}, nor do its tensors: taken as in the "
+            "published PARE; with other values predictions are wrong"
         )
     known = {*(s.name for s in SWITCHES), *FOLLOWED, *FROM_SHAPES, *WITHOUT_EFFECT}
     unknown = [
@@ -231,6 +232,6 @@ def _backbone_refusal(file: str, found: str) -> UserError:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
+    text = value if value and isinstance(value, str) else repr(value)
     text = " ".join(text.split())
     return text if len(text) <= 40 else text[:37] + "..."

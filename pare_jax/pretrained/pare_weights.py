@@ -107,11 +107,6 @@ def describe(tensors: Mapping[str, np.ndarray], file: str) -> dict[str, Any]:
         name, width = hrnet.describe(backbone, file)
     elif resnet.RESNET.prefix(backbone) == "":
         name, width = resnet.describe(backbone), backbone["conv1.weight"].shape[0]
-        if "head.keypoint_deconv_layers.0.weight" in tensors:
-            raise UserError(
-                f"{file} has head.keypoint_deconv_layers.0.weight, a transposed convolution, which "
-                "this network cannot compute: give a PARE trained with USE_UPSAMPLING"
-            )
     else:
         raise UserError(
             f"{file} has a PARE with an unknown backbone: give one with a ResNet or an HRNet"
