@@ -21,7 +21,6 @@ from absl import flags
 from flax import nnx
 from ml_collections import ConfigDict
 
-from data_pipelines.datasets import check_config
 from pare_jax.body.io import load_body_data
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
@@ -81,7 +80,6 @@ def to_workdir(
     config = _config_of(weights)
     config.body_model = body
     validate(config)
-    check_config(config)
     flat, report = convert(weights, config.model, "pare")
     network = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     missing = of_network(network).keys() - flat.keys()

@@ -20,7 +20,7 @@ from pare_jax.models.hrnet import WIDTHS
 from pare_jax.pretrained import hrnet_weights as hrnet
 from pare_jax.pretrained import resnet_weights as resnet
 from pare_jax.pretrained.hrnet_weights import sequence
-from pare_jax.pretrained.pare_options import check, notes_of, options_of
+from pare_jax.pretrained.pare_options import SWITCHES, check, notes_of, options_of
 from pare_jax.pretrained.table import PER_JOINT, Entry, Layout, Report, Table, conv
 from pare_jax.pretrained.weight_format import WeightFormat, refuse_unknown_layers, within
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
@@ -203,10 +203,11 @@ def _before_writing(
         options[name] = options.get(name, False) or bool(np.any(flat[ours]))
     notes = [f"load it with PARE.{name}=True" for name, on in options.items() if on]
     if model.backbone_width != PUBLISHED_WIDTH:
-        notes.append(
+        notes.insert(
+            0,
             f"PARE's code cannot hold this network: its {model.backbone} has {PUBLISHED_WIDTH} "
             f"channels in the stem, this one has {model.backbone_width}; pare_jax.pretrained."
-            "convert --from reads the file"
+            "convert --from reads the file",
         )
     if not model.align_corners:
         notes.append(
@@ -226,6 +227,7 @@ def _before_writing(
         "NUM_DECONV_FILTERS": model.branch_features,
         "NUM_FEATURES_SMPL": model.shape_features,
         "USE_KEYPOINT_ATTENTION": True,
+        **{s.name: s.values[0] for s in SWITCHES if s.is_unknowable and s.name != "USE_HEATMAPS"},
     }
     crops = {
         "IMG_RES": image_size,
