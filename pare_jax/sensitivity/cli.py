@@ -232,7 +232,7 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     is_new = not output.exists()
     write_together(output, {})  # fails early, before the network is loaded
     try:
-        predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+        predictor = load_predictor(values.checkpoint, values.weights, body=values.body, say=print)
         return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
     except (UserError, KeyboardInterrupt):
         if is_new:

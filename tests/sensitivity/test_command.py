@@ -23,7 +23,7 @@ def predictor():
 @pytest.fixture
 def run(predictor, monkeypatch, tmp_path, capsys):
     """Run the command; returns exit status, stdout, lines of stderr and the output folder."""
-    monkeypatch.setattr(command, "load_predictor", lambda path, weights, body=None: predictor)
+    monkeypatch.setattr(command, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
@@ -149,7 +149,7 @@ def test_each_bad_name_is_reported_when_all_are_bad(run, tmp_path):
 def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predictor):
     bodies = []
 
-    def load(path, weights, body=None):
+    def load(*_, **__):
         bodies.append(body)
         return predictor
 
