@@ -149,7 +149,7 @@ def test_each_bad_name_is_reported_when_all_are_bad(run, tmp_path):
 def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predictor):
     bodies = []
 
-    def load(*_, **__):
+    def load(*_, body, **__):
         bodies.append(body)
         return predictor
 
