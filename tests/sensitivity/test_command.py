@@ -160,7 +160,7 @@ def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predic
 
 
 def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_path):
-    def interrupted(path, weights, body=None):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "load_predictor", interrupted)
