@@ -173,7 +173,7 @@ def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("fails", ["loading", "reading"])
 def test_a_failure_leaves_no_empty_folder_of_several(run, monkeypatch, tmp_path, fails):
-    def load(path, weights, body=None):
+    def load(*_, **__):
         raise UserError("no such run")
 
     if fails == "loading":
