@@ -36,8 +36,8 @@ EXPECTED = """
   2 pare_jax/demo/blocks.py
   2 pare_jax/demo/memory.py
   2 pare_jax/demo/server.py
-  3 pare_jax/demo/session.py
-  4 pare_jax/demo/uploads.py
+  8 pare_jax/demo/session.py
+  6 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
   7 pare_jax/evaluation/protocols.py
@@ -46,9 +46,10 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
   3 pare_jax/io/command_line.py
+ 10 pare_jax/io/decoding.py
   3 pare_jax/io/files.py
   6 pare_jax/io/images.py
- 11 pare_jax/io/media.py
+ 13 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py

@@ -23,6 +23,7 @@ from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
+from pare_jax.training.config import warning_of
 from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
@@ -44,6 +45,7 @@ class Predictor:
         crop_scale: side of a crop over the longer side of its box.
         network: maps normalised crops to a `Prediction`; for inference only.
         body_data: the body model as read from its file, for animations and pages; may be None.
+        warning: a sentence about the network that its users must see; None if there is none.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predictor:
         image_size: int,
         body_data: BodyData | None = None,
         crop_scale: float = BOX_SCALE,
+        warning: str | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
 
@@ -62,9 +65,11 @@ class Predictor:
             image_size: side of its crops, pixels.
             body_data: the same body model as read from its file.
             crop_scale: side of a crop over the longer side of its box.
+            warning: see the attribute.
         """
         self.body = body
         self.body_data = body_data
+        self.warning = warning
         self.image_size = image_size
         self.crop_scale = crop_scale
         self.network = fold(module)
@@ -241,7 +246,14 @@ def load_predictor(
     check_crop_scale(scale, f"config.crop_scale of {checkpoint_or_workdir}")
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
-    return Predictor(module, body_from_data(data), config.image_size, data, scale)
+    return Predictor(
+        module,
+        body_from_data(data),
+        config.image_size,
+        data,
+        crop_scale=scale,
+        warning=warning_of(config),
+    )
 
 
 def check_crop_scale(value: Any, name: str) -> None:
