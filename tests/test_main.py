@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 
 from data_pipelines.reading import storage
 from pare_jax import main
@@ -57,6 +58,56 @@ def test_mistakes_are_named_in_one_line(arguments, named):
         parse(*arguments)
     assert "\n" not in str(caught.value)
     assert "\\" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("hello there", "line 1"),
+        ("\n\x00", "config.py"),
+        ("def get_config():\n    raise KeyError('rate')", "line 2.*rate"),
+        ("import sys\nsys.exit(3)", "line 2"),
+        ("import nothing_like_it", "nothing_like_it"),
+        ("learning_rate = 3", "get_config"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named_in_one_line(tmp_path, monkeypatch, content, named):
+    # ml_collections executes every config in this module.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    path = tmp_path / "config.py"
+    path.write_text(content)
+    with pytest.raises(UserError, match=named) as caught:
+        parse(f"--config={path}", "--workdir=x")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="positional"):
+        parse(f"{QUICKSTART}:more", "--workdir=x")
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (TypeError("it is 'str', not 'int'"), "it is 'str', not 'int'"),
+        (ValueError('"a" is no "b"'), '"a" is no "b"'),
+        (IndexError("0 is not a valid index for 'x'"), "0 is not a valid index for 'x'"),
+    ],
+)
+def test_the_last_quote_of_a_message_stays(error, end):
+    def define_flags(values):
+        def fail(_):
+            raise error
+
+        flags.DEFINE_string("x", "", "", flag_values=values)
+        values["x"].parse = fail
+
+    with pytest.raises(UserError) as caught:
+        command_line.parse(define_flags, ["name", "--x=1"])
+    assert str(caught.value).endswith(end)
+
+
+def test_an_index_into_a_tuple_of_the_config_is_reported_in_one_line():
+    with pytest.raises(UserError, match=r"<class 'tuple'> \(in: data\.train\[0\]\)"):
+        parse(QUICKSTART, "--workdir=x", "--config.data.train[0]=3")
 
 
 def test_a_misspelt_key_is_reported_with_the_similar_one():

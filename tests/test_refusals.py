@@ -45,10 +45,11 @@ EXPECTED = """
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
-  2 pare_jax/io/command_line.py
+  3 pare_jax/io/command_line.py
+ 10 pare_jax/io/decoding.py
   3 pare_jax/io/files.py
   6 pare_jax/io/images.py
- 11 pare_jax/io/media.py
+ 13 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
@@ -71,7 +72,7 @@ EXPECTED = """
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
-  6 pare_jax/prediction/run/output_folder.py
+  7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
   1 pare_jax/prediction/scene.py
   8 pare_jax/pretrained/convert.py
@@ -95,7 +96,7 @@ EXPECTED = """
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py
-  6 pare_jax/training/workdir.py
+  7 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py

@@ -71,6 +71,7 @@ class PredictedSample:
         index: its row in the split.
         image: the network's crop, RGB, (S, S, 3) uint8.
         vertices: the predicted mesh in the camera frame, metres, (V, 3).
+        root: the root's predicted rotation into the camera frame, (3, 3).
         attention: each joint's attention, which sums to 1 over its map, (h, w, 24); None for a
             network without attention.
     """
@@ -78,6 +79,7 @@ class PredictedSample:
     index: int
     image: np.ndarray
     vertices: np.ndarray
+    root: np.ndarray
     attention: np.ndarray | None
 
 
@@ -263,7 +265,7 @@ def _samples(
     outputs: Mapping[str, Array], images: np.ndarray, start: int, rows: Sequence[int]
 ) -> dict[int, PredictedSample]:
     """Collect some samples of a batch that begins at row `start` of its split."""
-    names = ("vertices", "translation", "attention")
+    names = ("vertices", "translation", "rotations", "attention")
     host = jax.device_get({name: outputs[name] for name in names if name in outputs})
     vertices, attention = host["vertices"] + host["translation"][:, None], host.get("attention")
     return {
@@ -271,6 +273,7 @@ def _samples(
             row,
             images[row - start],
             vertices[row - start],
+            host["rotations"][row - start, 0],
             None if attention is None else attention[row - start],
         )
         for row in rows
@@ -300,7 +303,12 @@ def panels(
     return np.stack(
         [
             overlay.sample_panel(
-                sample.image, sample.vertices, faces, sample.attention, attention_joints
+                sample.image,
+                sample.vertices,
+                faces,
+                sample.root,
+                sample.attention,
+                attention_joints,
             )
             for sample in draw(step, weights, setup, batches, range(count))
         ]

@@ -296,12 +296,14 @@ def _ranked_rows(errors: SampleErrors) -> tuple[list[int], list[int]]:
 def _sheet(
     samples: Sequence[PredictedSample], rows: Sequence[int], errors: SampleErrors, faces: np.ndarray
 ) -> np.ndarray:
-    """Draw the samples at some rows of the split below each other."""
+    """Draw the samples at some rows of the split below each other, each under its title."""
     by_row = {sample.index: sample for sample in samples}
     panels = []
     for sample in (by_row[row] for row in rows):
-        panel = overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention)
+        panel = overlay.sample_panel(
+            sample.image, sample.vertices, faces, sample.root, sample.attention
+        )
         mpjpe, share = (errors.values[name][sample.index] for name in ("mpjpe", "pckh"))
         error = f"{mpjpe:.0f} mm" if np.isfinite(mpjpe) else f"PCKh {share:.0f} %"
-        panels.append(text.caption(panel, f"sample {sample.index}: {error}"))
-    return np.concatenate(panels)
+        panels.append(text.titled(panel, f"sample {sample.index}: {error}"))
+    return text.column(panels)

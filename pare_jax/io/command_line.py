@@ -1,21 +1,32 @@
 """Runs the commands: parses flags, prints --help, reports a user's mistake in one line."""
 
+import contextlib
 import logging
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from pare_jax.errors import UserError
+from pare_jax.io.progress import say
 
 WRONG = 2
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
+# --help lists a flag under the module that defines it. Flags defined here are the command's.
+flags.disclaim_key_flags()
+
 DefineFlags = Callable[[flags.FlagValues], None]
 
 # The wording of ml_collections where a config has no such key but a similar one.
-_GUESS = re.compile(r"""^(\w+)' Did you mean "([\w.]+)" instead of""")
+_GUESS = re.compile(r"""^'?([\w.]+)'? Did you mean "([\w.]+)" instead of""")
+# A text that is one quoted name.
+_QUOTED = re.compile(r"""^'([^']*)'$""")
 
 
 def run(
@@ -50,6 +61,23 @@ def run(
     return guarded(parse_and_do, interrupted)
 
 
+def define_run_flags(values: flags.FlagValues) -> None:
+    """Define the flags of a command that loads a trained run: checkpoint, weights and body."""
+    texts = {
+        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
+        "body": "Body model file; needed if the file that the run names has moved.",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_enum(
+        "weights",
+        "auto",
+        ["auto", "swa", "last"],
+        "Weights to load; auto: those that the run's evaluation uses.",
+        flag_values=values,
+    )
+
+
 def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:
     """Parse a command line.
 
@@ -61,7 +89,8 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
         The flags and the other arguments.
 
     Raises:
-        UserError: an unknown flag or config key, or a value of the wrong type.
+        UserError: an unknown flag or config key, a value of the wrong type, or a config file that
+            raises an error.
     """
     # Not absl's global flags: importing a command's module must not add flags to the caller's.
     values = flags.FlagValues()
@@ -74,23 +103,54 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
     try:
         return values, values(list(argv))[1:]
     except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())}; see --help") from None
-    # ml_collections raises these for overrides of a config.
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(_describe_override(error)) from error
+        text, _, trace = str(error).partition("Traceback (most recent")
+        # ml_collections puts a whole traceback into the message; its last line is the reason.
+        text += trace.strip().rpartition("\n")[2].strip()
+        raise UserError(f"{' '.join(text.split())}; see --help") from None
+    # The config file is the user's code and may raise anything, SystemExit included.
+    except (Exception, SystemExit) as error:
+        if at := _place_in_config(error, argv):
+            reason = error.msg if isinstance(error, SyntaxError) else str(error)
+            raise UserError(
+                f"cannot read the config {at}: {type(error).__name__}{reason and f': {reason}'}; "
+                "name a file like those in configs/"
+            ) from error
+        # ml_collections raises these for overrides of a config.
+        if isinstance(error, LookupError | AttributeError | TypeError | ValueError):
+            raise UserError(_describe_override(error)) from error
+        raise
+
+
+def _place_in_config(error: BaseException, argv: Sequence[str]) -> str | None:
+    """Return the file and line of the config that raised an error; None if none did."""
+    text = " ".join(argv)
+    files = {frame.filename: frame.lineno for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename:
+        files[error.filename] = error.lineno
+    for argument in re.findall(r"--?config[= ](\S+)", text):
+        path = Path(argument.partition(":")[0])
+        for file, line in files.items():
+            if Path(file).absolute() == path.absolute():
+                return f"{path}, line {line}"
+        # Null bytes and a file without get_config, for instance, have no line.
+        named = isinstance(error, AttributeError) and "get_config" in str(error)
+        if path.is_file() and (named or isinstance(error, SyntaxError | UnicodeDecodeError)):
+            return str(path)
+    return None
 
 
 def _describe_override(error: Exception) -> str:
-    # A KeyError's own text has quotes around it; its argument has not.
-    text = str(error.args[0] if error.args else error)
-    # ml_collections quotes one message within another, escapes included.
-    text = text.replace("\\n", " ").replace("\\'", "'").replace('\\"', '"')
-    text = " ".join(text.split()).strip("\"'")
+    # ml_collections raises one error with another as its argument, whose own argument is the text.
+    reason: Any = error
+    while isinstance(reason, BaseException):
+        reason = reason.args[0] if reason.args else type(error).__name__
+    text = " ".join(str(reason).split())
     if isinstance(error, KeyError | AttributeError):
-        text = _GUESS.sub(r"\1, did you mean \2?", text).partition("?")[0]
-        end = "?" if ", did you mean " in text else ";"
-        return f"there is no config key {text}{end} configs/common.py documents them all"
-    return f"cannot use this config key: {text or type(error).__name__}"
+        guess = _GUESS.match(text)
+        name = guess[1] if guess else _QUOTED.sub(r"\1", text)
+        end = f", did you mean {guess[2]}?" if guess else ";"
+        return f"there is no config key {name}{end} configs/common.py documents them all"
+    return f"cannot use this config key: {text}"
 
 
 def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: str = "error") -> int:
@@ -107,13 +167,16 @@ def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: st
         complain(error, speaker)
         return WRONG
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        # Another Ctrl-C ends the process at once, while Python waits for its threads.
+        with contextlib.suppress(ValueError):  # only the main thread can set this
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        say(interrupted, sys.stderr)
         return INTERRUPTED
 
 
 def complain(error: UserError | str, speaker: str = "error") -> None:
-    """Print an error on stderr."""
-    print(f"{speaker}: {error}", file=sys.stderr)
+    """Print an error on stderr, in one line whatever names it holds."""
+    say(f"{speaker}: {error}", sys.stderr)
 
 
 def quieten_libraries() -> None:

@@ -1,8 +1,9 @@
-"""Encodes people's motion as animated GLB: a rest mesh, a skin of 24 joints, animation channels.
+"""Encodes people as rigged GLB: a rest mesh and a skin of 24 joints, still or animated.
 
-The animation is the body model's linear blend skinning without pose correctives. It is exact for
+Animations are the body model's linear blend skinning without pose correctives. They are exact for
 the free body, which has none. A glTF skin cannot hold SMPL's correctives, so with SMPL the surface
-at bent joints differs from the prediction.
+at bent joints differs from the prediction. A still pose is exact with every body: its rest mesh
+has the pose's correctives.
 """
 
 import dataclasses
@@ -31,6 +32,8 @@ class BodyMotion:
         translations: of the body in the camera frame, metres.
         frames: frame numbers of the poses, strictly increasing; poses between them are
             interpolated.
+        times: of the frames, seconds from the clip's first frame, strictly increasing; None: the
+            frames are evenly spaced.
         colour: RGB, 0 to 255.
         name: the person's name in the file.
     """
@@ -41,16 +44,21 @@ class BodyMotion:
     frames: Int[np.ndarray, " times"]
     colour: Colour = BODY_COLOURS[0]
     name: str = "person"
+    times: Float[np.ndarray, " times"] | None = None
 
     def __post_init__(self):
-        times = len(self.frames)
-        if np.shape(self.rotations) != (times, NUM_JOINTS, 3, 3):
-            raise ValueError(f"{times} frames, but rotations of shape {np.shape(self.rotations)}")
-        if np.shape(self.translations) != (times, 3):
+        count = len(self.frames)
+        if np.shape(self.rotations) != (count, NUM_JOINTS, 3, 3):
+            raise ValueError(f"{count} frames, but rotations of shape {np.shape(self.rotations)}")
+        if np.shape(self.translations) != (count, 3):
             shape = np.shape(self.translations)
-            raise ValueError(f"{times} frames, but translations of shape {shape}")
-        if times == 0 or (np.diff(self.frames) <= 0).any():
+            raise ValueError(f"{count} frames, but translations of shape {shape}")
+        if count == 0 or (np.diff(self.frames) <= 0).any():
             raise ValueError(f"{self.name!r} has no frames, or frames that do not increase")
+        if self.times is not None and (
+            np.shape(self.times) != (count,) or (np.diff(self.times) <= 0).any()
+        ):
+            raise ValueError(f"{self.name!r} needs {count} times that increase")
 
 
 def rest_body(
@@ -76,7 +84,9 @@ def four_weights(
     return joints, strongest.astype(np.float32)
 
 
-def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: float) -> bytes:
+def animated_glb(
+    body: BodyData, motions: Sequence[BodyMotion], frame_rate: float | None = None
+) -> bytes:
     """Encode people's motions as one GLB with one animation.
 
     Each person is a skinned mesh. Its joints are nodes named as in `JOINT_NAMES`; channels animate
@@ -86,37 +96,30 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
     Args:
         body: the predictions' body model.
         motions: at least one.
-        frame_rate: frames per second.
+        frame_rate: frames a second; used only if not every motion has times.
 
     Returns:
         The file, in the viewer's frame.
 
     Raises:
-        UserError: the frame rate is not a positive number.
+        UserError: the frame rate is needed and is not a positive number.
         ValueError: there are no motions.
     """
     if not motions:
         raise ValueError("no motions to write")
-    if not (np.isfinite(frame_rate) and frame_rate > 0):
-        raise UserError(
-            f"a clip of {frame_rate} frames per second cannot be animated; give its frame rate"
-        )
+    clocks = _clocks(motions, frame_rate)
     writer = GlbWriter()
-    start = min(int(motion.frames[0]) for motion in motions)
-    joints, weights = four_weights(body.weights)
+    skinning = four_weights(body.weights)
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     roots: list[int] = []
-    for motion in motions:
+    for motion, times in zip(motions, clocks, strict=True):
         vertices, rest = rest_body(body, motion.betas)
-        attributes = {"JOINTS_0": joints, "WEIGHTS_0": weights}
-        mesh = writer.mesh(motion.name, motion.colour, vertices, body.faces, attributes)
         quaternions = _quaternions(motion.rotations)
         pelvis = to_viewer(rest[0] + np.asarray(motion.translations, np.float64))
-        nodes = _skeleton(writer, body.parents, rest, quaternions[0], pelvis[0])
-        skin = writer.add("skins", _skin(writer, motion.name, nodes, rest))
-        roots += [nodes[0], writer.add("nodes", {"name": motion.name, "mesh": mesh, "skin": skin})]
-        times = (np.asarray(motion.frames) - start) / frame_rate
+        first_pose = quaternions[0], pelvis[0]
+        nodes, skinned = _rigged(writer, body, motion, vertices, skinning, rest, first_pose)
+        roots += [nodes[0], skinned]
         stored_times = writer.numbers(times.astype(np.float32), bounds=True)
         outputs = [(nodes[0], "translation", pelvis)]
         outputs += [(node, "rotation", quaternions[:, j]) for j, node in enumerate(nodes)]
@@ -128,6 +131,69 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
             )
     writer.add("animations", {"name": "motion", "samplers": samplers, "channels": channels})
     return writer.encode(roots)
+
+
+def _clocks(motions: Sequence[BodyMotion], frame_rate: float | None) -> list[np.ndarray]:
+    """Return each motion's seconds from the earliest frame of all."""
+    clocks = [np.asarray(motion.times) for motion in motions if motion.times is not None]
+    if len(clocks) < len(motions):
+        if frame_rate is None or not (np.isfinite(frame_rate) and frame_rate > 0):
+            raise UserError(
+                f"a clip of {frame_rate} frames per second cannot be animated; give its frame rate"
+            )
+        clocks = [np.asarray(motion.frames) / frame_rate for motion in motions]
+    start = min(float(clock[0]) for clock in clocks)
+    return [clock - start for clock in clocks]
+
+
+def rigged_glb(body: BodyData, poses: Sequence[BodyMotion]) -> bytes:
+    """Encode people in still poses as one GLB: skinned meshes without an animation.
+
+    Nodes are those of `animated_glb`. The rest mesh has the pose correctives of the person's pose,
+    so that the posed surface is the body model's own.
+
+    Args:
+        body: the predictions' body model.
+        poses: at least one; the first frame of each is used.
+
+    Returns:
+        The file, in the viewer's frame.
+
+    Raises:
+        ValueError: there are no poses.
+    """
+    if not poses:
+        raise ValueError("no poses to write")
+    writer = GlbWriter()
+    skinning = four_weights(body.weights)
+    roots: list[int] = []
+    for pose in poses:
+        vertices, rest = rest_body(body, pose.betas)
+        rotations = np.asarray(pose.rotations[0], np.float64)
+        if body.has_pose_basis:
+            vertices = vertices + body.pose_basis @ (rotations[1:] - np.eye(3)).reshape(-1)
+        pelvis = to_viewer(rest[0] + np.asarray(pose.translations[0], np.float64))
+        placed = _quaternions(rotations[None])[0], pelvis
+        nodes, skinned = _rigged(writer, body, pose, vertices, skinning, rest, placed)
+        roots += [nodes[0], skinned]
+    return writer.encode(roots)
+
+
+def _rigged(
+    writer: GlbWriter,
+    body: BodyData,
+    person: BodyMotion,
+    vertices: np.ndarray,
+    skinning: tuple[np.ndarray, np.ndarray],
+    rest: np.ndarray,
+    pose: tuple[np.ndarray, np.ndarray],
+) -> tuple[list[int], int]:
+    """Add a skinned mesh in a pose (quaternions, pelvis); return joints' nodes and the mesh's."""
+    attributes = {"JOINTS_0": skinning[0], "WEIGHTS_0": skinning[1]}
+    mesh = writer.mesh(person.name, person.colour, vertices, body.faces, attributes)
+    nodes = _skeleton(writer, body.parents, rest, *pose)
+    skin = writer.add("skins", _skin(writer, person.name, nodes, rest))
+    return nodes, writer.add("nodes", {"name": person.name, "mesh": mesh, "skin": skin})
 
 
 def _skeleton(

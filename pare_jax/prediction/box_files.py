@@ -128,7 +128,8 @@ def read_all_boxes(
     of_clips: dict[Path, FrameDetections | None] = {}
     for clip in clips:
         own = boxes.pop(clip)
-        of_clips[clip] = check_ids(path, own if isinstance(own, dict) else _by_frame(clip, own))
+        by_frame = own if isinstance(own, dict) else _by_frame(clip, own)
+        of_clips[clip] = check_ids(path, by_frame, warn)
     return boxes, of_clips  # pyright: ignore[reportReturnType]
 
 
@@ -188,7 +189,7 @@ def _boxes_of_file(
             for photo in photos
         }
         alone = len(clips) == 1 and not photos
-        of_clips, used = match_frames(images, content, clips, alone)
+        of_clips, used = match_frames(images, content, clips, alone, warn)
         boxes |= {clip: of_clips.get(clip, {}) for clip in clips}
         unmatched = [name for name in unmatched if name not in used]
         if images and not matched and not of_clips:

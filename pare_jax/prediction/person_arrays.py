@@ -46,6 +46,7 @@ class PersonArrays:
         id: of the track; None in photographs.
         frame: number of the clip's frame, from 0.
         score: of the detection, 0 to 1; None for a box from the user.
+        time: of the clip's frame, seconds from the clip's first frame; None in photographs.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -66,6 +67,7 @@ class PersonArrays:
     id: int | None = None
     frame: int | None = None
     score: float | None = None
+    time: float | None = None
 
     @property
     def camera(self) -> Camera:
@@ -83,12 +85,13 @@ class PersonArrays:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every field by name, except `faces` and those that are None.
 
-        `id` and `frame` are int32, all others float32.
+        `id` and `frame` are int32, `time` is float64, all others float32.
         """
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del fields["faces"]
+        kinds = {"id": np.int32, "frame": np.int32, "time": np.float64}
         return {
-            name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
+            name: np.asarray(value, kinds.get(name, np.float32))
             for name, value in fields.items()
             if value is not None
         }

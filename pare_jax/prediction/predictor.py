@@ -21,6 +21,7 @@ from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
+from pare_jax.training.config import warning_of
 from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
@@ -41,6 +42,7 @@ class Predictor:
         image_size: side of the network's input, pixels.
         network: maps normalised crops to a `Prediction`; for inference only.
         body_data: the body model as read from its file, for animations and pages; may be None.
+        warning: a sentence about the network that its users must see; None if there is none.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Predictor:
         body: BodyModel,
         image_size: int,
         body_data: BodyData | None = None,
+        warning: str | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
 
@@ -57,9 +60,11 @@ class Predictor:
             body: the body model that it was trained with.
             image_size: side of its crops, pixels.
             body_data: the same body model as read from its file.
+            warning: see the attribute.
         """
         self.body = body
         self.body_data = body_data
+        self.warning = warning
         self.image_size = image_size
         self.network = fold(module)
         self._program, self._weights = compiled_network(self.network)
@@ -226,7 +231,7 @@ def load_predictor(
     config, module = load_model(checkpoint_or_workdir, weights)
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
-    return Predictor(module, body_from_data(data), config.image_size, data)
+    return Predictor(module, body_from_data(data), config.image_size, data, warning_of(config))
 
 
 def check_picture(image: np.ndarray) -> None:

@@ -80,6 +80,26 @@ def scene_meshes(
     return meshes
 
 
+def scene_poses(people: Sequence[PersonArrays], photo_size: tuple[int, int]) -> list[BodyMotion]:
+    """Return each person's still pose in the frame of the full camera, for `rigged_glb`.
+
+    Args:
+        people: of one photograph; vertices are not needed.
+        photo_size: its width and height, pixels.
+    """
+    return [
+        BodyMotion(
+            betas=person.betas,
+            rotations=person.rotations[None],
+            translations=scene_translation(person, photo_size)[None],
+            frames=np.zeros(1, int),
+            colour=person_colour(person, number),
+            name=f"person {person_number(person, number)}",
+        )
+        for number, person in enumerate(people)
+    ]
+
+
 def person_mesh(
     person: PersonArrays, number: int, faces: Int[np.ndarray, "faces 3"] | None = None
 ) -> Mesh:
@@ -114,12 +134,13 @@ def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) ->
     Raises:
         ValueError: nobody, a person without a frame number, or a frame twice.
     """
-    frames, betas, rotations, translations = [], [], [], []
+    frames, times, betas, rotations, translations = [], [], [], [], []
     first: PersonArrays | None = None
     for person in people:
         if person.frame is None:
             raise ValueError("a motion needs people with frame numbers")
         frames.append(person.frame)
+        times.append(np.nan if person.time is None else person.time)
         betas.append(person.betas)
         rotations.append(person.rotations)
         translations.append(scene_translation(person, photo_size))
@@ -135,4 +156,5 @@ def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) ->
         frames=np.array([frames[row] for row in order]),
         colour=person_colour(first, 0),
         name=f"person {person_number(first, 0)}",
+        times=None if np.isnan(times).any() else np.array(times)[order],
     )

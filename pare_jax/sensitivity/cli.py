@@ -7,7 +7,7 @@
         --data=data --dataset=synthetic/test --count=200
 
 Photographs: for each person in NAME.jpg the command writes NAME_sensitivity.png (one heat map a
-joint: how far it moves with the patch at each position), .npz (the maps, mm) and .webm (a clip of
+joint: how far it moves with the patch at each position), .npz (the maps, mm) and .mp4 (a clip of
 the patch and the mesh). Several people are numbered: NAME_sensitivity_0.png and so on. --boxes is
 as in pare_jax.predict; without it the whole photograph is one person.
 
@@ -33,7 +33,7 @@ from pare_jax.io import command_line
 from pare_jax.io.command_line import complain
 from pare_jax.io.files import write_together
 from pare_jax.io.images import encode_png, read_photograph
-from pare_jax.io.progress import ProgressBar
+from pare_jax.io.progress import ProgressBar, say
 from pare_jax.prediction.box_files import Box, find_photos, output_names, read_boxes
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.predictor import Predictor, load_predictor
@@ -41,6 +41,7 @@ from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_s
 from pare_jax.sensitivity.occlusion_errors import occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
 from pare_jax.sensitivity.sensitivity_files import save_sensitivity
+from pare_jax.training.workdir import left_as_found
 
 if TYPE_CHECKING:
     from data_pipelines.reading.storage import StoredSplit
@@ -52,10 +53,9 @@ TABLE = "occlusion_table"
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
+    command_line.define_run_flags(values)
     texts = {
-        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
         "output": "Folder to write to.",
-        "body": "Body model file; needed if the file that the run names has moved.",
         "data": "Folder of prepared datasets.",
         "dataset": "Labelled people: DATASET/SPLIT, for instance synthetic/test.",
     }
@@ -65,13 +65,6 @@ def define_flags(values: flags.FlagValues) -> None:
         "boxes",
         [],
         "Box of a person, x0,y0,x1,y1 in pixels, or a JSON file of boxes.",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "weights",
-        "auto",
-        ["auto", "swa", "last"],
-        "Weights to load; auto: those that the run's evaluation uses.",
         flag_values=values,
     )
     numbers = {
@@ -94,7 +87,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     _check(values, arguments)
-    return _run_split(values) if values.dataset else _run_photos(values, arguments)
+    with left_as_found(Path(values.output)):
+        return _run_split(values) if values.dataset else _run_photos(values, arguments)
 
 
 def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -129,7 +123,8 @@ def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
             complain(problems[-1])
     if len(problems) > 1:  # a single one was printed just before
         print(f"{done} of {counted(len(photos), 'photograph')} done; errors:", file=sys.stderr)
-        print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        for problem in problems:
+            say(f"  {problem}", sys.stderr)
     if not done:
         return 2
     return 1 if problems else 0
@@ -192,7 +187,7 @@ def _do_photo(
     if bad and len(bad) == len(given):
         raise UserError(f"{photo}: none of its boxes is valid; nothing written")
     if not given:
-        print(f"{photo}: skipped, the box file has no box for it")
+        say(f"{photo}: skipped, the box file has no box for it")
     return bad
 
 
@@ -215,7 +210,7 @@ def _run_split(values: flags.FlagValues) -> int:
         f"{TABLE}.png": encode_png(table.picture()),
     }
     write_together(output, files)
-    print(f"written: {output / TABLE}.txt, .csv, .json and .png")
+    say(f"written: {output / TABLE}.txt, .csv, .json and .png")
     for sample in _labelled(chosen, values.maps, predictor.image_size):
         number = int(chosen.indices[int(sample["index"])])
         with ProgressBar(f"person {number}", grid.count**2 + 1, lines=False) as progress:
@@ -227,27 +222,21 @@ def _run_split(values: flags.FlagValues) -> int:
 
 
 def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
-    """Make the output folder and load the network; removes a new folder if loading fails."""
+    """Make the output folder and load the network."""
     output = Path(values.output)
-    is_new = not output.exists()
     write_together(output, {})  # fails early, before the network is loaded
-    try:
-        predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
-        return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
-    except (UserError, KeyboardInterrupt):
-        if is_new:
-            output.rmdir()
-        raise
+    predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+    return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 
 
 def _save(found: Sensitivity, output: Path, name: str, title: str) -> None:
-    for suffix in (".npz", ".png", ".webm"):
+    for suffix in (".npz", ".png", ".mp4"):
         save_sensitivity(found, output / f"{name}{suffix}")
     kind = "error" if found.baseline_errors is not None else "change"
     mean, worst = found.overall.mean(), found.overall.max()
-    print(
+    say(
         f"{title}: mean {kind} {mean:.1f} mm, at the worst position {worst:.1f} mm "
-        f"-> {output / name}.png, .npz and .webm"
+        f"-> {output / name}.png, .npz and .mp4"
     )
 
 

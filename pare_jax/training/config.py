@@ -15,6 +15,12 @@ from pare_jax.training import losses, optimizer
 # Part labels come at this fraction of the picture's side.
 _LABEL_STRIDE = 4
 
+# Said wherever such a network predicts people in photographs.
+SYNTHETIC_ALONE = (
+    "this network was trained on synthetic people alone, which are drawn: do not trust its bodies "
+    "on photographs"
+)
+
 _Check = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
@@ -61,6 +67,12 @@ _CHECKS: dict[str, _Check] = {
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
 }
+
+
+def warning_of(config: ConfigDict) -> str | None:
+    """Return `SYNTHETIC_ALONE` if no photograph of a person formed a run's weights, else None."""
+    seen = {name for name, _ in config.data.train}
+    return SYNTHETIC_ALONE if seen == {"synthetic"} and not config.pretrained.path else None
 
 
 def validate(config: ConfigDict) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.body.model import body_from_data
+from pare_jax.errors import UserError
 from pare_jax.io import images
 from pare_jax.io.images import encode_png, read_image
 from pare_jax.sensitivity import cli as command
@@ -76,7 +77,7 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
     box = ",".join(map(str, box_about(200, 150)))
     status, out, errors, output = run(f"--boxes={box}", "--patch=16", "--stride=16", photo)
     assert (status, errors) == (0, [])
-    assert written(output) == [f"photo_sensitivity.{kind}" for kind in ("npz", "png", "webm")]
+    assert written(output) == [f"photo_sensitivity.{kind}" for kind in ("mp4", "npz", "png")]
     assert "mean change" in out
     with np.load(output / "photo_sensitivity.npz") as found:
         assert found["maps"].shape == (4, 4, 24)
@@ -106,7 +107,7 @@ def test_several_people_are_numbered_and_bad_boxes_reported(run, tmp_path):
     assert len(errors) == 1
     assert "two.png" in errors[0]
     assert "900" in errors[0]
-    assert written(output) == [f"two_sensitivity_0.{kind}" for kind in ("npz", "png", "webm")]
+    assert written(output) == [f"two_sensitivity_0.{kind}" for kind in ("mp4", "npz", "png")]
     status, _, errors, _ = run(f"--boxes={boxes[1]}", photo)
     assert status == 2
     assert "two.png" in errors[-1]
@@ -170,6 +171,19 @@ def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_pa
     assert not output.exists()
 
 
+@pytest.mark.parametrize("fails", ["loading", "reading"])
+def test_a_failure_leaves_no_empty_folder_of_several(run, monkeypatch, tmp_path, fails):
+    def load(path, weights, body=None):
+        raise UserError("no such run")
+
+    if fails == "loading":
+        monkeypatch.setattr(command, "load_predictor", load)
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"no picture")
+    assert run(f"--output={tmp_path}/new/b/c", photo)[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_labelled_people_become_a_table(run, split, tmp_path):
     split([make_record(seed) for seed in range(7)])
     status, out, errors, output = run(
@@ -179,7 +193,7 @@ def test_labelled_people_become_a_table(run, split, tmp_path):
     table = [f"occlusion_table.{kind}" for kind in ("csv", "json", "png", "txt")]
     # Four of seven, evenly over the split; the first two of them have maps.
     people = ["person_000000_sensitivity", "person_000002_sensitivity"]
-    maps = [f"{name}.{kind}" for name in people for kind in ("npz", "png", "webm")]
+    maps = [f"{name}.{kind}" for name in people for kind in ("mp4", "npz", "png")]
     assert written(output) == sorted([*table, *maps])
     assert (output / "occlusion_table.txt").read_text() in out
     described = json.loads((output / "occlusion_table.json").read_text())

@@ -24,6 +24,17 @@ def test_experiments_are_valid_and_their_networks_exist(name):
     nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
 
 
+def test_networks_that_saw_synthetic_people_alone_have_a_warning():
+    config = get_base()
+    assert config_lib.warning_of(config) == config_lib.SYNTHETIC_ALONE
+    config.pretrained.path = "resnet50.pth"
+    assert config_lib.warning_of(config) is None
+    for train in ((("mpii", 1.0),), (("synthetic", 0.5), ("pw3d", 0.5))):
+        config = get_base()
+        config.data.train = train
+        assert config_lib.warning_of(config) is None
+
+
 @pytest.mark.parametrize(
     "key", ["precision", "pretrained.freeze_epochs", "augment.occlusion", "loss.parts"]
 )

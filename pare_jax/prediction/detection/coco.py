@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from pare_jax.prediction.detection.detector import Detection
 PERSON_CATEGORY = 1
 # Ids and frame numbers are stored in 32 bits.
 LARGEST_ID = 2**31 - 1
+# The id of a box whose id in the file is no whole number.
+NOT_UNDERSTOOD = -2
+
+
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,10}(\.0*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +200,24 @@ def read_json(path: Path) -> Any:
 
 
 def id_of(value: Any) -> int | None:
-    """Return a value if it is a whole number from 0 to `LARGEST_ID`; else None."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= LARGEST_ID else None
+    """Return a whole number from 0 to `LARGEST_ID`, also from 7.0 and "7"; else None.
+
+    Tables write columns with gaps as decimals, and some programs write all values as text.
+    """
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= LARGEST_ID and value == int(value) else None
+
+
+def _track_id(entry: Mapping[str, Any]) -> int | None:
+    """Return the track's id of a box; None if it has none, which -1 and NaN mean as well."""
+    value = entry.get("track_id", entry.get("instance_id"))
+    number = id_of(value)
+    if number is not None or value is None or value in (-1, -1.0, "-1", "") or value != value:
+        return number
+    return NOT_UNDERSTOOD
 
 
 def _is_id(value: Any) -> bool:
@@ -231,5 +252,4 @@ def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
             f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '
             "number"
         ) from None
-    person = id_of(entry.get("track_id", entry.get("instance_id")))
-    return Detection(np.array([x, y, x + width, y + height]), score, person)
+    return Detection(np.array([x, y, x + width, y + height]), score, _track_id(entry))

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from pare_jax.errors import UserError
-from pare_jax.io.media import Clip, Photo, Source, Webcam
+from pare_jax.io.media import Clip, Photo, Source, Webcam, find_clips
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.answers import DivergedError
@@ -50,6 +50,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
     text("detector", "hog", "hog, whole, or an .onnx file.")
+    flags.DEFINE_multi_string(
+        "clip", [], "A folder of numbered frames, or a file to read as a clip.", flag_values=values
+    )
+    flags.DEFINE_float("fps", None, "Frames a second of --clip's folders.", flag_values=values)
     flags.DEFINE_float("threshold", None, "Least score of a detection, 0 to 1.", flag_values=values)
     flags.DEFINE_list(
         "outputs",
@@ -81,7 +85,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         reporter.hint = _HOG_HINT
     # Checked before the network is loaded, which takes seconds.
     with claimed_folder(Path(values.output)) as folder:
-        sources, missing = named_sources(arguments, folder, reporter)
+        clips = find_clips(values.clip, values.fps)
+        sources, missing = named_sources(arguments, folder, reporter, clips)
         if not sources:  # each has been reported
             return reporter.status
         boxes = boxes_of(values, sources, missing, reporter)
@@ -108,8 +113,11 @@ def _load_run(
     if not all(isinstance(source, Photo) for source in detected):
         # The tracker uses detections with low scores, too.
         clip_detector = make_detector(values.detector, tracking.low_score)
+    predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+    if predictor.warning:
+        reporter.warn(f"warning: {predictor.warning}")
     return PredictionRun(
-        predictor=load_predictor(values.checkpoint, values.weights, body=values.body),
+        predictor=predictor,
         folder=folder,
         outputs=checked_outputs(values.outputs),
         detector=detector,
@@ -117,7 +125,7 @@ def _load_run(
         tracking=tracking,
         smoothing=Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera),
         reporter=reporter,
-        facts=facts_of_flags(values),
+        facts=facts_of_flags(values, predictor.warning),
     )
 
 
@@ -165,7 +173,7 @@ def _predict(
         elif isinstance(source, Photo):
             photos.append(Job(source.path, name, key, own))
         else:
-            job = Job(source.path, name, key, own)
+            job = Job(source.path, name, key, own, source.frame_rate)
             others.append((source, lambda job=job: predict_clip(run, job)))
     if photos:
         before = sum(not record.is_clip for record in run.reporter.records)

@@ -11,12 +11,12 @@ from typing import Any
 from absl import flags
 
 from pare_jax.errors import UserError
-from pare_jax.io.media import Clip, Photo
+from pare_jax.io.media import Clip, Photo, numbered_frames
 from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
-from pare_jax.prediction.run.reporting import Reporter
+from pare_jax.prediction.run.reporting import WARNING, Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
@@ -28,7 +28,7 @@ SMOOTHINGS = ("rotations", "shape", "camera")
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +40,14 @@ class Job:
         name: the beginning of its output files' names.
         key: see `key_of`.
         boxes: a photograph's, or a clip's by frame; None: the detector finds people.
+        frame_rate: of a folder of numbered frames, frames a second.
     """
 
     path: Path
     name: str
     key: str
     boxes: Any
+    frame_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +103,6 @@ def checked_outputs(names: Sequence[str]) -> frozenset[str]:
     return outputs
 
 
-def video_suffix() -> str:
-    """Return the suffix of videos: .mp4 (H.264) if PyAV is installed, else .webm (VP8)."""
-    try:
-        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return ".webm"
-    return ".mp4"
-
-
 def key_of(
     source: Photo | Clip, boxes: Any, values: flags.FlagValues, outputs: frozenset[str]
 ) -> str:
@@ -136,7 +129,9 @@ def key_of(
         settings["detector"] = _file_identity(file) if file.is_file() else values.detector
     if isinstance(source, Clip):
         settings["smoothing"] = [values[f"smooth_{name}"].value for name in SMOOTHINGS]
-        settings["video"] = video_suffix()
+        if source.frame_rate is not None:
+            frames = [_file_identity(path) for path in numbered_frames(source.path)]
+            settings["input"] = [source.frame_rate, frames]
     else:
         # A photograph's .npz has the vertices in any case.
         settings["outputs"] = sorted(outputs - {"page", "vertices"})
@@ -146,8 +141,8 @@ def key_of(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
-    """Return network, detector and smoothing as the page shows them."""
+def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, str]:
+    """Return network, detector and smoothing, and a predictor's warning, as the page shows them."""
     step = _checkpoint_identity(values)[1]
     network = [
         values.checkpoint,
@@ -160,6 +155,7 @@ def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
         "Network": ", ".join(network),
         "People found by": "boxes that were given" if values.boxes else values.detector,
         _SMOOTHED: ", ".join(smoothed) or "nothing",
+        **({WARNING: warning} if warning else {}),
     }
 
 

@@ -15,6 +15,8 @@ from pare_jax.prediction.page.entries import Entry, Failure, RunPage, VideoEntry
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.prediction.run.output_folder import OutputFolder, Record
 
+# The fact that the page shows at its top.
+WARNING = "Warning"
 _TITLE = "Predictions"
 
 
@@ -36,11 +38,11 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line on stdout without disturbing a progress bar."""
-        _print(text, sys.stdout)
+        say(text, sys.stdout)
 
     def warn(self, text: str) -> None:
         """Print a line on stderr without disturbing a progress bar."""
-        _print(text, sys.stderr)
+        say(text, sys.stderr)
 
     def failed(self, source: str, reason: str) -> None:
         """Print and keep a failure."""
@@ -103,7 +105,8 @@ def write_run_page(
         reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
         facts = {**facts, "Not shown": what}
     entries = _entries(folder, reporter, facts)
-    page = RunPage(_TITLE, entries, reporter.failures, facts, body)
+    shown = {name: text for name, text in facts.items() if name != WARNING}
+    page = RunPage(_TITLE, entries, reporter.failures, shown, body, facts.get(WARNING))
     try:
         with errors_as_user_errors():
             write_page(page, folder.path, lambda f: reporter.failed(f.name, f.reason))
@@ -151,10 +154,3 @@ def _has_people_on_disk(record: Record) -> bool:
     """Return whether the files of a record tell who is in its input."""
     empty_clip = record.is_clip and not record.people
     return empty_clip or any(file.endswith(".npz") for file in record.files)
-
-
-def _print(text: str, file) -> None:
-    # Letters that the terminal lacks must not end the run.
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    text = printable(text).encode(encoding, "replace").decode(encoding)
-    say(text, file)
