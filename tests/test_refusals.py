@@ -69,7 +69,7 @@ EXPECTED = """
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  4 pare_jax/prediction/predictor.py
+  5 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
@@ -80,7 +80,8 @@ EXPECTED = """
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
   3 pare_jax/pretrained/mean_parameters.py
-  9 pare_jax/pretrained/pare_weights.py
+  4 pare_jax/pretrained/pare_options.py
+  7 pare_jax/pretrained/pare_weights.py
   3 pare_jax/pretrained/read.py
   1 pare_jax/pretrained/resnet_weights.py
   3 pare_jax/pretrained/table.py
