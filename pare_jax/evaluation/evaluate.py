@@ -159,7 +159,7 @@ def measure(
         batches: the split's batches, the last one padded with sample_weight 0.
 
     Raises:
-        UserError: no sample has 3D joints or what PCKh needs, or no prediction is finite.
+        UserError: no sample has 3D joints or two 2D joints, or no prediction is finite.
     """
     parts: list[dict[str, np.ndarray]] = []
     pending: collections.deque[_Pending] = collections.deque()
@@ -288,7 +288,10 @@ def panels(
     count: int,
     attention_joints: Sequence[str],
 ) -> np.ndarray:
-    """Draw the first samples of a split side by side with their predictions.
+    """Draw the first samples of a split with their predictions, two squares in a row.
+
+    TensorBoard shrinks pictures to the width of a card, so that captions of wider ones are too
+    small to read.
 
     Args:
         step, weights, setup: see `measure`.
@@ -309,6 +312,7 @@ def panels(
                 sample.root,
                 sample.attention,
                 attention_joints,
+                columns=2,
             )
             for sample in draw(step, weights, setup, batches, range(count))
         ]

@@ -149,7 +149,8 @@ def _describe_override(error: Exception) -> str:
         guess = _GUESS.match(text)
         name = guess[1] if guess else _QUOTED.sub(r"\1", text)
         end = f", did you mean {guess[2]}?" if guess else ";"
-        return f"there is no config key {name}{end} configs/common.py documents them all"
+        all_keys = "pare_jax/training/base_config.py documents them all"
+        return f"there is no config key {name}{end} {all_keys}"
     return f"cannot use this config key: {text}"
 
 

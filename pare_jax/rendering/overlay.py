@@ -10,7 +10,7 @@ from pare_jax.rendering.attention_maps import attention_cells, fit
 from pare_jax.rendering.camera import Camera, crop_camera
 from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.rasterizer import shade
-from pare_jax.rendering.text import Colour, Picture, caption, paper, row
+from pare_jax.rendering.text import Colour, Picture, caption, grid, paper, row
 
 # A colour for each person, readable on skin, asphalt and grass; the first is the default.
 BODY_COLOURS: tuple[Colour, ...] = (
@@ -242,8 +242,9 @@ def sample_panel(
     attention: Float[np.ndarray, "h w 24"] | None = None,
     joints: Sequence[str] = SUMMARY_JOINTS,
     cell: int = 224,
+    columns: int | None = None,
 ) -> Picture:
-    """Draw one sample as a row: input, mesh over the input, side view, attention maps.
+    """Draw one sample: input, mesh over the input, side view, attention maps.
 
     Args:
         image: the network's crop, (S, S, 3) uint8.
@@ -252,10 +253,11 @@ def sample_panel(
         root: the root's rotation into the camera frame.
         attention: attention maps of all joints; None: the network has none.
         joints: names of the joints whose maps are shown.
-        cell: side of each picture in the row, pixels.
+        cell: side of each picture, pixels.
+        columns: pictures in a row; None: all.
 
     Returns:
-        The row, each picture with a caption.
+        The pictures, each with a caption.
     """
     image = fit(np.asarray(image), cell)
     over = draw_mesh(image, vertices, faces, crop_camera(cell))
@@ -265,8 +267,8 @@ def sample_panel(
         caption(side_view(vertices, faces, root, cell, cell), LEFT_SIDE),
     ]
     if attention is not None:
-        pictures += attention_cells(image, attention, joints, cell)
-    return row(pictures)
+        pictures += attention_cells(image, attention, joints, cell, "attention: ")
+    return row(pictures) if columns is None else grid(pictures, columns)
 
 
 def _shade(normals: np.ndarray, colour: Colour | Float[np.ndarray, "vertices 3"]) -> np.ndarray:

@@ -87,6 +87,20 @@ def test_a_bad_value_is_named(key, value):
     assert "\n" not in str(caught.value)
 
 
+def test_an_experiment_of_its_own_that_lacks_a_key_is_told_which():
+    config = get_base().unlock()
+    del config.loss.pose
+    with pytest.raises(UserError, match=r"config\.loss\.pose"):
+        config_lib.validate(config)
+
+
+def test_a_weight_of_no_term_is_named():
+    config = get_base().unlock()
+    config.loss.poze = 1.0
+    with pytest.raises(UserError, match=r"config\.loss\.poze"):
+        config_lib.validate(config)
+
+
 def test_an_experiment_cannot_misspell_a_key():
     with pytest.raises(AttributeError, match="learnig_rate"):
         get_base().optimizer.learnig_rate = 1e-4
