@@ -18,8 +18,8 @@ FOLDERS = ("pare_jax", "data_pipelines", "configs", "scripts")
 TENSORFLOW = ("tensorflow", "tensorflow_datasets", "array_record", "clu.metric_writers")
 # `io` is a closed list: another module of helpers belongs to the package that uses it.
 IO = (
-    *("command_line", "files", "images", "media"),
-    *("progress", "safe_pickle", "threads", "video"),
+    *("command_line", "exif", "file_kinds", "files", "images", "media"),
+    *("pixel_modes", "progress", "safe_pickle", "threads", "video"),
 )
 
 

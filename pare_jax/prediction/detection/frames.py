@@ -7,7 +7,7 @@ clip_000012.jpg is frame 12 of clip.mp4. https://motchallenge.net/instructions d
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ _LAST_NUMBER = re.compile(r"(\d+)$")
 
 
 def match_frames(
-    images: Sequence[ImagePeople], content: Any, clips: Sequence[Path], alone: bool
+    images: Sequence[ImagePeople],
+    content: Any,
+    clips: Sequence[Path],
+    alone: bool,
+    people_in: Callable[[Path, ImagePeople], list[Detection]] = lambda _, image: image.people,
 ) -> tuple[dict[Path, FrameDetections], set[str]]:
     """Match a file's boxes to the frames of clips.
 
@@ -38,6 +42,7 @@ def match_frames(
         content: the same file's parsed JSON.
         clips: the clips of the command line.
         alone: whether one clip is the only input; then plain numbers are its frames as well.
+        people_in: returns the people of a clip's image, with boxes in the clip's pixels.
 
     Returns:
         Boxes by clip and frame, for the clips that have images in the file, and the names of
@@ -58,7 +63,7 @@ def match_frames(
         first = 1 if isinstance(content, Mapping) and lowest == 1 else 0
         frames = found.setdefault(clip, {})
         for number, image in own:
-            frames.setdefault(number - first, []).extend(image.people)
+            frames.setdefault(number - first, []).extend(people_in(clip, image))
             used.add(image.name)
     return found, used
 
