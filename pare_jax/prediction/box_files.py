@@ -13,7 +13,13 @@ from pare_jax.errors import UserError, listed
 from pare_jax.io.files import printable
 from pare_jax.io.media import OnProblem, Photo, find_sources
 from pare_jax.prediction.detection import ONNX_THRESHOLD, Detection
-from pare_jax.prediction.detection.coco import ImagePeople, match_photos, read_coco, read_json
+from pare_jax.prediction.detection.coco import (
+    ImagePeople,
+    is_alphapose,
+    match_photos,
+    read_coco,
+    read_json,
+)
 from pare_jax.prediction.detection.frames import (
     MOT_SUFFIXES,
     FrameDetections,
@@ -227,6 +233,8 @@ def _boxes_of_json(path: Path, inputs: _Inputs) -> dict[Path, Any]:
             inputs.warn(f"note: MegaDetector could not read {listed(failed, 3)} ({path})")
         return _boxes_of_people(path, _by_name(images), content, inputs)
     if (images := read_coco(path, content)) is not None:
+        if isinstance(content, list) and is_alphapose(content[0]):
+            _warn_of_unused(inputs.threshold, inputs.warn)
         return _boxes_of_people(path, _by_name(images), content, inputs)
     if isinstance(content, list):
         if not content:  # a detector that found nobody anywhere
@@ -298,8 +306,6 @@ def _boxes_of_people(
         raise UserError(
             f"{path} names none of the photographs and clips; it has {listed(unmatched, 3)}"
         )
-    if all(math.isnan(one.score) for image in images for one in image.people):
-        _warn_of_unused(inputs.threshold, inputs.warn)
     for note in fitter.notes():
         inputs.warn(note)
     _warn_of_unmatched(path, unmatched, inputs)

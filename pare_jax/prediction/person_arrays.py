@@ -17,7 +17,13 @@ from pare_jax.rendering.camera import Camera
 Faces = Int[np.ndarray, "faces 3"]
 
 
-@dataclasses.dataclass(frozen=True)
+# Where a focal length comes from that nobody knows.
+ASSUMED = "assumed"
+# Fields that concern the whole photograph, which files store once.
+_OF_PHOTOGRAPH = ("faces", "full_focal_length", "focal_length_from")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class PersonArrays:
     """One person's parameters, body and camera.
 
@@ -46,6 +52,9 @@ class PersonArrays:
         id: of the track; None in photographs.
         frame: number of the clip's frame, from 0.
         score: of the detection, 0 to 1; None for a box from the user.
+        full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
+            `pare_jax.prediction.scene` assumes the diagonal.
+        focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
     """
 
     betas: Float[np.ndarray, "10"]
@@ -66,6 +75,19 @@ class PersonArrays:
     id: int | None = None
     frame: int | None = None
     score: float | None = None
+    full_focal_length: float | None = None
+    focal_length_from: str = ASSUMED
+
+    def __repr__(self) -> str:
+        """Return one line: box, place in the clip, score, and number of vertices."""
+        x0, y0, x1, y1 = np.asarray(self.box, np.float64)
+        parts = [f"box=({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"]
+        parts += [
+            f"{name}={value:.3g}"
+            for name in ("id", "frame", "score")
+            if (value := getattr(self, name)) is not None
+        ]
+        return f"{type(self).__name__}({', '.join(parts)}, {len(self.vertices)} vertices)"
 
     @property
     def camera(self) -> Camera:
@@ -81,12 +103,11 @@ class PersonArrays:
         return affine
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every field by name, except `faces` and those that are None.
+        """Return every field of this person by name, except those that are None.
 
         `id` and `frame` are int32, all others float32.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["faces"]
+        fields = {name: getattr(self, name) for name in PERSON_FIELDS}
         return {
             name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
             for name, value in fields.items()
@@ -105,7 +126,7 @@ class PersonArrays:
         return faces
 
 
-# Names of a person's arrays in files; faces are stored once for all people.
+# Names of a person's arrays in files.
 PERSON_FIELDS = tuple(
-    field.name for field in dataclasses.fields(PersonArrays) if field.name != "faces"
+    field.name for field in dataclasses.fields(PersonArrays) if field.name not in _OF_PHOTOGRAPH
 )

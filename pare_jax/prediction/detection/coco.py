@@ -225,6 +225,11 @@ def id_of(value: Any) -> int | None:
     return value if is_number and 0 <= value <= LARGEST_ID else None
 
 
+def is_alphapose(entry: Mapping[str, Any]) -> bool:
+    """Return whether a box is AlphaPose's, whose score is a sum over joints, not 0 to 1."""
+    return "bbox" not in entry and "box" in entry and "keypoints" in entry
+
+
 def _is_id(value: Any) -> bool:
     """Return whether a value can be the id of an image or a category."""
     return isinstance(value, int | float | str)
@@ -249,12 +254,11 @@ def entries_of(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
 
 
 def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
-    is_alphapose = "bbox" not in entry and "box" in entry and "keypoints" in entry
+    is_summed = is_alphapose(entry)
     try:
-        x, y, width, height = (float(value) for value in entry["box" if is_alphapose else "bbox"])
-        # Annotations have no score; NaN marks them as certain. AlphaPose's scores are sums over
-        # joints, not shares.
-        score = math.nan if is_alphapose else float(entry.get("score", math.nan))
+        x, y, width, height = (float(value) for value in entry["box" if is_summed else "bbox"])
+        # Annotations have no score; NaN marks them as certain.
+        score = math.nan if is_summed else float(entry.get("score", math.nan))
     except (KeyError, TypeError, ValueError):
         raise UserError(
             f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '

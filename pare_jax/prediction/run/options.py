@@ -14,6 +14,7 @@ from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo
 from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
+from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
@@ -28,7 +29,7 @@ SMOOTHINGS = ("rotations", "shape", "camera")
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ class PredictionRun:
         smoothing: of tracks.
         reporter: prints and counts results and failures.
         facts: network, detector and smoothing, as the page shows them.
+        focal: the focal length of all inputs, if flags give it.
     """
 
     predictor: Predictor
@@ -73,6 +75,7 @@ class PredictionRun:
     smoothing: Smoothing
     reporter: Reporter
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    focal: FocalFlags = dataclasses.field(default_factory=FocalFlags)
 
     def facts_of(self, *, is_clip: bool) -> dict[str, str]:
         """Return the facts that hold for a photograph, or for a clip."""
@@ -130,6 +133,7 @@ def key_of(
         # The page is of the whole folder.
         "outputs": sorted(outputs - {"page"}),
         "threshold": values.threshold,
+        "focal": [values.focal, values.fov],
     }
     if boxes is None:
         file = Path(values.detector)
@@ -155,10 +159,15 @@ def facts_of_flags(values: flags.FlagValues) -> dict[str, str]:
         *[f"{values.weights} weights"] * (values.weights != "auto"),
         *[f"body {values.body}"] * bool(values.body),
     ]
+    focal = [
+        *[f"{values.focal} pixels"] * (values.focal is not None),
+        *[f"angle of view {values.fov} degrees"] * (values.fov is not None),
+    ]
     smoothed = [name for name in SMOOTHINGS if values[f"smooth_{name}"].value]
     return {
         "Network": ", ".join(network),
         "People found by": "boxes that were given" if values.boxes else values.detector,
+        **({"Focal length": focal[0]} if focal else {}),
         _SMOOTHED: ", ".join(smoothed) or "nothing",
     }
 
