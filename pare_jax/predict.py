@@ -9,8 +9,8 @@
 Each picture is taken as one person, unless --boxes gives boxes or --detector finds them: the path
 of an ONNX file, or hog (OpenCV's, which misses most people). A box is the tight box of one person,
 x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JSON with
-{"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, YOLO (also a folder)
-or MOT Challenge write.
+{"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, MOT Challenge or
+YOLO (also a folder) write.
 
 Each photograph NAME gives NAME.npz, NAME.json, NAME_overlay.jpg and NAME_attention.jpg (with
 several people NAME_attention_0.jpg and so on). Each clip gives NAME_overlay.mp4 or .webm, and for

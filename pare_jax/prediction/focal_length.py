@@ -28,7 +28,7 @@ class FocalLength:
     def of(self, person: Person) -> Person:
         """Return a person with this focal length of the whole photograph's camera."""
         return dataclasses.replace(
-            person, full_focal_length=self.pixels, focal_length_from=self.source
+            person, full_focal_length=self.pixels, full_focal_length_from=self.source
         )
 
 

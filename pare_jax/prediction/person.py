@@ -178,14 +178,14 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
     each = {name: arrays[name] for name in PERSON_FIELDS if name in arrays}
     count = len(each["betas"]) if each else 0
     each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
-    source = str(arrays.get("focal_length_from", ASSUMED))
+    source = str(arrays.get("full_focal_length_from", ASSUMED))
     focal_length = None if source == ASSUMED else float(arrays["full_focal_length"])
     for number in range(count):
         own = {name: rows[number] for name, rows in each.items()}
         yield Person(
             faces=arrays.get("faces"),
             full_focal_length=focal_length,
-            focal_length_from=source,
+            full_focal_length_from=source,
             **_restored(own),
         )
 

@@ -20,7 +20,7 @@ Faces = Int[np.ndarray, "faces 3"]
 # Where a focal length comes from that nobody knows.
 ASSUMED = "assumed"
 # Fields that concern the whole photograph, which files store once.
-_OF_PHOTOGRAPH = ("faces", "full_focal_length", "focal_length_from")
+_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -54,7 +54,7 @@ class PersonArrays:
         score: of the detection, 0 to 1; None for a box from the user.
         full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
             `pare_jax.prediction.scene` assumes the diagonal.
-        focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
+        full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
     """
 
     betas: Float[np.ndarray, "10"]
@@ -76,7 +76,7 @@ class PersonArrays:
     frame: int | None = None
     score: float | None = None
     full_focal_length: float | None = None
-    focal_length_from: str = ASSUMED
+    full_focal_length_from: str = ASSUMED
 
     def __repr__(self) -> str:
         """Return one line: box, place in the clip, score, and number of vertices."""

@@ -43,7 +43,7 @@ def people_npz(
     (24,) and, if they are known, `faces` (F, 3), `photo_size` (width, height) and `frame_rate`.
     With the photograph's size it has the full camera (see `scene`), `full_focal_length` () and
     `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres;
-    `focal_length_from` () is "assumed", "exif", "flag" or "given".
+    `full_focal_length_from` () is "assumed", "exif", "flag" or "given".
     If only some people have an id, a frame or a score, the others have -1, -1, NaN.
 
     Args:
@@ -87,7 +87,9 @@ def people_arrays(
     if photo_size is not None:
         arrays["photo_size"] = np.array(photo_size, np.int32)
         camera = scene_camera(photo_size, first and first.full_focal_length)
-        arrays["focal_length_from"] = np.array(first.focal_length_from if first else ASSUMED)
+        arrays["full_focal_length_from"] = np.array(
+            first.full_focal_length_from if first else ASSUMED
+        )
         arrays["full_focal_length"] = np.array(camera.focal_length, np.float32)
         arrays["full_principal_point"] = np.array(camera.principal_point, np.float32)
     if frame_rate is not None:
@@ -251,7 +253,7 @@ def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict
         full = scene_camera(photo_size, person.full_focal_length)
         camera["full_image"] = {
             "focal_length_px": _rounded(full.focal_length, 2),
-            "focal_length_from": person.focal_length_from,
+            "focal_length_from": person.full_focal_length_from,
             "principal_point_px": _rounded(full.principal_point, 2),
             "translation_m": _rounded(scene_translation(person, photo_size), 4),
         }

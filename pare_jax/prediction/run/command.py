@@ -99,9 +99,9 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         sources = [one for one in sources if isinstance(one, Webcam) or one.path in boxes]
         if not sources:
             return reporter.status
+        run = _load_run(values, folder, reporter, sources, boxes, focal)
         if not values.boxes and not values["detector"].present:
             reporter.warn(_WHOLE_NOTE)
-        run = _load_run(values, folder, reporter, sources, boxes, focal)
         return _predict_and_report(run, values, sources, boxes)
 
 
