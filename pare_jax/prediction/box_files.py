@@ -290,19 +290,18 @@ def _boxes_of_people(
         # A box without a score is kept: its score is NaN, which is not below any threshold.
         boxes[photo] = [one for one in people if not one.score < least]
     used: set[str] = set()
-    is_misfit = len(boxes) < len(inputs.photos)
     for clip in inputs.clips:
         alone = len(inputs.clips) == 1 and not inputs.photos
         try:
             of_clip, names = match_frames(images, content, [clip], alone, fitter.of_frame)
         except UserError as error:
             inputs.misfit(clip, error)
-            is_misfit = True
+            used |= match_frames(images, content, [clip], alone)[1]
             continue
         boxes[clip] = of_clip.get(clip, {})
         used |= names
     unmatched = [name for name in unmatched if name not in used]
-    if images and len(unmatched) == len(named) and not is_misfit:
+    if images and len(unmatched) == len(named):
         raise UserError(
             f"{path} names none of the photographs and clips; it has {listed(unmatched, 3)}"
         )
