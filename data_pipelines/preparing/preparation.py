@@ -31,7 +31,7 @@ from data_pipelines.preparing.origin import (
 from data_pipelines.reading import storage
 from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
 from pare_jax.errors import UserError, be, counted
-from pare_jax.io.progress import with_progress
+from pare_jax.io.progress import say, with_progress
 from pare_jax.io.threads import count_cores
 
 # All examples of a shard are in memory while it is written.
@@ -368,4 +368,4 @@ def _damaged(piece: _Piece) -> UserError:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, sys.stderr)

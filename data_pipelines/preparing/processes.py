@@ -14,6 +14,8 @@ from pathlib import Path
 
 import cv2
 
+from pare_jax.io.progress import say
+
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -79,6 +81,6 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             line = f"another process is preparing a dataset in {folder}; waiting for it"
-            print(line, file=sys.stderr, flush=True)
+            say(line, sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

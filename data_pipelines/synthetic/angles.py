@@ -2,8 +2,8 @@
 
 Angles are in degrees. Left and right have the same sign for the same movement: abduction leads
 away from the body on both sides. All zeros is the anatomical stance: upright, arms hanging, palms
-at the thighs. Rotations are relative to the parent and identity in SMPL's T-pose (arms along x,
-y up, chest to +z).
+at the thighs. Rotations are relative to the parent and identity in SMPL's rest pose (arms about
+along x, y up, chest to +z).
 """
 
 import math
@@ -11,7 +11,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from pare_jax.skeleton import MIRROR, NUM_JOINTS, joint_index
+from pare_jax.body.rest_pose import rest_turns
+from pare_jax.skeleton import MIRROR, NUM_JOINTS, PARENTS, joint_index
 
 # (lowest, highest), degrees. Ranges of healthy adults after the American Academy of Orthopaedic
 # Surgeons ("Joint Motion: Method of Measuring and Recording", 1965; also in Norkin & White,
@@ -51,6 +52,9 @@ LOWEST, HIGHEST = _ALL_RANGES[:, 0], _ALL_RANGES[:, 1]
 NUM_ANGLES = len(NAMES)
 
 _FLIP = np.diag([-1.0, 1.0, 1.0])
+# The angles turn the straight limbs of an exact T-pose; SMPL's limbs are a little bent at rest.
+_TO_REST = rest_turns()
+_PARENT_TO_REST = _TO_REST[[max(parent, 0) for parent in PARENTS]]
 
 
 def index(name: str) -> int:
@@ -101,7 +105,8 @@ def rotations(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, "24 3 3
     for joint, twin in enumerate(MIRROR):
         if joint < twin:
             result[twin] = _FLIP @ other[joint] @ _FLIP
-    return result
+    # Every part keeps its orientation in space, but counts its rotation from SMPL's rest pose.
+    return _PARENT_TO_REST @ result @ _TO_REST.swapaxes(1, 2)
 
 
 def _set_left_limbs(result: np.ndarray, angle: dict[str, float]) -> None:

@@ -216,11 +216,12 @@ def _dress(colours, cloth: Cloth, where: np.ndarray, rest: np.ndarray) -> None:
     x, y, z = rest[where].T
     phase_x, phase_y = x / cloth.period, y / cloth.period
     # Patterns run around the limb: arms lie along x, the other parts along y.
+    arm = (np.abs(x) > 0.2) & (y > 0)
     if cloth.pattern == "stripes":
-        along = np.where(np.abs(x) > 0.2, phase_x, phase_y)
+        along = np.where(arm, phase_x, phase_y)
         second = np.mod(along, 1.0) < 0.45
     elif cloth.pattern == "bars":
-        around = np.where(np.abs(x) > 0.2, phase_y, phase_x)
+        around = np.where(arm, phase_y, phase_x)
         second = np.mod(around, 1.0) < 0.35
     elif cloth.pattern == "checks":
         second = (np.mod(phase_x, 1.0) < 0.5) ^ (np.mod(phase_y, 1.0) < 0.5)

@@ -1,13 +1,18 @@
 """Runs the commands: parses flags, prints --help, reports a user's mistake in one line."""
 
+import contextlib
 import logging
 import re
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from absl import flags
 
 from pare_jax.errors import UserError
+from pare_jax.io.progress import say
 
 WRONG = 2
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
@@ -61,7 +66,8 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
         The flags and the other arguments.
 
     Raises:
-        UserError: an unknown flag or config key, or a value of the wrong type.
+        UserError: an unknown flag or config key, a value of the wrong type, or a config file that
+            raises an error.
     """
     # Not absl's global flags: importing a command's module must not add flags to the caller's.
     values = flags.FlagValues()
@@ -74,10 +80,40 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
     try:
         return values, values(list(argv))[1:]
     except flags.Error as error:
-        raise UserError(f"{' '.join(str(error).split())}; see --help") from None
-    # ml_collections raises these for overrides of a config.
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(_describe_override(error)) from error
+        text, _, trace = str(error).partition("Traceback (most recent")
+        # ml_collections puts a whole traceback into the message; its last line is the reason.
+        text += trace.strip().rpartition("\n")[2].strip()
+        raise UserError(f"{' '.join(text.split())}; see --help") from None
+    # The config file is the user's code and may raise anything, SystemExit included.
+    except (Exception, SystemExit) as error:
+        if at := _place_in_config(error, argv):
+            reason = error.msg if isinstance(error, SyntaxError) else str(error)
+            raise UserError(
+                f"cannot read the config {at}: {type(error).__name__}{reason and f': {reason}'}; "
+                "name a file like those in configs/"
+            ) from error
+        # ml_collections raises these for overrides of a config.
+        if isinstance(error, KeyError | AttributeError | TypeError | ValueError):
+            raise UserError(_describe_override(error)) from error
+        raise
+
+
+def _place_in_config(error: BaseException, argv: Sequence[str]) -> str | None:
+    """Return the file and line of the config that raised an error; None if none did."""
+    text = " ".join(argv)
+    files = {frame.filename: frame.lineno for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename:
+        files[error.filename] = error.lineno
+    for argument in re.findall(r"--?config[= ](\S+)", text):
+        path = Path(argument.partition(":")[0])
+        for file, line in files.items():
+            if Path(file).absolute() == path.absolute():
+                return f"{path}, line {line}"
+        # Null bytes and a file without get_config, for instance, have no line.
+        named = isinstance(error, AttributeError) and "get_config" in str(error)
+        if path.is_file() and (named or isinstance(error, SyntaxError | UnicodeDecodeError)):
+            return str(path)
+    return None
 
 
 def _describe_override(error: Exception) -> str:
@@ -107,13 +143,16 @@ def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: st
         complain(error, speaker)
         return WRONG
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        # Another Ctrl-C ends the process at once, while Python waits for its threads.
+        with contextlib.suppress(ValueError):  # only the main thread can set this
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        say(interrupted, sys.stderr)
         return INTERRUPTED
 
 
 def complain(error: UserError | str, speaker: str = "error") -> None:
-    """Print an error on stderr."""
-    print(f"{speaker}: {error}", file=sys.stderr)
+    """Print an error on stderr, in one line whatever names it holds."""
+    say(f"{speaker}: {error}", sys.stderr)
 
 
 def quieten_libraries() -> None:

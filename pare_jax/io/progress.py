@@ -8,6 +8,7 @@ from typing import TextIO, TypeVar
 from tqdm import tqdm
 
 from pare_jax.errors import counted
+from pare_jax.io.files import printable
 
 _Item = TypeVar("_Item")
 # In a log file, at most one line in this time.
@@ -39,7 +40,7 @@ class ProgressBar:
             start: number of items finished by an earlier run.
             lines: whether a log file gets lines; False for short work.
         """
-        self._what, self._total, self._unit = what, total, unit
+        self._what, self._total, self._unit = printable(what), total, unit
         self._done, self._lines, self._live = start, lines, sys.stderr.isatty()
         self._began = self._last_line = time.monotonic()
         # The first item does not count for the speed: it includes compiling.
@@ -49,7 +50,7 @@ class ProgressBar:
         self._bar = tqdm(
             total=total,
             initial=start,
-            desc=what,
+            desc=self._what,
             disable=not self._live,
             leave=False,
             dynamic_ncols=True,
@@ -91,7 +92,7 @@ class ProgressBar:
         self._status_mark, self._paused = (self._done, now), 0.0
         text = f"{text}  {speed * batch_size:.0f} ex/s"
         if self._live:
-            self._bar.set_description_str(text)
+            self._bar.set_description_str(printable(text))
         else:
             left = (self._total or self._done) - self._done
             self.say(f"{text}  {duration(left / max(speed, 1e-9))} left")
@@ -119,7 +120,7 @@ class ProgressBar:
         return counted(number, self._unit) if self._unit else f"{number:,}"
 
     def _print(self, text: str) -> None:
-        print(f"{self._what}: {text}", file=sys.stderr, flush=True)
+        say(f"{self._what}: {text}", sys.stderr)
 
     def summary(self) -> str:
         """Return the number of finished items, the time they took and the speed."""
@@ -148,12 +149,20 @@ def with_progress(
             yield item
             bar.advance()
         summary = bar.summary()
-    print(summary, file=sys.stderr, flush=True)
+    say(summary, sys.stderr)
 
 
 def say(text: str, file: TextIO | None = None) -> None:
-    """Print a line beside any bar on the terminal, to stdout by default."""
+    """Print a line beside any bar on the terminal, to stdout by default.
+
+    Args:
+        text: may hold names from elsewhere, see `pare_jax.io.files.printable`. Letters that the
+            terminal lacks are replaced.
+        file: an open text file.
+    """
     file = file or sys.stdout
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    text = printable(text).encode(encoding, "replace").decode(encoding)
     if sys.stderr.isatty():
         tqdm.write(text, file=file)
     else:

@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.io.progress import say
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
 from pare_jax.pretrained import pare_weights as pare
@@ -201,9 +202,10 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         raise UserError("give --from and one of --to=WORKDIR and --to-torch=FILE; see --help")
     if workdir:
         print(to_workdir(start, workdir, body=body, means=means))
-        print(f"written: {workdir}")
+        say(f"written: {workdir}")
     else:
-        print("\n".join(to_torch(start, file, format)))
+        for line in to_torch(start, file, format):
+            say(line)
     return 0
 
 

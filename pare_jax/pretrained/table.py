@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.errors import UserError, counted, listed
+from pare_jax.io.files import printable
 
 # Tensors that an error names; it counts the others.
 _NAMED = 3
@@ -112,7 +113,7 @@ class Report:
             f"{what:<{widths[0]}}  {name:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}"
             for what, name, count, size in rows
         ]
-        return "\n".join([f"weights from {self.file}:", *lines, *self.notes])
+        return "\n".join(map(printable, [f"weights from {self.file}:", *lines, *self.notes]))
 
 
 def _groups(sizes: Mapping[str, int]) -> list[tuple[str, str, str]]:

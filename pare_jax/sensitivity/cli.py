@@ -33,7 +33,7 @@ from pare_jax.io import command_line
 from pare_jax.io.command_line import complain
 from pare_jax.io.files import write_together
 from pare_jax.io.images import encode_png, read_photograph
-from pare_jax.io.progress import ProgressBar
+from pare_jax.io.progress import ProgressBar, say
 from pare_jax.prediction.box_files import Box, find_photos, output_names, read_boxes
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.predictor import Predictor, load_predictor
@@ -129,7 +129,8 @@ def _run_photos(values: flags.FlagValues, arguments: Sequence[str]) -> int:
             complain(problems[-1])
     if len(problems) > 1:  # a single one was printed just before
         print(f"{done} of {counted(len(photos), 'photograph')} done; errors:", file=sys.stderr)
-        print(*(f"  {problem}" for problem in problems), sep="\n", file=sys.stderr)
+        for problem in problems:
+            say(f"  {problem}", sys.stderr)
     if not done:
         return 2
     return 1 if problems else 0
@@ -194,7 +195,7 @@ def _do_photo(
     if bad and len(bad) == len(given):
         raise UserError(f"{photo}: none of its boxes is valid; nothing written")
     if not given:
-        print(f"{photo}: skipped, the box file has no box for it")
+        say(f"{photo}: skipped, the box file has no box for it")
     return bad
 
 
@@ -217,7 +218,7 @@ def _run_split(values: flags.FlagValues) -> int:
         f"{TABLE}.png": encode_png(table.picture()),
     }
     write_together(output, files)
-    print(f"written: {output / TABLE}.txt, .csv, .json and .png")
+    say(f"written: {output / TABLE}.txt, .csv, .json and .png")
     for sample in _labelled(chosen, values.maps, predictor.image_size):
         number = int(chosen.indices[int(sample["index"])])
         with ProgressBar(f"person {number}", grid.count**2 + 1, lines=False) as progress:
@@ -247,7 +248,7 @@ def _save(found: Sensitivity, output: Path, name: str, title: str) -> None:
         save_sensitivity(found, output / f"{name}{suffix}")
     kind = "error" if found.baseline_errors is not None else "change"
     mean, worst = found.overall.mean(), found.overall.max()
-    print(
+    say(
         f"{title}: mean {kind} {mean:.1f} mm, at the worst position {worst:.1f} mm "
         f"-> {output / name}.png, .npz and .webm"
     )

@@ -1,4 +1,4 @@
-"""The free body: SMPL's frame and format, T-pose, symmetry, sizes."""
+"""The free body: SMPL's frame, format and rest pose, symmetry, sizes."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from scipy.spatial import cKDTree
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import load_body_model
 from pare_jax.body.numpy_body import joints_of, vertices_and_joints
-from pare_jax.skeleton import MIRROR, PARENTS, joint_index
+from pare_jax.body.rest_pose import LIMBS, STRAIGHT, rest_turns
+from pare_jax.skeleton import JOINT_NAMES, MIRROR, PARENTS, joint_index
 from tests.body.small_bodies import random_pose, rotations_of
 
 REST = np.tile(np.eye(3), (24, 1, 1))
@@ -44,18 +45,57 @@ def test_the_top_of_the_head_is_the_crown(free):
     assert (above[:, 1] < 0.3).all()
 
 
-def test_stands_in_the_t_pose_for_every_shape(rest):
-    for side, sign in (("left", 1), ("right", -1)):
-        for inner, outer in (("shoulder", "elbow"), ("elbow", "wrist"), ("wrist", "hand")):
-            arm = unit(rest(f"{side}_{outer}") - rest(f"{side}_{inner}"))
-            assert (arm @ [sign, 0, 0]).min() > np.cos(np.deg2rad(5))
-        for upper, lower in (("hip", "knee"), ("knee", "ankle")):
-            leg = unit(rest(f"{side}_{lower}") - rest(f"{side}_{upper}"))
-            assert (leg @ [0, -1, 0]).min() > np.cos(np.deg2rad(5))
-        toes = rest(f"{side}_foot") - rest(f"{side}_ankle")
-        assert toes[:, 2].min() > 0.08
+@pytest.mark.parametrize("name", LIMBS)
+def test_limbs_rest_in_smpls_directions(rest, free, name):
+    """Within 1 degree for the mean shape, and about as close for the others."""
+    joint = joint_index(name)
+    flat = [1, 0, 1] if name == "left_foot" else 1  # feet are flat, so only their heading is SMPL's
+    for number, flip in ((joint, 1), (MIRROR[joint], -1)):
+        smpls = unit(np.array(LIMBS[name]) * flat) * [flip, 1, 1]
+        own = free.joint_template[number] - free.joint_template[PARENTS[number]]
+        assert np.rad2deg(np.arccos(unit(own * flat) @ smpls)) < 1
+        shaped = rest(JOINT_NAMES[number]) - rest(JOINT_NAMES[PARENTS[number]])
+        assert np.rad2deg(np.arccos((unit(shaped * flat) @ smpls).min())) < 2
+
+
+def test_the_slope_of_feet_is_as_near_to_smpls_as_public_tables_are_to_each_other(free):
+    toes = free.joint_template[joint_index("left_foot")]
+    foot = unit(toes - free.joint_template[joint_index("left_ankle")])
+    assert np.rad2deg(np.arccos(foot @ unit(np.array(LIMBS["left_foot"])))) < 5
+
+
+def test_turns_lead_from_straight_limbs_to_smpls():
+    turns = rest_turns()
+    for name, straight in STRAIGHT.items():
+        turned = turns[PARENTS[joint_index(name)]] @ straight
+        np.testing.assert_allclose(turned, LIMBS[name], atol=1e-4)
+    flip = np.diag([-1, 1, 1])
+    np.testing.assert_allclose(turns[list(MIRROR)], flip @ turns @ flip, atol=1e-12)
+    np.testing.assert_array_equal(turns[joint_index("left_ankle")], np.eye(3))
+
+
+def test_stands_upright_on_flat_feet_in_every_shape(rest, free):
     assert unit(rest("head") - rest("pelvis"))[:, 1].min() > 0.98
     assert np.abs(rest("pelvis")).max() < 0.003
+    for side in ("left", "right"):
+        toes = rest(f"{side}_foot") - rest(f"{side}_ankle")
+        assert toes[:, 2].min() > 0.08
+        foot = free.template[free.weights.argmax(1) == joint_index(f"{side}_foot")]
+        heel = free.template[free.weights.argmax(1) == joint_index(f"{side}_ankle")]
+        assert abs(foot[:, 1].min() - heel[:, 1].min()) < 0.01
+
+
+def test_joints_are_inside_the_body(free):
+    """The solid angles of all triangles add up to a full sphere around an inner point."""
+    for betas in (np.zeros(10), *(2.5 * np.eye(10)[:3]), *(-2.5 * np.eye(10)[:3])):
+        vertices = free.template + free.shape_basis @ betas
+        joints = free.joint_template + free.joint_basis @ betas
+        for joint in joints:
+            a, b, c = (vertices[free.faces[:, i]] - joint for i in range(3))
+            la, lb, lc = (np.linalg.norm(v, axis=1) for v in (a, b, c))
+            spread = la * lb * lc + (a * b).sum(1) * lc + (b * c).sum(1) * la + (c * a).sum(1) * lb
+            angle = 2 * np.arctan2((a * np.cross(b, c)).sum(1), spread)
+            assert angle.sum() == pytest.approx(4 * np.pi, rel=1e-3)
 
 
 def test_has_the_size_of_people(free):

@@ -1,6 +1,9 @@
 """The behaviour of every command: --help, mistakes in one line, the exit status."""
 
 import logging
+import signal
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -74,6 +77,40 @@ def test_a_users_mistake_is_one_line(run):
 def test_ctrl_c_prints_the_commands_own_line(run):
     stopped = run(fail(KeyboardInterrupt), interrupted="stopped: resume later")
     assert stopped == (130, "", "stopped: resume later\n")
+
+
+_HANGS = """
+import signal, sys, threading, time
+from pare_jax.io import command_line
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def wait():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("waiting", flush=True)
+    time.sleep(60)
+sys.exit(command_line.guarded(wait, "stopped"))
+"""
+
+
+def test_a_second_ctrl_c_ends_a_process_that_waits_for_its_threads():
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HANGS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline() == "stopped\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == -signal.SIGINT
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+
+
+def test_a_name_from_elsewhere_stays_in_its_line(run):
+    status, printed, errors = run(fail(UserError("cannot read a\nerror: b\x1b[2J")))
+    assert (status, printed, errors) == (2, "", "error: cannot read a\\nerror: b\\x1b[2J\n")
 
 
 def test_other_errors_are_not_hidden(run):

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pare_jax.errors import UserError
-from pare_jax.io.files import write_together
+from pare_jax.io.files import is_scratch_of, write_together
 from pare_jax.prediction.box_files import output_names
 
 RECORDS = ".predictions"
@@ -182,6 +182,8 @@ def claimed_folder(path: Path) -> Iterator[OutputFolder]:
         raise UserError(f"--output={path} is a file; name a folder, which may be a new one")
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     records = path / RECORDS
+    if records.is_symlink():  # else files of another folder would be removed and replaced
+        raise UserError(f"{records} is a link: remove it, or give another --output")
     try:
         records.mkdir(parents=True, exist_ok=True)
         # The records may be writable where the folder itself is not.
@@ -196,13 +198,24 @@ def claimed_folder(path: Path) -> Iterator[OutputFolder]:
             f"another run is writing into {path}: wait until it ends, or give another --output"
         )
     try:
-        # A killed run may have left these.
-        for scratch in records.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(scratch, ignore_errors=True)
+        _remove_unfinished(path, records)
         yield OutputFolder(path)
     finally:
         _remove_if_empty(records, made)
         os.close(lock)
+
+
+def _remove_unfinished(path: Path, records: Path) -> None:
+    """Remove what a killed run left: scratch folders, and scratch files of records and pages."""
+    with contextlib.suppress(OSError):
+        for scratch in records.iterdir():
+            if scratch.name.startswith(_SCRATCH):
+                shutil.rmtree(scratch, ignore_errors=True)  # of a link, nothing is removed
+            elif is_scratch_of(scratch, ".json"):
+                scratch.unlink()
+        for scratch in path.glob(".index*.partial"):
+            if is_scratch_of(scratch, ".html"):
+                scratch.unlink()
 
 
 def _lock(path: Path) -> int | None:

@@ -36,11 +36,11 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """Print a line on stdout without disturbing a progress bar."""
-        _print(text, sys.stdout)
+        say(text, sys.stdout)
 
     def warn(self, text: str) -> None:
         """Print a line on stderr without disturbing a progress bar."""
-        _print(text, sys.stderr)
+        say(text, sys.stderr)
 
     def failed(self, source: str, reason: str) -> None:
         """Print and keep a failure."""
@@ -151,10 +151,3 @@ def _has_people_on_disk(record: Record) -> bool:
     """Return whether the files of a record tell who is in its input."""
     empty_clip = record.is_clip and not record.people
     return empty_clip or any(file.endswith(".npz") for file in record.files)
-
-
-def _print(text: str, file) -> None:
-    # Letters that the terminal lacks must not end the run.
-    encoding = getattr(file, "encoding", None) or "utf-8"
-    text = printable(text).encode(encoding, "replace").decode(encoding)
-    say(text, file)

@@ -22,6 +22,7 @@ OTHER_CODE = {
     "data_pipelines/reading/stored_example.py",
     "data_pipelines/synthetic/settings.py",
     "pare_jax/errors.py",
+    "pare_jax/io/files.py",
     "pare_jax/io/progress.py",
     "pare_jax/io/threads.py",
     "pare_jax/evaluation/sequences.py",

@@ -9,6 +9,7 @@ from data_pipelines.synthetic.collisions import body_size, collisions
 from data_pipelines.synthetic.meshes import load_mesh
 from data_pipelines.synthetic.poses import sample_pose
 from pare_jax.body.numpy_body import forward_kinematics
+from pare_jax.body.rest_pose import rest_turns
 from pare_jax.skeleton import MIRROR, joint_index
 
 FLIP = np.diag([-1.0, 1.0, 1.0])
@@ -52,6 +53,15 @@ def test_angles_move_limbs_as_in_anatomy(rest_joints, angle, value, bone, direct
     np.testing.assert_allclose(_bone(joints, *bone), direction, atol=1e-2)
 
 
+def test_the_anatomical_stance_has_straight_limbs(rest_joints):
+    """SMPL's limbs are a little bent at rest, so that its rotations are not all the identity."""
+    joints = _posed(rest_joints)
+    for side in ("left", "right"):
+        for bone in (("hip", "knee"), ("knee", "ankle"), ("shoulder", "elbow"), ("elbow", "wrist")):
+            start, end = (f"{side}_{name}" for name in bone)
+            np.testing.assert_allclose(_bone(joints, start, end), (0, -1, 0), atol=1e-2)
+
+
 def test_trunk_bends_forward_left_and_turns_left(rest_joints):
     upright = _posed(rest_joints)
     head = joint_index("head")
@@ -91,14 +101,15 @@ def test_poses_are_anatomically_possible(rest_joints, everyday):
         global_rotations, joints = forward_kinematics(rest_joints, rotations)
         arms, legs = collisions(global_rotations, joints, size)
         collided += bool(arms.any() or legs)
+        from_t_pose = global_rotations @ rest_turns()
         for side in ("left", "right"):
             # No backward knee: the shin bends towards the thigh's back.
-            shin = global_rotations[joint_index(f"{side}_hip")].T @ (
+            shin = from_t_pose[joint_index(f"{side}_hip")].T @ (
                 joints[joint_index(f"{side}_ankle")] - joints[joint_index(f"{side}_knee")]
             )
             assert shin[2] < 0.02
             # No backward elbow: the forearm bends towards the upper arm's front (its +z).
-            forearm = global_rotations[joint_index(f"{side}_shoulder")].T @ (
+            forearm = from_t_pose[joint_index(f"{side}_shoulder")].T @ (
                 joints[joint_index(f"{side}_wrist")] - joints[joint_index(f"{side}_elbow")]
             )
             assert forearm[2] > -0.02

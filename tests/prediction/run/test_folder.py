@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -168,15 +169,44 @@ def test_links_are_neither_followed_nor_replaced(tmp_path):
     assert (folder.path / "a_track_1_obj").is_symlink()
 
 
-def test_a_link_in_place_of_a_scratch_file_is_not_followed(tmp_path):
-    folder, mine = OutputFolder(tmp_path / "out"), tmp_path / "mine.txt"
-    mine.write_text("mine")
-    scratch = folder.path / ".predictions" / ".a.json.partial"
-    scratch.parent.mkdir(parents=True)
-    scratch.symlink_to(mine)
-    publish(folder, "a", "a.npz")
-    assert mine.read_text() == "mine"
-    assert [record.name for record in OutputFolder(folder.path)] == ["a"]
+def test_links_in_place_of_the_folders_own_files_are_not_followed(tmp_path):
+    output, mine = tmp_path / "out", tmp_path / "mine"
+    mine.mkdir()
+    names = ("a.txt", "unfinished-a", "a.json", f".a.json.{16 * '0'}.partial")
+    for name in names:
+        (mine / name).write_text("mine")
+    records = output / ".predictions"
+    records.mkdir(parents=True)
+    # The second is what an earlier version wrote.
+    for scratch in (f".a.json.{16 * '0'}.partial", ".a.json.partial", "unfinished-abc"):
+        (records / scratch).symlink_to(mine / "a.txt")
+    (records / "unfinished-abd").symlink_to(mine)
+    (output / f".index.html.{16 * 'a'}.partial").symlink_to(mine / "a.txt")
+    with claimed_folder(output) as folder:
+        publish(folder, "a", "a.npz")
+    assert [record.name for record in OutputFolder(output)] == ["a"]
+    shutil.rmtree(records)
+    records.symlink_to(mine)
+    with pytest.raises(UserError, match=re.escape(str(records))), claimed_folder(output):
+        pass
+    assert sorted(path.name for path in mine.iterdir()) == sorted(names)
+    assert {path.read_text() for path in mine.iterdir()} == {"mine"}
+
+
+def test_a_name_cannot_fake_a_line_of_output(command, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    made = save_photos(tmp_path / "made", 2)
+    good, broken = "a\nerror: b.jpg: lost\x1b[2J.png", "c\rdone: 9 photographs\u202e.png"
+    (made / "p00.png").rename(folder / good)
+    (folder / broken).write_text("no image")
+    status, printed, errors, _ = command("--detector=whole", folder)
+    assert status == 1
+    assert not [line for line in printed if line.startswith("error")]
+    assert [line for line in printed if line.startswith("done")] == [printed[-3]]
+    assert not set("\x1b\r\u202e") & set("".join([*printed, *errors]))
+    assert "a\\nerror: b.jpg: lost\\x1b[2J.png" in "\n".join(printed)
+    assert len([line for line in errors if "c\\rdone: 9 photographs\\u202e.png" in line]) == 1
 
 
 def test_an_input_is_done_with_its_key_and_all_files(tmp_path):
