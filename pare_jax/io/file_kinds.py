@@ -14,11 +14,12 @@ IMAGE_SUFFIXES = (
     *(".jpx", ".mpo", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
 VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".264", ".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".h264", ".h265", ".hevc", ".m2ts"),
+    *(".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-# A file with one of these endings is a video only by its content: .ts is also a program's source.
-_VIDEO_BY_CONTENT = (".ts",)
+# Programs in TypeScript have these endings, too: content decides.
+_VIDEO_BY_CONTENT = (".mts", ".ts")
 
 INSTALL_HEIF = "pip install 'pare-jax[heif]'"
 # Bytes that `kind_of_content` looks at.

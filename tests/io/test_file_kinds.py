@@ -74,8 +74,9 @@ def test_heic_needs_its_package(tmp_path, monkeypatch, brands, kind):
     [
         ("a.JPG", "picture"),
         ("a.jfif", "picture"),
-        ("a.MTS", "video"),
+        ("a.M2TS", "video"),
         ("a.3gp", "video"),
+        ("a.mts", None),
         ("a.ts", None),
         ("a.txt", None),
         ("a.json", None),

@@ -92,12 +92,12 @@ def test_a_folder_of_a_phone_and_a_camera(tmp_path, monkeypatch):
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
     for name in ("IMG_6.HEIC", "IMG_7.heif"):
         (tmp_path / name).write_bytes(heic)
-    touch(tmp_path, "VID_1.3gp", "VID_2.MTS", "a.cr2", "b.nef", "c.psd", "notes.txt", "a.json")
+    touch(tmp_path, "VID_1.3gp", "VID_2.WMV", "a.cr2", "b.nef", "c.psd", "notes.txt", "a.json")
     touch(tmp_path, "IMG_1.JPG_original", ".hidden.jpg", ".hidden.heic", "more/deep.cr2")
     names, lines = left_out_of(tmp_path)
     assert names == [
         *("IMG_1.JPG", "IMG_2.jfif", "IMG_3", "IMG_4.HEIC", "IMG_5.jpg"),
-        *("VID_1.3gp", "VID_2.MTS"),
+        *("VID_1.3gp", "VID_2.WMV"),
     ]
     assert {where for where, _ in lines} == {str(tmp_path)}
     (heif,) = [line for _, line in lines if "IMG_6.HEIC" in line]
