@@ -47,8 +47,8 @@ EXPECTED = """
   5 pare_jax/export/stablehlo.py
   3 pare_jax/io/command_line.py
   3 pare_jax/io/files.py
-  6 pare_jax/io/images.py
- 11 pare_jax/io/media.py
+  8 pare_jax/io/images.py
+ 10 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
@@ -56,18 +56,21 @@ EXPECTED = """
   1 pare_jax/meshes/animation.py
   3 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
- 13 pare_jax/prediction/box_files.py
+ 14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
   2 pare_jax/prediction/detection/__init__.py
- 10 pare_jax/prediction/detection/coco.py
+ 11 pare_jax/prediction/detection/coco.py
   6 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
+ 10 pare_jax/prediction/detection/other_formats.py
+  1 pare_jax/prediction/detection/picture_sizes.py
+  4 pare_jax/prediction/focal_length.py
   2 pare_jax/prediction/page/entries.py
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   4 pare_jax/prediction/person_files.py
-  4 pare_jax/prediction/predictor.py
+  5 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py

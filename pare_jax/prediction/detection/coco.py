@@ -30,8 +30,8 @@ from pare_jax.prediction.detection.detector import Detection
 PERSON_CATEGORY = 1
 # Ids and frame numbers are stored in 32 bits.
 LARGEST_ID = 2**31 - 1
-# The size of a picture whose boxes are shares of its width and height.
-RELATIVE = (1.0, 1.0)
+# Stands for the size of a picture whose boxes are shares of its width and height.
+RELATIVE = (0.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +217,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read boxes from {path}: {error}") from None
+    except RecursionError:
+        raise UserError(f"cannot read boxes from {path}: its lists are nested too deep") from None
 
 
 def id_of(value: Any) -> int | None:

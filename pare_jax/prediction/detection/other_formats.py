@@ -1,8 +1,10 @@
-"""Reads boxes of people as YOLO and MegaDetector write them: shares of the picture's size.
+"""Reads boxes of people as YOLO and MegaDetector write them.
 
 YOLO's programs (https://docs.ultralytics.com/datasets/detect) write a text file for each picture,
-with a line "class x y width height" for each box, whose x and y are its centre. MegaDetector
-(https://github.com/agentmorris/MegaDetector) writes one JSON file for many pictures.
+with a line "class x y width height" for each box, whose x and y are its centre, all as shares of
+the picture's size. MegaDetector writes one JSON file for many pictures, either with shares
+(https://lila.science/megadetector-output-format) or a list with pixels
+(https://microsoft.github.io/MegaDetector/output_format).
 """
 
 import math
@@ -114,6 +116,9 @@ def read_megadetector(path: Path, content: Any) -> tuple[list[ImagePeople], list
     Raises:
         UserError: the file is COCO's as well, or an entry has another form.
     """
+    if isinstance(content, list) and content and isinstance(content[0], Mapping):
+        is_its = "file" in content[0] and "detections" in content[0]
+        return _images_of(path, content, "person", is_relative=False) if is_its else None
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         return None
     images = entries_of(path, "images", content["images"])
@@ -124,21 +129,29 @@ def read_megadetector(path: Path, content: Any) -> tuple[list[ImagePeople], list
             f'{path} has COCO\'s "annotations" and MegaDetector\'s "detections": keep one of them'
         )
     person = _megadetector_person(path, content.get("detection_categories"))
+    return _images_of(path, images, person, is_relative=True)
+
+
+def _images_of(
+    path: Path, images: Any, person: str, *, is_relative: bool
+) -> tuple[list[ImagePeople], list[str]]:
+    """Return the images, and the names of those that MegaDetector could not read."""
     found: list[ImagePeople] = []
     failed: list[str] = []
-    for number, image in enumerate(images):
+    for number, image in enumerate(entries_of(path, "the list of images", images)):
         if not isinstance(image.get("file"), str):
-            raise UserError(f'{path}: entry {number} of "images" needs "file", text')
+            raise UserError(f'{path}: image {number} needs "file", text')
         if image.get("detections") is None:
             failed.append(image["file"])
             continue
         detections = entries_of(path, f"detections of {image['file']}", image["detections"])
         people = [
-            _megadetector_box(f"{path}: a detection of {image['file']}", one)
+            _megadetector_box(f"{path}: a detection of {image['file']}", one, is_relative)
             for one in detections
             if str(one.get("category")) == person
         ]
-        found.append(ImagePeople(image["file"], people=people, size=RELATIVE))
+        size = RELATIVE if is_relative else None
+        found.append(ImagePeople(image["file"], people=people, size=size))
     return found, failed
 
 
@@ -152,15 +165,20 @@ def _megadetector_person(path: Path, categories: Any) -> str:
     return people[0]
 
 
-def _megadetector_box(where: str, one: Mapping[str, Any]) -> Detection:
+def _megadetector_box(where: str, one: Mapping[str, Any], is_relative: bool) -> Detection:
+    confidence = "conf" if is_relative else "confidence"
     try:
-        x, y, width, height = (float(value) for value in one["bbox"])
-        score = float(one.get("conf", math.nan))
+        box = [float(value) for value in one["bbox"]]
+        x, y, width, height = box
+        score = float(one.get(confidence, math.nan))
     except (KeyError, TypeError, ValueError):
+        form = "[x, y, width, height]" if is_relative else "[x0, y0, x1, y1]"
         raise UserError(
-            f'{where} needs "bbox": [x, y, width, height] and a "conf" that is a number'
+            f'{where} needs "bbox": {form} and a "{confidence}" that is a number'
         ) from None
-    _check_shares(where, (x, y, width, height))
+    if not is_relative:
+        return Detection(np.array(box), score)
+    _check_shares(where, box)
     return Detection(np.array([x, y, x + width, y + height]), score)
 
 

@@ -132,6 +132,8 @@ def boxes_of(
         missing,
         lambda path, reason: reporter.failed(str(path), reason),
     )
+    if not values.boxes and values.detector == "whole" and values.threshold is not None:
+        reporter.warn(f"note: --threshold={values.threshold:g} has no effect without a detector")
     if values.boxes and values["detector"].present:
         reporter.warn(f"note: --detector={values.detector} has no effect beside --boxes")
     return {**of_photos, **of_clips}

@@ -74,6 +74,17 @@ def test_megadetectors_categories_and_failures(tmp_path, photos):
     assert "sub/b.jpg" in note
 
 
+def test_megadetectors_form_with_pixels(tmp_path, photos):
+    people = [
+        {"category": "person", "confidence": 0.81, "bbox": [12.0, 40.5, 96.3, 90.9]},
+        {"category": "animal", "confidence": 0.93, "bbox": [0, 0, 50, 50]},
+    ]
+    content = [{"file": "sub/a.jpg", "detections": people}, {"file": "b.jpg", "detections": []}]
+    found, notes = read(save(tmp_path / "detections.json", content), photos)
+    assert found == [[([12.0, 40.5, 96.3, 90.9], 0.81)], []]
+    assert not notes
+
+
 def yolo_folder(tmp_path, **files):
     folder = tmp_path / "labels"
     folder.mkdir(exist_ok=True)
@@ -144,6 +155,7 @@ def test_yolos_boxes_are_of_the_upright_photograph(tmp_path, photos):
             "pixels",
         ),
         ("a.json", {"images": [{"file": "z.jpg", "detections": []}]}, "z.jpg"),
+        ("a.json", [{"file": "a.jpg", "detections": [{"category": "person"}]}], "confidence"),
     ],
 )
 def test_other_content_is_refused_in_one_line(tmp_path, photos, name, content, shown):

@@ -176,6 +176,8 @@ def test_flags_without_effect_beside_boxes_give_a_note(command, tmp_path, photo)
         assert note.startswith("note: ")
         assert "--threshold=0.9" in note
     assert command(typed, photo)[2] == []
+    (note,) = command("--threshold=0.9", photo)[2]
+    assert "--threshold=0.9" in note
     # Detections have scores.
     found = {"file_name": "a.png", "bbox": [150, 60, 100, 180], "score": 0.5}
     listed.write_text(json.dumps([found]))
