@@ -59,7 +59,7 @@ EXPECTED = """
  14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
   2 pare_jax/prediction/detection/__init__.py
- 11 pare_jax/prediction/detection/coco.py
+ 12 pare_jax/prediction/detection/coco.py
   6 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
  10 pare_jax/prediction/detection/other_formats.py
