@@ -98,7 +98,7 @@ EXPECTED = """
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py
-  6 pare_jax/training/workdir.py
+  7 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py

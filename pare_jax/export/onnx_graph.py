@@ -5,7 +5,8 @@ the operations that this project's networks and bodies use; any other raises Not
 with its name. One symbolic dimension is supported, the batch's.
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +32,12 @@ _IR_VERSION = 10
 _CALLS = {"custom_jvp_call": "call_jaxpr", "custom_vjp_call": "call_jaxpr", "jit": "jaxpr"}
 
 
-def onnx_model(function: Callable, argument: jax.ShapeDtypeStruct, name: str) -> bytes:
+def onnx_model(
+    function: Callable,
+    argument: jax.ShapeDtypeStruct,
+    name: str,
+    description: Mapping[str, Any] | None = None,
+) -> bytes:
     """Translate a function of one array.
 
     Args:
@@ -39,6 +45,7 @@ def onnx_model(function: Callable, argument: jax.ShapeDtypeStruct, name: str) ->
         argument: shape and type of the array; the first dimension is a symbol from
             `jax.export.symbolic_shape`.
         name: name of the model's input.
+        description: values to store in the model's metadata, each as JSON.
 
     Returns:
         The serialized model; its outputs are named by the dict's keys.
@@ -70,6 +77,8 @@ def onnx_model(function: Callable, argument: jax.ShapeDtypeStruct, name: str) ->
         ir_version=_IR_VERSION,
         producer_name="pare_jax",
     )
+    texts = {key: json.dumps(value) for key, value in (description or {}).items()}
+    helper.set_model_props(model, texts)
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

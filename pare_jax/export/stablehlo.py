@@ -5,9 +5,11 @@
 
 The suffix .onnx writes an ONNX model; any other a StableHLO program for JAX (CPU, CUDA and TPU).
 Both take crops, (batch, side, side, 3) uint8 RGB, with any batch size, and return named arrays; see
-docs/export.md. Missing folders of --output are made.
+docs/export.md. How to cut the crops is in the ONNX file's metadata, or in NAME.json beside another
+file. Missing folders of --output are made.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,7 +22,9 @@ from jaxtyping import Array, UInt8
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
+from pare_jax.export.description import INPUT, describe_file
 from pare_jax.export.onnx_graph import onnx_model
 from pare_jax.io import command_line
 from pare_jax.io.files import write_together
@@ -31,7 +35,6 @@ from pare_jax.training.checkpoints import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-INPUT = "images"
 
 
 def crops_to_people(
@@ -69,13 +72,14 @@ def crops_to_people(
     return function
 
 
-def export(function: Callable, image_size: int, kind: str) -> bytes:
+def export(function: Callable, image_size: int, kind: str, crop_scale: float = BOX_SCALE) -> bytes:
     """Serialize a function of crops for any batch size.
 
     Args:
         function: from `crops_to_people`.
         image_size: side of the crops, pixels.
         kind: "jax" or "onnx".
+        crop_scale: side of a crop over the longer side of its box; stored in an ONNX file.
 
     Returns:
         The content of the file.
@@ -88,7 +92,7 @@ def export(function: Callable, image_size: int, kind: str) -> bytes:
     images = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), jnp.uint8)
     if kind == "onnx":
         try:
-            return onnx_model(function, images, INPUT)
+            return onnx_model(function, images, INPUT, describe_file(image_size, crop_scale))
         except NotImplementedError as error:
             raise UserError(
                 f"cannot write this network as .onnx ({error}): export a .jax file instead"
@@ -97,22 +101,32 @@ def export(function: Callable, image_size: int, kind: str) -> bytes:
     return bytes(exported.serialize())
 
 
+def exported_files(
+    name: str, function: Callable, image_size: int, kind: str, crop_scale: float
+) -> dict[str, bytes]:
+    """Return the contents of an exported file and, for "jax", of the description beside it.
+
+    Args:
+        name: name of the file; the description's is NAME.json.
+        function: from `crops_to_people`.
+        image_size: side of the crops, pixels.
+        kind: "jax" or "onnx".
+        crop_scale: side of a crop over the longer side of its box.
+
+    Raises:
+        UserError: as `export`.
+    """
+    files = {name: export(function, image_size, kind, crop_scale)}
+    if kind == "jax":  # the format has no place for it
+        description = json.dumps(describe_file(image_size, crop_scale), indent=1)
+        files[f"{name}.json"] = f"{description}\n".encode()
+    return files
+
+
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
-    texts = {
-        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
-        "output": "File to write; NAME.onnx for ONNX.",
-        "body": "Body model file; needed if the file that the run names has moved.",
-    }
-    for name, text in texts.items():
-        flags.DEFINE_string(name, None, text, flag_values=values)
-    flags.DEFINE_enum(
-        "weights",
-        "auto",
-        ["auto", "swa", "last"],
-        "Weights to load; auto: those that the run's evaluation uses.",
-        flag_values=values,
-    )
+    command_line.define_run_flags(values)
+    flags.DEFINE_string("output", None, "File to write; NAME.onnx for ONNX.", flag_values=values)
     flags.DEFINE_bool("attention", False, "Also return attention maps.", flag_values=values)
     flags.DEFINE_bool("with-body", False, "Also return joints and mesh.", flag_values=values)
 
@@ -141,8 +155,12 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         body = body_from_data(load_run_body(workdir, config, values.body))
     function = crops_to_people(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
-    content = export(function, config.image_size, kind)
-    write_together(output.parent, {output.name: content})
-    side = config.image_size
-    print(f"{output}: {len(content) / 1e6:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    # Runs of before have no such key.
+    side, crop_scale = config.image_size, config.get("crop_scale", BOX_SCALE)
+    files = exported_files(output.name, function, side, kind, crop_scale)
+    write_together(output.parent, files)
+    megabytes = len(files[output.name]) / 1e6
+    print(f"{output}: {megabytes:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    if kind == "jax":
+        print(f"{output}.json: how to cut the crops; keep both files together")
     return 0

@@ -17,6 +17,9 @@ from pare_jax.io.progress import say
 WRONG = 2
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
+# --help lists a flag under the module that defines it. Flags defined here are the command's.
+flags.disclaim_key_flags()
+
 DefineFlags = Callable[[flags.FlagValues], None]
 
 # The wording of ml_collections where a config has no such key but a similar one.
@@ -53,6 +56,23 @@ def run(
         return do(values, arguments)
 
     return guarded(parse_and_do, interrupted)
+
+
+def define_run_flags(values: flags.FlagValues) -> None:
+    """Define the flags of a command that loads a trained run: checkpoint, weights and body."""
+    texts = {
+        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
+        "body": "Body model file; needed if the file that the run names has moved.",
+    }
+    for name, text in texts.items():
+        flags.DEFINE_string(name, None, text, flag_values=values)
+    flags.DEFINE_enum(
+        "weights",
+        "auto",
+        ["auto", "swa", "last"],
+        "Weights to load; auto: those that the run's evaluation uses.",
+        flag_values=values,
+    )
 
 
 def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagValues, list[str]]:

@@ -41,6 +41,7 @@ from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_s
 from pare_jax.sensitivity.occlusion_errors import occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
 from pare_jax.sensitivity.sensitivity_files import save_sensitivity
+from pare_jax.training.workdir import left_as_found
 
 if TYPE_CHECKING:
     from data_pipelines.reading.storage import StoredSplit
@@ -52,10 +53,9 @@ TABLE = "occlusion_table"
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
+    command_line.define_run_flags(values)
     texts = {
-        "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
         "output": "Folder to write to.",
-        "body": "Body model file; needed if the file that the run names has moved.",
         "data": "Folder of prepared datasets.",
         "dataset": "Labelled people: DATASET/SPLIT, for instance synthetic/test.",
     }
@@ -65,13 +65,6 @@ def define_flags(values: flags.FlagValues) -> None:
         "boxes",
         [],
         "Box of a person, x0,y0,x1,y1 in pixels, or a JSON file of boxes.",
-        flag_values=values,
-    )
-    flags.DEFINE_enum(
-        "weights",
-        "auto",
-        ["auto", "swa", "last"],
-        "Weights to load; auto: those that the run's evaluation uses.",
         flag_values=values,
     )
     numbers = {
@@ -94,7 +87,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     _check(values, arguments)
-    return _run_split(values) if values.dataset else _run_photos(values, arguments)
+    with left_as_found(Path(values.output)):
+        return _run_split(values) if values.dataset else _run_photos(values, arguments)
 
 
 def _check(values: flags.FlagValues, arguments: Sequence[str]) -> None:
@@ -230,17 +224,11 @@ def _run_split(values: flags.FlagValues) -> int:
 
 
 def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
-    """Make the output folder and load the network; removes a new folder if loading fails."""
+    """Make the output folder and load the network."""
     output = Path(values.output)
-    is_new = not output.exists()
     write_together(output, {})  # fails early, before the network is loaded
-    try:
-        predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
-        return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
-    except (UserError, KeyboardInterrupt):
-        if is_new:
-            output.rmdir()
-        raise
+    predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+    return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 
 
 def _save(found: Sensitivity, output: Path, name: str, title: str) -> None:

@@ -49,20 +49,19 @@ def check(workdir: Path, config: ConfigDict) -> None:
 
 @contextlib.contextmanager
 def left_as_found(workdir: Path) -> Iterator[None]:
-    """Remove the folders made inside the block if it fails and they are empty.
+    """Remove the folders made inside the block that are empty at its end.
 
     Args:
-        workdir: the run's folder.
+        workdir: the folder that the block makes, with its parents.
     """
     new = [path for path in (workdir, *workdir.parents) if not os.path.exists(path)]
     try:
         yield
-    except BaseException:
+    finally:
         # The first folder that is not empty stops the loop; its parents are not empty either.
         with contextlib.suppress(OSError):
             for path in new:
                 path.rmdir()
-        raise
 
 
 def has_run(workdir: Path) -> bool:
@@ -128,6 +127,11 @@ def check_same_body(workdir: Path, body: BodyData) -> None:
         raise UserError(
             f"cannot read {path} ({type(error).__name__}): copy the run again, with all its files"
         ) from error
+    if not same and trained["name"] == body.name:
+        raise UserError(
+            f"{workdir} was trained with another version of the body model {was}: give its "
+            "file, or train again"
+        )
     if not same:
         raise UserError(
             f"{workdir} was trained with another body model, {was}, not with {body.name} with "

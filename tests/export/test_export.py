@@ -1,24 +1,32 @@
 """Exported files return the network's outputs in a process without this package."""
 
+import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
 from flax import nnx
+from PIL import Image
 
 from configs import common
 from pare_jax.body.io import FREE_BODY
 from pare_jax.body.model import load_body_model
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
+from pare_jax.export.description import describe_file
 from pare_jax.geometry import camera_translation
+from pare_jax.io.images import cut_crop, read_image
 from pare_jax.models import build_model
 from pare_jax.models.inference import normalise
+from pare_jax.prediction.predictor import Predictor
 from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints, load_config
 from pare_jax.training.step import create_state
 from pare_jax.training.workdir import write_config
@@ -173,6 +181,89 @@ def test_command_writes_a_file(workdir, tmp_path, capsys):
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
     assert str(exported.in_avals[0]) == f"uint8[b,{SIZE},{SIZE},3]"
     assert exported.call(crops_of(2))["rotations"].shape == (2, 24, 3, 3)
+    about = json.loads(file.with_name("network.jax.json").read_text())
+    assert (about["image_size"], about["crop_scale"]) == (SIZE, BOX_SCALE)
+    assert sorted(path.name for path in file.parent.iterdir()) == [
+        "network.jax",
+        "network.jax.json",
+    ]
+
+
+def documented(*sections):
+    """Return the Python code of some sections of docs/export.md."""
+    text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
+    parts = dict(part.split("\n", 1) for part in text.split("\n## ")[1:])
+    lines = [line for name in sections for line in parts[name].splitlines()]
+    return "\n".join(line[4:] for line in lines if re.match(r"    |$", line))
+
+
+def turned_photograph():
+    """Return a photograph of coloured noise as a phone stores it, on its side with an EXIF tag."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 22, 3), np.uint8)
+    upright = Image.fromarray(noise).resize((1100, 1500), Image.Resampling.BICUBIC)
+    tag = Image.Exif()
+    tag[0x0112] = 6  # turn by 90 degrees to show it
+    return upright.transpose(Image.Transpose.ROTATE_90), tag
+
+
+BOX = (370, 683, 870, 1394)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Return a folder with a phone's photo.jpg, and the path of the same pixels untagged."""
+    folder = tmp_path_factory.mktemp("photographs")
+    stored, tag = turned_photograph()
+    stored.save(folder / "photo.jpg", exif=tag, quality=95)
+    stored.save(folder / "untagged.jpg", quality=95)
+    return folder
+
+
+@pytest.mark.parametrize(("size", "scale"), [(64, 1.2), (224, 1.0)])
+def test_the_documented_cut_agrees_with_predictions(size, scale, photographs):
+    found = {}
+    exec(documented("Cut a crop"), found)
+    about = describe_file(size, scale)
+    x0, y0, x1, y1 = BOX
+    centre, side = np.array([x0 + x1, y0 + y1]) / 2, scale * (y1 - y0)
+    expected = cut_crop(read_image(photographs / "photo.jpg"), centre, side, size).astype(int)
+
+    def distance(name):
+        return np.abs(found["cut"](photographs / name, BOX, about) - expected).mean()
+
+    assert distance("photo.jpg") < 2
+    assert distance("untagged.jpg") > 20
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"), [("Run it with JAX", "jax"), ("Run it with onnxruntime", "onnx")]
+)
+def test_the_documented_code_gives_predictions(
+    section, kind, body, photographs, tmp_path, monkeypatch
+):
+    """For a network of 64 pixels, on a photograph that its EXIF tag turns."""
+    if kind == "onnx":
+        pytest.importorskip("onnx")
+        pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(export, "PLATFORMS", ("cpu",))
+    network = make_network("baseline", "resnet18")
+    files = export.exported_files(
+        f"final.{kind}", export.crops_to_people(network), SIZE, kind, BOX_SCALE
+    )
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    shutil.copy(photographs / "photo.jpg", tmp_path)
+    found = {}
+    with contextlib.chdir(tmp_path):
+        exec(documented("Cut a crop", section), found)
+    predictor = Predictor(network, body, SIZE)
+    right, turned = (
+        predictor(read_image(photographs / name), [BOX])[0].rotations
+        for name in ("photo.jpg", "untagged.jpg")
+    )
+    # An untrained network answers much the same to everything.
+    error = np.abs(found["people"]["rotations"][0] - right).max()
+    assert error < 0.1 * np.abs(right - turned).max()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.body.model import body_from_data
+from pare_jax.errors import UserError
 from pare_jax.io import images
 from pare_jax.io.images import encode_png, read_image
 from pare_jax.sensitivity import cli as command
@@ -168,6 +169,19 @@ def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_pa
     status, _, errors, output = run(photo)
     assert (status, len(errors)) == (130, 1)
     assert not output.exists()
+
+
+@pytest.mark.parametrize("fails", ["loading", "reading"])
+def test_a_failure_leaves_no_empty_folder_of_several(run, monkeypatch, tmp_path, fails):
+    def load(path, weights, body=None):
+        raise UserError("no such run")
+
+    if fails == "loading":
+        monkeypatch.setattr(command, "load_predictor", load)
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(b"no picture")
+    assert run(f"--output={tmp_path}/new/b/c", photo)[0] == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_labelled_people_become_a_table(run, split, tmp_path):
