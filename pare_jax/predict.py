@@ -2,6 +2,7 @@
 
     python -m pare_jax.predict --checkpoint=runs/final --output=out photo.jpg folder/ "shots/*.jpg"
     python -m pare_jax.predict --checkpoint=runs/final --output=out clip.mp4
+    python -m pare_jax.predict --checkpoint=runs/final --output=out --clip=frames/ --fps=25
     python -m pare_jax.predict --checkpoint=runs/final --output=out webcam:0
     python -m pare_jax.predict --checkpoint=runs/final --output=out \\
         --boxes=370,683,870,1394 photo.jpg
@@ -13,10 +14,10 @@ x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JS
 YOLO (also a folder) write.
 
 Each photograph NAME gives NAME.npz, NAME.json, NAME_overlay.jpg and NAME_attention.jpg (with
-several people NAME_attention_0.jpg and so on). Each clip gives NAME_overlay.mp4 or .webm, and for
-each person NAME_track_ID.npz and others. index.html shows everything. --outputs chooses the
-outputs. Run the same command again to resume after an interruption. Files that no run wrote are
-never overwritten.
+several people NAME_attention_0.jpg and so on). Each clip gives NAME_overlay.mp4, and for each
+person NAME_track_ID.npz and others. A folder holds photographs; --clip reads its pictures as the
+frames of one clip. index.html shows everything. --outputs chooses the outputs. Run the same command
+again to resume after an interruption. Files that no run wrote are never overwritten.
 
 Exit status: 0 everything was done (people found or not), 1 something failed, 2 nothing was done or
 the command was wrong, 130 interrupted by Ctrl-C.

@@ -1,6 +1,6 @@
 """Draw a clip of two people who cross behind a post, and write its labels.
 
-    python scripts/draw_clip.py --output=clip.webm
+    python scripts/draw_clip.py --output=clip.mp4
     python scripts/draw_clip.py --output=clip.mp4 --seconds=8 --seed=3
 
 The labels are in clip.npz beside the clip: `frame_rate`, `focal_length` and `principal_point` of
@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="the clip, a .webm or .mp4 file")
+    parser.add_argument("--output", type=Path, required=True, help="the clip, an .mp4 file")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="of looks and background")
     parser.add_argument("--seconds", type=float, default=defaults.seconds)
     parser.add_argument("--frame_rate", type=float, default=defaults.frame_rate)

@@ -1,8 +1,8 @@
 """Compare predictions for a drawn clip with the clip's labels.
 
-    python scripts/draw_clip.py --output=clip.webm
+    python scripts/draw_clip.py --output=clip.mp4
     python scripts/measure_clip.py --truth=clip.npz --boxes=boxes.json   # writes the boxes
-    python -m pare_jax.predict --checkpoint=RUN --output=out --boxes=boxes.json clip.webm
+    python -m pare_jax.predict --checkpoint=RUN --output=out --boxes=boxes.json clip.mp4
     python scripts/measure_clip.py --truth=clip.npz out [another_run ...]
 
 The boxes simulate a detector, as in scripts/measure_tracking.py: true boxes with noise of 2 % of

@@ -1,8 +1,8 @@
 """Compare tracking and smoothing with the labels of a drawn clip.
 
-    python scripts/draw_clip.py --output=clip.webm
+    python scripts/draw_clip.py --output=clip.mp4
     python scripts/measure_tracking.py --truth=clip.npz
-    python scripts/measure_tracking.py --truth=clip.npz --clip=clip.webm --detector=hog
+    python scripts/measure_tracking.py --truth=clip.npz --clip=clip.mp4 --detector=hog
 
 With --clip a detector runs on the clip itself. Without, noise simulates a detector and a network,
 --trials times: true boxes with noise, some missing, none of mostly hidden people; true rotations,

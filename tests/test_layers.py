@@ -18,7 +18,7 @@ FOLDERS = ("pare_jax", "data_pipelines", "configs", "scripts")
 TENSORFLOW = ("tensorflow", "tensorflow_datasets", "array_record", "clu.metric_writers")
 # `io` is a closed list: another module of helpers belongs to the package that uses it.
 IO = (
-    *("command_line", "exif", "file_kinds", "files", "images", "media"),
+    *("command_line", "decoding", "exif", "file_kinds", "files", "images", "media"),
     *("pixel_modes", "progress", "safe_pickle", "threads", "video"),
 )
 

@@ -46,9 +46,10 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
   3 pare_jax/io/command_line.py
+ 10 pare_jax/io/decoding.py
   3 pare_jax/io/files.py
   8 pare_jax/io/images.py
- 10 pare_jax/io/media.py
+ 12 pare_jax/io/media.py
   4 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py

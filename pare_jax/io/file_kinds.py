@@ -70,6 +70,7 @@ _PICTURES = (
     *(b"MM\0+", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
 )
 _VIDEOS = (
+    *(b"\0\0\0\1\x27", b"\0\0\0\1\x67", b"\0\0\0\1\x40\1"),  # bare H.264 and H.265
     *(b"\x1aE\xdf\xa3", b"\0\0\1\xba", b"\0\0\1\xb3", b"FLV\1"),
     b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel",  # ASF: .wmv
     b"\x06\x0e+4\x02\x05\x01\x01\r\x01\x02\x01\x01",  # MXF
@@ -134,8 +135,9 @@ def kind_of_content(head: bytes) -> Kind | None:
         return _OTHER
     if head.startswith(b"8BPS"):
         return _LAYERED
+    is_theora = head.startswith(b"OggS") and b"theora" in head
     is_quicktime = head[4:8] in _QUICKTIME_BOXES
-    if head.startswith(_VIDEOS) or riff == b"AVI " or is_quicktime or _is_stream(head):
+    if head.startswith(_VIDEOS) or riff == b"AVI " or is_quicktime or is_theora or _is_stream(head):
         return "video"
     return None
 

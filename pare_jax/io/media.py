@@ -3,23 +3,26 @@
 import contextlib
 import dataclasses
 import glob
-import os
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
-import numpy as np
 
 from pare_jax.errors import UserError, counted, listed
-from pare_jax.io.file_kinds import RAW, Unread, kind_of_content, kind_of_file, read_head
-from pare_jax.io.images import Picture
-
-# OpenCV reads FFmpeg's log level once, when it first opens a video; -8 is "quiet". Errors are
-# reported here, in one line.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+from pare_jax.io.decoding import VideoDecoder
+from pare_jax.io.file_kinds import (
+    IMAGE_SUFFIXES,
+    RAW,
+    Unread,
+    kind_of_content,
+    kind_of_file,
+    read_head,
+)
+from pare_jax.io.images import Picture, read_image
+from pare_jax.io.threads import ordered_map
 
 _WEBCAM = re.compile(r"webcam:(\d+)")
 _LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
@@ -27,11 +30,7 @@ _LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
 _LIKELY_CAMERAS = range(8)
 # For cameras that do not report a frame rate.
 _WEBCAM_RATE = 30.0
-# Containers without a frame rate report their clock's, 1000 a second and more.
 _HIGHEST_RATE = 480.0
-_RATE_SAMPLES = 60
-# Seconds. WebM rounds times to milliseconds; a time this near to number / rate is taken as that.
-_CLOCK_STEP = 0.002
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +52,15 @@ class Photo(_File):
     """An image file."""
 
 
+@dataclasses.dataclass(frozen=True)
 class Clip(_File):
-    """A video file."""
+    """A video file, or a folder of numbered frames.
+
+    Attributes:
+        frame_rate: of a folder, frames a second; None for a file.
+    """
+
+    frame_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +142,54 @@ def _of_argument(argument: str) -> tuple[Sequence[Source], list[str]]:
     return [Clip(path) if kind == "video" else Photo(path)], []
 
 
+def find_clips(arguments: Sequence[str], frame_rate: float | None) -> list[Clip]:
+    """Return the clips that --clip names: folders of numbered frames, and files of any name.
+
+    Args:
+        arguments: of --clip.
+        frame_rate: of --fps, the frames a second of the folders.
+
+    Raises:
+        UserError: a folder without --fps or without a picture, --fps without a folder, or a frame
+            rate that is not a positive number.
+    """
+    if frame_rate is not None and not 0 < frame_rate < math.inf:
+        raise UserError(f"--fps={frame_rate:g} is not a number of frames a second; give e.g. 25")
+    # A folder named "." has a name to give to its outputs.
+    paths = [Path(one) if Path(one).name.strip(".") else Path(one).resolve() for one in arguments]
+    folders = [path for path in paths if path.is_dir()]
+    if frame_rate is not None and not folders:
+        raise UserError("--fps is for folders of numbered frames: name one, as in --clip=FOLDER")
+    if folders and frame_rate is None:
+        raise UserError(
+            f"--clip={folders[0]} is a folder of frames: give their rate, as in --fps=25"
+        )
+    for folder in folders:
+        numbered_frames(folder)
+    return [Clip(path, frame_rate if path in folders else None) for path in paths]
+
+
+def numbered_frames(folder: Path) -> list[Path]:
+    """Return the pictures of a folder in the order of the numbers in their names: 2 before 10.
+
+    Raises:
+        UserError: the folder cannot be read, or has no picture.
+    """
+    try:
+        inside = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from None
+    frames = [path for path in inside if not path.name.startswith(".")]
+    if not frames:
+        raise UserError(f"no image in the folder {folder} ({', '.join(IMAGE_SUFFIXES)})")
+    return sorted(frames, key=_natural_order)
+
+
+def _natural_order(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
 def _in_folder(folder: Path) -> tuple[list[Photo | Clip], list[str]]:
     try:
         inside = sorted(folder.iterdir())
@@ -196,9 +250,8 @@ class FrameReader:
     Use it as a context manager and iterate over it once.
 
     Attributes:
-        frame_rate: frames a second, the mean if it varies.
+        size: width and height in pixels; pixels are square.
         frame_count: number of frames according to the file; None if unknown.
-        size: width and height in pixels.
         frames_read: number of frames read so far.
     """
 
@@ -209,43 +262,35 @@ class FrameReader:
             source: a clip or a camera.
 
         Raises:
-            UserError: the file is missing, empty, not a video or has no frame; or the camera is
-                missing.
+            UserError: the file is missing, empty, not a video or has no frame; the folder has no
+                picture; or the camera is missing.
         """
         self.source = source
-        self._capture = (
-            _open_clip(source.path) if isinstance(source, Clip) else _open_webcam(source)
-        )
-        self.frame_rate, counted = self._rate()
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        is_known = counted and isinstance(source, Clip) and 0 < count < 1e9
-        self.frame_count = round(count) if is_known else None
+        self._frames: VideoDecoder | _NumberedFrames | _Camera
+        if isinstance(source, Webcam):
+            self._frames = _Camera(source)
+        elif source.frame_rate is not None:
+            self._frames = _NumberedFrames(source.path, source.frame_rate)
+        else:
+            self._frames = VideoDecoder(source.path)
+        self.frame_count = self._frames.frame_count
+        self.size = self._frames.size
         self.frames_read = 0
-        # Some files without a frame can be opened.
-        ready, first = self._capture.read()
-        if not ready:
-            self.close()
-            what = (
-                "has no frame that can be read" if isinstance(source, Clip) else "gives no picture"
-            )
-            raise UserError(f"{source} {what}")
-        self._first: np.ndarray | None = first
-        height, width = first.shape[:2]
-        self.size = (width, height)
-        self._last_time = -1.0
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second, the mean of the frames read so far; at first as the file declares it."""
+        return self._frames.frame_rate
 
     def __iter__(self) -> Iterator[Frame]:
-        image = self._first
-        self._first = None
-        while image is not None:
-            number, time = self.frames_read, self._time()
+        for time, picture in self._frames:
+            number = self.frames_read
             self.frames_read += 1
-            yield Frame(number, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-            image = self._capture.read()[1]
+            yield Frame(number, time, picture)
 
     def close(self) -> None:
         """Close the file or camera."""
-        self._capture.release()
+        self._frames.close()
 
     def __enter__(self) -> "FrameReader":
         return self
@@ -254,80 +299,58 @@ class FrameReader:
         self.close()
 
     def shortfall(self) -> str | None:
-        """Return a message if frames are missing, else None; call it after the last frame.
+        """Return a message if the file is cut short, else None; call it after the last frame."""
+        return self._frames.shortfall() if isinstance(self._frames, VideoDecoder) else None
 
-        Formats without an index estimate the number of frames, so 1 % does not count.
-        """
-        expected = self.frame_count
-        if expected is None or expected - self.frames_read <= max(1, expected // 100):
-            return None
-        return (
-            f"{self.source} ends early: {self.frames_read} of {expected} frames could be read; "
-            "the file may be cut short"
-        )
 
-    def _rate(self) -> tuple[float, bool]:
-        """Return the frame rate, and whether it comes from the file."""
+class _NumberedFrames:
+    """Reads a folder's pictures as the frames of a clip."""
+
+    def __init__(self, folder: Path, frame_rate: float):
+        self._paths = numbered_frames(folder)
+        self.frame_rate = frame_rate
+        self.frame_count = len(self._paths)
+        self.size = read_image(self._paths[0]).shape[1::-1]
+
+    def __iter__(self) -> Iterator[tuple[float, Picture]]:
+        pictures = ordered_map(lambda path: (path, read_image(path)), self._paths)
+        for number, (path, picture) in enumerate(pictures):
+            if picture.shape[1::-1] != self.size:
+                height, width = picture.shape[:2]
+                raise UserError(
+                    f"{path} has {width} x {height} pixels, but the clip's first frame has "
+                    f"{self.size[0]} x {self.size[1]}: give all frames the same size"
+                )
+            yield number / self.frame_rate, picture
+
+    def close(self) -> None:
+        pass
+
+
+class _Camera:
+    """Reads a camera with OpenCV."""
+
+    def __init__(self, source: Webcam):
+        self._capture = _open_webcam(source)
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        if np.isfinite(rate) and 0 < rate <= _HIGHEST_RATE:
-            return _exact_rate(rate), True
-        if isinstance(self.source, Webcam):
-            return _WEBCAM_RATE, False
-        return _measured_rate(self.source.path), False
+        self.frame_rate = rate if 0 < rate <= _HIGHEST_RATE else _WEBCAM_RATE
+        self.frame_count = None
+        # Some cameras can be opened although they give no picture.
+        ready, first = self._capture.read()
+        if not ready:
+            self.close()
+            raise UserError(f"{source} gives no picture")
+        self._first = first
+        self.size = first.shape[1::-1]
 
-    def _time(self) -> float:
-        """Return the time of the last decoded frame, seconds."""
-        even = self.frames_read / self.frame_rate
-        time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0
-        if abs(time - even) <= _CLOCK_STEP or isinstance(self.source, Webcam):
-            time = even
-        if not time > self._last_time:
-            time = self._last_time + 1.0 / self.frame_rate
-        self._last_time = time
-        return time
+    def __iter__(self) -> Iterator[tuple[float, Picture]]:
+        image, number = self._first, 0
+        while image is not None:
+            yield number / self.frame_rate, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            image, number = self._capture.read()[1], number + 1
 
-
-def _exact_rate(rate: float) -> float:
-    """Undo the rounding of film and television rates: 29.97 becomes 30000 / 1001."""
-    exact = round(rate * 1.001) / 1.001
-    return exact if abs(exact - rate) < 2e-3 and abs(round(rate) - rate) > 2e-3 else rate
-
-
-def _measured_rate(path: Path) -> float:
-    capture = _open_clip(path)
-    times = []
-    while len(times) < _RATE_SAMPLES and capture.grab():
-        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
-    capture.release()
-    steps = np.diff(times)
-    steps = steps[steps > 0]
-    return float(np.clip(1.0 / steps.mean(), 1.0, _HIGHEST_RATE)) if len(steps) else _WEBCAM_RATE
-
-
-def _open_clip(path: Path) -> cv2.VideoCapture:
-    if not path.exists():
-        raise UserError(f"there is no video at {path}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a video")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty; expected a video")
-    capture = open_video(path)
-    if not capture.isOpened():
-        raise UserError(
-            f"{path} cannot be read as a video: it is damaged, cut short, or in an unknown format"
-        )
-    return capture
-
-
-def open_video(path: Path) -> cv2.VideoCapture:
-    """Open a video file with OpenCV without its log; check `isOpened` of the result."""
-    with _quiet_opencv():
-        return cv2.VideoCapture(name_for_opencv(path), cv2.CAP_FFMPEG)
-
-
-def name_for_opencv(path: Path) -> Any:
-    """Return a file's name as bytes: OpenCV crashes on text that is not UTF-8."""
-    return os.fsencode(path)
+    def close(self) -> None:
+        self._capture.release()
 
 
 def _open_webcam(source: Webcam) -> cv2.VideoCapture:

@@ -31,6 +31,8 @@ class BodyMotion:
         translations: of the body in the camera frame, metres.
         frames: frame numbers of the poses, strictly increasing; poses between them are
             interpolated.
+        times: of the frames, seconds from the clip's first frame, strictly increasing; None: the
+            frames are evenly spaced.
         colour: RGB, 0 to 255.
         name: the person's name in the file.
     """
@@ -41,16 +43,21 @@ class BodyMotion:
     frames: Int[np.ndarray, " times"]
     colour: Colour = BODY_COLOURS[0]
     name: str = "person"
+    times: Float[np.ndarray, " times"] | None = None
 
     def __post_init__(self):
-        times = len(self.frames)
-        if np.shape(self.rotations) != (times, NUM_JOINTS, 3, 3):
-            raise ValueError(f"{times} frames, but rotations of shape {np.shape(self.rotations)}")
-        if np.shape(self.translations) != (times, 3):
+        count = len(self.frames)
+        if np.shape(self.rotations) != (count, NUM_JOINTS, 3, 3):
+            raise ValueError(f"{count} frames, but rotations of shape {np.shape(self.rotations)}")
+        if np.shape(self.translations) != (count, 3):
             shape = np.shape(self.translations)
-            raise ValueError(f"{times} frames, but translations of shape {shape}")
-        if times == 0 or (np.diff(self.frames) <= 0).any():
+            raise ValueError(f"{count} frames, but translations of shape {shape}")
+        if count == 0 or (np.diff(self.frames) <= 0).any():
             raise ValueError(f"{self.name!r} has no frames, or frames that do not increase")
+        if self.times is not None and (
+            np.shape(self.times) != (count,) or (np.diff(self.times) <= 0).any()
+        ):
+            raise ValueError(f"{self.name!r} needs {count} times that increase")
 
 
 def rest_body(
@@ -76,7 +83,9 @@ def four_weights(
     return joints, strongest.astype(np.float32)
 
 
-def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: float) -> bytes:
+def animated_glb(
+    body: BodyData, motions: Sequence[BodyMotion], frame_rate: float | None = None
+) -> bytes:
     """Encode people's motions as one GLB with one animation.
 
     Each person is a skinned mesh. Its joints are nodes named as in `JOINT_NAMES`; channels animate
@@ -86,28 +95,24 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
     Args:
         body: the predictions' body model.
         motions: at least one.
-        frame_rate: frames per second.
+        frame_rate: frames a second; used only if not every motion has times.
 
     Returns:
         The file, in the viewer's frame.
 
     Raises:
-        UserError: the frame rate is not a positive number.
+        UserError: the frame rate is needed and is not a positive number.
         ValueError: there are no motions.
     """
     if not motions:
         raise ValueError("no motions to write")
-    if not (np.isfinite(frame_rate) and frame_rate > 0):
-        raise UserError(
-            f"a clip of {frame_rate} frames per second cannot be animated; give its frame rate"
-        )
+    clocks = _clocks(motions, frame_rate)
     writer = GlbWriter()
-    start = min(int(motion.frames[0]) for motion in motions)
     joints, weights = four_weights(body.weights)
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     roots: list[int] = []
-    for motion in motions:
+    for motion, times in zip(motions, clocks, strict=True):
         vertices, rest = rest_body(body, motion.betas)
         attributes = {"JOINTS_0": joints, "WEIGHTS_0": weights}
         mesh = writer.mesh(motion.name, motion.colour, vertices, body.faces, attributes)
@@ -116,7 +121,6 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
         nodes = _skeleton(writer, body.parents, rest, quaternions[0], pelvis[0])
         skin = writer.add("skins", _skin(writer, motion.name, nodes, rest))
         roots += [nodes[0], writer.add("nodes", {"name": motion.name, "mesh": mesh, "skin": skin})]
-        times = (np.asarray(motion.frames) - start) / frame_rate
         stored_times = writer.numbers(times.astype(np.float32), bounds=True)
         outputs = [(nodes[0], "translation", pelvis)]
         outputs += [(node, "rotation", quaternions[:, j]) for j, node in enumerate(nodes)]
@@ -128,6 +132,19 @@ def animated_glb(body: BodyData, motions: Sequence[BodyMotion], frame_rate: floa
             )
     writer.add("animations", {"name": "motion", "samplers": samplers, "channels": channels})
     return writer.encode(roots)
+
+
+def _clocks(motions: Sequence[BodyMotion], frame_rate: float | None) -> list[np.ndarray]:
+    """Return each motion's seconds from the earliest frame of all."""
+    clocks = [np.asarray(motion.times) for motion in motions if motion.times is not None]
+    if len(clocks) < len(motions):
+        if frame_rate is None or not (np.isfinite(frame_rate) and frame_rate > 0):
+            raise UserError(
+                f"a clip of {frame_rate} frames per second cannot be animated; give its frame rate"
+            )
+        clocks = [np.asarray(motion.frames) / frame_rate for motion in motions]
+    start = min(float(clock[0]) for clock in clocks)
+    return [clock - start for clock in clocks]
 
 
 def _skeleton(

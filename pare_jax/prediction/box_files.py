@@ -150,7 +150,8 @@ def read_all_boxes(
     for clip in clips:
         if clip in boxes:  # else it has another size
             own = boxes.pop(clip)
-            of_clips[clip] = check_ids(path, own if isinstance(own, dict) else _by_frame(clip, own))
+            by_frame = own if isinstance(own, dict) else _by_frame(clip, own)
+            of_clips[clip] = check_ids(path, by_frame, warn)
     return boxes, of_clips
 
 
@@ -293,10 +294,12 @@ def _boxes_of_people(
     for clip in inputs.clips:
         alone = len(inputs.clips) == 1 and not inputs.photos
         try:
-            of_clip, names = match_frames(images, content, [clip], alone, fitter.of_frame)
+            of_clip, names = match_frames(
+                images, content, [clip], alone, inputs.warn, fitter.of_frame
+            )
         except UserError as error:
             inputs.misfit(clip, error)
-            used |= match_frames(images, content, [clip], alone)[1]
+            used |= match_frames(images, content, [clip], alone, lambda _: None)[1]
             continue
         boxes[clip] = of_clip.get(clip, {})
         used |= names

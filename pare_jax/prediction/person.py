@@ -197,6 +197,7 @@ def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
         result[name] = float(fields[name])
     for name, unknown in UNKNOWN.items():
         value = fields.get(name, unknown)
-        known = np.isfinite(value) if name == "score" else value != unknown
-        result[name] = (float(value) if name == "score" else int(value)) if known else None
+        is_real = isinstance(unknown, float) and np.isnan(unknown)
+        known = np.isfinite(value) if is_real else value != unknown
+        result[name] = (float(value) if is_real else int(value)) if known else None
     return result

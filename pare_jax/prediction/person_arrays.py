@@ -52,6 +52,7 @@ class PersonArrays:
         id: of the track; None in photographs.
         frame: number of the clip's frame, from 0.
         score: of the detection, 0 to 1; None for a box from the user.
+        time: of the clip's frame, seconds from the clip's first frame; None in photographs.
         full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
             `pare_jax.prediction.scene` assumes the diagonal.
         full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
@@ -75,6 +76,7 @@ class PersonArrays:
     id: int | None = None
     frame: int | None = None
     score: float | None = None
+    time: float | None = None
     full_focal_length: float | None = None
     full_focal_length_from: str = ASSUMED
 
@@ -83,7 +85,7 @@ class PersonArrays:
         x0, y0, x1, y1 = np.asarray(self.box, np.float64)
         parts = [f"box=({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"]
         parts += [
-            f"{name}={value:.3g}"
+            f"{name}={value:g}" if name != "score" else f"score={value:.2f}"
             for name in ("id", "frame", "score")
             if (value := getattr(self, name)) is not None
         ]
@@ -105,11 +107,12 @@ class PersonArrays:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every field of this person by name, except those that are None.
 
-        `id` and `frame` are int32, all others float32.
+        `id` and `frame` are int32, `time` is float64, all others float32.
         """
         fields = {name: getattr(self, name) for name in PERSON_FIELDS}
+        kinds = {"id": np.int32, "frame": np.int32, "time": np.float64}
         return {
-            name: np.asarray(value, np.int32 if name in ("id", "frame") else np.float32)
+            name: np.asarray(value, kinds.get(name, np.float32))
             for name, value in fields.items()
             if value is not None
         }

@@ -23,7 +23,8 @@ from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
 # Values for people without a field that other people of the file have.
-UNKNOWN = {"id": -1, "frame": -1, "score": math.nan}
+UNKNOWN = {"id": -1, "frame": -1, "score": math.nan, "time": math.nan}
+_KINDS = {"id": np.int32, "frame": np.int32, "score": np.float32, "time": np.float64}
 # People whose arrays are stacked at once.
 _BLOCK = 256
 # Number of people, and their fields with a leading axis of people.
@@ -44,7 +45,7 @@ def people_npz(
     With the photograph's size it has the full camera (see `scene`), `full_focal_length` () and
     `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres;
     `full_focal_length_from` () is "assumed", "exif", "flag" or "given".
-    If only some people have an id, a frame or a score, the others have -1, -1, NaN.
+    If only some people have an id, a frame, a score or a time, the others have -1, -1, NaN, NaN.
 
     Args:
         people: any number.
@@ -151,6 +152,8 @@ def people_json_parts(
     people: Iterable[PersonArrays],
     photo: str | None = None,
     photo_size: tuple[int, int] | None = None,
+    clip: str | None = None,
+    frame_rate: float | None = None,
 ) -> Iterator[str]:
     """Yield the text of `people_json` person by person, for long files.
 
@@ -158,8 +161,12 @@ def people_json_parts(
         people: an iterator is consumed one person at a time.
         photo: as in `people_json`.
         photo_size: as in `people_json`.
+        clip: the clip's name, instead of a photograph's.
+        frame_rate: of the clip, frames a second.
     """
     about: dict[str, Any] = {} if photo_size is None else {"photo_size_px": list(photo_size)}
+    if frame_rate is not None:
+        about["frame_rate"] = _rounded(frame_rate, 6)
     about |= {
         "units": {
             "px": "pixels of the photograph from its top-left corner, x right, y down",
@@ -168,10 +175,13 @@ def people_json_parts(
         },
         "people": [],
     }
-    if photo is not None:
-        yield f'{{\n  "photo": {json.dumps(photo)},'
+    if clip is not None:
+        about["units"] |= {"time": "seconds from the clip's first frame"}
     start = _as_text(about).removesuffix("]\n}")
-    yield start if photo is None else start.removeprefix("{")
+    # Outside of `_as_text`, which would change the spaces of a name with brackets.
+    named = {"photo": photo, "clip": clip}
+    names = [f'\n  "{key}": {json.dumps(name)},' for key, name in named.items() if name is not None]
+    yield "{" + "".join(names) + start.removeprefix("{")
     between, end = "\n", "]\n}\n"
     for person in people:
         yield between + textwrap.indent(_as_text(_described(person, photo_size)), "    ")
@@ -226,9 +236,8 @@ def _joined(blocks: list[_Block]) -> _Block:
         # Fields are removed from the blocks, so that only one field is in memory twice.
         parts = [fields.pop(name, None) for _, fields in blocks]
         if name in UNKNOWN:
-            kind = np.float32 if name == "score" else np.int32
             parts = [
-                np.full(count, UNKNOWN[name], kind) if part is None else part
+                np.full(count, UNKNOWN[name], _KINDS[name]) if part is None else part
                 for part, (count, _) in zip(parts, blocks, strict=True)
             ]
         known = [part for part in parts if part is not None]
@@ -239,10 +248,12 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict[str, Any]:
     pose = person.pose.reshape(NUM_JOINTS, 3)
-    given = {"id": person.id, "frame": person.frame, "score": person.score}
+    score = None if person.score is None else _rounded(person.score, 4)
+    time = None if person.time is None else _rounded(person.time, 6)
+    given = {"id": person.id, "frame": person.frame, "time": time, "score": score}
     known = {name: value for name, value in given.items() if value is not None}
     if person.frame is not None:
-        known["score"] = person.score  # null: a box from the user; 0: hidden in this frame
+        known["score"] = score  # null: a box from the user; 0: hidden in this frame
     camera = {
         "focal_length_px": _rounded(person.focal_length, 2),
         "principal_point_px": _rounded(person.principal_point, 2),

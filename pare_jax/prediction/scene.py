@@ -118,12 +118,13 @@ def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) ->
     Raises:
         ValueError: nobody, a person without a frame number, or a frame twice.
     """
-    frames, betas, rotations, translations = [], [], [], []
+    frames, times, betas, rotations, translations = [], [], [], [], []
     first: PersonArrays | None = None
     for person in people:
         if person.frame is None:
             raise ValueError("a motion needs people with frame numbers")
         frames.append(person.frame)
+        times.append(np.nan if person.time is None else person.time)
         betas.append(person.betas)
         rotations.append(person.rotations)
         translations.append(scene_translation(person, photo_size))
@@ -139,4 +140,5 @@ def track_motion(people: Iterable[PersonArrays], photo_size: tuple[int, int]) ->
         frames=np.array([frames[row] for row in order]),
         colour=person_colour(first, 0),
         name=f"person {person_number(first, 0)}",
+        times=None if np.isnan(times).any() else np.array(times)[order],
     )

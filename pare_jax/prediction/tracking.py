@@ -4,12 +4,13 @@ A constant-velocity Kalman filter predicts each person's box. The Hungarian algo
 predicted boxes and detections by overlap. As in ByteTrack (Zhang et al., ECCV 2022), detections of
 high score are matched first, those of low score then to the remaining tracks: a half hidden person
 has a low score at the predicted place. A hidden person keeps moving as predicted. No id is reused.
+Limits are in seconds, so that clips of one frame a second and of sixty are tracked alike.
 """
 
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -18,14 +19,20 @@ from scipy.optimize import linear_sum_assignment
 from pare_jax.prediction.detection.detector import Detection, box_iou
 
 _FIRST_ID = 1
+# The frame rate at which limits in frames hold, and that of detections without times.
+_RATE = 25.0
 # Standard deviations as shares of the person's height: the detector's error, and the change of a
-# person's velocity from one frame to the next.
+# person's velocity (heights a second) in a second.
 _BOX_NOISE = 0.05
-_VELOCITY_NOISE = 0.004
-_FIRST_VELOCITY = 0.05  # standard deviation of a new track's velocity, heights a frame
+_VELOCITY_NOISE = 0.5
+_FIRST_VELOCITY = 1.25  # standard deviation of a new track's velocity, heights a second
 # A hidden person leaves the predicted place, so the boxes compared grow on each side: by this share
-# of the height a frame, up to the limit.
-_GROWTH, _LARGEST_GROWTH = 0.01, 0.25
+# of the height a second, up to the limit. A person seen once may walk in any direction.
+_GROWTH, _LARGEST_GROWTH = 0.25, 0.25
+_FIRST_GROWTH, _LARGEST_FIRST_GROWTH = 0.5, 0.5
+# A person may be hidden for this many frames and seconds, however briefly it was seen.
+_LEAST_FRAMES, _LEAST_SECONDS = 2, 0.25
+_ROUNDING = 1e-6  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +43,33 @@ class TrackSettings:
         high_score: detections with at least this score start tracks and are matched first.
         low_score: detections with a lower score are ignored.
         min_iou: least overlap of a detection with a track's predicted box.
-        max_gap: frames for which a person may be hidden; a person seen in n frames may be hidden
-            for at most 2 n.
-        min_length: tracks seen in fewer frames are removed at the end of a clip; 1 keeps all.
+        max_gap: seconds for which a person may be hidden, 30 frames of 25 a second. A person
+            seen for t seconds may be hidden for at most 2 t, but always for 2 frames and 0.25 s.
+        min_length: tracks seen in fewer frames are removed at the end of a clip; 1 keeps all. It
+            holds for 25 frames a second and more. With fewer, as short a time is enough.
+        given: whether the boxes are the user's: short tracks stay, and every person may be hidden
+            for `max_gap`, or for two of the usual steps between boxes if these are longer.
     """
 
     high_score: float = 0.5
     low_score: float = 0.1
     min_iou: float = 0.2
-    max_gap: int = 30
+    max_gap: float = 1.2
     min_length: int = 3
+    given: bool = False
 
     def __post_init__(self):
         if not 0.0 <= self.low_score <= self.high_score <= 1.0:
             raise ValueError("expected 0 <= low_score <= high_score <= 1")
         if not 0.0 < self.min_iou < 1.0 or self.max_gap < 0 or self.min_length < 1:
             raise ValueError("expected min_iou between 0 and 1, max_gap >= 0, min_length >= 1")
+
+    def fewest_frames(self, frame_rate: float) -> int:
+        """Return the number of frames in which a track must be seen to be kept."""
+        if self.given:
+            return 1
+        seconds = (self.min_length - 1) / _RATE
+        return min(self.min_length, 1 + round(seconds * frame_rate))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +94,10 @@ class _Track:
 
     def __init__(self, number: int, detection: Detection):
         self.id = number
+        self.seen_for = 0.0  # seconds from the first sighting to the last
         self.seen = 1
-        self.missed = 0
+        self.missed = 0  # frames since the last sighting
+        self.unseen = 0.0  # seconds
         self.last = detection
         self._state = np.stack([_centre_and_size(detection.box), np.zeros(4)])
         height = max(float(self._state[0, 3]), 1.0)
@@ -98,18 +118,23 @@ class _Track:
 
     @property
     def growth(self) -> float:
-        return self.height * min(_GROWTH * self.missed, _LARGEST_GROWTH)
+        if self.seen == 1:
+            return self.height * min(_FIRST_GROWTH * self.unseen, _LARGEST_FIRST_GROWTH)
+        return self.height * min(_GROWTH * self.unseen, _LARGEST_GROWTH)
 
-    def predict(self) -> None:
+    def predict(self, seconds: float) -> None:
         if self.missed:
             # A box that shrank while the person was covered must not shrink further.
             self._state[1, 2:] = 0.0
-        step = np.array([[1.0, 1.0], [0.0, 1.0]])
+        step = np.array([[1.0, seconds], [0.0, 1.0]])
         self._state = step @ self._state
         self._state[0, 2:] = np.maximum(self._state[0, 2:], 1.0)
-        self._covariance = step @ self._covariance @ step.T
-        self._covariance[1, 1] += (_VELOCITY_NOISE * self.height) ** 2
+        # The noise of a velocity that changes at random all the time.
+        noise = [[seconds**3 / 3, seconds**2 / 2], [seconds**2 / 2, seconds]]
+        noise = (_VELOCITY_NOISE * self.height) ** 2 * np.array(noise)
+        self._covariance = step @ self._covariance @ step.T + noise
         self.missed += 1
+        self.unseen += seconds
 
     def update(self, detection: Detection) -> None:
         variance = self._covariance[0, 0] + (_BOX_NOISE * self.height) ** 2
@@ -117,7 +142,8 @@ class _Track:
         self._state = self._state + gain * (_centre_and_size(detection.box) - self._state[0])
         self._covariance = self._covariance - gain @ self._covariance[:1]
         self.seen += 1
-        self.missed = 0
+        self.seen_for += self.unseen
+        self.missed, self.unseen = 0, 0.0
         self.last = detection
 
 
@@ -129,19 +155,25 @@ class Tracker:
         self.settings = settings or TrackSettings()
         self._tracks: list[_Track] = []
         self._next_id = _FIRST_ID
+        self._time: float | None = None
 
-    def update(self, detections: Sequence[Detection]) -> list[TrackedBox]:
+    def update(
+        self, detections: Sequence[Detection], time: float | None = None
+    ) -> list[TrackedBox]:
         """Return the tracks of the next frame; call it for every frame, also without detections.
 
         Args:
             detections: of the frame.
+            time: of the frame, seconds; None: a 25th of a second after the last.
 
         Returns:
             The frame's people by id, hidden ones with predicted boxes. For a whole clip
             `track_clip` is better: it interpolates the boxes of hidden people.
         """
+        before = self._time
+        self._time = time if time is not None else (before or 0.0) + 1 / _RATE
         for track in self._tracks:
-            track.predict()
+            track.predict(self._time - (before or 0.0))
         settings = self.settings
         # A box from the user is certain; its score NaN is not below the limit.
         high = [found for found in detections if not found.score < settings.high_score]
@@ -154,11 +186,17 @@ class Tracker:
         for found in high:
             self._tracks.append(_Track(self._next_id, found))
             self._next_id += 1
-        self._tracks = [track for track in self._tracks if track.missed <= self._patience(track)]
+        self._tracks = [track for track in self._tracks if self._waits_for(track)]
         return [_tracked_box(track) for track in self._tracks]
 
-    def _patience(self, track: _Track) -> int:
-        return min(self.settings.max_gap, 2 * track.seen)
+    def _waits_for(self, track: _Track) -> bool:
+        """Return whether a person may still appear again."""
+        if track.missed <= _LEAST_FRAMES:
+            return True
+        patience = self.settings.max_gap
+        if not self.settings.given:
+            patience = min(patience, max(2 * track.seen_for, _LEAST_SECONDS))
+        return track.unseen <= patience + _ROUNDING
 
     def _match(
         self, tracks: list[_Track], detections: list[Detection]
@@ -186,48 +224,61 @@ class Tracker:
 
 
 def track_clip(
-    detections: Iterable[Sequence[Detection]], settings: TrackSettings | None = None
+    detections: Sequence[Sequence[Detection]],
+    settings: TrackSettings | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
 ) -> list[list[TrackedBox]]:
     """Track people through a whole clip.
 
     Args:
         detections: of every frame in order.
         settings: of the tracker.
+        times: of every frame, seconds, increasing; None: 25 frames a second.
 
     Returns:
         The people of every frame by id. The boxes of a hidden person are interpolated. Tracks
         seen in fewer than `min_length` frames are removed, and the others numbered from 1 in order
         of appearance.
     """
-    settings = settings or TrackSettings()
+    clock = _clock(detections, times)
+    settings = _for_steps_between(detections, settings or TrackSettings(), clock)
     tracker = Tracker(settings)
     frames: list[list[TrackedBox]] = []
     sightings: dict[int, list[tuple[int, TrackedBox]]] = {}
-    for number, found in enumerate(detections):
+    for number, (found, time) in enumerate(zip(detections, clock, strict=True)):
         frames.append([])
-        for tracked in tracker.update(found):
+        for tracked in tracker.update(found, time):
             if tracked.seen:
                 sightings.setdefault(tracked.id, []).append((number, tracked))
-    kept = [seen for seen in sightings.values() if len(seen) >= settings.min_length]
+    steps = len(clock) - 1
+    fewest = settings.fewest_frames(steps / (clock[-1] - clock[0])) if steps > 0 else 1
+    fewest = min(fewest, len(frames))  # a clip may be as short
+    kept = [seen for seen in sightings.values() if len(seen) >= fewest]
     for number, seen in enumerate(kept, _FIRST_ID):
-        for frame, tracked in _with_gaps_filled(seen):
+        for frame, tracked in _with_gaps_filled(seen, clock):
             frames[frame].append(dataclasses.replace(tracked, id=number))
     return frames
 
 
 def given_tracks(
-    detections: Iterable[Sequence[Detection]], settings: TrackSettings | None = None
+    detections: Sequence[Sequence[Detection]],
+    settings: TrackSettings | None = None,
+    times: Sequence[float] | np.ndarray | None = None,
 ) -> list[list[TrackedBox]]:
     """Make tracks of boxes that have ids; every box and id is kept.
 
     Args:
         detections: of every frame in order, each with its id, no id twice in a frame.
-        settings: boxes are interpolated over at most `max_gap` frames.
+        settings: boxes are interpolated over at most `max_gap` seconds, or two of the usual steps
+            between boxes if these are longer.
+        times: of every frame, seconds, increasing; None: 25 frames a second.
 
     Returns:
         The people of every frame by id.
     """
-    settings = settings or TrackSettings()
+    clock = _clock(detections, times)
+    settings = dataclasses.replace(settings or TrackSettings(), given=True)
+    settings = _for_steps_between(detections, settings, clock)
     frames: list[list[TrackedBox]] = []
     sightings: dict[int, list[tuple[int, TrackedBox]]] = {}
     for number, found in enumerate(detections):
@@ -237,20 +288,39 @@ def given_tracks(
             tracked = TrackedBox(one.id, one.box, one.score, seen=True)
             sightings.setdefault(one.id, []).append((number, tracked))
     for _, seen in sorted(sightings.items()):
-        for frame, tracked in _with_gaps_filled(seen, settings.max_gap):
+        for frame, tracked in _with_gaps_filled(seen, clock, settings.max_gap):
             frames[frame].append(tracked)
     return frames
 
 
+def _clock(
+    detections: Sequence[Sequence[Detection]], times: Sequence[float] | np.ndarray | None
+) -> list[float]:
+    if times is None:
+        return [number / _RATE for number in range(len(detections))]
+    return [float(time) for time in times]
+
+
+def _for_steps_between(
+    detections: Sequence[Sequence[Detection]], settings: TrackSettings, clock: list[float]
+) -> TrackSettings:
+    """Allow gaps of two usual steps between frames with boxes, if the boxes are the user's."""
+    given = [time for time, found in zip(clock, detections, strict=True) if found]
+    if not settings.given or len(given) < 2:
+        return settings
+    step = float(np.median(np.diff(given)))
+    return dataclasses.replace(settings, max_gap=max(settings.max_gap, 2 * step))
+
+
 def _with_gaps_filled(
-    seen: list[tuple[int, TrackedBox]], max_gap: float = math.inf
+    seen: list[tuple[int, TrackedBox]], clock: list[float], max_gap: float = math.inf
 ) -> Iterator[tuple[int, TrackedBox]]:
     for (start, before), (end, after) in itertools.pairwise(seen):
         yield start, before
-        if end - start - 1 > max_gap:
+        if clock[end] - clock[start + 1] > max_gap + _ROUNDING:
             continue
         for frame in range(start + 1, end):
-            share = (frame - start) / (end - start)
+            share = (clock[frame] - clock[start]) / (clock[end] - clock[start])
             box = (1 - share) * before.box + share * after.box
             yield frame, TrackedBox(before.id, box, 0.0, seen=False)
     yield seen[-1]

@@ -7,7 +7,7 @@
         --data=data --dataset=synthetic/test --count=200
 
 Photographs: for each person in NAME.jpg the command writes NAME_sensitivity.png (one heat map a
-joint: how far it moves with the patch at each position), .npz (the maps, mm) and .webm (a clip of
+joint: how far it moves with the patch at each position), .npz (the maps, mm) and .mp4 (a clip of
 the patch and the mesh). Several people are numbered: NAME_sensitivity_0.png and so on. --boxes is
 as in pare_jax.predict; without it the whole photograph is one person.
 
@@ -232,13 +232,13 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
 
 
 def _save(found: Sensitivity, output: Path, name: str, title: str) -> None:
-    for suffix in (".npz", ".png", ".webm"):
+    for suffix in (".npz", ".png", ".mp4"):
         save_sensitivity(found, output / f"{name}{suffix}")
     kind = "error" if found.baseline_errors is not None else "change"
     mean, worst = found.overall.mean(), found.overall.max()
     say(
         f"{title}: mean {kind} {mean:.1f} mm, at the worst position {worst:.1f} mm "
-        f"-> {output / name}.png, .npz and .webm"
+        f"-> {output / name}.png, .npz and .mp4"
     )
 
 

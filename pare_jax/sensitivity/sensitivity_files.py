@@ -1,4 +1,4 @@
-"""Saves a `Sensitivity` as a sheet of heat maps (.png), a clip (.webm, .mp4) or arrays (.npz)."""
+"""Saves a `Sensitivity` as a sheet of heat maps (.png), a clip (.mp4) or arrays (.npz)."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.io.files import write_together
 from pare_jax.io.images import encode_png
-from pare_jax.io.video import VIDEO_OUTPUT_SUFFIXES, VideoWriter
+from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.person import npz_bytes
 from pare_jax.sensitivity.heat_maps import sensitivity_frames, sensitivity_sheet
 from pare_jax.sensitivity.maps import Sensitivity
@@ -21,8 +21,8 @@ def save_sensitivity(found: Sensitivity, path: str | Path) -> None:
 
     Args:
         found: the maps.
-        path: the suffix chooses the content: `.png` the sheet, `.webm` or `.mp4` the clip, `.npz`
-            the arrays maps, overall, centres, patch, stride, image_size, baseline_joints,
+        path: the suffix chooses the content: `.png` the sheet, `.mp4` the clip, `.npz` the
+            arrays maps, overall, centres, patch, stride, image_size, baseline_joints,
             joint_names, and baseline_errors if the true joints are known.
 
     Raises:
@@ -34,13 +34,13 @@ def save_sensitivity(found: Sensitivity, path: str | Path) -> None:
         write_together(path.parent, {path.name: encode_png(sensitivity_sheet(found))})
     elif suffix == ".npz":
         write_together(path.parent, {path.name: npz_bytes(_arrays(found))})
-    elif suffix in VIDEO_OUTPUT_SUFFIXES:
+    elif suffix == VIDEO_SUFFIX:
         write_together(path.parent, {})
         with VideoWriter(path, _CLIP_FRAME_RATE) as video:
             for frame in sensitivity_frames(found):
                 video.write(frame)
     else:
-        raise UserError(f"cannot save {path}: give it the suffix .png, .npz, .webm or .mp4")
+        raise UserError(f"cannot save {path}: give it the suffix .png, .npz or .mp4")
 
 
 def _arrays(found: Sensitivity) -> dict[str, np.ndarray]:

@@ -10,8 +10,18 @@ from PIL import Image
 
 from pare_jax.errors import UserError
 from pare_jax.io import file_kinds
-from pare_jax.io.media import Clip, FrameReader, Photo, Webcam, find_sources
+from pare_jax.io.images import encode_png
+from pare_jax.io.media import (
+    Clip,
+    FrameReader,
+    Photo,
+    Webcam,
+    find_clips,
+    find_sources,
+    numbered_frames,
+)
 from pare_jax.prediction.box_files import find_photos
+from tests.ffmpeg import make_clip
 
 
 def shade(number):
@@ -147,9 +157,9 @@ def test_frames_come_in_order_with_their_times(tmp_path):
         frames = list(reader)
         assert reader.shortfall() is None
         assert reader.frames_read == 30
-    assert reader.frame_rate == pytest.approx(30000 / 1001, abs=1e-5)
+    assert reader.frame_rate == pytest.approx(29.97)  # OpenCV rounds the rate in the file
     assert numbers_of(frames) == (list(range(30)), list(range(30)))
-    np.testing.assert_allclose([f.time for f in frames], np.arange(30) * 1001 / 30000, atol=1e-6)
+    np.testing.assert_allclose([f.time for f in frames], np.arange(30) / 29.97, atol=1e-9)
     red = frames[5].image[10, 10].astype(int)
     assert red[0] > 200
     assert red[2] < 60
@@ -187,6 +197,112 @@ def test_a_truncated_clip_is_read_up_to_its_end(tmp_path):
     assert "\n" not in message
 
 
+KINDS = {
+    "mp4": ("-c:v", "mpeg4"),
+    "mkv": ("-c:v", "mpeg4"),
+    "avi": ("-c:v", "mpeg4"),
+    "flv": ("-c:v", "flv1"),
+    "ogv": ("-c:v", "libtheora"),
+    "wmv": ("-c:v", "wmv2"),
+    "mpg": ("-c:v", "mpeg2video"),
+    "ts": ("-c:v", "mpeg2video"),
+    "m2ts": ("-c:v", "libx264", "-f", "mpegts", "-mpegts_m2ts_mode", "1"),
+    "mxf": ("-c:v", "mpeg2video"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_named_file_is_known_by_its_content(tmp_path, kind):
+    clip = make_clip(tmp_path / f"clip.{kind}", *KINDS[kind], seconds=0.12)
+    for name in ("clip", "clip.dat", *["clip.jpg"] * (kind == "mp4")):
+        path = clip.rename(tmp_path / name)
+        assert find_sources([str(path)]) == [Clip(path)]
+        with FrameReader(Clip(path)) as reader:
+            assert len(list(reader)) == 3
+        path.rename(clip)
+    # In a folder, the ending decides.
+    assert find_sources([str(tmp_path)]) == [Clip(clip)]
+
+
+def test_photographs_are_known_by_their_content(tmp_path):
+    for kind in ("png", "jpeg", "gif", "bmp", "tiff", "webp"):
+        path = tmp_path / f"{kind}.mp4"
+        Image.new("RGB", (8, 8)).save(path, kind)
+        assert find_sources([str(path)]) == [Photo(path)]
+
+
+def test_programs_in_typescript_are_no_clips(tmp_path):
+    (tmp_path / "main.ts").write_text("export const x = 1;\n" * 40)
+    make_clip(tmp_path / "stream.ts", "-c:v", "mpeg2video", seconds=0.12)
+    assert find_sources([str(tmp_path)]) == [Clip(tmp_path / "stream.ts")]
+
+
+# Folders of numbered frames.
+
+
+def save_frames(folder, names, size=(24, 32)):
+    folder.mkdir()
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(encode_png(np.full((*size, 3), 10 * number, np.uint8)))
+    return folder
+
+
+def test_a_folder_of_frames_is_a_clip_when_asked(tmp_path):
+    names = ["f1.png", "f2.png", "f9.png", "f10.png", "f100.png"]
+    folder = save_frames(tmp_path / "walk.v2", names)
+    touch(folder, "notes.txt", "._f1.png")
+    assert [path.name for path in numbered_frames(folder)] == names
+    (clip,) = find_clips([str(folder)], 12.5)
+    assert (clip.path, clip.frame_rate) == (folder, 12.5)
+    with FrameReader(clip) as reader:
+        assert (reader.size, reader.frame_count, reader.frame_rate) == ((32, 24), 5, 12.5)
+        frames = list(reader)
+        assert reader.shortfall() is None
+    assert [frame.image[0, 0, 0] for frame in frames] == [0, 10, 20, 30, 40]
+    assert [frame.number for frame in frames] == list(range(5))
+    np.testing.assert_allclose([frame.time for frame in frames], np.arange(5) / 12.5)
+    # Without --clip it holds photographs.
+    assert {type(source) for source in find_sources([str(folder)])} == {Photo}
+
+
+def test_frames_of_different_sizes_are_refused_in_one_line(tmp_path):
+    folder = save_frames(tmp_path / "walk", ["1.png", "2.png", "3.png"])
+    (folder / "2.png").write_bytes(encode_png(np.zeros((10, 12, 3), np.uint8)))
+    with (
+        pytest.raises(UserError, match="12 x 10") as refusal,
+        FrameReader(Clip(folder, 5)) as reader,
+    ):
+        list(reader)
+    assert "2.png" in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_clip_names_files_of_any_ending(tmp_path):
+    gif = make_clip(tmp_path / "dance.gif", seconds=0.2)
+    assert find_sources([str(gif)]) == [Photo(gif)]
+    (clip,) = find_clips([str(gif)], None)
+    with FrameReader(clip) as reader:
+        assert len(list(reader)) == 5
+
+
+def test_wrong_rates_and_empty_folders_are_refused(tmp_path):
+    frames = save_frames(tmp_path / "frames", ["1.png"])
+    (tmp_path / "empty").mkdir()
+    for names, rate, word in (
+        (["frames"], None, "--fps"),
+        (["frames"], 0.0, "--fps=0"),
+        (["frames"], float("nan"), "--fps=nan"),
+        (["empty"], 25.0, "empty"),
+        (["frames/1.png"], 25.0, "--fps"),
+        ([], 25.0, "--fps"),
+    ):
+        with pytest.raises(UserError, match=word) as refusal:
+            find_clips([str(tmp_path / name) for name in names], rate)
+        assert "\n" not in str(refusal.value)
+    with pytest.raises(UserError, match="frames"):
+        FrameReader(Clip(frames))
+
+
 def unreadable(folder):
     whole = save_clip(folder / "whole.mp4", code="mp4v").read_bytes()
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])  # Its index is at the end.
@@ -195,8 +311,10 @@ def unreadable(folder):
     Image.new("RGB", (8, 8)).save(folder / "photo.png")
     os.rename(folder / "photo.png", folder / "photo.avi")
     (folder / "folder.mp4").mkdir()
+    os.mkfifo(folder / "pipe.mp4")
     save_clip(folder / "none.avi", frames=0)
-    return ["cut.mp4", "empty.mp4", "text.webm", "folder.mp4", "none.avi", "missing.mov"]
+    files = ["cut.mp4", "empty.mp4", "text.webm", "photo.avi", "none.avi"]
+    return [*files, "folder.mp4", "pipe.mp4", "missing.mov"]
 
 
 def test_a_file_that_is_not_a_video_is_refused_in_one_line(tmp_path, capfd):

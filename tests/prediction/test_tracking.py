@@ -95,7 +95,7 @@ def test_boxes_are_interpolated_over_a_gap():
 
 
 def test_a_long_gap_ends_a_track_and_ids_are_not_reused():
-    settings = TrackSettings(max_gap=5)
+    settings = TrackSettings(max_gap=5 / 25)
     found = [Detection(person(300), 0.9)]
     tracker = Tracker(settings)
     ids = []
@@ -156,6 +156,82 @@ def test_a_frames_ids_differ():
             assert all(a.id != b.id for a, b in itertools.combinations(frame, 2))
 
 
+def walkers(rate, score, seed=0):
+    """Eighteen people walk by at different times; returns boxes, whose they are, and times."""
+    rng = np.random.default_rng(seed)
+    heights, pace = rng.uniform(80, 200, 18), rng.uniform(0.5, 0.9, 18) * rng.choice([-1, 1], 18)
+    begins, lasts = rng.uniform(0, 20, 18), rng.uniform(4, 9, 18)
+    x, y = rng.uniform(100, 1500, 18), rng.uniform(0, 900, 18)
+    times = np.arange(0, 30, 1 / rate)
+    clip, whose = [], []
+    for time in times:
+        present = np.flatnonzero((begins <= time) & (time < begins + lasts)).tolist()
+        places = x + pace * heights * (time - begins)
+        boxes = [
+            person(places[who], y=y[who], height=heights[who], width=0.4 * heights[who])
+            for who in present
+        ]
+        clip.append([Detection(box, score) for box in boxes])
+        whose.append(present)
+    return clip, whose, times
+
+
+@pytest.mark.parametrize("score", [0.9, np.nan])
+@pytest.mark.parametrize(("rate", "switches"), [(1, 15), (2, 0), (5, 0), (25, 0)])
+def test_people_are_followed_at_any_frame_rate(rate, switches, score):
+    """At one frame a second a walker's boxes do not overlap: few are lost, none is left out."""
+    clip, whose, times = walkers(rate, score)
+    frames = track_clip(clip, TrackSettings(given=bool(np.isnan(score))), times)
+    ids = {}
+    for found, present, tracked in zip(clip, whose, frames, strict=True):
+        for detection, who in zip(found, present, strict=True):
+            own = [t.id for t in tracked if t.seen and np.array_equal(t.box, detection.box)]
+            ids.setdefault(who, []).extend(own)
+    assert len(ids) == 18
+    assert sum(map(len, ids.values())) == sum(map(len, clip))
+    assert sum(len(set(own)) - 1 for own in ids.values()) <= switches
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 10, 30, 45])
+def test_sparse_boxes_of_the_user_become_one_track(step):
+    """Annotation tools write key frames, and detectors run at a few frames a second."""
+    clip = [
+        [Detection(person(200 + 2 * n), np.nan)] if n % step == 0 else []
+        for n in range(6 * step + 1)
+    ]
+    frames = track_clip(clip, TrackSettings(given=True))
+    assert [[t.id for t in frame] for frame in frames] == [[1]] * len(clip)
+    assert [t.seen for (t,) in frames] == [n % step == 0 for n in range(len(clip))]
+    for number, (tracked,) in enumerate(frames):
+        np.testing.assert_allclose(tracked.box, person(200 + 2 * number), atol=1e-6)
+
+
+def test_a_box_of_the_user_in_a_single_frame_is_a_track():
+    clip = [[], [Detection(person(200), np.nan)], [], []]
+    assert [len(frame) for frame in track_clip(clip, TrackSettings(given=True))] == [0, 1, 0, 0]
+    assert track_clip(clip) == [[]] * 4
+
+
+def test_key_frames_with_ids_are_interpolated_over_two_of_their_steps():
+    def seen(x):
+        return [Detection(person(x), np.nan, 7)]
+
+    clip = [seen(n) if n in (0, 50, 100, 200, 400) else [] for n in range(401)]
+    present = [bool(frame) for frame in given_tracks(clip)]
+    assert present == [n <= 200 or n == 400 for n in range(401)]
+
+
+def test_patience_counts_seconds():
+    """A person is hidden for a second, at any frame rate."""
+    for rate in (5, 25, 100):
+        times = np.arange(0, 3, 1 / rate)
+        clip = [[] if 1 < time < 2 else [Detection(person(200), 0.9)] for time in times]
+        ids = {t.id for frame in track_clip(clip, None, times) for t in frame}
+        assert ids == {1}
+        short = track_clip(clip, TrackSettings(max_gap=0.5), times)
+        assert {t.id for frame in short for t in frame} == {1, 2}
+
+
 def test_bad_settings():
     for values in ({"low_score": 0.6}, {"min_iou": 0.0}, {"max_gap": -1}, {"min_length": 0}):
         with pytest.raises(ValueError, match="expected"):
@@ -169,8 +245,8 @@ def test_ids_from_the_user_are_kept_and_short_gaps_filled():
     # Person 7 is hidden for two frames, person 0 for more than `max_gap`, person 3 is seen once.
     frames = [[seen(7, 0.0), seen(0, 50.0)], [], [seen(3, 90.0)], [seen(7, 30.0)], [], []]
     frames.append([seen(0, 80.0)])
-    found = given_tracks(frames, TrackSettings(max_gap=4))
-    people = [[(one.id, one.box[0], one.seen) for one in frame] for frame in found]
+    found = given_tracks(frames, TrackSettings(max_gap=4 / 25))
+    people = [[(one.id, round(one.box[0], 6), one.seen) for one in frame] for frame in found]
     assert people == [
         [(0, 50.0, True), (7, 0.0, True)],
         [(7, 10.0, False)],

@@ -77,7 +77,7 @@ def test_a_photograph_becomes_maps_a_sheet_and_a_clip(run, tmp_path):
     box = ",".join(map(str, box_about(200, 150)))
     status, out, errors, output = run(f"--boxes={box}", "--patch=16", "--stride=16", photo)
     assert (status, errors) == (0, [])
-    assert written(output) == [f"photo_sensitivity.{kind}" for kind in ("npz", "png", "webm")]
+    assert written(output) == [f"photo_sensitivity.{kind}" for kind in ("mp4", "npz", "png")]
     assert "mean change" in out
     with np.load(output / "photo_sensitivity.npz") as found:
         assert found["maps"].shape == (4, 4, 24)
@@ -107,7 +107,7 @@ def test_several_people_are_numbered_and_bad_boxes_reported(run, tmp_path):
     assert len(errors) == 1
     assert "two.png" in errors[0]
     assert "900" in errors[0]
-    assert written(output) == [f"two_sensitivity_0.{kind}" for kind in ("npz", "png", "webm")]
+    assert written(output) == [f"two_sensitivity_0.{kind}" for kind in ("mp4", "npz", "png")]
     status, _, errors, _ = run(f"--boxes={boxes[1]}", photo)
     assert status == 2
     assert "two.png" in errors[-1]
@@ -193,7 +193,7 @@ def test_labelled_people_become_a_table(run, split, tmp_path):
     table = [f"occlusion_table.{kind}" for kind in ("csv", "json", "png", "txt")]
     # Four of seven, evenly over the split; the first two of them have maps.
     people = ["person_000000_sensitivity", "person_000002_sensitivity"]
-    maps = [f"{name}.{kind}" for name in people for kind in ("npz", "png", "webm")]
+    maps = [f"{name}.{kind}" for name in people for kind in ("mp4", "npz", "png")]
     assert written(output) == sorted([*table, *maps])
     assert (output / "occlusion_table.txt").read_text() in out
     described = json.loads((output / "occlusion_table.json").read_text())

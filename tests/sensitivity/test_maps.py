@@ -155,8 +155,8 @@ def test_the_sheet_is_bright_where_the_patch_matters(change, tmp_path):
 
 def test_the_clip_has_a_frame_for_each_position_of_its_route(predictor, tmp_path):
     found = crop_sensitivity(predictor, red_crop(), patch_grid(SIZE, 12, 12))
-    save_sensitivity(found, tmp_path / "clip.webm")
-    video = cv2.VideoCapture(str(tmp_path / "clip.webm"))
+    save_sensitivity(found, tmp_path / "clip.mp4")
+    video = cv2.VideoCapture(str(tmp_path / "clip.mp4"))
     frames = [frame for _ in range(20) if (frame := video.read()[1]) is not None]
     assert len(frames) == len(route(found.grid)) == 9
     # The patch starts at the top left; the mesh does not reach the upper edge.

@@ -17,6 +17,7 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,11 @@ PERSON_CATEGORY = 1
 LARGEST_ID = 2**31 - 1
 # Stands for the size of a picture whose boxes are shares of its width and height.
 RELATIVE = (0.0, 0.0)
+# The id of a box whose id in the file is no whole number.
+NOT_UNDERSTOOD = -2
+
+
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,10}(\.0*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,9 +228,24 @@ def read_json(path: Path) -> Any:
 
 
 def id_of(value: Any) -> int | None:
-    """Return a value if it is a whole number from 0 to `LARGEST_ID`; else None."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_number and 0 <= value <= LARGEST_ID else None
+    """Return a whole number from 0 to `LARGEST_ID`, also from 7.0 and "7"; else None.
+
+    Tables write columns with gaps as decimals, and some programs write all values as text.
+    """
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool | str) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= LARGEST_ID and value == int(value) else None
+
+
+def _track_id(entry: Mapping[str, Any]) -> int | None:
+    """Return the track's id of a box; None if it has none, which -1 and NaN mean as well."""
+    value = entry.get("track_id", entry.get("instance_id", entry.get("idx")))
+    number = id_of(value)
+    if number is not None or value is None or value in (-1, -1.0, "-1", "") or value != value:
+        return number
+    return NOT_UNDERSTOOD
 
 
 def is_alphapose(entry: Mapping[str, Any]) -> bool:
@@ -266,5 +287,4 @@ def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
             f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '
             "number"
         ) from None
-    person = id_of(entry.get("track_id", entry.get("instance_id", entry.get("idx"))))
-    return Detection(np.array([x, y, x + width, y + height]), score, person)
+    return Detection(np.array([x, y, x + width, y + height]), score, _track_id(entry))

@@ -13,8 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.errors import UserError
-from pare_jax.prediction.detection.coco import LARGEST_ID, ImagePeople, id_of, parts_of
+from pare_jax.errors import UserError, counted
+from pare_jax.io.media import numbered_frames
+from pare_jax.prediction.detection.coco import (
+    LARGEST_ID,
+    NOT_UNDERSTOOD,
+    ImagePeople,
+    id_of,
+    parts_of,
+)
 from pare_jax.prediction.detection.detector import Detection
 
 # The people of a clip by the number of the frame, counted from 0; frames may be missing.
@@ -31,17 +38,20 @@ def match_frames(
     content: Any,
     clips: Sequence[Path],
     alone: bool,
+    note: Callable[[str], None],
     people_in: Callable[[Path, ImagePeople], list[Detection]] = lambda _, image: image.people,
 ) -> tuple[dict[Path, FrameDetections], set[str]]:
     """Match a file's boxes to the frames of clips.
 
-    Frames are counted from 0, unless a dataset's list of images begins with frame 1.
+    Frames are counted from 0, unless a dataset's list of images begins with frame 1. In a clip that
+    is a folder of frames, an image with the name of a file is that frame.
 
     Args:
         images: from `pare_jax.prediction.detection.coco.read_coco`.
         content: the same file's parsed JSON.
         clips: the clips of the command line.
         alone: whether one clip is the only input; then plain numbers are its frames as well.
+        note: called with a line that says which frame the first image became, unless it is 0.
         people_in: returns the people of a clip's image, with boxes in the clip's pixels.
 
     Returns:
@@ -53,14 +63,25 @@ def match_frames(
     used: set[str] = set()
     for clip in clips:
         own: list[tuple[int, ImagePeople]] = []
+        files = _files_of(clip)
         for image in images:
-            number = _frame_of(image.name, clip, listed.get(image.id), alone)
+            in_file = listed.get(image.id)
+            if files and in_file is None:
+                *folders, last = parts_of(image.name)
+                number = files.get(last) if alone or clip.name in folders else None
+            else:
+                number = _frame_of(image.name, clip, in_file, alone)
             if number is not None:
                 own.append((number, image))
         if not own:
             continue
-        lowest = min(number for number, _ in own)
-        first = 1 if isinstance(content, Mapping) and lowest == 1 else 0
+        lowest, image = min(own, key=lambda pair: pair[0])
+        first = 1 if isinstance(content, Mapping) and lowest == 1 and not files else 0
+        if lowest and not files:
+            note(
+                f"note: the first boxes, in {image.name}, belong to frame {lowest - first} of "
+                f"{clip.name}, whose frames count from 0"
+            )
         frames = found.setdefault(clip, {})
         for number, image in own:
             frames.setdefault(number - first, []).extend(people_in(clip, image))
@@ -116,13 +137,37 @@ def read_mot(path: Path) -> FrameDetections:
     return frames
 
 
-def check_ids(path: Path, frames: FrameDetections) -> FrameDetections:
+def _files_of(clip: Path) -> dict[str, int]:
+    """Return the numbers of a folder's frames by their files' names; a file has none."""
+    if not clip.is_dir():
+        return {}
+    names: dict[str, int] = {}
+    for number, path in enumerate(numbered_frames(clip)):
+        plain = [str(int(path.stem))] if path.stem.isdecimal() else []
+        names |= dict.fromkeys((*plain, path.stem, path.name), number)
+    return names
+
+
+def check_ids(path: Path, frames: FrameDetections, note: Callable[[str], None]) -> FrameDetections:
     """Return a clip's boxes, with ids only if every box has one.
+
+    Args:
+        path: of the box file, for messages.
+        frames: the boxes.
+        note: called with a line if ids are not used.
 
     Raises:
         UserError: a frame has an id twice.
     """
-    if not all(found.id is not None for own in frames.values() for found in own):
+    every = [found.id for own in frames.values() for found in own]
+    lacking = every.count(None)
+    unclear = every.count(NOT_UNDERSTOOD)
+    if lacking + unclear:
+        if lacking < len(every):
+            what = f"{counted(lacking, 'box')} without an id"
+            if unclear:
+                what = f"{counted(unclear, 'box')} with an id that is no whole number"
+            note(f"note: {path} has {what}, so its ids are not used and people are numbered anew")
         return {
             number: [Detection(found.box, found.score) for found in own]
             for number, own in frames.items()

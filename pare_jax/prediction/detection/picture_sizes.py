@@ -4,6 +4,7 @@ Boxes may be drawn on a resized copy of a photograph, or on its pixels as stored
 orientation turns them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from pare_jax.errors import UserError, be, counted, listed
 from pare_jax.io.exif import swaps_sides, upright_box
 from pare_jax.io.images import read_size
-from pare_jax.io.media import Clip, FrameReader
+from pare_jax.io.media import Clip, FrameReader, numbered_frames
 from pare_jax.prediction.detection.coco import RELATIVE, ImagePeople
 from pare_jax.prediction.detection.detector import Detection
 
@@ -56,11 +57,8 @@ class BoxFitter:
             return image.people
         if clip not in self._clips:
             self._clips[clip] = None
-            try:
-                with FrameReader(Clip(clip)) as reader:
-                    self._clips[clip] = reader.size, 1
-            except UserError:  # reported when the clip is read
-                pass
+            with contextlib.suppress(UserError):  # reported when the clip is read
+                self._clips[clip] = _size_of_frames(clip), 1
         known = self._clips[clip]
         return image.people if known is None else self._fitted(clip, image, *known)
 
@@ -113,6 +111,14 @@ class BoxFitter:
             f"{self.path} has boxes of {image.name} for {_text(given)} pixels, but {name} has "
             f"{_text(size)}: give boxes of this picture"
         )
+
+
+def _size_of_frames(clip: Path) -> tuple[int, int]:
+    """Return the width and height of a clip's frames; a clip may be a folder of pictures."""
+    if clip.is_dir():
+        return read_size(numbered_frames(clip)[0])[0]
+    with FrameReader(Clip(clip)) as reader:
+        return reader.size
 
 
 def _is_copy(given: Size, size: Size) -> bool:

@@ -1,18 +1,17 @@
 """The entries of a run's page, and functions that read them from the run's output folder."""
 
+import contextlib
 import dataclasses
 import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import cv2
-
 from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError
 from pare_jax.io.files import printable
 from pare_jax.io.images import Picture
-from pare_jax.io.media import open_video
+from pare_jax.io.media import Clip, FrameReader
 from pare_jax.prediction.person import Person, read_people
 
 PICTURE_SUFFIXES = (".jpg", ".png")
@@ -181,10 +180,8 @@ def _video_from_files(
     rates = [track.frame_rate for track in saved if track.frame_rate]
     frame_count, frame_rate = 0, 0.0
     if video is not None:
-        clip = open_video(video)
-        frame_count = max(0, int(clip.get(cv2.CAP_PROP_FRAME_COUNT)))
-        frame_rate = float(clip.get(cv2.CAP_PROP_FPS))
-        clip.release()
+        with contextlib.suppress(UserError), FrameReader(Clip(video)) as reader:
+            frame_count, frame_rate = reader.frame_count or 0, reader.frame_rate
     return VideoEntry(
         name=name,
         tracks=[track.people for track in saved],

@@ -1,6 +1,7 @@
 """Encodes pictures and bodies for a page in few bytes."""
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pare_jax.body.io import BodyData
 from pare_jax.body.numpy_body import skin_transforms, vertices_and_joints
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture, read_photograph
-from pare_jax.io.media import open_video
+from pare_jax.io.media import Clip, FrameReader
 from pare_jax.meshes.animation import four_weights, rest_body
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.prediction.drawing import person_colour, person_number
@@ -59,7 +60,7 @@ class Data:
         people = sorted(people, key=lambda person: person.frame or 0)
         return self._add(
             {"title": title, "people": [self._described(people[0], number, self._moving(people))]}
-            | {"frames": [person.frame or 0 for person in people], "rate": rate}
+            | {"frames": [_place_in_clip(person, rate) for person in people], "rate": rate}
         )
 
     def has_bodies(self, scene: int) -> bool:
@@ -182,10 +183,14 @@ def thumbnail(picture: Picture | Path) -> tuple[str, int, int]:
 
 def first_frame(video: Path) -> Picture | None:
     """Return a video's first frame; None if it cannot be read."""
-    clip = open_video(video)
-    is_read, frame = clip.read()
-    clip.release()
-    return np.ascontiguousarray(frame[..., ::-1]) if is_read else None
+    with contextlib.suppress(UserError), FrameReader(Clip(video)) as reader:
+        return next(iter(reader)).image
+    return None
+
+
+def _place_in_clip(person: Person, rate: float) -> float:
+    """Return a person's time in frames of the clip's mean rate, which the page plays."""
+    return (person.frame or 0) if person.time is None else round(person.time * rate, 3)
 
 
 def data_url(kind: str, content: bytes) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pare_jax.errors import UserError, counted
+from pare_jax.errors import UserError, be, counted
 from pare_jax.io.files import printable
 from pare_jax.io.media import Clip, Frame, FrameReader
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import ordered_map
-from pare_jax.io.video import VideoWriter
+from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.answers import Crop, PendingPeople
 from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.boxes import check_box
@@ -25,7 +25,7 @@ from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import Predictor, check_picture
-from pare_jax.prediction.run.options import Job, PredictionRun, video_suffix
+from pare_jax.prediction.run.options import Job, PredictionRun
 from pare_jax.prediction.run.output_folder import Record
 from pare_jax.prediction.run.photographs import BATCH
 from pare_jax.prediction.run.track_files import (
@@ -46,7 +46,7 @@ class _TrackedClip:
     times: np.ndarray  # of every frame, seconds
     boxes: list[list[TrackedBox]]
     frame_size: tuple[int, int]  # width and height, pixels
-    frame_rate: float  # frames a second
+    frame_rate: float  # frames a second, the mean
     complaints: list[str]
 
 
@@ -60,11 +60,12 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
     with run.folder.scratch() as views_folder, run.folder.scratch() as scratch:
         views = LargestViews(views_folder)
         rows, lost = _predict_people(run, job, clip, views)
-        rows = smooth_rows(rows, clip.times, run.smoothing)
+        rows = smooth_rows(rows, run.smoothing)
         source = printable(str(job.path))
-        write_tracks(run, scratch, job.name, source, rows, views, clip.frame_size, clip.frame_rate)
+        title = printable(job.path.name)
+        write_tracks(run, scratch, job.name, title, rows, views, clip.frame_size, clip.frame_rate)
         if run.wants("overlay"):
-            _draw(run, job, rows, scratch / f"{job.name}_overlay{video_suffix()}", clip)
+            _draw(run, job, rows, scratch / f"{job.name}_overlay{VIDEO_SUFFIX}", clip)
         record = Record(
             name=job.name,
             source=source,
@@ -95,7 +96,7 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
     per_frame: list[list[Detection]] = []
     refused = 0
     with (
-        FrameReader(Clip(job.path)) as reader,
+        FrameReader(_clip_of(job)) as reader,
         ProgressBar(f"{job.path.name}: finding people", reader.frame_count) as bar,
     ):
         run.focal.of_input(reader.size)  # refuses a focal length before the clip is predicted
@@ -113,10 +114,30 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
         complaints.append(
             f"{counted(beyond, 'box')} cannot be used: the clip ends with frame {len(times) - 1}"
         )
+    boxes = _tracked(run, job, per_frame, times)
+    return _TrackedClip(np.array(times), boxes, reader.size, reader.frame_rate, complaints)
+
+
+def _clip_of(job: Job) -> Clip:
+    return Clip(job.path, job.frame_rate)
+
+
+def _tracked(
+    run: PredictionRun, job: Job, per_frame: list[list[Detection]], times: list[float]
+) -> list[list[TrackedBox]]:
+    """Track the people of a clip, with a note about given boxes that are not used."""
+    settings = dataclasses.replace(run.tracking, given=job.boxes is not None)
     ids = [detection.id for found in per_frame for detection in found]
     track = given_tracks if ids and None not in ids else track_clip
-    boxes = track(per_frame, run.tracking)
-    return _TrackedClip(np.array(times), boxes, reader.size, reader.frame_rate, complaints)
+    frames = track(per_frame, settings, times)
+    unused = len(ids) - sum(one.seen for tracked in frames for one in tracked)
+    if job.boxes is not None and unused:
+        run.reporter.warn(
+            f"note: {job.path}: {unused:,} of {counted(len(ids), 'given box')} {be(unused)} not "
+            f"used, with scores below {settings.high_score:g} and no track to continue; see "
+            "--threshold"
+        )
+    return frames
 
 
 def _good(box: np.ndarray, height: int, width: int) -> Iterator[np.ndarray]:
@@ -132,12 +153,12 @@ def _predict_people(
     rows: list[Rows] = []
     lost: set[int] = set()
     for batch, people in _in_batches(run.predictor, _queries(run, job, clip, views)):
-        found: list[tuple[int, TrackedBox, Person]] = []
+        found: list[tuple[int, float, TrackedBox, Person]] = []
         for query, person in zip(batch, people, strict=True):
             if person is None:
                 lost.add(query.frame)
                 continue
-            found.append((query.frame, query.tracked, person))
+            found.append((query.frame, clip.times[query.frame], query.tracked, person))
             if query.view is not None and person.attention is not None:
                 views.keep(query.tracked.id, query.view, person.attention)
         rows.append(stack_rows(found))
@@ -159,7 +180,7 @@ def _queries(
 ) -> Iterator[_Query]:
     """Yield every tracked person with the crop, frame by frame."""
     with (
-        FrameReader(Clip(job.path)) as reader,
+        FrameReader(_clip_of(job)) as reader,
         ProgressBar(f"{job.path.name}: predicting", len(clip.boxes)) as bar,
     ):
         for frame, tracked in zip(reader, clip.boxes, strict=False):
@@ -203,11 +224,12 @@ def _draw(run: PredictionRun, job: Job, rows: Rows, path: Path, clip: _TrackedCl
         frame, people = item
         return draw_people(frame.image, people, run.predictor.faces)
 
+    times = iter(clip.times)
     with (
-        FrameReader(Clip(job.path)) as reader,
+        FrameReader(_clip_of(job)) as reader,
         VideoWriter(path, clip.frame_rate) as writer,
         ProgressBar(f"{job.path.name}: drawing", len(clip.boxes)) as bar,
     ):
         for picture in ordered_map(draw, posed(reader)):
-            writer.write(in_size(picture, clip.frame_size))
+            writer.write(in_size(picture, clip.frame_size), next(times))
             bar.advance()

@@ -7,7 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from pare_jax.errors import UserError
-from pare_jax.io.media import Clip, Photo, Source, Webcam
+from pare_jax.io.media import Clip, Photo, Source, Webcam, find_clips
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.answers import DivergedError
@@ -55,6 +55,10 @@ def define_flags(values: flags.FlagValues) -> None:
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
     text("detector", "whole", "whole (each picture is one person), hog, or an .onnx file.")
+    flags.DEFINE_multi_string(
+        "clip", [], "A folder of numbered frames, or a file to read as a clip.", flag_values=values
+    )
+    flags.DEFINE_float("fps", None, "Frames a second of --clip's folders.", flag_values=values)
     flags.DEFINE_float("threshold", None, "Least score of a detection, 0 to 1.", flag_values=values)
     flags.DEFINE_list(
         "outputs",
@@ -92,7 +96,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         reporter.hint = _HOG_HINT
     # Checked before the network is loaded, which takes seconds.
     with claimed_folder(Path(values.output)) as folder:
-        sources, missing = named_sources(arguments, folder, reporter)
+        clips = find_clips(values.clip, values.fps)
+        sources, missing = named_sources(arguments, folder, reporter, clips)
         if not sources:  # each has been reported
             return reporter.status
         boxes = boxes_of(values, sources, missing, reporter)
@@ -183,7 +188,7 @@ def _predict(
         elif isinstance(source, Photo):
             photos.append(Job(source.path, name, key, own))
         else:
-            job = Job(source.path, name, key, own)
+            job = Job(source.path, name, key, own, source.frame_rate)
             others.append((source, lambda job=job: predict_clip(run, job)))
     if photos:
         before = sum(not record.is_clip for record in run.reporter.records)

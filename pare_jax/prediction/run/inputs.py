@@ -18,7 +18,7 @@ Boxes = Mapping[Path, list[Box | Detection] | FrameDetections | None]
 
 
 def named_sources(
-    arguments: Sequence[str], folder: OutputFolder, reporter: Reporter
+    arguments: Sequence[str], folder: OutputFolder, reporter: Reporter, clips: Sequence[Clip] = ()
 ) -> tuple[list[Source], list[Path]]:
     """Find the inputs that the command line names.
 
@@ -27,6 +27,7 @@ def named_sources(
         folder: the output folder; its own outputs are no inputs.
         reporter: gets missing files and kinds that are not read as failures, and a note about
             other runs' outputs.
+        clips: those of --clip; the first of several kinds of one file counts, --clip before others.
 
     Returns:
         The inputs that exist, each once, and the missing files.
@@ -34,7 +35,10 @@ def named_sources(
     Raises:
         UserError: nothing is named, or only files that runs wrote.
     """
-    found = _without_duplicates(find_sources(arguments, reporter.failed, reporter.failed))
+    others = []
+    if arguments or not clips:
+        others = find_sources(arguments, reporter.failed, reporter.failed)
+    found = _without_duplicates([*clips, *others])
     found = _without_outputs(found, folder, reporter)
     sources: list[Source] = []
     missing: list[Path] = []
@@ -47,8 +51,8 @@ def named_sources(
         reporter.failed(str(source), f"there is no {kind} at {source}")
     if not sources and not reporter.failures:
         raise UserError(
-            f"{arguments[0]} holds only files that a run wrote: name the photographs, or copy the "
-            "files to another folder"
+            f"{[*arguments, *map(str, clips)][0]} holds only files that a run wrote: name the "
+            "photographs, or copy the files to another folder"
         )
     return sources, missing
 

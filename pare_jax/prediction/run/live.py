@@ -10,12 +10,12 @@ import numpy as np
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
 from pare_jax.io.media import FrameReader, Webcam
-from pare_jax.io.video import VideoWriter
+from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
-from pare_jax.prediction.run.options import PredictionRun, video_suffix
+from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.output_folder import Record
 from pare_jax.prediction.run.track_files import (
     LargestViews,
@@ -46,7 +46,7 @@ def predict_webcam(run: PredictionRun, webcam: Webcam, name: str) -> Record:
     """
     with run.folder.scratch() as views_folder, run.folder.scratch() as scratch:
         live = LiveTracks(run, LargestViews(views_folder))
-        size = _record(run, webcam, live, scratch / f"{name}_overlay{video_suffix()}")
+        size = _record(run, webcam, live, scratch / f"{name}_overlay{VIDEO_SUFFIX}")
         # The key is never looked up: a recording cannot be made again.
         record = Record(name, name, str(webcam), name, is_clip=True)
         record = dataclasses.replace(record, facts=run.facts_of(is_clip=True))
@@ -96,6 +96,7 @@ class LiveTracks:
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
+        self._frames = 0
         self._rows: list[Rows] = []
         self.views = views
         self.lost = 0
@@ -108,7 +109,8 @@ class LiveTracks:
         run = self._run
         check_picture(image)
         assert run.clip_detector is not None
-        tracked = self._tracker.update(run.clip_detector(image))
+        tracked = self._tracker.update(run.clip_detector(image), number / FRAME_RATE)
+        self._frames += 1
         # Ids are never used again.
         for left in self._smoothers.keys() - {one.id for one in tracked}:
             del self._smoothers[left]
@@ -130,7 +132,7 @@ class LiveTracks:
                         self.views.keep(one.id, view, person.attention)
             # The shape is smoothed at the end, from the predictions of all frames.
             unshaped = [
-                (number, one, dataclasses.replace(smooth, betas=person.betas))
+                (number, number / FRAME_RATE, one, dataclasses.replace(smooth, betas=person.betas))
                 for (person, one, _), smooth in zip(known, people, strict=True)
             ]
             self._rows.append(stack_rows(unshaped))
@@ -141,7 +143,8 @@ class LiveTracks:
         """Return the rows of people who were seen long enough, with one shape for each person."""
         rows = join_rows(self._rows)
         ids, of_row, lengths = np.unique(rows["id"], return_inverse=True, return_counts=True)
-        long = lengths >= self._run.tracking.min_length
+        rate = self._frames / max((self._last + 1) / FRAME_RATE, 1e-6)
+        long = lengths >= self._run.tracking.fewest_frames(rate)
         rows = {name: values[long[of_row]] for name, values in rows.items()}
         if self._run.smoothing.shape:
             for number in ids[long]:

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 
 from pare_jax.errors import UserError
-from pare_jax.io.media import Clip, Photo
+from pare_jax.io.media import Clip, Photo, numbered_frames
 from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.focal_length import FocalFlags
@@ -41,12 +41,14 @@ class Job:
         name: the beginning of its output files' names.
         key: see `key_of`.
         boxes: a photograph's, or a clip's by frame; None: the detector finds people.
+        frame_rate: of a folder of numbered frames, frames a second.
     """
 
     path: Path
     name: str
     key: str
     boxes: Any
+    frame_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +106,6 @@ def checked_outputs(names: Sequence[str]) -> frozenset[str]:
     return outputs
 
 
-def video_suffix() -> str:
-    """Return the suffix of videos: .mp4 (H.264) if PyAV is installed, else .webm (VP8)."""
-    try:
-        import av  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return ".webm"
-    return ".mp4"
-
-
 def key_of(
     source: Photo | Clip, boxes: Any, values: flags.FlagValues, outputs: frozenset[str]
 ) -> str:
@@ -140,7 +133,9 @@ def key_of(
         settings["detector"] = _file_identity(file) if file.is_file() else values.detector
     if isinstance(source, Clip):
         settings["smoothing"] = [values[f"smooth_{name}"].value for name in SMOOTHINGS]
-        settings["video"] = video_suffix()
+        if source.frame_rate is not None:
+            frames = [_file_identity(path) for path in numbered_frames(source.path)]
+            settings["input"] = [source.frame_rate, frames]
     else:
         # A photograph's .npz has the vertices in any case.
         settings["outputs"] = sorted(outputs - {"page", "vertices"})

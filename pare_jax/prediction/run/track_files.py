@@ -17,7 +17,7 @@ from pare_jax.errors import counted
 from pare_jax.io.images import Picture, cut_crop, encode_jpeg
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import ordered_map
-from pare_jax.io.video import VideoWriter
+from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.meshes.animation import animated_glb
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop
@@ -31,7 +31,7 @@ from pare_jax.prediction.person_files import (
     read_arrays,
 )
 from pare_jax.prediction.predictor import MAX_BATCH
-from pare_jax.prediction.run.options import PredictionRun, video_suffix
+from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.tracks import Rows, people_of_rows, rows_by_track
 from pare_jax.prediction.scene import scene_meshes, track_motion
 from pare_jax.prediction.tracking import TrackedBox
@@ -106,7 +106,7 @@ def write_tracks(
     run: PredictionRun,
     folder: Path,
     name: str,
-    source: str,
+    clip: str,
     rows: Rows,
     views: LargestViews,
     frame_size: tuple[int, int],
@@ -118,16 +118,16 @@ def write_tracks(
         run: has the chosen outputs.
         folder: where the files are written.
         name: the beginning of their names.
-        source: the clip's path, for JSON files.
+        clip: the clip's name, for JSON files.
         rows: of all people in all frames.
         views: for the attention sheets.
         frame_size: width and height, pixels.
-        frame_rate: frames a second.
+        frame_rate: frames a second, the mean if it varies.
     """
     for number, which in rows_by_track(rows):
         path = folder / f"{name}_track_{number}"
         track = TrackFiles(run, path, rows, which, frame_size, frame_rate)
-        track.write_numbers(source)
+        track.write_numbers(clip)
         view = views.get(number)
         if view is not None:
             track.write_attention(view)
@@ -152,7 +152,7 @@ class TrackFiles:
     frame_size: tuple[int, int]
     frame_rate: float
 
-    def write_numbers(self, source: str) -> None:
+    def write_numbers(self, clip: str) -> None:
         """Write the chosen ones of .json, .glb and .npz."""
         run = self.run
         if not run.wants("json", "npz", "glb"):
@@ -160,12 +160,15 @@ class TrackFiles:
         arrays = people_arrays(self._posed(vertices=False), None, self.frame_size, self.frame_rate)
         del arrays["vertices"]  # of no length
         if run.wants("json"):
-            described = people_json_parts(people_of_arrays(arrays), source, self.frame_size)
+            people = people_of_arrays(arrays)
+            described = people_json_parts(
+                people, None, self.frame_size, clip=clip, frame_rate=self.frame_rate
+            )
             with self._file(".json").open("w", encoding="utf-8") as file:
                 file.writelines(described)
         if run.wants("glb") and (body := run.predictor.body_data) is not None:
             motion = track_motion(people_of_arrays(arrays), self.frame_size)
-            self._file(".glb").write_bytes(animated_glb(body, [motion], self.frame_rate))
+            self._file(".glb").write_bytes(animated_glb(body, [motion]))
         if run.wants("npz"):
             self._write_npz(arrays)
 
@@ -186,7 +189,7 @@ class TrackFiles:
             high = np.maximum(high, about_pelvis.max(0))
         bounds, faces = np.stack([low, high]), self.run.predictor.faces
 
-        def draw(person: Person) -> tuple[int, Picture]:
+        def draw(person: Person) -> tuple[float, Picture]:
             picture = side_and_back_view(
                 person.vertices - person.joints_3d[0],
                 faces,
@@ -194,22 +197,16 @@ class TrackFiles:
                 colour=person_colour(person, 0),
                 bounds=bounds,
             )
-            frame = person.frame or 0
-            draw_text(picture, f"frame {frame}", (10, 10), 11, INK)
-            return frame, picture
+            draw_text(picture, f"frame {person.frame}", (10, 10), 11, INK)
+            return person.time or 0.0, picture
 
-        first = int(self.rows["frame"][self.which[0]])
+        first = float(self.rows["time"][self.which[0]])
         with (
-            VideoWriter(self._file(f"_side{video_suffix()}"), self.frame_rate) as writer,
+            VideoWriter(self._file(f"_side{VIDEO_SUFFIX}"), self.frame_rate) as writer,
             ProgressBar(f"{self.path.name}: side view", len(self.which)) as bar,
         ):
-            shown: Picture | None = None
-            for frame, picture in ordered_map(draw, self._posed()):
-                # The last picture stays in frames without the person.
-                while shown is not None and writer.num_frames < frame - first:
-                    writer.write(shown)
-                writer.write(picture)
-                shown = picture
+            for time, picture in ordered_map(draw, self._posed()):
+                writer.write(picture, time - first)
                 bar.advance()
 
     def write_meshes(self, kind: str) -> None:

@@ -25,15 +25,16 @@ _OF_PERSON = {
 }
 
 
-def stack_rows(people: Sequence[tuple[int, TrackedBox, Person]]) -> Rows:
-    """Return a row for each frame number, tracked box and person."""
+def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
+    """Return a row for each frame number, time in seconds, tracked box and person."""
     rows = {
-        "frame": np.array([frame for frame, _, _ in people], np.int32),
-        "id": np.array([tracked.id for _, tracked, _ in people], np.int32),
-        "score": np.array([tracked.score for _, tracked, _ in people], np.float32),
+        "frame": np.array([frame for frame, *_ in people], np.int32),
+        "time": np.array([time for _, time, *_ in people], np.float64),
+        "id": np.array([tracked.id for *_, tracked, _ in people], np.int32),
+        "score": np.array([tracked.score for *_, tracked, _ in people], np.float32),
     }
     for name, shape in _OF_PERSON.items():
-        values = [getattr(person, name) for _, _, person in people]
+        values = [getattr(person, name) for *_, person in people]
         rows[name] = np.array(values, np.float32).reshape(len(people), *shape)
     return rows
 
@@ -44,19 +45,18 @@ def join_rows(parts: Sequence[Rows]) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def smooth_rows(rows: Rows, times: np.ndarray, smoothing: Smoothing) -> Rows:
+def smooth_rows(rows: Rows, smoothing: Smoothing) -> Rows:
     """Return the rows with every track's rotations, shape and position smoothed.
 
     Args:
         rows: of all people in all frames.
-        times: seconds of every frame.
         smoothing: what and how much.
     """
     result = {name: np.array(values) for name, values in rows.items()}
     for _, own in rows_by_track(rows):
         motion = smooth_motion(
             Motion(
-                times=times[rows["frame"][own]],
+                times=rows["time"][own],
                 rotations=rows["rotations"][own],
                 betas=rows["betas"][own],
                 translations=rows["translation"][own],
@@ -95,6 +95,7 @@ def people_of_rows(
                     vertices=person.vertices if vertices else np.zeros((0, 3), np.float32),
                     id=int(rows["id"][row]),
                     frame=int(rows["frame"][row]),
+                    time=float(rows["time"][row]),
                     score=None if np.isnan(score) else score,
                 )
             )

@@ -52,7 +52,7 @@ def test_names_and_numbers_of_frames(tmp_path, names):
 
 def test_plain_numbers_are_no_frames_of_several_clips(tmp_path):
     content = [entry(file_name="clip/3.jpg"), entry(file_name="5.jpg"), entry(file_name="x/5.jpg")]
-    _, of_clips, (note,) = frames_of(tmp_path, content, clips=(CLIP, OTHER))
+    _, of_clips, (_, note) = frames_of(tmp_path, content, clips=(CLIP, OTHER))
     assert list(of_clips[CLIP]) == [3]
     assert of_clips[OTHER] == {}
     assert "5.jpg, x/5.jpg" in note
@@ -63,7 +63,8 @@ def test_photographs_and_clips_in_one_file(tmp_path):
     of_photos, of_clips, notes = frames_of(tmp_path, content, photos=(PHOTO,))
     assert [list(one.box) for one in of_photos[PHOTO]] == [[10, 20, 40, 60]]
     assert list(of_clips[CLIP]) == [4]
-    assert not notes
+    assert len(notes) == 1
+    assert "clip_4.jpg" in notes[0]
 
 
 @pytest.mark.parametrize(("key", "first"), [("frame_id", 0), ("frame_index", 0), ("frame_id", 1)])
@@ -86,7 +87,10 @@ def test_datasets_of_clips_list_video_and_frame(tmp_path, key, first):
     assert list(found[OTHER]) == [4]
     assert [one.id for one in found[CLIP][2]] == [7]
     assert all(math.isnan(one.score) for one in found[CLIP][2])
-    assert not notes
+    # Only where frames do not begin with 0, the first one's number is said.
+    named = [("1/0.jpg", "frame 0 of clip.mp4"), ("2/0.jpg", "frame 0 of other.mp4")]
+    for note, words in zip(notes, named if first else [], strict=True):
+        assert all(word in note for word in words)
 
 
 def same_names():
@@ -134,9 +138,69 @@ def test_ids_are_used_if_every_box_has_one(tmp_path):
     content.append(entry(image_id=1, track_id=-1))
     _, of_clips, _ = frames_of(tmp_path, content)
     assert {one.id for own in of_clips[CLIP].values() for one in own} == {None}
+    _, _, (note,) = frames_of(tmp_path, content)
+    assert "1 box without an id" in note
     content[1:] = [entry(image_id=0, track_id=3)]
     with pytest.raises(UserError, match=r"boxes\.json.* frame 0 .* id 3"):
         frames_of(tmp_path, content)
+
+
+@pytest.mark.parametrize("number", [7, 7.0, "7", "7.0", " 07"])
+def test_ids_may_be_decimals_and_text(tmp_path, number):
+    """Tables with gaps have columns of decimals, and some programs write text."""
+    content = [entry(image_id=n, track_id=number) for n in range(3)]
+    _, of_clips, notes = frames_of(tmp_path, content)
+    assert [one.id for own in of_clips[CLIP].values() for one in own] == [7, 7, 7]
+    assert not notes
+
+
+@pytest.mark.parametrize("number", [7.5, "person 7", [7], True, -3, 2**40, float("inf")])
+def test_ids_that_are_not_understood_are_said(tmp_path, number):
+    content = [entry(image_id=n, track_id=number) for n in range(3)]
+    _, of_clips, (note,) = frames_of(tmp_path, content)
+    assert {one.id for own in of_clips[CLIP].values() for one in own} == {None}
+    assert "boxes.json" in note
+    assert "3 boxes" in note
+
+
+@pytest.mark.parametrize("number", [None, -1, -1.0, "-1", "", float("nan")])
+def test_boxes_may_have_no_id(tmp_path, number):
+    _, of_clips, notes = frames_of(tmp_path, [entry(image_id=0, track_id=number)])
+    assert [one.id for one in of_clips[CLIP][0]] == [None]
+    assert not notes
+
+
+@pytest.mark.parametrize(("first", "shown"), [(0, None), (1, "frame 1"), (30, "frame 30")])
+def test_the_frame_of_the_first_box_is_said_if_it_is_not_0(tmp_path, first, shown):
+    """ffmpeg numbers frames from 1, most other programs from 0."""
+    content = [entry(file_name=f"clip/{first + n:06}.jpg") for n in range(3)]
+    _, of_clips, notes = frames_of(tmp_path, content)
+    assert sorted(of_clips[CLIP]) == [first, first + 1, first + 2]
+    assert len(notes) == (shown is not None)
+    assert all(f"{first:06}.jpg" in note and shown in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("000007.png", "000012.png"),
+        ("walk/000007.png", "walk/000012.png"),
+        ("000007.jpg.png", "000012"),  # the first names no frame
+        ("7", "12"),
+        (7, 12),
+    ],
+)
+def test_images_of_a_folder_of_frames_are_found_by_their_files_names(tmp_path, names):
+    """000007.png is the second frame if 000003.png is the first."""
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    for number in (3, 7, 12):
+        (folder / f"{number:06}.png").write_bytes(b"")
+    key = "image_id" if isinstance(names[0], int) else "file_name"
+    content = [entry(**{key: name}) for name in names]
+    _, of_clips, notes = frames_of(tmp_path, content, clips=(folder,))
+    assert sorted(of_clips[folder]) == ([2] if "jpg" in str(names) else [1, 2])
+    assert len(notes) == ("jpg" in str(names))
 
 
 def test_lines_of_mot(tmp_path):

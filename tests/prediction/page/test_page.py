@@ -214,8 +214,9 @@ def test_a_track_shows_its_own_side_and_attention(tmp_path):
     """The second person has a video from the side, the first a sheet of attention."""
     write_run(tmp_path)
     side, sheet = tmp_path / "clip_track_10_side.webm", tmp_path / "clip_track_2_attention.jpg"
-    with VideoWriter(side, 10) as writer:
+    with VideoWriter(side.with_suffix(".mp4"), 10) as writer:
         writer.write(picture())
+    side.with_suffix(".mp4").rename(side)  # earlier versions wrote .webm
     sheet.write_bytes(encode_jpeg(picture(3)))
     moving = next(e for e in entries_from_folder(tmp_path) if isinstance(e, VideoEntry))
     assert moving.sides == [None, side]

@@ -1,5 +1,6 @@
 """Outputs of a clip: every file of every person, reruns and failures."""
 
+import dataclasses
 import json
 import os
 
@@ -9,14 +10,14 @@ import pytest
 
 from pare_jax.body.model import load_body_model
 from pare_jax.io.images import read_image
+from pare_jax.io.media import Clip, FrameReader
 from pare_jax.io.video import VideoWriter
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import clips, track_files
 from pare_jax.prediction.run import command as command_module
-from pare_jax.prediction.run.options import video_suffix
 from pare_jax.prediction.scene import scene_translation
-from pare_jax.prediction.tracking import TrackSettings, given_tracks
+from pare_jax.prediction.tracking import given_tracks
 from tests.meshes.glb_reader import Glb
 from tests.prediction.predict_fakes import BLUE, box_about, make_predictor, photo_with_spots
 from tests.prediction.run.folders import boxes_of_clip, save_clip
@@ -27,8 +28,8 @@ EVERYTHING = "--outputs=npz,json,overlay,attention,side,obj,ply,glb,vertices,pag
 @pytest.fixture
 def clip(tmp_path):
     """A clip of two people in twelve frames, and the option that says where they are."""
-    path, boxes = tmp_path / "clip.webm", tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(path))}))
+    path, boxes = tmp_path / "clip.mp4", tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"clip.mp4": boxes_of_clip(save_clip(path))}))
     return f"--boxes={boxes}", path
 
 
@@ -51,12 +52,12 @@ def test_every_output_is_there_for_each_person(command, clip):
     for number in (1, 2):
         name = f"clip_track_{number}"
         endings = [".glb", ".json", ".npz", "_attention.jpg", "_obj", "_ply"]
-        endings.append(f"_side{video_suffix()}")
+        endings.append("_side.mp4")
         assert about_track(output, number) == sorted(name + ending for ending in endings)
         for kind in ("obj", "ply"):
             meshes = sorted(path.name for path in (output / f"{name}_{kind}").iterdir())
             assert meshes == [f"{frame:06}.{kind}" for frame in range(12)]
-        frames, rate = frames_of(output / f"{name}_side{video_suffix()}")
+        frames, rate = frames_of(output / f"{name}_side.mp4")
         assert (len(frames), rate) == (12, 20)
     page = (output / "index.html").read_text()
     assert page.count("<summary>Attention, person") == 2
@@ -83,15 +84,15 @@ def test_meshes_and_the_animation_are_the_bodies_of_the_frames(command, clip):
 
 def test_the_view_from_the_side_stays_at_one_scale(command, tmp_path):
     """A person who comes nearer fills the same crop, and the body stays as large in the video."""
-    path, boxes = tmp_path / "clip.webm", tmp_path / "boxes.json"
+    path, boxes = tmp_path / "clip.mp4", tmp_path / "boxes.json"
     sizes = [60 + 8 * number for number in range(6)]
     with VideoWriter(path, 10) as writer:
         for _ in sizes:
             writer.write(photo_with_spots((200.0, 150.0)))
     around = [[box_about(200, 150, size, 2 * size)] for size in sizes]
-    boxes.write_text(json.dumps({"clip.webm": around}))
+    boxes.write_text(json.dumps({"clip.mp4": around}))
     output = command("--outputs=side", f"--boxes={boxes}", path)[3]
-    frames, _ = frames_of(output / f"clip_track_1_side{video_suffix()}")
+    frames, _ = frames_of(output / "clip_track_1_side.mp4")
     drawn = [np.abs(frame[30:480].astype(int) - frame[-1, 0]).max(-1) > 40 for frame in frames]
     tops = [int(np.flatnonzero(rows.any(1))[0]) for rows in drawn]
     assert np.ptp(tops) <= 2
@@ -106,21 +107,22 @@ def test_the_side_video_keeps_the_clips_clock_while_a_person_is_missing(command,
     boxes = tmp_path / "given.json"
     boxes.write_text(json.dumps(content))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clips, "given_tracks", lambda frames, settings: _given(frames, max_gap=3))
+        patch.setattr(clips, "given_tracks", _with_short_gaps)
         output = command("--outputs=npz,side,obj", f"--boxes={boxes}", clip[1])[3]
     people = read_people(output / "clip_track_9.npz").people
     assert [person.frame for person in people] == [1, 2, 8, 9]
     assert len(list((output / "clip_track_9_obj").iterdir())) == 4
-    frames, _ = frames_of(output / f"clip_track_9_side{video_suffix()}")
-    assert len(frames) == 9  # from 1 to 9
+    with FrameReader(Clip(output / "clip_track_9_side.mp4")) as reader:
+        times = [frame.time for frame in reader]
+    np.testing.assert_allclose(times, np.array([0, 1, 7, 8]) / 20, atol=1e-4)
 
 
-def _given(frames, max_gap):
-    return given_tracks(frames, TrackSettings(max_gap=max_gap))
+def _with_short_gaps(frames, settings, times):
+    return given_tracks(frames, dataclasses.replace(settings, max_gap=0.15), times)
 
 
 def test_the_sheet_shows_the_frame_with_most_of_the_person(command, tmp_path, monkeypatch):
-    path, boxes = tmp_path / "walk.webm", tmp_path / "walk.json"
+    path, boxes = tmp_path / "walk.mp4", tmp_path / "walk.json"
     save_clip(path)
     around = [[60.0 + 4 * n, 40.0, 60.0, 100.0] for n in range(12)]
     around[3] = [0.0, -700.0, 100.0, 760.0]  # the largest, but little of it is in the picture
@@ -159,7 +161,7 @@ def test_a_rerun_leaves_no_earlier_files_and_writes_missing_ones(command, clip, 
     # With fewer frames and one person less, their files are removed.
     fewer = tmp_path / "fewer.json"
     around = [own[:1] for own in boxes_of_clip([(60.0 + 4 * n, 90.0) for n in range(5)])]
-    fewer.write_text(json.dumps({"clip.webm": around}))
+    fewer.write_text(json.dumps({"clip.mp4": around}))
     command("--outputs=obj,json", f"--boxes={fewer}", clip[1])
     assert about_track(output, 1) == ["clip_track_1.json", "clip_track_1_obj"]
     assert about_track(output, 2) == []
@@ -213,7 +215,7 @@ def test_boxes_that_were_given_have_no_score(command, clip, tmp_path):
     around = boxes_of_clip([(60.0 + 4 * n, 90.0) for n in range(12)])
     around[5] = around[5][:1]
     boxes = tmp_path / "gap.json"
-    boxes.write_text(json.dumps({"clip.webm": around}))
+    boxes.write_text(json.dumps({"clip.mp4": around}))
     output = command("--outputs=npz,json", f"--boxes={boxes}", clip[1])[3]
     # Between two sightings there is no box, which is known: 0.
     for number, wanted in ((1, [None] * 12), (2, [None] * 5 + [0.0] + [None] * 6)):
@@ -248,7 +250,7 @@ def test_given_ids_and_boxes_beyond_the_end(command, clip, tmp_path):
 
 
 def test_a_prediction_that_is_not_finite_leaves_that_person_out_of_that_frame(command, tmp_path):
-    path, boxes = tmp_path / "clip.webm", tmp_path / "boxes.json"
+    path, boxes = tmp_path / "clip.mp4", tmp_path / "boxes.json"
     places = [(60.0 + 4 * number, 90.0) for number in range(12)]
     with VideoWriter(path, 20) as writer:
         for number, (x, y) in enumerate(places):
@@ -257,7 +259,7 @@ def test_a_prediction_that_is_not_finite_leaves_that_person_out_of_that_frame(co
                 blue = photo_with_spots((x, y + 30), colour=BLUE)
                 picture = np.where((blue == BLUE).all(-1, keepdims=True), blue, picture)
             writer.write(picture)
-    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(places)}))
+    boxes.write_text(json.dumps({"clip.mp4": boxes_of_clip(places)}))
     status, printed, errors, output = command(
         "--outputs=npz,overlay,attention,side", f"--boxes={boxes}", path
     )
@@ -275,6 +277,6 @@ def test_an_output_whose_name_is_not_utf8(command, clip, tmp_path):
     status, printed, errors, _ = command(f"--output={output}", *clip)
     assert (status, errors) == (0, [])
     assert "done: 1 clip with 2 people" in printed
-    frames, _ = frames_of(os.fsencode(output / f"clip_overlay{video_suffix()}"))
+    frames, _ = frames_of(os.fsencode(output / "clip_overlay.mp4"))
     assert len(frames) == 12
-    assert "clip.webm" in (output / "index.html").read_text()
+    assert "clip.mp4" in (output / "index.html").read_text()

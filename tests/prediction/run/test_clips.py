@@ -16,7 +16,6 @@ from pare_jax.io.video import VideoWriter
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import clips, live, tracks
 from pare_jax.prediction.run import command as command_module
-from pare_jax.prediction.run.options import video_suffix
 from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.tracking import TrackSettings
 from tests.prediction.predict_fakes import box_about, photo_with_spots
@@ -25,10 +24,10 @@ from tests.prediction.run.folders import boxes_of_clip, save_clip, spots_detecto
 
 @pytest.mark.parametrize("given", [True, False])
 def test_a_clip_becomes_tracks_and_a_video(command, tmp_path, given, monkeypatch):
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     places = save_clip(clip)
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(places)}))
+    boxes.write_text(json.dumps({"clip.mp4": boxes_of_clip(places)}))
     arguments = [f"--boxes={boxes}"] if given else []
     if not given:
         monkeypatch.setattr(command_module, "make_detector", lambda name, threshold: spots_detector)
@@ -56,9 +55,9 @@ def test_a_clip_becomes_tracks_and_a_video(command, tmp_path, given, monkeypatch
 
 
 def test_a_clip_that_was_stopped_is_predicted_again(command, stopped_after, tmp_path):
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": boxes_of_clip(save_clip(clip))}))
+    boxes.write_text(json.dumps({"clip.mp4": boxes_of_clip(save_clip(clip))}))
     arguments = "--outputs=npz,attention", f"--boxes={boxes}", clip
     whole = tmp_path / "whole"
     command(f"--output={whole}", *arguments)
@@ -78,18 +77,18 @@ def test_a_clip_that_was_stopped_is_predicted_again(command, stopped_after, tmp_
 
 
 def test_smoothing_has_its_switches(command, tmp_path, monkeypatch):
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     shaken = [(60.0 + 4 * n + 5 * (-1) ** n, 90.0) for n in range(12)]
     with VideoWriter(clip, 20) as writer:
         for place in shaken:
             writer.write(photo_with_spots(place))
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": [[box_about(*place, 60, 100)] for place in shaken]}))
+    boxes.write_text(json.dumps({"clip.mp4": [[box_about(*place, 60, 100)] for place in shaken]}))
     used = []
 
-    def smooth_rows(rows, times, smoothing):
+    def smooth_rows(rows, smoothing):
         used.append((smoothing.rotations, smoothing.shape, smoothing.camera))
-        return tracks.smooth_rows(rows, times, smoothing)
+        return tracks.smooth_rows(rows, smoothing)
 
     monkeypatch.setattr(clips, "smooth_rows", smooth_rows)
 
@@ -113,7 +112,7 @@ def test_frames_that_change_their_size_are_drawn_in_the_first_size(command, tmp_
                 yield dataclasses.replace(frame, image=small)
 
     monkeypatch.setattr(clips, "FrameReader", Changing)
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     save_clip(clip, frames=4)
     status, _, errors, output = command("--outputs=overlay", clip)
     assert (status, errors) == (0, [])
@@ -124,30 +123,30 @@ def test_frames_that_change_their_size_are_drawn_in_the_first_size(command, tmp_
 
 
 def test_a_clip_whose_name_is_not_utf8(command, tmp_path):
-    save_clip(tmp_path / "clip.webm", frames=4)
-    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.webm")
-    os.rename(tmp_path / "clip.webm", odd)
+    save_clip(tmp_path / "clip.mp4", frames=4)
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    os.rename(tmp_path / "clip.mp4", odd)
     status, _, errors, output = command("--outputs=npz,overlay,page", odd)
     assert (status, errors) == (0, [])
     assert len(list(output.glob("caf\ufffd_overlay.*"))) == 1
-    assert ">caf\ufffd.webm</h2>" in (output / "index.html").read_text()
+    assert ">caf\ufffd.mp4</h2>" in (output / "index.html").read_text()
 
 
 def test_a_clip_with_nobody_is_on_the_page(command, tmp_path, monkeypatch):
     monkeypatch.setattr(command_module, "make_detector", lambda name, threshold: lambda image: [])
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     save_clip(clip, frames=4)
     status, _, errors, output = command("--outputs=npz,page", clip)
     assert (status, errors) == (0, [])
     page = (output / "index.html").read_text()
-    assert ">clip.webm</h2>" in page
+    assert ">clip.mp4</h2>" in page
     assert "Nobody was found." in page
 
 
 def test_clips_that_are_broken_do_not_stop_the_others(command, tmp_path):
-    good = tmp_path / "good.webm"
+    good = tmp_path / "good.mp4"
     save_clip(good)
-    cut = tmp_path / "cut.webm"
+    cut = tmp_path / "cut.mp4"
     cut.write_bytes(good.read_bytes()[: len(good.read_bytes()) // 2])
     empty = tmp_path / "empty.mp4"
     empty.write_bytes(b"")
@@ -167,15 +166,15 @@ def test_clips_that_are_broken_do_not_stop_the_others(command, tmp_path):
 
 
 def test_boxes_of_clips_are_lists_for_each_frame(command, tmp_path):
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     save_clip(clip, frames=4)
     boxes = tmp_path / "boxes.json"
-    boxes.write_text(json.dumps({"clip.webm": [[1, 2, 30, 40]]}))
+    boxes.write_text(json.dumps({"clip.mp4": [[1, 2, 30, 40]]}))
     status, _, errors, _ = command(f"--boxes={boxes}", clip)
     assert (status, len(errors)) == (2, 1)
-    assert "clip.webm" in errors[0]
+    assert "clip.mp4" in errors[0]
     bad = [[box_about(60, 90), (10, 10, 10, 40)]] * 4
-    boxes.write_text(json.dumps({"clip.webm": bad}))
+    boxes.write_text(json.dumps({"clip.mp4": bad}))
     status, printed, errors, _ = command("--outputs=npz", f"--boxes={boxes}", clip)
     assert (status, len(errors)) == (1, 1)
     assert "4 boxes " in errors[0]
@@ -209,7 +208,7 @@ class _Camera:
 
 class _ten_frames(TrackSettings):
     def __init__(self, **settings):
-        super().__init__(min_length=10, **settings)
+        super().__init__(min_length=30, **settings)
 
 
 def test_a_camera_is_followed_until_ctrl_c(command, tmp_path, monkeypatch):
@@ -232,7 +231,7 @@ def test_a_camera_is_followed_until_ctrl_c(command, tmp_path, monkeypatch):
     arguments = "--outputs=attention,side,obj", f"--output={tmp_path / 'more'}", "webcam:0"
     assert command(*arguments)[0] == 0
     endings = {path.name.split("_track_1_")[1] for path in (tmp_path / "more").glob("webcam0*_1_*")}
-    assert endings == {"attention.jpg", f"side{video_suffix()}", "obj"}
+    assert endings == {"attention.jpg", "side.mp4", "obj"}
     # A later recording has another name; people seen in too few frames are left out.
     monkeypatch.setattr(command_module, "TrackSettings", _ten_frames)
     monkeypatch.setattr(command_module.time, "strftime", lambda _: "20300101_000000")

@@ -64,7 +64,7 @@ sys.exit(predict.main(["predict", *sys.argv[1:]]))
 
 @pytest.mark.parametrize("last", ["track_1.npz", "000003.obj", "drawing", "index.html"])
 def test_a_killed_run_leaves_nothing_behind_once_it_is_run_again(command, tmp_path, last):
-    clip, output = tmp_path / "clip.webm", tmp_path / "out"
+    clip, output = tmp_path / "clip.mp4", tmp_path / "out"
     save_clip(clip)
     arguments = ["--checkpoint=run", f"--output={output}", "--detector=whole", str(clip)]
     outputs = "--outputs=npz,obj,overlay,page"

@@ -23,6 +23,7 @@ def rows():
     upright[:, 0] = np.diag([1, -1, -1])
     return {
         "frame": frames.astype(np.int32),
+        "time": frames / 25.0,
         "id": np.full(FRAMES, 4, np.int32),
         "score": np.full(FRAMES, np.nan, np.float32),
         "box": boxes.astype(np.float32),
@@ -38,9 +39,9 @@ def test_memory_holds_neither_all_people_nor_their_descriptions(predictor, rows,
     short, long = (
         TrackFiles(run, path, rows, np.arange(frames), (400, 300), 25.0) for frames in (8, FRAMES)
     )
-    short.write_numbers("clip.webm")  # compiles
+    short.write_numbers("clip.mp4")  # compiles
     tracemalloc.start()
-    long.write_numbers("clip.webm")
+    long.write_numbers("clip.mp4")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     described = path.with_suffix(".json")

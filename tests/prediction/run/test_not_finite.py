@@ -65,7 +65,7 @@ def test_a_network_that_predicts_nobody_is_one_error(diverged, tmp_path):
 
 
 def test_with_clips_it_is_one_error_as_well(diverged, tmp_path):
-    content, names = {}, [f"clip{number}.webm" for number in range(3)]
+    content, names = {}, [f"clip{number}.mp4" for number in range(3)]
     for name in names:
         content[name] = boxes_of_clip(save_clip(tmp_path / name, frames=4))
     boxes = tmp_path / "boxes.json"

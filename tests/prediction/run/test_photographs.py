@@ -107,10 +107,6 @@ def test_what_changes_nothing_about_a_photograph_does_not_redo_it(command, tmp_p
         for option in idle:
             command("--outputs=npz", *given, option, folder)
             assert stamps(output) == before, option
-        with monkeypatch.context() as patch:
-            patch.setattr("pare_jax.prediction.run.options.video_suffix", lambda: ".other")
-            command("--outputs=npz", *given, folder)
-        assert stamps(output) == before
         for option in effective:
             command("--outputs=npz", *given, option, folder)
             assert stamps(output) != before, option

@@ -23,7 +23,7 @@ def test_a_damaged_picture_of_an_earlier_run_is_left_out_of_the_page(command, tm
 
 def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 2)
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     save_clip(clip, frames=4)
     assert command("--outputs=json", folder / "p00.png")[0] == 0
     assert command("--outputs=overlay", clip)[0] == 0
@@ -32,7 +32,7 @@ def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_
     assert status == 0
     assert note.startswith("note: the page ")
     assert "2 results" in note
-    assert "clip.webm" in note
+    assert "clip.mp4" in note
     assert "p00.png" in note
     page = (output / "index.html").read_text()
     assert "2 results" in page
@@ -42,7 +42,7 @@ def test_the_page_leaves_out_what_an_earlier_run_wrote_without_npz(command, tmp_
 
 def test_a_card_names_the_network_of_an_earlier_run_if_it_differs(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 2)
-    clip = tmp_path / "clip.webm"
+    clip = tmp_path / "clip.mp4"
     save_clip(clip, frames=4)
     for photo in folder.iterdir():
         command("--checkpoint=older<1>", photo)
@@ -62,7 +62,7 @@ def test_a_card_names_the_network_of_an_earlier_run_if_it_differs(command, tmp_p
 def test_the_page_shows_none_of_the_users_own_files(command, tmp_path):
     folder = save_photos(tmp_path / "photos", 1)
     output = command("--outputs=npz,overlay,page", folder)[3]
-    save_clip(output / "p00_overlay.webm", frames=4)
+    save_clip(output / "p00_overlay.mp4", frames=4)
     (output / "p00_track_1.npz").write_bytes((output / "p00.npz").read_bytes())
     for name in ("overlay", "attention", "attention_0", "side"):
         (output / f"p00_{name}.png").write_bytes(encode_png(photo_with_spots()))
