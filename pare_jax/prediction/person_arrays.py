@@ -82,11 +82,10 @@ class PersonArrays:
         """Return one line: box, place in the clip, score, and number of vertices."""
         x0, y0, x1, y1 = np.asarray(self.box, np.float64)
         parts = [f"box=({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"]
-        parts += [
-            f"{name}={value:.3g}"
-            for name in ("id", "frame", "score")
-            if (value := getattr(self, name)) is not None
-        ]
+        known = {"id": self.id, "frame": self.frame}
+        parts += [f"{name}={value}" for name, value in known.items() if value is not None]
+        if self.score is not None:
+            parts.append(f"score={self.score:.2f}")
         return f"{type(self).__name__}({', '.join(parts)}, {len(self.vertices)} vertices)"
 
     @property

@@ -206,6 +206,7 @@ def test_a_person_is_shown_in_one_short_line(person):
         repr(person) == "Person(box=(150, 60, 250, 240), id=7, frame=12, score=0.75, 60 vertices)"
     )
     assert repr(make_person(BODY)) == "Person(box=(150, 60, 250, 240), 60 vertices)"
+    assert "frame=1234567," in repr(make_person(BODY, frame=1234567))
 
 
 def test_unknown_suffixes_and_missing_faces_are_refused(person, tmp_path):
