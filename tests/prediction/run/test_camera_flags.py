@@ -112,12 +112,12 @@ def test_a_reduced_photograph_keeps_the_focal_length_of_its_file(command, tmp_pa
 
 
 def test_a_clip_takes_the_flag(command, tmp_path):
-    with VideoWriter(tmp_path / "clip.webm", 20) as writer:
+    with VideoWriter(tmp_path / "clip.mp4", 20) as writer:
         for number in range(10):
             writer.write(photo_with_spots((150.0 + number, 150.0)))
     depths = []
     for flags in ([], ["--focal=1000"]):
-        output = command("--outputs=npz,json,glb", *flags, tmp_path / "clip.webm")[3]
+        output = command("--outputs=npz,json,glb", *flags, tmp_path / "clip.mp4")[3]
         (track,) = output.glob("clip_track_*.npz")
         found = read_people(track)
         assert found.full_translations is not None
