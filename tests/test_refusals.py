@@ -36,8 +36,8 @@ EXPECTED = """
   2 pare_jax/demo/blocks.py
   2 pare_jax/demo/memory.py
   2 pare_jax/demo/server.py
-  3 pare_jax/demo/session.py
-  4 pare_jax/demo/uploads.py
+  8 pare_jax/demo/session.py
+  6 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
   7 pare_jax/evaluation/protocols.py

@@ -16,13 +16,13 @@ from absl import flags
 from pare_jax import load_predictor
 from pare_jax.demo.blocks import import_gradio
 from pare_jax.demo.examples import draw_examples
+from pare_jax.demo.hosts import HostNames, is_local
 from pare_jax.demo.server import (
     disable_telemetry,
     exiting_on_signals,
-    is_local,
     listen,
     make_app,
-    serve,
+    make_server,
 )
 from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
@@ -41,6 +41,12 @@ def define_flags(values: flags.FlagValues) -> None:
     }
     for name, (default, text) in texts.items():
         flags.DEFINE_string(name, default, text, flag_values=values)
+    flags.DEFINE_list(
+        "names",
+        [],
+        "Further names under which the page is served, for instance that of a proxy.",
+        flag_values=values,
+    )
     flags.DEFINE_enum(
         "weights",
         "auto",
@@ -82,25 +88,25 @@ def _run(values: flags.FlagValues) -> None:
     if not values.checkpoint:
         raise UserError("--checkpoint=RUN is needed; see --help")
     disable_telemetry()
-    import_gradio()
     with (
         exiting_on_signals(),
-        listen(values.host, values.port) as listener,
         UploadFolder() as folder,
+        listen(values.host, values.port) as listener,
     ):
+        import_gradio()  # writes into the folder
         detector = make_detector(values.detector, values.threshold)
         predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
         # Compiles the network, so that the first photograph does not wait for it.
         predictor(np.zeros((64, 64, 3), np.uint8))
         session = Session(predictor, detector, folder, draw_examples())
-        app = make_app(session, Path(values.detector).name)
-        folder.keep_present_files()
+        names = HostNames(values.host, values.names)
+        app = make_app(session, folder, names, Path(values.detector).name)
         port = listener.getsockname()[1]
         host = f"[{values.host}]" if ":" in values.host else values.host
         print(f"the page is at http://{host}:{port}/ (Ctrl-C stops it)", flush=True)
         if not is_local(values.host):
             print("note: other machines can use the page; it has no password", flush=True)
-        serve(app, listener)
+        make_server(app, folder.remove).run(sockets=[listener])
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """Builds the page with gradio: its layout and its events. Only `server` also uses gradio."""
 
-import atexit
-import contextlib
 import dataclasses
-import os
-import sys
-import tempfile
-from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 from pare_jax.demo.page_html import readable
-from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, PersonView, PhotographView, Session
+from pare_jax.demo.session import (
+    BOXES,
+    DETECTOR,
+    LOOK_AGAIN,
+    PREDICT_BOXES,
+    WHOLE,
+    PersonView,
+    PhotographView,
+    Session,
+)
 from pare_jax.errors import UserError
-from pare_jax.io.images import encode_png
 from pare_jax.skeleton import JOINT_NAMES
 
+_FOLDER = resources.files("pare_jax.demo")
 TITLE = "People in 3D from one photograph"
 _FIRST_JOINT = "left_wrist"
 _INVITATION = "<p class=invitation>Drop a photograph or choose an example.</p>"
@@ -24,53 +28,6 @@ _IN_FRONT_OF_THE_BODY = (90, 90, 2.6)
 # One prediction at a time, over all users.
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1}
 
-STYLE = """
-/* Full width, so that columns do not move when their content changes. */
-.gradio-container { width: 100% !important; max-width: 90rem !important; margin-inline: auto; }
-#shown img, #attention img { display: block; max-width: 100%; width: auto; height: auto;
-  margin-inline: auto; border-radius: .375rem; }
-#shown img { max-height: 34rem; }
-#attention img { max-height: 26rem; }
-/* gradio 6.31 leaves a 3D view empty if it becomes visible and is filled at once: hidden here. */
-.gradio-container:not(:has(#shown img.found)) #one { display: none; }
-.invitation { padding: 4rem 1rem; text-align: center; opacity: .7; }
-.problem { border-left: .25rem solid #b3261e; padding: .25rem .75rem; overflow-wrap: anywhere; }
-.note { padding: .25rem 0; overflow-wrap: anywhere; }
-.downloads a { display: inline-block; padding: .4rem .6rem; text-decoration: underline; }
-.scroll { overflow-x: auto; max-width: calc(100vw - 7.5rem); }
-table.joints { border-collapse: collapse; width: 100%; font-size: .875rem; }
-table.joints th, table.joints td { padding: .15rem .4rem; text-align: right; white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-table.joints th[scope=row] { text-align: left; font-weight: normal; }
-@media (max-width: 40rem) {
-  table.joints { font-size: .6875rem; letter-spacing: -.01em; }
-  table.joints th, table.joints td { padding: .15rem .1rem; }
-  table.joints thead th { white-space: normal; }
-}
-"""
-# gradio 6.31 shows no message if there is no camera or another program uses it.
-HEAD = """
-<script>
-addEventListener("unhandledrejection", event => {
-  const reasons = {
-    NotFoundError: "No camera was found; drop a photograph instead.",
-    NotReadableError: "The camera cannot be used; another program may be using it.",
-    OverconstrainedError: "No camera was found that can be used; drop a photograph instead.",
-  };
-  const picture = document.querySelector("#picture");
-  const reason = event.reason instanceof DOMException && reasons[event.reason.name];
-  if (!picture || !reason) return;
-  event.preventDefault();
-  document.querySelector("#no-camera")?.remove();
-  const message = document.createElement("p");
-  Object.assign(message, {id: "no-camera", className: "problem", textContent: reason});
-  message.setAttribute("role", "alert");
-  picture.after(message);
-  picture.addEventListener("click", () => message.remove(), {once: true});
-  picture.addEventListener("change", () => message.remove(), {once: true});
-});
-</script>
-"""
 # On a narrow screen the result is below the inputs.
 _SHOW_RESULT = """() => {
   const message = document.querySelector("#message");
@@ -87,8 +44,7 @@ def import_gradio() -> Any:
         UserError: it is missing or cannot be loaded.
     """
     try:
-        with _import_folder():
-            import gradio  # pyright: ignore[reportMissingImports]
+        import gradio  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         if (error.name or "").split(".")[0] != "gradio":
             raise UserError(f"cannot load gradio ({error}): pip install 'pare-jax[demo]'") from None
@@ -96,19 +52,14 @@ def import_gradio() -> Any:
     return gradio
 
 
-@contextlib.contextmanager
-def _import_folder() -> Iterator[None]:
-    """Set a folder for the files that gradio writes on import; it is removed at exit."""
-    if "gradio" in sys.modules or "GRADIO_TEMP_DIR" in os.environ:
-        yield
-        return
-    folder = tempfile.TemporaryDirectory(prefix="pare-jax-demo-", ignore_cleanup_errors=True)
-    atexit.register(folder.cleanup)
-    os.environ["GRADIO_TEMP_DIR"] = folder.name
-    try:
-        yield
-    finally:
-        del os.environ["GRADIO_TEMP_DIR"]
+def style() -> str:
+    """Return the page's style sheet."""
+    return _FOLDER.joinpath("page.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """Return the page's script, for the head of the page."""
+    return f"<script>\n{_FOLDER.joinpath('page.js').read_text(encoding='utf-8')}</script>"
 
 
 def build_page(session: Session, detector_name: str) -> Any:
@@ -138,14 +89,14 @@ def build_page(session: Session, detector_name: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Widgets:
-    """The page's gradio components; `examples` is None if there are none."""
+    """The page's gradio components."""
 
     key: Any
     picture: Any
     how: Any
     boxes: Any
     again: Any
-    examples: Any
+    examples: list[Any]
     message: Any
     shown: Any
     downloads: Any
@@ -170,19 +121,19 @@ def _lay_out_inputs(gr: Any, session: Session, detector_name: str) -> dict[str, 
             [
                 (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
                 ("the whole photograph is one person", WHOLE),
-                ("boxes that I type", BOXES),
+                ("boxes that I draw", BOXES),
             ],
             value=DETECTOR,
             label="Where are the people?",
             elem_id="how",
         )
         boxes = gr.Textbox(
-            label="Boxes: x0,y0,x1,y1 in pixels, one person a line",
+            label="Boxes: drag on the photograph, or write x0,y0,x1,y1 in pixels, one a line",
             lines=2,
             visible=False,
             elem_id="boxes",
         )
-        again = gr.Button("Look again", elem_id="again")
+        again = gr.Button(LOOK_AGAIN, elem_id="again")
         examples = _examples(gr, session)
     return {"picture": picture, "how": how, "boxes": boxes, "again": again, "examples": examples}
 
@@ -226,10 +177,11 @@ def _connect(gr: Any, session: Session, w: _Widgets) -> None:
     """Connect the events of the page with the session."""
     person = [w.attention, w.table, w.body]
     outputs = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, *person]
+    nothing = [gr.skip()] * len(outputs)
 
-    def show(view: PhotographView, joint_name: str) -> list[Any]:
+    def show(view: PhotographView, joint_name: Any) -> list[Any]:
         found = bool(view.people)
-        first = session.person(view.key, 0, joint_name) if found else PersonView()
+        first = session.person(view.key, None, joint_name) if found else PersonView()
         several = {
             "choices": list(view.people),
             "value": view.people[0] if found else None,
@@ -245,70 +197,87 @@ def _connect(gr: Any, session: Session, w: _Widgets) -> None:
             *_person_values(first),
         ]
 
-    def received(upload: Any, how: str, boxes: str, key: str, joint: str) -> list[Any]:
+    def received(upload: Any, how: Any, boxes: Any, key: str, joint: Any, request: Any) -> Any:
         if upload is None:  # cleared by the page or by the user
-            return [None, *[gr.skip()] * len(outputs)]
-        return [None, *show(session.receive(upload, how, boxes, key), joint)]
+            return [None, gr.skip(), *nothing]
+        if key is not None:  # they are boxes of the photograph before
+            boxes = ""
+        view = session.receive(upload, how, boxes, key, _visit(request))
+        return [None, gr.update(value=boxes), *show(view, joint)]
 
-    def found_again(key: str, how: str, boxes: str, joint: str) -> list[Any]:
+    def found_again(key: str, how: Any, boxes: Any, joint: Any) -> list[Any]:
         return show(session.find(key, how, boxes), joint)
 
-    def example_chosen(number: int, key: str, joint: str) -> list[Any]:
-        view, typed = session.example(number, key)
-        return [BOXES, gr.update(value=typed, visible=True), *show(view, joint)]
+    def source_chosen(key: str, how: Any, joint: Any) -> list[Any]:
+        view = session.choose(key, how)
+        return [*_box_widgets(gr, how), *(nothing if view is None else show(view, joint))]
 
-    def person_chosen(key: str, number: int, joint: str) -> tuple[Any, ...]:
-        return _person_values(session.person(key, number or 0, joint))
+    def chooser(number: int) -> Any:
+        def example_chosen(key: str, joint: Any, request: Any) -> list[Any]:
+            view, boxes = session.example(number, key, _visit(request))
+            field, button = _box_widgets(gr, BOXES)
+            return [BOXES, field | {"value": boxes}, button, *show(view, joint)]
 
-    def joint_chosen(key: str, number: int | None, joint: str) -> str:
-        return session.attention(key, number or 0, joint)
+        return _with_request(gr, example_chosen)
 
-    private: dict[str, Any] = {"api_visibility": "private"}
-    # preprocess=False: gradio would show its own error messages for broken files.
-    event = w.picture.input(
-        received,
+    def person_chosen(key: str, who: Any, joint: Any) -> tuple[Any, ...]:
+        return _person_values(session.person(key, who, joint))
+
+    # preprocess=False: gradio would report a wrong value by a traceback, a broken file in its own
+    # words.
+    options: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
+    on_results = {"fn": None, "js": _SHOW_RESULT, "api_visibility": "private"}
+    w.picture.input(
+        _with_request(gr, received),
         [w.picture, w.how, w.boxes, w.key, w.joint],
-        [w.picture, *outputs],
-        preprocess=False,
-        **private,
+        [w.picture, w.boxes, *outputs],
+        **options,
         **_ONE_AT_A_TIME,
-    )
-    event.then(None, js=_SHOW_RESULT, **private)
-    event = w.again.click(
-        found_again, [w.key, w.how, w.boxes, w.joint], outputs, **private, **_ONE_AT_A_TIME
-    )
-    event.then(None, js=_SHOW_RESULT, **private)
-    w.how.input(lambda how: gr.update(visible=how == BOXES), w.how, w.boxes, **private)
-    if w.examples is not None:
-        event = w.examples.click(
-            example_chosen,
-            [w.examples, w.key, w.joint],
-            [w.how, w.boxes, *outputs],
-            **private,
+    ).then(**on_results)
+    w.again.click(
+        found_again, [w.key, w.how, w.boxes, w.joint], outputs, **options, **_ONE_AT_A_TIME
+    ).then(**on_results)
+    w.how.input(source_chosen, [w.key, w.how, w.joint], [w.boxes, w.again, *outputs], **options)
+    for number, button in enumerate(w.examples):
+        button.click(
+            chooser(number),
+            [w.key, w.joint],
+            [w.how, w.boxes, w.again, *outputs],
+            **options,
             **_ONE_AT_A_TIME,
-        )
-        event.then(None, js=_SHOW_RESULT, **private)
-    w.who.input(person_chosen, [w.key, w.who, w.joint], person, **private)
-    w.joint.input(joint_chosen, [w.key, w.who, w.joint], w.attention, **private)
+        ).then(**on_results)
+    w.who.input(person_chosen, [w.key, w.who, w.joint], person, **options)
+    w.joint.input(session.attention, [w.key, w.who, w.joint], w.attention, **options)
+
+
+def _with_request(gr: Any, function: Any) -> Any:
+    """Let gradio pass the request: it does so for a parameter of this type."""
+    function.__annotations__["request"] = gr.Request
+    return function
+
+
+def _visit(request: Any) -> str:
+    return request.session_hash or ""
+
+
+def _box_widgets(gr: Any, how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the updates of the field of boxes and of the button for a source of boxes."""
+    is_drawn = how == BOXES
+    button = PREDICT_BOXES if is_drawn else LOOK_AGAIN
+    return gr.update(visible=is_drawn), gr.update(value=button)
 
 
 def _person_values(view: PersonView) -> tuple[Any, ...]:
     return view.attention, view.joints, None if view.body is None else str(view.body)
 
 
-def _examples(gr: Any, session: Session) -> Any:
-    """Build the choice of examples; None if there are none."""
+def _examples(gr: Any, session: Session) -> list[Any]:
+    """Build a button for each example, with its picture and its name."""
     if not session.examples:
-        return None
-    samples = []
-    for number, example in enumerate(session.examples):
-        samples.append(
-            [str(session.write_file(f"example_{number}.png", encode_png(example.image)))]
-        )
-    return gr.Dataset(
-        label="Examples: synthetic people, with their boxes",
-        components=[gr.Image(visible=False)],
-        samples=samples,
-        type="index",
-        elem_id="examples",
-    )
+        return []
+    gr.Markdown("Examples: synthetic people, with their boxes")
+    with gr.Row(elem_id="examples"):
+        return [
+            gr.Button(example.name, icon=str(session.write_example(number)), size="sm")
+            for number, example in enumerate(session.examples)
+        ]

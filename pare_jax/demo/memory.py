@@ -23,12 +23,14 @@ class PhotographResult:
         image: RGB, as read.
         scale: size of `image` relative to the file; below 1 if a huge file was read reduced.
         people: the people found.
+        owner: name of the visit, which is an open page.
     """
 
     name: str
     image: Picture
     scale: float
     people: tuple[Person, ...] = ()
+    owner: str = ""
 
 
 class Memory:
@@ -82,6 +84,12 @@ class Memory:
         """Remove the result of a key, if there is one."""
         with self._lock:
             self._kept.pop(key or "", None)
+
+    def forget_owner(self, owner: str) -> None:
+        """Remove all results of an owner."""
+        with self._lock:
+            for key in [k for k, (_, result) in self._kept.items() if result.owner == owner]:
+                del self._kept[key]
 
     def _forget_old(self) -> None:
         oldest = time.monotonic() - self._seconds

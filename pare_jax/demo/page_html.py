@@ -37,12 +37,13 @@ def message_html(text: str, is_problem: bool = False) -> str:
 
 
 def overlay_html(result: PhotographResult) -> str:
-    """Return the overlay."""
+    """Return the overlay; the page's script draws boxes on it."""
     picture = draw_people(result.image, result.people)
     count = len(result.people)
     found = "nobody" if not count else "one person" if count == 1 else f"{count} people"
     kind = "overlay found" if count else "overlay"
-    return _image(kind, picture, f"{result.name}: {found}")
+    image = _image(kind, picture, f"{result.name}: {found}", f' data-scale="{result.scale!r}"')
+    return f'<div class="photograph">{image}</div>'
 
 
 def attention_html(result: PhotographResult, person: Person, joint: str) -> str:
@@ -92,7 +93,7 @@ def downloads_html(result: PhotographResult) -> str:
     return f"<p class=downloads>Download: {links}</p>"
 
 
-def _image(kind: str, picture: Picture, description: str) -> str:
+def _image(kind: str, picture: Picture, description: str, more: str = "") -> str:
     bgr = np.ascontiguousarray(picture[..., ::-1])
     encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
     if not encoded:
@@ -101,7 +102,8 @@ def _image(kind: str, picture: Picture, description: str) -> str:
     source = _data("image/jpeg", data.tobytes())
     described = html.escape(description, quote=True)
     return (
-        f'<img class="{kind}" width="{width}" height="{height}" alt="{described}" src="{source}">'
+        f'<img class="{kind}" width="{width}" height="{height}"{more} alt="{described}" '
+        f'src="{source}">'
     )
 
 

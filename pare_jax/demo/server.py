@@ -7,27 +7,31 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
-from pare_jax.demo.blocks import HEAD, STYLE, build_page, import_gradio
+from pare_jax.demo.asgi import Application
+from pare_jax.demo.blocks import build_page, head, import_gradio, style
+from pare_jax.demo.events import event_inputs
+from pare_jax.demo.guard import Guard
+from pare_jax.demo.hosts import HostNames
 from pare_jax.demo.session import Session
-from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
+from pare_jax.demo.uploads import MAX_UPLOAD_BYTES, UploadFolder
 from pare_jax.errors import UserError
 
-# The browser may load nothing from other servers. gradio needs unsafe-eval for its templates, and
-# the 3D viewer for WebAssembly.
-_POLICY = (
-    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
-    "style-src 'self' 'unsafe-inline'; object-src 'none'; frame-ancestors 'self'"
-)
-# An upload has some header lines besides the photograph.
-_ENVELOPE_BYTES = 10_000
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+# Connections at the same time; a browser opens at most six.
+_MAX_CONNECTIONS = 200
+# Time for a connection to send the first lines of a request, or the next request.
+_IDLE_SECONDS = 10.0
+_MAX_HEADER_BYTES = 16_384
+# Pages whose values gradio keeps.
+_MAX_STATES = 32
+# Events that wait for the network.
+_MAX_WAITING = 16
+# After a signal, requests get this time to end, and then the process ends.
+_CLOSING_SECONDS = 1
+_LAST_SECONDS = 4.0
 
 
 def disable_telemetry() -> None:
@@ -66,13 +70,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def is_local(host: str) -> bool:
-    """Return whether only this machine can reach the host."""
-    return host in _LOOPBACK or host.startswith("127.")
-
-
-def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[None]]:
+def make_app(
+    session: Session, folder: UploadFolder, names: HostNames, detector_name: str
+) -> Application:
     """Return the page as an ASGI application.
+
+    Args:
+        session: handles the events.
+        folder: folder of the uploads.
+        names: names under which the page is served.
+        detector_name: name of the detector on the page.
 
     Raises:
         UserError: gradio is missing.
@@ -82,9 +89,12 @@ def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[No
 
     fonts = ["system-ui", "sans-serif"]
     theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    page = build_page(session, detector_name)
+    page.queue(max_size=_MAX_WAITING)
+    page.state_session_capacity = _MAX_STATES
     app = gr.mount_gradio_app(
         fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None),
-        build_page(session, detector_name),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -95,65 +105,18 @@ def make_app(session: Session, detector_name: str) -> Callable[..., Awaitable[No
         mcp_server=False,
         pwa=False,
         theme=theme,
-        css=STYLE,
-        head=HEAD,
+        css=style(),
+        head=head(),
     )
-    return guarded(app)
+    # gradio checks files only if a page was launched by itself. The guard checks first.
+    page.has_launched = True
 
+    def forget(owner: str) -> None:
+        session.memory.forget_owner(owner)
+        # What gradio keeps of a page has the photograph in it.
+        page.state_holder.session_data.pop(owner, None)
 
-def guarded(app: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-    """Wrap an application: refuse too large uploads before reading them, and add the policy."""
-    from starlette.requests import ClientDisconnect  # pyright: ignore[reportMissingImports]
-
-    largest = MAX_UPLOAD_BYTES + _ENVELOPE_BYTES
-
-    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-
-        waiting: list[MutableMapping[str, Any]] = []
-
-        async def send_with_policy(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
-                own = [
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"referrer-policy", b"no-referrer"),
-                    (b"x-content-type-options", b"nosniff"),
-                ]
-                # Sent with the first content: until then a missing file can become a 404.
-                waiting.append({**message, "headers": [*message.get("headers", ()), *own]})
-                return
-            while waiting:
-                await send(waiting.pop())
-            await send(message)
-
-        size = dict(scope["headers"]).get(b"content-length", b"0")
-        if not size.isdigit() or int(size) > largest:
-            text = f"The photograph is larger than {MAX_UPLOAD_BYTES // 2**20} MB."
-            await _respond(send_with_policy, 413, text)
-            return
-        # Two normal events: a user leaves during an upload, and a browser requests a file again
-        # after it was removed.
-        with contextlib.suppress(ClientDisconnect):
-            try:
-                await app(scope, receive, send_with_policy)
-            except FileNotFoundError:
-                waiting.clear()
-                await _respond(send_with_policy, 404, "The file was removed.")
-
-    return respond
-
-
-async def _respond(send: Send, status: int, text: str) -> None:
-    content = text.encode()
-    headers = [
-        (b"content-type", b"text/plain"),
-        (b"content-length", str(len(content)).encode()),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": content})
+    return Guard(app, event_inputs(page), folder, names, forget)
 
 
 @contextlib.contextmanager
@@ -171,11 +134,73 @@ def exiting_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(app: Callable[..., Awaitable[None]], listener: socket.socket) -> None:
-    """Serve until Ctrl-C or a signal."""
+def make_server(
+    app: Application,
+    clean_up: Callable[[], None] = lambda: None,
+    idle: float = _IDLE_SECONDS,
+    last: float = _LAST_SECONDS,
+) -> Any:
+    """Return uvicorn's server, which serves until Ctrl-C or a signal.
+
+    Args:
+        app: the page.
+        clean_up: called if the process must be ended because a request does not end.
+        idle: time for a connection to send the first lines of a request, seconds.
+        last: time after a signal at which the process ends, seconds.
+    """
     import uvicorn  # pyright: ignore[reportMissingImports]
 
+    def leave() -> None:
+        clean_up()
+        os._exit(0)
+
+    class EndingServer(uvicorn.Server):
+        """Ends the process a few seconds after a signal, even if a thread never ends."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            timer = threading.Timer(last, leave)
+            timer.daemon = True
+            timer.start()
+            super().handle_exit(sig, frame)
+
     settings = uvicorn.Config(
-        app, log_level="error", access_log=False, timeout_graceful_shutdown=1, server_header=False
+        app,
+        http=_impatient_protocol(idle),
+        ws="none",
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MAX_CONNECTIONS,
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=_CLOSING_SECONDS,
     )
-    uvicorn.Server(settings).run(sockets=[listener])
+    return EndingServer(settings)
+
+
+def _impatient_protocol(idle: float) -> Any:
+    """Return uvicorn's protocol that closes connections on which no request arrives in time."""
+    from uvicorn.protocols.http.h11_impl import (  # pyright: ignore[reportMissingImports]
+        H11Protocol,
+    )
+
+    class ImpatientProtocol(H11Protocol):
+        """Closes a connection that had no request at two checks in a row."""
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._was_idle = False
+            self._check = self.loop.call_later(idle / 2, self._close_if_idle)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._check.cancel()
+            super().connection_lost(exc)
+
+        def _close_if_idle(self) -> None:
+            is_idle = self.cycle is None or self.cycle.response_complete
+            if is_idle and self._was_idle:
+                self.transport.abort()
+                return
+            self._was_idle = is_idle
+            self._check = self.loop.call_later(idle / 2, self._close_if_idle)
+
+    return ImpatientProtocol

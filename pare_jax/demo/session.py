@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,15 +11,19 @@ from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Memory, PhotographResult
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError, counted
-from pare_jax.io.images import Picture
+from pare_jax.io.images import Picture, encode_png
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection, Detector, WholePicture
 from pare_jax.prediction.person import Person
+from pare_jax.skeleton import JOINT_NAMES
 
-# Sources of boxes: the detector given by --detector, the whole photograph, or typed text.
+# Sources of boxes: the detector given by --detector, the whole photograph, or boxes that are drawn
+# or typed.
 DETECTOR, WHOLE, BOXES = "detector", "whole", "boxes"
 # More people would make the page too slow for a browser.
 MAX_PEOPLE = 20
+# The button that predicts, for a detector and for drawn boxes.
+LOOK_AGAIN, PREDICT_BOXES = "Look again", "Predict in these boxes"
 
 
 class PeoplePredictor(Protocol):
@@ -65,7 +69,10 @@ class PersonView:
 
 
 class Session:
-    """Handles the events of the page."""
+    """Handles the events of the page.
+
+    A request may send any value for a choice or a text: each is checked here.
+    """
 
     def __init__(
         self,
@@ -87,15 +94,16 @@ class Session:
         self._predictor, self._detector, self._folder = predictor, detector, folder
 
     def receive(
-        self, upload: Mapping[str, Any] | None, how: str, boxes: str, key: str | None
+        self, upload: Any, how: Any, boxes: Any, key: str | None, owner: str = ""
     ) -> PhotographView:
         """Read an uploaded photograph and find the people in it.
 
         Args:
             upload: the browser's description of the file, which is removed.
             how: `DETECTOR`, `WHOLE` or `BOXES`.
-            boxes: typed text, for `BOXES`.
+            boxes: text, for `BOXES`; if empty the page asks to draw boxes.
             key: key of the photograph shown before, which is removed from memory.
+            owner: name of the visit.
         """
         self.memory.forget(key)
         try:
@@ -103,18 +111,34 @@ class Session:
         except UserError as error:
             return PhotographView(None, page_html.message_html(_sentence(error), True))
         scale = float(photograph.scale[0])
-        key = self.memory.put(PhotographResult(name, photograph.image, scale))
-        return self.find(key, how, boxes)
+        key = self.memory.put(PhotographResult(name, photograph.image, scale, owner=owner))
+        drawing = None if boxes else self.choose(key, how)
+        return drawing or self.find(key, how, boxes)
 
-    def example(self, number: int, key: str | None) -> tuple[PhotographView, str]:
-        """Return the view of an example with its own boxes, and the boxes as typed text."""
+    def choose(self, key: str | None, how: Any) -> PhotographView | None:
+        """Return the view after another choice of where boxes come from; None: no change.
+
+        For `BOXES` this is the photograph without people, to draw boxes on it.
+        """
+        try:
+            result = self.memory.get(key) if how == BOXES else None
+        except UserError:
+            return None
+        if result is None:
+            return None
+        result = dataclasses.replace(result, people=())
+        message = f"Drag a box around each person, then press “{PREDICT_BOXES}”."
+        return self._shown(key, result, page_html.message_html(message))
+
+    def example(self, number: int, key: str | None, owner: str = "") -> tuple[PhotographView, str]:
+        """Return the view of an example with its own boxes, and the boxes as text."""
         self.memory.forget(key)
         example = self.examples[number]
         boxes = "\n".join(",".join(f"{value:g}" for value in box) for box in example.boxes)
-        key = self.memory.put(PhotographResult(example.name, example.image, 1.0))
+        key = self.memory.put(PhotographResult(example.name, example.image, 1.0, owner=owner))
         return self.find(key, BOXES, boxes), boxes
 
-    def find(self, key: str | None, how: str, boxes: str) -> PhotographView:
+    def find(self, key: str | None, how: Any, boxes: Any) -> PhotographView:
         """Find the people in a stored photograph again; replaces its people."""
         try:
             result = self.memory.get(key)
@@ -136,46 +160,57 @@ class Session:
         result = dataclasses.replace(result, people=tuple(people))
         return self._shown(key, result, page_html.message_html(_summary(result, left_out)))
 
-    def write_file(self, name: str, content: bytes) -> Path:
-        """Write a file for the page; it is removed when the page stops."""
-        return self._folder.write(name, content)
+    def write_example(self, number: int) -> Path:
+        """Write the picture of an example for the page; it is removed when the page stops."""
+        content = encode_png(self.examples[number].image)
+        return self._folder.write(f"example_{number}.png", content)
 
-    def person(self, key: str | None, number: int, joint: str) -> PersonView:
-        """Return the view of one person in a stored photograph."""
-        found = self._person(key, number)
-        if found is None:
-            return PersonView()
-        result, person = found
-        return PersonView(
-            page_html.attention_html(result, person, joint),
-            page_html.joints_html(person),
-            self.write_file("person.glb", person.to_glb()),
-        )
+    def person(self, key: str | None, who: Any, joint: Any) -> PersonView:
+        """Return the view of one person in a stored photograph.
 
-    def attention(self, key: str | None, number: int, joint: str) -> str:
-        """Return the attention map of one joint as HTML; predicts nothing."""
-        found = self._person(key, number)
-        return "" if found is None else page_html.attention_html(*found, joint)
-
-    def _person(self, key: str | None, number: int) -> tuple[PhotographResult, Person] | None:
+        Args:
+            key: key of the photograph.
+            who: the person's label, as in `PhotographView.people`; None: the first.
+            joint: name of the joint whose attention map is shown.
+        """
         try:
-            result = self.memory.get(key)
-        except UserError:
-            return None
-        return (result, result.people[number]) if number < len(result.people) else None
+            result, person = self._person(key, who)
+            attention = page_html.attention_html(result, person, _checked_joint(joint))
+            body = self._folder.write("person.glb", person.to_glb(), result.owner)
+        except UserError as error:
+            return PersonView(page_html.message_html(_sentence(error), True))
+        return PersonView(attention, page_html.joints_html(person), body)
 
-    def _detect(self, result: PhotographResult, how: str, boxes: str) -> list[Detection]:
+    def attention(self, key: str | None, who: Any, joint: Any) -> str:
+        """Return the attention map of one joint as HTML; predicts nothing."""
+        try:
+            return page_html.attention_html(*self._person(key, who), _checked_joint(joint))
+        except UserError as error:
+            return page_html.message_html(_sentence(error), True)
+
+    def _person(self, key: str | None, who: Any) -> tuple[PhotographResult, Person]:
+        result = self.memory.get(key)
+        labels = page_html.people_names(result.people)
+        if not labels:
+            raise UserError("nobody was found in this photograph")
+        if who is not None and who not in labels:
+            raise UserError(f"there is no {_shortened(who)}: choose one of {', '.join(labels)}")
+        return result, result.people[labels.index(who) if who is not None else 0]
+
+    def _detect(self, result: PhotographResult, how: Any, boxes: Any) -> list[Detection]:
         height, width = result.image.shape[:2]
         if how == WHOLE:
             found = WholePicture()(result.image)
         elif how == BOXES:
             typed = [[value * result.scale for value in box] for box in parse_boxes(boxes)]
             found = [Detection(check_box(box, height, width), 1.0) for box in typed]
-        else:
+        elif how == DETECTOR:
             found = self._detector(result.image)
+        else:
+            raise UserError(f"there is no source of boxes {_shortened(how)}: choose another")
         if not found:
             raise UserError(
-                "nobody was found: choose the whole photograph as one person, or type a box"
+                "nobody was found: choose the whole photograph as one person, or draw a box"
             )
         return found
 
@@ -189,13 +224,15 @@ class Session:
         )
 
 
-def parse_boxes(text: str) -> list[tuple[float, ...]]:
-    """Read typed boxes: x0,y0,x1,y1, separated by new lines or semicolons.
+def parse_boxes(text: Any) -> list[tuple[float, ...]]:
+    """Read drawn or typed boxes: x0,y0,x1,y1, separated by new lines or semicolons.
 
     Raises:
         UserError: there is no box, or one is not four numbers.
     """
     boxes = []
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"the boxes {_shortened(text)} are no text: write x0,y0,x1,y1")
     for line in re.split(r"[;\n]", text or ""):
         if not line.strip():
             continue
@@ -204,10 +241,10 @@ def parse_boxes(text: str) -> list[tuple[float, ...]]:
         except ValueError:
             box = ()
         if len(box) != 4:
-            raise UserError(f"the box {line.strip()[:60]!r} is not four numbers: write x0,y0,x1,y1")
+            raise UserError(f"the box {_shortened(line)} is not four numbers: write x0,y0,x1,y1")
         boxes.append(box)
     if not boxes:
-        raise UserError("no box given: write x0,y0,x1,y1 in pixels, one person a line")
+        raise UserError("no box: draw one, or write x0,y0,x1,y1 in pixels, one person a line")
     return boxes
 
 
@@ -221,9 +258,20 @@ def _summary(result: PhotographResult, left_out: int) -> str:
     if result.scale < 1:
         return (
             f"{text}, reduced to {width} x {height} pixels: coordinates on the page and in the "
-            "files are in these pixels, typed boxes in those of the file."
+            "files are in these pixels, boxes in those of the file."
         )
     return f"{text} ({width} x {height} pixels)."
+
+
+def _checked_joint(joint: Any) -> str:
+    if joint not in JOINT_NAMES:
+        raise UserError(f"there is no joint {_shortened(joint)}: choose one of the list")
+    return joint
+
+
+def _shortened(value: Any) -> str:
+    """Return the start of a value for a message, in one line."""
+    return repr(value.strip()[:60]) if isinstance(value, str) else repr(value)[:60]
 
 
 def _sentence(error: UserError) -> str:

@@ -1,7 +1,10 @@
 """Reads uploads and removes their files: the page's temporary folder."""
 
 import contextlib
+import dataclasses
+import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -9,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from PIL import Image
 
@@ -20,15 +23,30 @@ MAX_UPLOAD_BYTES = 20 * 2**20
 # A stored photograph takes three bytes of memory a pixel. Larger JPEGs are read at half the size
 # or less; other formats cannot be read reduced and are refused.
 MAX_UPLOAD_PIXELS = 25_000_000
+# Formats as Pillow calls them. It has others, some of which run another program.
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+# Files of visitors that are kept at the same time; a page needs two.
+_MAX_FILES = 64
 # Files are used within seconds; older ones belong to uploads that were interrupted.
 _OLDEST_SECONDS = 300.0
 _SWEEP_SECONDS = 30.0
+_PREFIX = "pare-jax-demo-"
+# Owner of the files that every visitor may see.
+EVERYBODY = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _StoredFile:
+    owner: str
+    is_upload: bool
+    made: float
 
 
 class UploadFolder:
-    """A temporary folder for gradio's files, readable by this user only; removed at exit.
+    """A temporary folder for the page's files, readable by this user only; removed at exit.
 
-    A photograph is removed once it is read, other files after a few minutes.
+    A photograph is removed once it is read, other files when their owner leaves or after a few
+    minutes. The folder of a process that was killed is removed by the next one.
 
     Attributes:
         path: path of the folder.
@@ -41,13 +59,13 @@ class UploadFolder:
             oldest: age at which files are removed, seconds.
             every: time between two checks, seconds.
         """
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="pare-jax-demo-", ignore_cleanup_errors=True
-        )
-        self.path = Path(self._folder.name).resolve()
+        _remove_folders_of_dead_processes()
+        self.path, self._lock_file = _make_locked_folder()
         self._oldest, self._every = oldest, every
-        self._kept: frozenset[Path] = frozenset()
+        self._files: dict[str, _StoredFile] = {}
+        self._lock = threading.Lock()
         self._ended = threading.Event()
+        threading.Thread(target=self._sweep_regularly, daemon=True).start()
         self._before = os.environ.get("GRADIO_TEMP_DIR")
         # gradio reads this variable before it writes a file.
         os.environ["GRADIO_TEMP_DIR"] = str(self.path)
@@ -66,22 +84,77 @@ class UploadFolder:
             os.environ.pop("GRADIO_TEMP_DIR", None)
         else:
             os.environ["GRADIO_TEMP_DIR"] = self._before
-        self._folder.cleanup()
+        self.remove()
+        os.close(self._lock_file)
 
-    def keep_present_files(self) -> None:
-        """Keep the files present now, which are the page's own, and start removing later ones."""
-        self._kept = frozenset(path for path in self.path.rglob("*") if path.is_file())
-        threading.Thread(target=self._sweep_regularly, daemon=True).start()
+    def remove(self) -> None:
+        """Remove the folder and its files."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
-    def left_behind(self) -> list[Path]:
-        """Return the files that do not belong to the page itself."""
-        return [p for p in self.path.rglob("*") if p.is_file() and p not in self._kept]
+    def store(self, file: BinaryIO, owner: str) -> str:
+        """Store an upload under a name that cannot be guessed.
 
-    def take(self, upload: Mapping[str, Any] | None) -> tuple[str, Photograph]:
+        Args:
+            file: the upload.
+            owner: name of the browser.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: too many files are stored.
+        """
+        path = self._new_path("photograph", owner, is_upload=True)
+        with path.open("xb") as stored:
+            shutil.copyfileobj(file, stored)
+        return str(path)
+
+    def write(self, name: str, content: bytes, owner: str = EVERYBODY) -> Path:
+        """Write a file for the browser, under a path that cannot be guessed.
+
+        Args:
+            name: name of the file.
+            content: its content.
+            owner: name of the browser or visit that may see it; files of `EVERYBODY` stay.
+
+        Raises:
+            UserError: too many files are stored.
+        """
+        path = self._new_path(name, owner, is_upload=False)
+        path.write_bytes(content)
+        return path
+
+    def is_upload(self, path: Any, owner: str) -> bool:
+        """Return whether a path was given out for an upload of this owner."""
+        file = self._files.get(path) if isinstance(path, str) else None
+        return file is not None and file.is_upload and file.owner == owner
+
+    def owner(self, path: str) -> str | None:
+        """Return the owner of a file; None if no file has exactly this path."""
+        file = self._files.get(path)
+        return file.owner if file else None
+
+    def read(self, path: str) -> bytes:
+        """Return the content of a file.
+
+        Raises:
+            FileNotFoundError: the folder has no file of exactly this path.
+        """
+        if path not in self._files:
+            raise FileNotFoundError(path)
+        return Path(path).read_bytes()
+
+    def forget(self, owner: str) -> None:
+        """Remove the files of an owner."""
+        for path, file in list(self._files.items()):
+            if file.owner == owner:
+                self._remove(path)
+
+    def take(self, upload: Any) -> tuple[str, Photograph]:
         """Read an uploaded photograph and remove its file.
 
         Args:
-            upload: the browser's description: "path" in this folder, "orig_name".
+            upload: the browser's description: "path", from `store`, and "orig_name".
 
         Returns:
             The file's original name, and the photograph.
@@ -89,65 +162,108 @@ class UploadFolder:
         Raises:
             UserError: there is no upload, or it is not an image that can be read.
         """
-        path = self._checked(upload)
-        name = " ".join(str((upload or {}).get("orig_name") or "the photograph").split())[:80]
-        try:
-            with _renamed(path, name):
-                _check_pixels(path, name)
-                return name, read_photograph(path, MAX_UPLOAD_PIXELS)
-        finally:
-            self._remove(path)
-
-    def write(self, name: str, content: bytes) -> Path:
-        """Write a file for the browser, in a folder whose name cannot be guessed."""
-        path = Path(tempfile.mkdtemp(dir=self.path)) / name
-        path.write_bytes(content)
-        return path
-
-    def _checked(self, upload: Mapping[str, Any] | None) -> Path:
-        given = (upload or {}).get("path")
+        description = upload if isinstance(upload, Mapping) else {}
+        given, name = description.get("path"), description.get("orig_name")
         if not given:
             raise UserError("no photograph yet: drop one, or choose an example")
-        path = Path(str(given)).resolve()
+        file = self._files.get(given) if isinstance(given, str) else None
         # A request may name any file of this machine; only uploads are read and removed.
-        if not path.is_relative_to(self.path) or path in self._kept or path.is_dir():
+        if file is None or not file.is_upload:
             raise UserError("not an uploaded photograph: drop one, or choose an example")
+        name = _one_line(name) if isinstance(name, str) else ""
+        name = name or "the photograph"
+        try:
+            with _renamed(given, name):
+                _check_header(Path(given), name)
+                return name, read_photograph(given, MAX_UPLOAD_PIXELS)
+        finally:
+            self._remove(given)
+
+    def _new_path(self, name: str, owner: str, is_upload: bool) -> Path:
+        with self._lock:
+            kept = sum(1 for file in self._files.values() if file.owner != EVERYBODY)
+            if owner != EVERYBODY and kept >= _MAX_FILES:
+                raise UserError("too many files are stored: try again in a few minutes")
+            path = Path(tempfile.mkdtemp(dir=self.path)) / name
+            self._files[str(path)] = _StoredFile(owner, is_upload, time.monotonic())
         return path
 
-    def _remove(self, path: Path) -> None:
-        # gradio makes a folder for each upload; it is removed if empty.
-        path.unlink(missing_ok=True)
-        if path.parent != self.path:
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()
+    def _remove(self, path: str) -> None:
+        self._files.pop(path, None)
+        with contextlib.suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+            Path(path).parent.rmdir()
 
     def _sweep_regularly(self) -> None:
         while not self._ended.wait(self._every):
-            oldest = time.time() - self._oldest
-            for path in self.left_behind():
-                with contextlib.suppress(OSError):
-                    if path.stat().st_mtime < oldest:
-                        self._remove(path)
+            oldest = time.monotonic() - self._oldest
+            for path, file in list(self._files.items()):
+                if file.owner != EVERYBODY and file.made < oldest:
+                    self._remove(path)
+
+
+def _make_locked_folder() -> tuple[Path, int]:
+    """Make a folder that only this user can read, locked while this process lives."""
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another demo that is starting may have removed it before it was locked.
+        if path.is_dir():
+            return path, lock
+        os.close(lock)
+
+
+def _remove_folders_of_dead_processes() -> None:
+    """Remove the folders that nobody holds locked: their processes were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if os.fstat(lock).st_uid == os.geteuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:  # locked: another demo uses it
+            continue
+        finally:
+            os.close(lock)
+
+
+def _one_line(text: str) -> str:
+    """Return the start of a text, without line breaks and control characters."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:80]
 
 
 @contextlib.contextmanager
-def _renamed(path: Path, name: str) -> Iterator[None]:
+def _renamed(path: str, name: str) -> Iterator[None]:
     """Use the file's original name in error messages."""
     try:
         yield
     except UserError as error:
-        raise UserError(str(error).replace(str(path), repr(name))) from None
+        raise UserError(str(error).replace(path, repr(name))) from None
 
 
-def _check_pixels(path: Path, name: str) -> None:
-    """Raise UserError for a huge image that cannot be read reduced; reads only its header."""
+def _check_header(path: Path, name: str) -> None:
+    """Check an image's format and size before it is decoded.
+
+    Raises:
+        UserError: the format is not one of `_FORMATS`, or the image is huge and cannot be read
+            reduced.
+    """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                is_jpeg, (width, height) = opened.format == "JPEG", opened.size
+            # As `read_photograph`: a phone's JPEG with a second picture inside is called MPO.
+            is_jpeg = file.read(3) == b"\xff\xd8\xff"
+            file.seek(0)
+            with Image.open(file) as opened:
+                form, (width, height) = opened.format, opened.size
     except Exception:  # the reader reports what is wrong
         return
+    if form not in _FORMATS:
+        raise UserError(f"{name!r} is in the format {form}: save it as JPEG or PNG")
     if not is_jpeg and width * height > MAX_UPLOAD_PIXELS:
         limit = MAX_UPLOAD_PIXELS // 1_000_000
         raise UserError(

@@ -231,11 +231,10 @@ class _Turn:
     """Rotates and mirrors pictures by right angles, as a frame's display matrix says."""
 
     def __init__(self, frame: av.VideoFrame):
-        items = [frame.side_data[number] for number in range(len(frame.side_data))]
-        in_frame = {item.type: bytes(item) for item in items}
-        side_data = in_frame.get(SideDataType.DISPLAYMATRIX)
+        all_data: Any = frame.side_data  # PyAV annotates it too narrowly
+        side_data = all_data.get(SideDataType.DISPLAYMATRIX)
         # x' = a x + c y and y' = b x + d y
-        a, b, _, c, d, *_ = struct.unpack("=9i", side_data) if side_data else (1, 0, 0, 0, 1)
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(side_data)) if side_data else (1, 0, 0, 0, 1)
         self.swaps = max(abs(b), abs(c)) > max(abs(a), abs(d))
         self._mirrors_x, self._mirrors_y = (c < 0, b < 0) if self.swaps else (a < 0, d < 0)
 

@@ -1,15 +1,38 @@
-"""The command: its errors, the requests that the page refuses, and the headers that it sends."""
+"""The command: its errors, its names, and how it ends."""
 
-import asyncio
+import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
 from pare_jax.demo import __main__ as command
-from pare_jax.demo.server import guarded, is_local, listen
-from pare_jax.demo.uploads import MAX_UPLOAD_BYTES
+from pare_jax.demo.asgi import RequestRefused
+from pare_jax.demo.hosts import HostNames, is_local
+from pare_jax.demo.server import listen
+from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+# Serves an application that hangs in a thread, as a decoder can.
+HANGING = """
+import asyncio, time
+from pare_jax.demo.server import exiting_on_signals, listen, make_server
+from pare_jax.demo.uploads import UploadFolder
+
+async def hang(scope, receive, send):
+    if scope["type"] == "http":
+        print("hangs", flush=True)
+        await asyncio.to_thread(time.sleep, 1000)
+
+with exiting_on_signals(), UploadFolder() as folder, listen("127.0.0.1", 0) as listener:
+    print(listener.getsockname()[1], flush=True)
+    make_server(hang, folder.remove).run(sockets=[listener])
+"""
 
 
 @pytest.fixture
@@ -87,63 +110,75 @@ def test_only_this_machine_is_served_by_default():
         listen("no.such.host.invalid", 0)
 
 
-def upload_of(size: bytes | None):
-    """Send an upload of `size` bytes; returns status, headers and calls of the application."""
-    pytest.importorskip("starlette")
-    calls, sent = [], []
-
-    async def app(scope, receive, send):
-        calls.append(scope)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        raise AssertionError("the upload was read")
-
-    headers = [] if size is None else [(b"content-length", size)]
-    asyncio.run(guarded(app)({"type": "http", "headers": headers}, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), len(calls)
+@pytest.mark.parametrize(
+    ("host", "names", "served", "refused"),
+    [
+        ("127.0.0.1", [], ["localhost:80", "127.0.0.1", "[::1]:7"], ["box", "192.168.1.2", ""]),
+        ("192.168.1.2", [], ["192.168.1.2:7860", "localhost"], ["evil.example"]),
+        ("0.0.0.0", [], ["192.168.1.2", socket.gethostname()], ["evil.example", "a@127.0.0.1"]),
+        ("127.0.0.1", ["demo.example"], ["demo.example"], ["x.demo.example", "demo.example/a"]),
+    ],
+)
+def test_the_page_is_served_under_its_own_names(host, names, served, refused):
+    own = HostNames(host, names)
+    for name in served:
+        own.check(name, None, None)
+    for name in refused:
+        with pytest.raises(RequestRefused):
+            own.check(name, None, None)
 
 
-def test_a_large_upload_is_refused_before_it_is_read():
-    for size in (str(MAX_UPLOAD_BYTES + 100_000).encode(), b"-1", b"many"):
-        status, _, calls = upload_of(size)
-        assert (status, calls) == (413, 0)
-    for size in (None, b"0", str(MAX_UPLOAD_BYTES).encode()):
-        status, _, calls = upload_of(size)
-        assert (status, calls) == (200, 1)
+def test_a_proxy_may_have_another_origin():
+    own = HostNames("127.0.0.1", ["demo.example"])
+    own.check("127.0.0.1:7860", "https://demo.example", "same-origin")
+    with pytest.raises(RequestRefused):
+        own.check("127.0.0.1:7860", "https://example", "same-origin")
 
 
-def test_a_removed_file_is_status_404():
-    """The start of the response, with the file's length, must wait for the first content."""
-    pytest.importorskip("starlette")
-    sent = []
-
-    async def app(scope, receive, send):
-        headers = [(b"content-length", b"1000")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        raise FileNotFoundError("person.glb")
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        raise AssertionError("the request was read")
-
-    asyncio.run(guarded(app)({"type": "http", "headers": []}, receive, send))
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    headers = dict(sent[0]["headers"])
-    assert sent[0]["status"] == 404
-    assert int(headers[b"content-length"]) == len(sent[1]["body"])
-    assert b"content-security-policy" in headers
+def start_hanging(temporary):
+    """Start a server on which a request hangs; return its process."""
+    pytest.importorskip("uvicorn")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING],
+        cwd=ROOT,
+        env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    port = int(process.stdout.readline())
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert process.stdout.readline() == "hangs\n"
+    return process
 
 
-def test_the_policy_forbids_requests_to_other_servers():
-    _, headers, _ = upload_of(None)
-    policy = headers[b"content-security-policy"].decode()
-    assert policy.startswith("default-src 'self'")
-    assert "http" not in policy
-    assert "*" not in policy
+def test_a_signal_ends_a_server_on_which_a_request_hangs(tmp_path):
+    process = start_hanging(tmp_path)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert time.monotonic() - begun < 15
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_a_folder_that_the_next_one_removes(tmp_path, monkeypatch):
+    process = start_hanging(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (folder,) = tmp_path.iterdir()
+    with UploadFolder():
+        assert folder.exists()  # its process lives
+    process.kill()
+    process.wait()
+    assert folder.exists()
+    with UploadFolder() as own:
+        assert list(tmp_path.iterdir()) == [own.path]
+
+
+def test_folders_of_the_same_name_that_are_links_are_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tmp_path / "pare-jax-demo-link").symlink_to(outside)
+    with UploadFolder():
+        assert outside.exists()
+    assert (tmp_path / "pare-jax-demo-link").is_symlink()

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import http.client
 import importlib.util
 import os
 import re
@@ -11,10 +10,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pare_jax.io.images import encode_png
 from pare_jax.skeleton import JOINT_NAMES
@@ -64,7 +63,9 @@ def open_demo_fixture(browser, server):
         gone = "Failed to load resource"
         with open_page(browser, server[0], width, height, gone, **options) as (page, requests):
             # The examples are built last; before that the page ignores what is done to it.
-            page.wait_for_function("document.querySelector('#examples img')?.complete")
+            page.wait_for_function(
+                "document.querySelector('#examples button:last-child img')?.complete"
+            )
             yield page
         own = (server[0], "data:", "blob:")
         assert [url for url in requests if not url.startswith(own)] == []
@@ -81,7 +82,7 @@ def page(open_demo):
 
 
 def choose_boxes(page, number):
-    """Choose where boxes come from: 1 the detector, 2 the whole picture, 3 the text field."""
+    """Choose where boxes come from: 1 the detector, 2 the whole picture, 3 those drawn."""
     choice = page.locator(f"#how label:nth-of-type({number}) input")
     click_until(choice, expect(choice).to_be_checked)
 
@@ -180,7 +181,7 @@ def test_another_joints_attention_is_shown_without_predicting_again(page, tmp_pa
 def test_one_of_several_people_can_be_chosen(page):
     people = page.locator("#who label")
     click_until(
-        page.locator("#examples .gallery-item:nth-child(3)"),
+        page.get_by_role("button", name="two people"),
         functools.partial(expect(people).to_have_count, 2),
     )
     expect(page.locator("#boxes textarea")).to_have_value(re.compile(r"^[^\n]+\n[^\n]+$"))
@@ -252,15 +253,74 @@ def test_a_missing_camera_is_reported(open_demo):
         access.click()
         expect(message).to_contain_text("No camera was found")
         expect(message).to_have_role("alert")
-        # The next click there removes the message. gradio covers the upper half of the icon.
-        page.click("#picture button[aria-label='Upload file']", position={"x": 11, "y": 20})
+        # The next click there removes the message.
+        page.click("#picture button[aria-label='Upload file']", position={"x": 11, "y": 4})
         expect(message).to_have_count(0)
 
 
-def test_the_server_gives_out_no_other_files(server):
-    address = urlsplit(server[0])
-    for path in ("/etc/passwd", str(ROOT / "pyproject.toml"), str(Path.cwd())):
-        connection = http.client.HTTPConnection(address.hostname, address.port, timeout=20)
-        connection.request("GET", f"/gradio_api/file={path}")
-        assert connection.getresponse().status in (403, 404)
-        connection.close()
+def drag(page, layer, start, end):
+    """Drag a box over the photograph; positions are shares of its width and height."""
+    sides = layer.bounding_box()
+    at = [
+        (sides["x"] + x * sides["width"], sides["y"] + y * sides["height"]) for x, y in (start, end)
+    ]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=3)
+    page.mouse.up()
+
+
+@pytest.mark.parametrize("touch", [False, True])
+def test_drawn_boxes_are_predicted(open_demo, tmp_path, touch):
+    """On a photograph that EXIF turns, and that is shown smaller than it is."""
+    path = tmp_path / "turned.jpg"
+    picture = Image.new("RGB", (3000, 2000), (90, 90, 90))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(path, exif=exif)
+    size = (390, 844) if touch else (1280, 1000)
+    with open_demo(*size, is_mobile=touch, has_touch=touch) as page:
+        choose_boxes(page, 3)
+        upload(page, path, "Drag a box around each person")
+        layer, field = page.locator("#shown .drawing"), page.locator("#boxes textarea")
+        expect(page.locator("#again")).to_have_text("Predict in these boxes")
+        layer.scroll_into_view_if_needed()
+        wait_for_layout(page)
+        assert layer.bounding_box() == pytest.approx(page.locator(OVERLAY).bounding_box(), abs=0.5)
+        drag(page, layer, (0.1, 0.2), (0.4, 0.9))
+        expect(page.locator("#shown .drawn")).to_have_count(1)
+        drag(page, layer, (0.95, 0.8), (0.6, 0.1))  # from the other corner
+        expect(page.locator("#shown .drawn")).to_have_count(2)
+        drag(page, layer, (0.5, 0.5), (0.505, 0.505))  # a click is no box
+        boxes = np.array([line.split(",") for line in field.input_value().split("\n")], float)
+        # The upright photograph has 2000 x 3000 pixels.
+        right = [[200, 600, 800, 2700], [1200, 300, 1900, 2400]]
+        np.testing.assert_allclose(boxes, right, atol=15)
+        page.locator("#again").click()
+        expect(page.locator("#message p")).to_contain_text("2 people found in 'turned.jpg'")
+        expect(page.locator("#who label")).to_have_count(2)
+
+        page.get_by_role("button", name="Remove box 1").click()
+        expect(page.locator("#shown .drawn")).to_have_count(1)
+        assert field.input_value() == ",".join(f"{value:g}" for value in boxes[1])
+        page.locator("#again").click()
+        expect(page.locator("#message p")).to_contain_text("One person found in 'turned.jpg'")
+
+
+def test_examples_have_names(page):
+    names = page.locator("#examples button").all_inner_texts()
+    assert names == ["a fully visible person", "a person behind a post", "two people"]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_buttons_under_the_photograph_are_not_covered(page, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    wait_for_layout(page)
+    for button in page.locator("#picture .source-selection button").all():
+        button.scroll_into_view_if_needed()
+        assert button.evaluate("""button => {
+            const {left, top, width, height} = button.getBoundingClientRect();
+            return [.1, .5, .9].every(part => button.contains(
+                document.elementFromPoint(left + width / 2, top + part * height)));
+        }""")
+    page.set_viewport_size({"width": 1400, "height": 900})

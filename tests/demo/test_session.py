@@ -12,7 +12,15 @@ from PIL import Image
 
 from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Memory, PhotographResult
-from pare_jax.demo.session import BOXES, DETECTOR, MAX_PEOPLE, WHOLE, Session, parse_boxes
+from pare_jax.demo.session import (
+    BOXES,
+    DETECTOR,
+    MAX_PEOPLE,
+    PREDICT_BOXES,
+    WHOLE,
+    Session,
+    parse_boxes,
+)
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
 from pare_jax.prediction.detection import Detection
@@ -122,7 +130,6 @@ def test_nobody_found_is_an_alert_and_the_photograph_stays(session, detector, fo
 @pytest.mark.parametrize(
     ("boxes", "name"),
     [
-        ("", "x0,y0,x1,y1"),
         ("1,2,3", "1,2,3"),
         ("a,b,c,d", "a,b,c,d"),
         ("50,50,10,10", "50"),
@@ -135,6 +142,23 @@ def test_bad_boxes_are_one_alert(session, folder, boxes, name):
     assert 'role="alert"' in view.message
     assert name in view.message
     assert view.people == ()
+
+
+def test_without_boxes_the_photograph_is_shown_to_draw_them(session, predictor, folder):
+    view = receive(session, folder, BOXES, "")
+    assert 'role="status"' in view.message
+    assert PREDICT_BOXES in view.message
+    assert np.abs(picture_in(view.overlay).astype(int) - PICTURE).max() < 5
+    assert 'data-scale="1.0"' in view.overlay
+    assert predictor.calls == []
+    assert 'role="alert"' in session.find(view.key, BOXES, "").message
+    assert session.find(view.key, BOXES, TWO).people == ("person 0", "person 1")
+    # Drawing begins again without the bodies.
+    again = session.choose(view.key, BOXES)
+    assert again.people == ()
+    assert np.abs(picture_in(again.overlay).astype(int) - PICTURE).max() < 5
+    assert session.choose(view.key, WHOLE) is None
+    assert session.choose(None, BOXES) is None
 
 
 def test_separators_of_typed_boxes():
@@ -179,7 +203,7 @@ def test_the_attention_map_is_the_chosen_joints(session, predictor, folder):
     key = receive(session, folder).key
     calls = len(predictor.calls)
     for joint in ("pelvis", "left_hip", "right_hand"):
-        shown = picture_in(session.attention(key, 0, joint)).astype(float)
+        shown = picture_in(session.attention(key, None, joint)).astype(float)
         warm = shown[..., 0] - shown[..., 2]
         cell = JOINT_NAMES.index(joint)
         y, x = np.unravel_index(cv2.blur(warm, (41, 41)).argmax(), warm.shape)
@@ -192,13 +216,13 @@ def test_a_person_has_a_table_of_joints_and_a_body(session, folder):
     key = receive(session, folder, BOXES, TWO).key
     for number in range(2):
         person = session.memory.get(key).people[number]
-        view = session.person(key, number, "head")
+        view = session.person(key, f"person {number}", "head")
         assert view.joints.count("<th scope=row>") == len(JOINT_NAMES)
         assert f"<td>{person.joints_2d[3, 0]:.1f}</td>" in view.joints
         assert view.body.is_relative_to(folder.path)
         assert view.body.read_bytes() == person.to_glb()
-    assert session.person(key, 2, "head").body is None
-    assert session.person("guessed", 0, "head").body is None
+    assert session.person(key, "person 2", "head").body is None
+    assert session.person("guessed", None, "head").body is None
 
 
 def test_an_example_is_shown_with_its_boxes(session):
@@ -248,3 +272,24 @@ def test_a_rotated_photograph_is_upright(session, folder):
     content = buffer.getvalue()
     view = session.receive(upload(folder, name="me.jpg", content=content), WHOLE, "", None)
     assert session.memory.get(view.key).image.shape == (400, 300, 3)
+
+
+@pytest.mark.parametrize("wrong", ["tail", "", 7, None, ["left_wrist"], {"a": 1}, float("nan")])
+def test_values_that_the_page_does_not_offer_are_alerts(session, folder, wrong):
+    key = receive(session, folder).key
+    assert 'role="alert"' in session.attention(key, None, wrong)
+    assert session.person(key, None, wrong).body is None
+    assert 'role="alert"' in session.find(key, wrong, "").message
+    if wrong is not None:
+        assert 'role="alert"' in session.attention(key, wrong, "head")
+        assert 'role="alert"' in session.find(key, BOXES, wrong).message
+    assert session.receive(wrong, WHOLE, "", None).key is None
+
+
+def test_the_photographs_of_a_visit_are_forgotten_with_it(session, folder):
+    view = session.receive(upload(folder, PICTURE), WHOLE, "", None, "a visit")
+    assert folder.owner(str(session.person(view.key, None, "head").body)) == "a visit"
+    session.memory.forget_owner("another")
+    assert len(session.memory) == 1
+    session.memory.forget_owner("a visit")
+    assert len(session.memory) == 0

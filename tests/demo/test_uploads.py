@@ -1,6 +1,8 @@
 """Uploads are read or refused, and removed."""
 
+import io
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +20,12 @@ def folder():
 
 
 def upload(folder, picture=None, name="me.png", content=None):
-    """Write a file as gradio does for an upload; returns the browser's description."""
-    path = folder.path / "0123abcd" / name
-    path.parent.mkdir(exist_ok=True)
+    """Store an upload; returns the browser's description."""
     if content is None:
-        Image.fromarray(picture).save(path)
-    else:
-        path.write_bytes(content)
-    return {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, Path(name).suffix[1:].replace("jpg", "jpeg"))
+        content = buffer.getvalue()
+    return {"path": folder.store(io.BytesIO(content), "a browser"), "orig_name": name}
 
 
 def test_an_upload_is_read_and_removed(folder):
@@ -61,18 +61,19 @@ def test_other_files_are_neither_read_nor_removed(folder, tmp_path):
     outside = tmp_path / "mine.png"
     Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(outside)
     own = folder.write("example.png", outside.read_bytes())
-    folder.keep_present_files()
     link = folder.path / "link.png"
     link.symlink_to(outside)
     roundabout = folder.path / ".." / folder.path.name / ".." / ".." / outside
-    for path in (outside, own, link, roundabout, folder.path):
+    upload_ = Path(upload(folder, content=b"mine")["path"])
+    for path in (outside, own, link, roundabout, folder.path, upload_.parent, "/dev/zero", 3, [3]):
         with pytest.raises(UserError):
-            folder.take({"path": str(path), "orig_name": "x.png"})
+            folder.take({"path": path if isinstance(path, int | list) else str(path)})
+    assert upload_.exists()
     assert outside.exists()
     assert own.exists()
 
 
-@pytest.mark.parametrize("nothing", [None, {}, {"path": None}, {"path": ""}])
+@pytest.mark.parametrize("nothing", [None, {}, {"path": None}, {"path": ""}, "a", 3, [1]])
 def test_no_upload_is_refused(folder, nothing):
     with pytest.raises(UserError):
         folder.take(nothing)
@@ -81,9 +82,7 @@ def test_no_upload_is_refused(folder, nothing):
 def test_old_uploads_are_removed_and_the_pages_own_files_stay():
     with UploadFolder(oldest=0.0, every=0.05) as folder:
         own = folder.write("example.png", b"own")
-        folder.keep_present_files()
-        left = folder.write("half", b"half of an upload")
-        assert folder.left_behind() in ([left], [])
+        left = folder.write("person.glb", b"glTF", "a visit")
         end = time.monotonic() + 10
         while left.exists():
             assert time.monotonic() < end
@@ -96,3 +95,32 @@ def test_the_folder_is_private_and_removed_at_exit():
         assert folder.path.stat().st_mode & 0o077 == 0
         folder.write("body.glb", b"glTF")
     assert not folder.path.exists()
+
+
+def test_a_phones_jpeg_with_a_second_picture_is_reduced_as_a_jpeg_is(folder, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_UPLOAD_PIXELS", 10_000)
+    buffer = io.BytesIO()
+    second = Image.new("RGB", (60, 50))
+    Image.new("RGB", (200, 100)).save(buffer, "MPO", save_all=True, append_images=[second])
+    _, photograph = folder.take(upload(folder, name="phone.jpg", content=buffer.getvalue()))
+    assert photograph.image.shape == (50, 100, 3)
+
+
+def test_formats_that_run_other_programs_are_refused(folder):
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+    with pytest.raises(UserError, match=r"me\.eps.*EPS"):
+        folder.take(upload(folder, name="me.eps", content=content))
+
+
+def test_files_are_removed_with_their_owner(folder):
+    first = folder.store(io.BytesIO(b"first"), "one")
+    second = folder.store(io.BytesIO(b"second"), "two")
+    assert folder.is_upload(first, "one")
+    assert not folder.is_upload(first, "two")
+    assert Path(first).parent != Path(second).parent
+    folder.forget("one")
+    assert folder.owner(first) is None
+    with pytest.raises(FileNotFoundError):
+        folder.read(first)
+    assert folder.read(second) == b"second"
+    assert not Path(first).exists()
