@@ -1,6 +1,7 @@
 """Opens the datasets that a config names: streams of batches, names, the mean pose."""
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -169,6 +170,7 @@ def _held_out(
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
+        _check_measurable(name, opened[name], config.eval.protocol)
         evals[name] = partial(
             input_pipeline.eval_batches,
             opened[name],
@@ -186,6 +188,24 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     else:
         path = storage.find_dataset(config.data.root, name)
     return storage.open_split(path, split)
+
+
+def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> None:
+    """Raise UserError if no metric can be measured on a split."""
+    # Most splits have labels everywhere, and few are without any.
+    first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
+    for index in itertools.chain(map(int, first), range(len(source))):
+        example = source[index]
+        needed = ("pose_weight", "betas_weight") if protocol == "j14" else ("joints_3d_weight",)
+        if all(example[weight] > 0 for weight in needed):
+            return
+        points = np.append(example["joints_2d_weight"], example["head_top_weight"])
+        if np.count_nonzero(points) > 1:
+            return
+    raise UserError(
+        f"config.data.eval: nobody in {name} has what protocol {protocol} needs, or two joints in "
+        "2D: name another split"
+    )
 
 
 def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:

@@ -3,8 +3,8 @@
 An example has two forms. A *stored example* (`STORED_FIELDS`) is a record of a shard: a square crop
 with a margin around the network's crop, and labels in that crop's pixels. A *batch*
 (`BATCH_FIELDS`) is the output of the input pipeline: the network's crop, augmented, with its labels
-moved alike. Training and evaluation each get the fields they read (`TRAINING_FIELDS`,
-`EVALUATION_FIELDS`). This module imports no TensorFlow.
+moved alike. Training gets the fields that its losses read (`fields_to_read` in
+`pare_jax/training/losses.py`), evaluation `EVALUATION_FIELDS`. This module imports no TensorFlow.
 
 Conventions in the whole project:
 
@@ -95,14 +95,6 @@ BATCH_FIELDS: dict[str, Field] = {
     "sample_weight": Field(("B",), "float32", "1; 0 for the padding of a split's last batch"),
 }
 
-# The fields that pare_jax.training reads.
-TRAINING_FIELDS = (
-    "image",
-    *("joints_2d", "joints_2d_weight", "head_top", "head_top_weight"),
-    *("joints_3d", "joints_3d_weight"),
-    *("rotations", "pose_weight", "betas", "betas_weight"),
-    *("part_labels", "parts_weight"),
-)
 # The fields that pare_jax.evaluation and pare_jax.sensitivity read.
 EVALUATION_FIELDS = (
     "image",

@@ -1,4 +1,4 @@
-"""UserError, and helpers that format messages: counts, lists, is or are."""
+"""UserError, and helpers that format messages: reasons, counts, lists, is or are."""
 
 from collections.abc import Sequence
 
@@ -10,6 +10,17 @@ class UserError(Exception):
 
     Commands print it to stderr without a traceback, and exit with status 2.
     """
+
+
+def reason_of(error: BaseException, most: int = 160) -> str:
+    """Return a library's message in one line, without a final stop; "..." ends a shortened one.
+
+    Args:
+        error: from the library; without a message, its type's name is returned.
+        most: letters.
+    """
+    text = " ".join(str(error).split()).rstrip(".:") or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."
 
 
 def counted(number: int, noun: str) -> str:

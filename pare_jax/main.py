@@ -1,41 +1,53 @@
 """Train or evaluate from the command line.
 
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
-    python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart --mode=evaluate
+    python -m pare_jax.main --workdir=runs/quickstart --mode=evaluate
 
-Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints.
-Any key of the config can be overridden: --config.optimizer.learning_rate=1e-4. A user's mistake is
-reported in one line on stderr, with exit status 2.
+Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints. It uses
+the run's own config, WORKDIR/config.json, and needs no --config. Any key of the config can be
+overridden in both modes: --config.optimizer.learning_rate=1e-4. A user's mistake is reported in one
+line on stderr, with exit status 2.
 """
 
+import contextlib
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.io.progress import say
 
 if TYPE_CHECKING:
     from pare_jax.training.data import HeldOut, RunData
 
 _MODES = ("train", "evaluate")
+# Keys and sections of a config that change the result of an evaluation.
+_EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
 
 def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
-    """Define the flags; the config's overrides are those in `argv`."""
-    config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "The experiment, a file in configs/.",
-        flag_values=values,
-        sys_argv=list(argv),
-    )
+    """Define the flags; the config's overrides are those in `argv`.
+
+    Raises:
+        UserError: a run is to be evaluated without --config, and there is no such run.
+    """
+    help_text = "The experiment, a file in configs/. An evaluation uses the run's own config."
+    options = {"flag_values": values, "sys_argv": list(argv)}
+    if workdir := _evaluated_without_config(argv):
+        config_flags.DEFINE_config_dict("config", load_run(workdir), help_text, **options)
+    else:
+        config_flags.DEFINE_config_file("config", None, help_text, **options)
+    _define_others(values)
+
+
+def _define_others(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
     flags.DEFINE_integer(
@@ -43,20 +55,45 @@ def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
     )
 
 
+def _evaluated_without_config(argv: Sequence[str]) -> Path | None:
+    """Return the workdir of a command line that asks for an evaluation without --config."""
+    values = flags.FlagValues()
+    flags.DEFINE_string("config", None, "", flag_values=values)
+    _define_others(values)
+    # The config's keys are unknown yet. The whole command line is checked later.
+    with contextlib.suppress(flags.Error):
+        values(list(argv), known_only=True)
+        if values.mode == "evaluate" and values.workdir and not values.config:
+            return Path(values.workdir)
+    return None
+
+
+def load_run(workdir: Path) -> ConfigDict:
+    """Return the config of a run with all keys of now, and no others; raises UserError."""
+    from configs.common import get_base
+    from pare_jax.training import config as config_lib
+    from pare_jax.training.checkpoints import load_config
+
+    defaults = get_base()
+    return config_lib.without_unknown(load_config(workdir, defaults), defaults).lock()
+
+
 class Request(NamedTuple):
     """A parsed command line.
 
     Attributes:
-        config: the experiment, overrides included.
+        config: the experiment, or for an evaluation the run's config; overrides included.
         workdir: the run's folder.
         mode: "train" or "evaluate".
         step: step of the checkpoint to evaluate; None for the latest.
+        notes: lines about values of --config that an evaluation does not use.
     """
 
     config: ConfigDict
     workdir: Path
     mode: str
     step: int | None
+    notes: tuple[str, ...] = ()
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
@@ -72,13 +109,44 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         # ml_collections delays the error of loading the file until the config is read.
         name = config_flags.get_config_filename(values["config"])
         raise UserError(f"there is no experiment {name}: name a file in configs/")
-    if config is None:
+    # With a workdir, an evaluation has the run's config.
+    if config is None and values.mode == "train":
         raise UserError("give an experiment: --config=configs/quickstart.py needs no data")
-    if not values.workdir:
+    if config is None or not values.workdir:
         raise UserError("give a folder for the run: --workdir=runs/NAME")
     if values.step is not None and values.mode != "evaluate":
         raise UserError("--step needs --mode=evaluate; training resumes from the latest checkpoint")
-    return Request(config, Path(values.workdir), values.mode, values.step)
+    workdir, notes = Path(values.workdir), ()
+    name = config_flags.get_config_filename(values["config"])
+    if values.mode == "evaluate" and isinstance(name, str):
+        overrides = config_flags.get_override_values(values["config"])
+        config, notes = _config_of_run(workdir, config, name, overrides)
+    return Request(config, workdir, values.mode, values.step, notes)
+
+
+def _config_of_run(
+    workdir: Path, given: ConfigDict, name: str, overrides: Mapping[str, Any]
+) -> tuple[ConfigDict, tuple[str, ...]]:
+    """Return the run's config with the command's overrides, and what --config has otherwise.
+
+    Args:
+        workdir: the run's folder.
+        given: the config of --config, overrides included.
+        name: the file of --config.
+        overrides: values by dotted key, set one by one on the command line.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    from pare_jax.training import config as config_lib
+
+    config = load_run(workdir)
+    config.update_from_flattened_dict(dict(overrides))
+    notes = [
+        f"config.{key} is {own!r}, the run's; {name} has {other!r}"
+        for key, own, other in config_lib.differing(config, given, _EVALUATION)
+    ]
+    return config, tuple(notes)
 
 
 def run(request: Request) -> None:
@@ -93,6 +161,7 @@ def run(request: Request) -> None:
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:
+    from configs.common import get_base
     from data_pipelines import datasets
     from pare_jax.training.train import train
 
@@ -101,7 +170,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         _warn_of_free_body(config)
         return data
 
-    train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir))
+    train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir), get_base())
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
@@ -139,6 +208,8 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
 
+    for note in request.notes:
+        say(note, sys.stderr)
     config_lib.validate(request.config)
     datasets.check_config(request.config)
     sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)

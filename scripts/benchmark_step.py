@@ -25,10 +25,11 @@ def measure(path: str, steps: int) -> dict[str, float]:
     import jax
     from flax import nnx
 
-    from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE, TRAINING_FIELDS
+    from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
     from pare_jax import sharding
     from pare_jax.body.model import load_body_model
     from pare_jax.models import build_model
+    from pare_jax.training import losses
     from pare_jax.training.optimizer import make_optimizer
     from pare_jax.training.step import create_state, network_graphs, train_step
     from pare_jax.training.train import step_settings
@@ -41,7 +42,7 @@ def measure(path: str, steps: int) -> dict[str, float]:
     sizes["S // 4"] = config.image_size // BATCH_PARTS_STRIDE
     rng = np.random.default_rng(0)
     batch = {}
-    for name in TRAINING_FIELDS:
+    for name in losses.fields_to_read():
         field = BATCH_FIELDS[name]
         shape = tuple(sizes[n] if isinstance(n, str) else n for n in field.shape)
         high = 24 if name == "part_labels" else 255 if name == "image" else 1

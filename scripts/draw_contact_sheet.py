@@ -7,10 +7,11 @@
     python scripts/draw_contact_sheet.py --output=sheet.jpg --data=data --dataset=pw3d --count=16 \
         --body=/raw/SMPL --side=256 --columns=2
 
-Each person has two squares. The first is the stored crop with the network's crop framed. The second
-is the dimmed crop under the visible part labels and the skeleton. The person's left side is blue,
-the right side orange, the middle white. Visible joints and joints of unknown visibility are filled,
-hidden joints are rings, unknown joints are not drawn. A yellow cross is the top of the head.
+Each person has a title with the index in the split. The first of the two squares below it is the
+stored crop with the network's crop framed. The second is the dimmed crop under the visible part
+labels and the skeleton. The person's left side is blue, the right side orange, the middle white.
+Visible joints and joints of unknown visibility are filled, hidden joints are rings, unknown joints
+are not drawn. A yellow cross is the top of the head.
 
 --body adds three squares: the mesh of the labels over the stored crop and over two augmented
 network crops, the second of them mirrored.
@@ -34,8 +35,9 @@ from data_pipelines.synthetic.generate import generate_example
 from data_pipelines.transforms import Placement
 from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import BodyData, load_body_data
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted
 from pare_jax.rendering.skeleton_lines import draw_skeleton
+from pare_jax.rendering.text import grid, titled
 from pare_jax.rendering.truth import draw_truth
 from pare_jax.skeleton import NUM_PART_LABELS
 
@@ -127,12 +129,12 @@ def load_bodies(place: str) -> dict[str, BodyData]:
     return {gender: load_body_data(file) for gender, file in find_bodies([path]).items()}
 
 
-def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
-    """Yield the examples that the flags name."""
+def examples(flags: argparse.Namespace) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield the examples that the flags name, each with its index in the split."""
     numbers = range(flags.start, flags.start + flags.count)
     if flags.dataset == "synthetic":
         settings = read_settings(flags.config, flags.set)
-        return (generate_example(settings, flags.split, number) for number in numbers)
+        return ((number, generate_example(settings, flags.split, number)) for number in numbers)
     try:
         path = storage.find_dataset(flags.data, flags.dataset)
     except storage.MissingDatasetError as error:
@@ -144,7 +146,7 @@ def examples(flags: argparse.Namespace) -> Iterator[Mapping[str, Any]]:
     # Spread over the split, as neighbours in a sequence look alike.
     count = min(flags.count, len(split) - flags.start)
     chosen = np.linspace(flags.start, len(split) - 1, max(count, 0)).astype(int)
-    return (split[int(number)] for number in chosen)
+    return ((int(number), split[int(number)]) for number in chosen)
 
 
 def _check(flags: argparse.Namespace) -> None:
@@ -182,11 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check(flags)
         bodies = load_bodies(flags.body) if flags.body else {}
         cells = []
-        for example in examples(flags):
+        for number, example in examples(flags):
             cell = draw_cell(example, flags.side)
             if bodies:
                 cell = np.hstack([cell, draw_meshes(example, bodies, flags.side)])
-            cells.append(cell)
+            cells.append(titled(cell, f"person {number}"))
         if not cells:
             raise UserError(
                 f"--start={flags.start}: {flags.split} has fewer people; give a smaller index"
@@ -194,10 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"draw_contact_sheet: {error}", file=sys.stderr)
         return 2
-    columns = min(flags.columns, len(cells))
-    cells += [np.zeros_like(cells[0])] * (-len(cells) % columns)
-    rows = [np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)]
-    sheet = cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)
+    sheet = cv2.cvtColor(grid(cells, flags.columns), cv2.COLOR_RGB2BGR)
     flags.output.parent.mkdir(parents=True, exist_ok=True)
     quality = [] if flags.output.suffix.lower() == ".png" else [cv2.IMWRITE_JPEG_QUALITY, 85]
     if not cv2.imwrite(str(flags.output), sheet, quality):
@@ -205,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"draw_contact_sheet: cannot write {flags.output}; give another path", file=sys.stderr
         )
         return 2
+    print(f"{flags.output}: {counted(len(cells), 'person')} of {flags.dataset}/{flags.split}")
     return 0
 
 

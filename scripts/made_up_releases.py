@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_pw3d(flags.output / "3DPW", flags.photographs, flags.quality, workers)
     write_mpii(flags.output / "MPII", flags.photographs, flags.quality, workers)
     write_bodies(flags.output / "SMPL")
+    print(f"written: 3DPW, MPII and SMPL in {flags.output}")
     return 0
 
 

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from absl import flags
 
+from configs import quickstart
 from data_pipelines.reading import storage
 from pare_jax import main
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.training import config as config_lib
+from pare_jax.training.workdir import write_config
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = f"--config={ROOT / 'configs' / 'quickstart.py'}"
@@ -24,18 +28,61 @@ def parse(*arguments):
 
 
 def test_overrides_reach_the_config(tmp_path):
-    config, workdir, mode, _ = parse(
+    config, workdir, mode, *_ = parse(
         QUICKSTART,
         f"--workdir={tmp_path}",
         "--config.optimizer.learning_rate=1e-4",
         "--config.data.train=(('pw3d', 0.7), ('mpii', 0.3))",
         "--config.precision=bfloat16",
-        "--mode=evaluate",
+        "--mode=train",
     )
     assert config.optimizer.learning_rate == 1e-4
     assert config.data.train == (("pw3d", 0.7), ("mpii", 0.3))
     assert config.model.dtype == "bfloat16"
-    assert (workdir, mode) == (tmp_path, "evaluate")
+    assert (workdir, mode) == (tmp_path, "train")
+
+
+@pytest.fixture
+def run_of_100(tmp_path):
+    """Return the workdir of a run on 100 people, without checkpoints."""
+    config = quickstart.get_config()
+    config.data.synthetic.test = 100
+    config.batch_size = 8
+    write_config(tmp_path, config)
+    return tmp_path
+
+
+def test_an_evaluation_starts_from_the_runs_config(run_of_100):
+    request = parse("--mode=evaluate", "--workdir", str(run_of_100), "--config.eval.weights=last")
+    assert request.config.data.synthetic.test == 100
+    assert request.config.data.eval == ("synthetic/test", "synthetic/test_occluded")
+    assert request.config.eval.weights == "last"
+    assert request.notes == ()
+    config_lib.validate(request.config)
+
+
+def test_a_config_that_differs_from_the_runs_is_not_used_and_said(run_of_100):
+    request = parse(
+        QUICKSTART,
+        f"--workdir={run_of_100}",
+        "--mode=evaluate",
+        "--config.data.synthetic.test_occluded=50",
+        "--config.precision=bfloat16",
+    )
+    assert request.config.data.synthetic.test == 100
+    assert request.config.data.synthetic.test_occluded == 50
+    assert request.config.model.dtype == "bfloat16"
+    assert request.config.batch_size == 8
+    (note,) = request.notes
+    for text in ("config.data.synthetic.test ", "100", "1000", "quickstart.py"):
+        assert text in note
+
+
+def test_a_config_of_another_network_is_not_evaluated(run_of_100):
+    other = QUICKSTART.replace("quickstart.py", "shallow.py")
+    request = parse(other, f"--workdir={run_of_100}", "--mode=evaluate")
+    assert request.config.model.backbone == "resnet18"
+    assert any(note.startswith("config.model.backbone is 'resnet18'") for note in request.notes)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +97,9 @@ def test_overrides_reach_the_config(tmp_path):
         (["--config=configs/nothing.py", "--workdir=x"], "nothing.py"),
         (["--workdir=x"], "--config"),
         ([QUICKSTART], "--workdir"),
+        (["--mode=evaluate"], "--workdir"),
+        (["--mode=evaluate", "--workdir=x"], "x is not a run"),
+        ([QUICKSTART, "--mode=evaluate", "--workdir=x"], "x is not a run"),
     ],
 )
 def test_mistakes_are_named_in_one_line(arguments, named):
@@ -81,6 +131,32 @@ def test_a_file_that_is_no_config_is_named_in_one_line(tmp_path, monkeypatch, co
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="positional"):
         parse(f"{QUICKSTART}:more", "--workdir=x")
+
+
+@pytest.mark.parametrize(
+    ("error", "end"),
+    [
+        (TypeError("it is 'str', not 'int'"), "it is 'str', not 'int'"),
+        (ValueError('"a" is no "b"'), '"a" is no "b"'),
+        (IndexError("0 is not a valid index for 'x'"), "0 is not a valid index for 'x'"),
+    ],
+)
+def test_the_last_quote_of_a_message_stays(error, end):
+    def define_flags(values):
+        def fail(_):
+            raise error
+
+        flags.DEFINE_string("x", "", "", flag_values=values)
+        values["x"].parse = fail
+
+    with pytest.raises(UserError) as caught:
+        command_line.parse(define_flags, ["name", "--x=1"])
+    assert str(caught.value).endswith(end)
+
+
+def test_an_index_into_a_tuple_of_the_config_is_reported_in_one_line():
+    with pytest.raises(UserError, match=r"<class 'tuple'> \(in: data\.train\[0\]\)"):
+        parse(QUICKSTART, "--workdir=x", "--config.data.train[0]=3")
 
 
 def test_a_misspelt_key_is_reported_with_the_similar_one():
@@ -126,6 +202,14 @@ def test_the_process_says_one_line_and_exits_with_2(tmp_path, arguments, named):
     assert not (tmp_path / "run").exists()
 
 
+def evaluate(workdir, *arguments):
+    """Run the command as README has it: the config and the data are those of the run."""
+    command = [sys.executable, "-m", "pare_jax.main", f"--workdir={workdir}", "--mode=evaluate"]
+    return subprocess.run(
+        [*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+
 def command(workdir, data, *arguments):
     sizes = {"train": 40, "validation": 0, "test": 12, "test_occluded": 0, "image_size": 48}
     options = [f"--config.data.synthetic.{name}={size}" for name, size in sizes.items()]
@@ -167,13 +251,13 @@ def test_the_whole_line_from_drawing_people_to_figures(tmp_path):
     assert list(run.glob("events.out.tfevents.*"))
     assert len(list((run / "eval").glob("*.png"))) == 4
 
-    again = command(run, data, "--mode=evaluate")
+    again = evaluate(run)
     assert again.returncode == 0, again.stderr
     assert (run / "eval" / "metrics.json").read_bytes() == metrics
-    earlier = command(run, data, "--mode=evaluate", "--step=2")
+    earlier = evaluate(run, "--step=2")
     assert earlier.returncode == 0, earlier.stderr
     assert json.loads((run / "eval" / "metrics.json").read_text())["step"] == 2
-    missing = command(run, data, "--mode=evaluate", "--step=77")
+    missing = evaluate(run, "--step=77")
     assert missing.returncode == 2
     assert "no checkpoint of step 77" in missing.stderr
 

@@ -17,9 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
-  3 data_pipelines/datasets.py
+  4 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
+  1 data_pipelines/preparing/processes.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
@@ -95,7 +96,7 @@ EXPECTED = """
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  16 pare_jax/training/checkpoints.py
-  9 pare_jax/training/config.py
+ 11 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py

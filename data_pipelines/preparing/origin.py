@@ -72,12 +72,23 @@ def origin_of(dataset: RawDataset, units: Mapping[str, Sequence[Any]]) -> Origin
         dataset: the release.
         units: its pieces of work by split.
     """
-    own = Path(inspect.getfile(type(dataset)))
-    code = code_digest([*own.parent.glob(f"{own.stem}*.py"), *(_ROOT / name for name in _CODE)])
+    code = code_digest([*own_files(dataset), *(_ROOT / name for name in _CODE)])
     settings = dataset.settings() if isinstance(dataset, HasSettings) else {}
     parts = {split: _parts(own) for split, own in units.items()}
     # Through JSON, as `read_origin` returns them: tuples become lists.
     return Origin(code, json.loads(json.dumps(settings)), parts)
+
+
+def own_files(dataset: RawDataset) -> list[Path]:
+    """Return the files of a dataset's own code; [] for a class that is in no file.
+
+    Such a class was defined in a notebook, on a command line or on the standard input.
+    """
+    try:
+        own = Path(inspect.getfile(type(dataset)))
+    except (OSError, TypeError):
+        return []
+    return list(own.parent.glob(f"{own.stem}*.py")) if own.is_file() else []
 
 
 def code_digest(files: Sequence[Path]) -> str:

@@ -25,6 +25,7 @@ from data_pipelines.preparing.origin import (
     Origin,
     differences,
     origin_of,
+    own_files,
     read_origin,
     undecided,
 )
@@ -106,6 +107,8 @@ def prepare(
     if not any(units.values()):
         raise UserError(f"{dataset.name} has no people to prepare: the release is empty")
     now = origin_of(dataset, units)
+    if not own_files(dataset):
+        _say(f"{dataset.name}: its class is in no file, so a change of its code is not noticed")
     try:
         if not storage.is_prepared(path):
             start_beam = _beam(beam_options) if beam_options else None
@@ -239,6 +242,9 @@ def _read_all(work: _Work, workers: int | None, start_beam: Callable[[], Any] | 
         _on_beam(dataset, wanted, start_beam)
         return
     workers = count_cores() if workers is None else workers
+    if workers > 1 and (reason := processes.obstacle(dataset)):
+        _say(f"{dataset.name}: one process reads, because {reason}")
+        workers = 1
     done = _in_processes(dataset, wanted, workers) if workers > 1 else _here(dataset, wanted)
     collections.deque(with_progress(done, len(wanted), f"reading {dataset.name}", "part"), 0)
 
@@ -256,8 +262,9 @@ def _in_processes(dataset: RawDataset, pieces: Sequence[_Piece], workers: int) -
                 yield job.result()
     except futures.process.BrokenProcessPool as error:
         raise UserError(
-            f"a process that read {dataset.name} was killed, perhaps because memory ran out; "
-            "run the command again with fewer --workers to resume"
+            f"a process that read {dataset.name} ended early: it could not import your script (see "
+            "the lines above), or was killed because memory ran out; run the command again with "
+            "fewer --workers to resume"
         ) from error
 
 

@@ -1,5 +1,10 @@
-"""Runs worker processes of one thread each, which end with their parent."""
+"""Runs worker processes of one thread each, which end with their parent.
 
+A worker imports the caller's script again. A script that calls this project outside of
+`if __name__ == "__main__":` would start its work once more in every worker; `obstacle` finds it.
+"""
+
+import ast
 import contextlib
 import fcntl
 import multiprocessing
@@ -11,9 +16,11 @@ from collections.abc import Iterator
 from concurrent import futures
 from multiprocessing import connection
 from pathlib import Path
+from types import FrameType
 
 import cv2
 
+from pare_jax.errors import UserError
 from pare_jax.io.progress import say
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -35,6 +42,93 @@ def _start_worker() -> None:
 def _end_with(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)
+
+
+def obstacle(*work: object) -> str:
+    """Return why worker processes cannot do work for this caller; "" if they can.
+
+    Args:
+        work: objects that the workers would get.
+
+    Returns:
+        The end of a sentence, with advice, for instance "NAME.py calls it outside of ...".
+    """
+    main = sys.modules["__main__"]
+    script = _imported_again(main)
+    if script is not None and not os.path.isfile(script):
+        return f"a worker cannot import {script}: put the script into a file"
+    own = [type(one).__name__ for one in work if type(one).__module__ == "__main__"]
+    if script is None and own:
+        return f"a worker cannot import {own[0]}: put that class into a file of its own"
+    if script is not None and _calls_without_guard():
+        return (
+            f"{os.path.basename(script)} calls it outside of "
+            '`if __name__ == "__main__":`, and each worker imports that file: put the call there'
+        )
+    return ""
+
+
+def _imported_again(main: object) -> str | None:
+    """Return the file that a spawned process imports in place of the main module, if any."""
+    spec = getattr(main, "__spec__", None)
+    # The main modules of packages (`python -m PACKAGE`) are never imported again.
+    if spec is not None and spec.name.split(".")[-1] == "__main__":
+        return None
+    return getattr(main, "__file__", None)
+
+
+def _calls_without_guard() -> bool:
+    """Return whether importing the main module again would repeat the present call."""
+    frame = _main_frame()
+    if frame is None:
+        return False
+    try:
+        tree = ast.parse(Path(frame.f_code.co_filename).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return not any(
+        isinstance(node, ast.If) and _asks_for_main(node.test) and _holds(node.body, frame.f_lineno)
+        for node in ast.walk(tree)
+    )
+
+
+def _asks_for_main(test: ast.expr) -> bool:
+    """Return whether a condition compares `__name__` with "__main__"."""
+    for node in ast.walk(test):
+        if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq):
+            sides = [node.left, *node.comparators]
+            names = [side.id for side in sides if isinstance(side, ast.Name)]
+            values = [side.value for side in sides if isinstance(side, ast.Constant)]
+            if "__name__" in names and "__main__" in values:
+                return True
+    return False
+
+
+def _holds(body: list[ast.stmt], line: int) -> bool:
+    return body[0].lineno <= line <= (body[-1].end_lineno or body[-1].lineno)
+
+
+def _main_frame() -> FrameType | None:
+    """Return the frame that runs the top level of the main module, if it still runs."""
+    # Of the main thread, which may wait for the present one.
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None:
+        name = frame.f_globals.get("__name__")
+        if name == "__main__" and frame.f_code.co_name == "<module>":
+            return frame
+        frame = frame.f_back
+    return None
+
+
+def _refuse_in_import() -> None:
+    """Raise UserError in a worker that repeats its parent's work while it imports the script."""
+    # multiprocessing itself refuses to start processes by this attribute.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        script = getattr(sys.modules.get("__mp_main__"), "__file__", "the script")
+        raise UserError(
+            f"{script} starts its work again in a worker process: put the call under "
+            '`if __name__ == "__main__":`'
+        )
 
 
 @contextlib.contextmanager
@@ -74,7 +168,12 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lock a dataset's folder, which is created; a process that must wait says so on stderr."""
+    """Lock a dataset's folder, which is created; a process that must wait says so on stderr.
+
+    Raises:
+        UserError: a worker imports its parent's script, which has locked the folder.
+    """
+    _refuse_in_import()
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
         try:

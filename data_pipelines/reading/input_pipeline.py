@@ -26,13 +26,13 @@ from data_pipelines.example import (
     BATCH_PARTS_STRIDE,
     EVALUATION_FIELDS,
     STORED_FIELDS,
-    TRAINING_FIELDS,
 )
 from data_pipelines.reading.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
 from pare_jax.errors import UserError
 from pare_jax.io.threads import count_cores
+from pare_jax.training import losses
 
 Batch = dict[str, np.ndarray]
 
@@ -92,7 +92,7 @@ def train_batches(
         threads: batches made in parallel; None: one per core.
 
     Returns:
-        An iterator of batches with the fields `example.TRAINING_FIELDS`.
+        An iterator of batches with the fields that the losses read, `losses.fields_to_read`.
 
     Raises:
         UserError: a size or weight is bad, or (while iterating) an example cannot be read.
@@ -105,6 +105,7 @@ def train_batches(
     mixture = Mixture([weight for _, weight in sources], seed)
     shuffles = [Shuffle(len(source), seed, dataset) for dataset, (source, _) in enumerate(sources)]
     rows = batch_size // process_count
+    fields = losses.fields_to_read()
 
     def make_batch(step: int) -> Batch:
         start = step * batch_size + process_index * rows
@@ -119,9 +120,9 @@ def train_batches(
         ]
         uniforms = sample_uniforms(seed, start, rows)
         placement = transforms.random_placement(uniforms, augment)
-        return assemble_batch(readings, placement, image_size, TRAINING_FIELDS)
+        return assemble_batch(readings, placement, image_size, fields)
 
-    return _run(make_batch, TRAINING_FIELDS, start_step, None, threads)
+    return _run(make_batch, fields, start_step, None, threads)
 
 
 def eval_batches(

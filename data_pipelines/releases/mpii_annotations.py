@@ -28,7 +28,7 @@ from jaxtyping import Float
 from scipy.io import loadmat
 
 from data_pipelines.releases.release import Skipped
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_JOINT_NAMES, MPII_TO_SMPL
 
 # Converts MATLAB's positions to ones from the picture's corner.
@@ -99,7 +99,7 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
         counted = _counted_people(release, len(images))
     # On broken bytes loadmat raises errors of any type, and so do the lines above on other structs.
     except Exception as error:
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        reason = reason_of(error, 100)
         raise UserError(
             f"{path} is not a MATLAB file with MPII's struct RELEASE ({reason}); {again}"
         ) from error

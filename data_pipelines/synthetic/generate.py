@@ -2,6 +2,7 @@
 
 import collections
 import itertools
+import sys
 from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
@@ -14,6 +15,7 @@ from data_pipelines.releases.stored_crop import encode_jpeg
 from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError
+from pare_jax.io.progress import say
 from pare_jax.io.threads import count_cores
 from pare_jax.skeleton import NUM_JOINTS
 
@@ -89,6 +91,9 @@ def generate_examples(
     stop = settings.size(split) if stop is None else stop
     settings.photos()  # reports a missing folder before any process starts
     workers = count_cores() if workers is None else workers
+    if workers > 1 and (reason := processes.obstacle()):
+        say(f"one process draws, because {reason}", sys.stderr)
+        workers = 1
     if workers <= 1 or start >= stop:
         for index in range(start, stop):
             yield generate_example(settings, split, index)

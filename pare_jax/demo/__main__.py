@@ -96,6 +96,8 @@ def _run(values: flags.FlagValues) -> None:
         import_gradio()  # writes into the folder
         detector = make_detector(values.detector, values.threshold)
         predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+        if predictor.warning:
+            command_line.complain(predictor.warning, "warning")
         # Compiles the network, so that the first photograph does not wait for it.
         predictor(np.zeros((64, 64, 3), np.uint8))
         session = Session(predictor, detector, folder, draw_examples())

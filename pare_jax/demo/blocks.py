@@ -4,7 +4,7 @@ import dataclasses
 from importlib import resources
 from typing import Any
 
-from pare_jax.demo.page_html import readable
+from pare_jax.demo.page_html import message_html, readable
 from pare_jax.demo.session import (
     BOXES,
     DETECTOR,
@@ -78,6 +78,8 @@ def build_page(session: Session, detector_name: str) -> Any:
     gr = import_gradio()
     with gr.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as page:
         gr.Markdown(f"# {TITLE}")
+        if session.warning:
+            gr.HTML(message_html(f"Warning: {session.warning}.", True), elem_id="warning")
         key = gr.State(None, delete_callback=session.memory.forget)
         with gr.Row():
             inputs = _lay_out_inputs(gr, session, detector_name)

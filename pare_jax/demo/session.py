@@ -30,6 +30,8 @@ LOOK_AGAIN, PREDICT_BOXES = "Look again", "Predict in these boxes"
 class PeoplePredictor(Protocol):
     """The part of `pare_jax.prediction.predictor.Predictor` that the page uses."""
 
+    warning: str | None
+
     def __call__(self, image: Picture, boxes: Sequence[Any] | None = None) -> list[Person]:
         """Return one person for each box."""
         ...
@@ -73,6 +75,9 @@ class Session:
     """Handles the events of the page.
 
     A request may send any value for a choice or a text: each is checked here.
+
+    Attributes:
+        warning: of the predictor, shown at the top of the page.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Session:
         """
         self.examples = list(examples)
         self.memory = Memory()
+        self.warning = predictor.warning
         self._predictor, self._detector, self._folder = predictor, detector, folder
 
     def receive(

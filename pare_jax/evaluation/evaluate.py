@@ -71,6 +71,7 @@ class PredictedSample:
         index: its row in the split.
         image: the network's crop, RGB, (S, S, 3) uint8.
         vertices: the predicted mesh in the camera frame, metres, (V, 3).
+        root: the root's predicted rotation into the camera frame, (3, 3).
         attention: each joint's attention, which sums to 1 over its map, (h, w, 24); None for a
             network without attention.
     """
@@ -78,6 +79,7 @@ class PredictedSample:
     index: int
     image: np.ndarray
     vertices: np.ndarray
+    root: np.ndarray
     attention: np.ndarray | None
 
 
@@ -157,7 +159,7 @@ def measure(
         batches: the split's batches, the last one padded with sample_weight 0.
 
     Raises:
-        UserError: no sample has 3D joints or what PCKh needs, or no prediction is finite.
+        UserError: no sample has 3D joints or two 2D joints, or no prediction is finite.
     """
     parts: list[dict[str, np.ndarray]] = []
     pending: collections.deque[_Pending] = collections.deque()
@@ -263,7 +265,7 @@ def _samples(
     outputs: Mapping[str, Array], images: np.ndarray, start: int, rows: Sequence[int]
 ) -> dict[int, PredictedSample]:
     """Collect some samples of a batch that begins at row `start` of its split."""
-    names = ("vertices", "translation", "attention")
+    names = ("vertices", "translation", "rotations", "attention")
     host = jax.device_get({name: outputs[name] for name in names if name in outputs})
     vertices, attention = host["vertices"] + host["translation"][:, None], host.get("attention")
     return {
@@ -271,6 +273,7 @@ def _samples(
             row,
             images[row - start],
             vertices[row - start],
+            host["rotations"][row - start, 0],
             None if attention is None else attention[row - start],
         )
         for row in rows
@@ -285,7 +288,10 @@ def panels(
     count: int,
     attention_joints: Sequence[str],
 ) -> np.ndarray:
-    """Draw the first samples of a split side by side with their predictions.
+    """Draw the first samples of a split with their predictions, two squares in a row.
+
+    TensorBoard shrinks pictures to the width of a card, so that captions of wider ones are too
+    small to read.
 
     Args:
         step, weights, setup: see `measure`.
@@ -300,7 +306,13 @@ def panels(
     return np.stack(
         [
             overlay.sample_panel(
-                sample.image, sample.vertices, faces, sample.attention, attention_joints
+                sample.image,
+                sample.vertices,
+                faces,
+                sample.root,
+                sample.attention,
+                attention_joints,
+                columns=2,
             )
             for sample in draw(step, weights, setup, batches, range(count))
         ]

@@ -1,8 +1,9 @@
-"""PCKh, MPII's metric of 2D points: the share within half a head's length of the truth.
+"""PCKh and PCK: shares of 2D points that are close to the truth, by a head's length or a box.
 
 Source: Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis",
-CVPR 2014, section 4, and the evaluation code released with it. The points are
-`skeleton.POINT_NAMES`: SMPL's joints and the top of the head.
+CVPR 2014, section 4, and the evaluation code released with it. PCK, for people whose head's length
+is unknown: Yang and Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts", TPAMI
+2013, section 7. The points are `skeleton.POINT_NAMES`: SMPL's joints and the top of the head.
 """
 
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from pare_jax.evaluation.double_precision import as_float32, in_float64, point_s
 from pare_jax.skeleton import PCKH_GROUPS, PCKH_POINTS, POINT_NAMES
 
 THRESHOLD = 0.5
+# Of PCK, in longer sides of the box around a person's annotated points.
+BOX_THRESHOLD = 0.1
 # The columns of MPII's table, in its order.
 TOTAL = "Total"
 HEADINGS = (*PCKH_GROUPS, TOTAL)
@@ -84,6 +87,40 @@ def pckh(
     judged = ~jnp.isnan(right)
     # Without any point this is 0 / 0, which is NaN.
     return as_float32(jnp.where(judged, right, 0.0).sum(-1) / judged.sum(-1))
+
+
+@in_float64()
+def pck_of_box(
+    pred: Float[ArrayLike, "*batch points 2"],
+    true: Float[ArrayLike, "*batch points 2"],
+    known: Float[ArrayLike, "*batch points"],
+    threshold: float = BOX_THRESHOLD,
+) -> Float[Array, "*batch"]:
+    """Return the share of a person's annotated points within a share of their box's longer side.
+
+    Args:
+        pred: predicted points in the image.
+        true: annotated points, same coordinates.
+        known: above 0 for points that are annotated.
+        threshold: in longer sides of the box around the annotated points.
+
+    Returns:
+        A share between 0 and 1 per sample, in which predictions that are not finite are misses; NaN
+        where fewer than two points are annotated, or all in one place.
+
+    Raises:
+        ValueError: the two sets differ in their number of points, or are not in 2D.
+    """
+    pred, true = point_sets(pred, true, size=2)
+    known = jnp.asarray(known) > 0
+    inside = known[..., None]
+    highest = jnp.where(inside, true, -jnp.inf).max(-2)
+    lowest = jnp.where(inside, true, jnp.inf).min(-2)
+    # Without any point this is minus infinity, which is no size.
+    side = (highest - lowest).max(-1)
+    found = hits(pred, true, known, side, threshold)
+    judged = ~jnp.isnan(found)
+    return as_float32(jnp.where(judged, found, 0.0).sum(-1) / judged.sum(-1))
 
 
 def table(

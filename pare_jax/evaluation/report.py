@@ -33,6 +33,7 @@ _COLUMNS = (
     ("mpjae", "MPJAE deg"),
     ("pa_mpjae", "PA-MPJAE deg"),
     ("pckh", "PCKh@0.5"),
+    ("pck_2d", "PCK@0.1 2D"),
 )
 # The figures of a split, by the ends of their file names.
 _FIGURES = ("per_joint", "occlusion", "median", "worst")
@@ -80,7 +81,7 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
     sequences = {}
     if names is not None:
         # A split's PCKh is the share of all points, which is not the mean over people.
-        kept = [name for name, _ in _COLUMNS if name != "pckh"]
+        kept = [name for name, _ in _COLUMNS if name not in ("pckh", "pck_2d")]
         sequences = by_sequence({name: errors.values[name] for name in kept}, names)
     if sequences:
         summary["sequences"] = sequences
@@ -95,7 +96,7 @@ def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
     if errors.labelled.any():
         finite = np.isfinite(errors.values["mpjpe"])
         return errors.labelled & finite, errors.labelled & ~finite
-    judged = errors.pckh_points > 0
+    judged = (errors.pckh_points > 0) | np.isfinite(errors.values["pck_2d"])
     return judged, judged & ~errors.finite_2d
 
 
@@ -284,7 +285,7 @@ def _joint_means(per_joint: np.ndarray) -> np.ndarray:
 
 def _ranked_rows(errors: SampleErrors) -> tuple[list[int], list[int]]:
     """Return the rows of median and of worst samples, each from better to worse."""
-    mpjpe, shares = errors.values["mpjpe"], errors.values["pckh"]
+    mpjpe, shares = errors.values["mpjpe"], _shares_2d(errors)
     badness = mpjpe
     if not np.isfinite(mpjpe).any():
         badness = np.where(errors.finite_2d, -shares, np.nan)
@@ -293,15 +294,25 @@ def _ranked_rows(errors: SampleErrors) -> tuple[list[int], list[int]]:
     return order[first : first + _SHEET_ROWS], order[-_SHEET_ROWS:]
 
 
+def _shares_2d(errors: SampleErrors) -> np.ndarray:
+    """Return the PCKh of each sample, or the PCK where there is no head's length."""
+    return np.where(errors.pckh_points > 0, errors.values["pckh"], errors.values["pck_2d"])
+
+
 def _sheet(
     samples: Sequence[PredictedSample], rows: Sequence[int], errors: SampleErrors, faces: np.ndarray
 ) -> np.ndarray:
-    """Draw the samples at some rows of the split below each other."""
+    """Draw the samples at some rows of the split below each other, each under its title."""
     by_row = {sample.index: sample for sample in samples}
+    mpjpe, shares = errors.values["mpjpe"], _shares_2d(errors)
     panels = []
     for sample in (by_row[row] for row in rows):
-        panel = overlay.sample_panel(sample.image, sample.vertices, faces, sample.attention)
-        mpjpe, share = (errors.values[name][sample.index] for name in ("mpjpe", "pckh"))
-        error = f"{mpjpe:.0f} mm" if np.isfinite(mpjpe) else f"PCKh {share:.0f} %"
-        panels.append(text.caption(panel, f"sample {sample.index}: {error}"))
-    return np.concatenate(panels)
+        panel = overlay.sample_panel(
+            sample.image, sample.vertices, faces, sample.root, sample.attention
+        )
+        metric = "PCKh" if errors.pckh_points[sample.index] else "PCK"
+        error = f"{metric} {shares[sample.index]:.0f} %"
+        if np.isfinite(mpjpe[sample.index]):
+            error = f"{mpjpe[sample.index]:.0f} mm"
+        panels.append(text.titled(panel, f"sample {sample.index}: {error}"))
+    return text.column(panels)

@@ -56,7 +56,8 @@ class SampleErrors:
     Attributes:
         protocol: names the J joints.
         values: by metric name, (N,), in the metric's unit. NaN where the label is missing or the
-            prediction is not finite; PCKh counts such a prediction as a miss.
+            prediction is not finite; PCKh and PCK count such a prediction as a miss. `pck_2d` is
+            NaN in a split where anybody has 3D joints or a head's length.
         labelled: True for samples with 3D joints to compare with, (N,).
         finite_2d: True for samples whose predicted 2D points are finite, (N,).
         per_joint: root-aligned error of each joint, mm, (N, J).
@@ -67,7 +68,8 @@ class SampleErrors:
         pckh_hits: 1 for `skeleton.POINT_NAMES` that PCKh counts as found, 0 for missed ones, NaN
             where unknown, (N, 25).
         truth_body: by gender of the samples, the name of the body that poses their true mesh.
-        gendered_truth: False if a man or woman is posed with a neutral body.
+        gendered_truth: False if a man or woman is posed with a neutral body; None without men and
+            women.
         predictions: joints and orientations of the samples.
     """
 
@@ -81,7 +83,7 @@ class SampleErrors:
     pckh_points: np.ndarray
     pckh_hits: np.ndarray
     truth_body: dict[str, str]
-    gendered_truth: bool
+    gendered_truth: bool | None
     predictions: SplitPredictions
 
 
@@ -124,6 +126,7 @@ def batch_errors(
             "mpjae": metrics.mpjae(*rotations),
             "pa_mpjae": metrics.pa_mpjae(*rotations, pred.joints, true.joints),
             "pckh": 100.0 * pckh.pckh(*in_2d),
+            "pck_2d": 100.0 * pckh.pck_of_box(*in_2d[:3]),
             "pckh_hits": pckh.hits(*in_2d),
             "finite_2d": jnp.isfinite(points_2d).all((1, 2)),
             "per_joint": metrics.joint_errors(pred.joints, true.joints, root=None),
@@ -174,6 +177,7 @@ def apply_labels(
     needs = {
         "pve": has_joints & has_mesh,
         "pckh": pckh_points > 0,
+        "pck_2d": np.ones_like(has_joints),
         "pckh_hits": pckh_points > 0,
         **dict.fromkeys(_NEEDS_POSE, has_pose),
     }
@@ -214,15 +218,21 @@ def join(
         truth: the bodies of the labels.
 
     Raises:
-        UserError: no sample has 3D joints or what PCKh needs, or no prediction is finite.
+        UserError: no sample has 3D joints or two 2D joints, or no prediction is finite.
     """
-    if not any(part["labelled"].any() or part["pckh_points"].any() for part in parts):
+    if any(part["labelled"].any() or part["pckh_points"].any() for part in parts):
+        # PCK of the box is for splits that can be measured in no other way.
+        parts = [
+            part | {"pck_2d": np.full_like(part["pck_2d"], np.nan)} for part in map(dict, parts)
+        ]
+    elif not any(np.isfinite(part["pck_2d"]).any() for part in parts):
         raise UserError(
-            "no person of this split has 3D joints, or 2D joints and a head's size: choose another "
-            "split in config.data.eval"
+            "no person of this split has 3D joints or two 2D joints: choose another split in "
+            "config.data.eval"
         )
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if not (np.isfinite(rows["mpjpe"]) | (rows["finite_2d"] & (rows["pckh_points"] > 0))).any():
+    judged_2d = (rows["pckh_points"] > 0) | np.isfinite(rows["pck_2d"])
+    if not (np.isfinite(rows["mpjpe"]) | (rows["finite_2d"] & judged_2d)).any():
         raise UserError(
             "the predictions are not finite, because the run of these weights diverged: choose an "
             "earlier checkpoint"
@@ -236,6 +246,6 @@ def join(
         values=rows,
         **arrays,
         truth_body={GENDERS[number]: truth.name_of(number) for number in genders},
-        gendered_truth=truth.gendered or not any(genders),
+        gendered_truth=truth.gendered if any(genders) else None,
         predictions=predictions,
     )

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -23,7 +24,9 @@ flags.disclaim_key_flags()
 DefineFlags = Callable[[flags.FlagValues], None]
 
 # The wording of ml_collections where a config has no such key but a similar one.
-_GUESS = re.compile(r"""^(\w+)' Did you mean "([\w.]+)" instead of""")
+_GUESS = re.compile(r"""^'?([\w.]+)'? Did you mean "([\w.]+)" instead of""")
+# A text that is one quoted name.
+_QUOTED = re.compile(r"""^'([^']*)'$""")
 
 
 def run(
@@ -113,7 +116,7 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
                 "name a file like those in configs/"
             ) from error
         # ml_collections raises these for overrides of a config.
-        if isinstance(error, KeyError | AttributeError | TypeError | ValueError):
+        if isinstance(error, LookupError | AttributeError | TypeError | ValueError):
             raise UserError(_describe_override(error)) from error
         raise
 
@@ -137,16 +140,18 @@ def _place_in_config(error: BaseException, argv: Sequence[str]) -> str | None:
 
 
 def _describe_override(error: Exception) -> str:
-    # A KeyError's own text has quotes around it; its argument has not.
-    text = str(error.args[0] if error.args else error)
-    # ml_collections quotes one message within another, escapes included.
-    text = text.replace("\\n", " ").replace("\\'", "'").replace('\\"', '"')
-    text = " ".join(text.split()).strip("\"'")
+    # ml_collections raises one error with another as its argument, whose own argument is the text.
+    reason: Any = error
+    while isinstance(reason, BaseException):
+        reason = reason.args[0] if reason.args else type(error).__name__
+    text = " ".join(str(reason).split())
     if isinstance(error, KeyError | AttributeError):
-        text = _GUESS.sub(r"\1, did you mean \2?", text).partition("?")[0]
-        end = "?" if ", did you mean " in text else ";"
-        return f"there is no config key {text}{end} configs/common.py documents them all"
-    return f"cannot use this config key: {text or type(error).__name__}"
+        guess = _GUESS.match(text)
+        name = guess[1] if guess else _QUOTED.sub(r"\1", text)
+        end = f", did you mean {guess[2]}?" if guess else ";"
+        all_keys = "pare_jax/training/base_config.py documents them all"
+        return f"there is no config key {name}{end} {all_keys}"
+    return f"cannot use this config key: {text}"
 
 
 def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: str = "error") -> int:

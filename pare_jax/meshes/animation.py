@@ -1,8 +1,9 @@
-"""Encodes people's motion as animated GLB: a rest mesh, a skin of 24 joints, animation channels.
+"""Encodes people as rigged GLB: a rest mesh and a skin of 24 joints, still or animated.
 
-The animation is the body model's linear blend skinning without pose correctives. It is exact for
+Animations are the body model's linear blend skinning without pose correctives. They are exact for
 the free body, which has none. A glTF skin cannot hold SMPL's correctives, so with SMPL the surface
-at bent joints differs from the prediction.
+at bent joints differs from the prediction. A still pose is exact with every body: its rest mesh
+has the pose's correctives.
 """
 
 import dataclasses
@@ -108,19 +109,17 @@ def animated_glb(
         raise ValueError("no motions to write")
     clocks = _clocks(motions, frame_rate)
     writer = GlbWriter()
-    joints, weights = four_weights(body.weights)
+    skinning = four_weights(body.weights)
     samplers: list[dict[str, Any]] = []
     channels: list[dict[str, Any]] = []
     roots: list[int] = []
     for motion, times in zip(motions, clocks, strict=True):
         vertices, rest = rest_body(body, motion.betas)
-        attributes = {"JOINTS_0": joints, "WEIGHTS_0": weights}
-        mesh = writer.mesh(motion.name, motion.colour, vertices, body.faces, attributes)
         quaternions = _quaternions(motion.rotations)
         pelvis = to_viewer(rest[0] + np.asarray(motion.translations, np.float64))
-        nodes = _skeleton(writer, body.parents, rest, quaternions[0], pelvis[0])
-        skin = writer.add("skins", _skin(writer, motion.name, nodes, rest))
-        roots += [nodes[0], writer.add("nodes", {"name": motion.name, "mesh": mesh, "skin": skin})]
+        first_pose = quaternions[0], pelvis[0]
+        nodes, skinned = _rigged(writer, body, motion, vertices, skinning, rest, first_pose)
+        roots += [nodes[0], skinned]
         stored_times = writer.numbers(times.astype(np.float32), bounds=True)
         outputs = [(nodes[0], "translation", pelvis)]
         outputs += [(node, "rotation", quaternions[:, j]) for j, node in enumerate(nodes)]
@@ -145,6 +144,56 @@ def _clocks(motions: Sequence[BodyMotion], frame_rate: float | None) -> list[np.
         clocks = [np.asarray(motion.frames) / frame_rate for motion in motions]
     start = min(float(clock[0]) for clock in clocks)
     return [clock - start for clock in clocks]
+
+
+def rigged_glb(body: BodyData, poses: Sequence[BodyMotion]) -> bytes:
+    """Encode people in still poses as one GLB: skinned meshes without an animation.
+
+    Nodes are those of `animated_glb`. The rest mesh has the pose correctives of the person's pose,
+    so that the posed surface is the body model's own.
+
+    Args:
+        body: the predictions' body model.
+        poses: at least one; the first frame of each is used.
+
+    Returns:
+        The file, in the viewer's frame.
+
+    Raises:
+        ValueError: there are no poses.
+    """
+    if not poses:
+        raise ValueError("no poses to write")
+    writer = GlbWriter()
+    skinning = four_weights(body.weights)
+    roots: list[int] = []
+    for pose in poses:
+        vertices, rest = rest_body(body, pose.betas)
+        rotations = np.asarray(pose.rotations[0], np.float64)
+        if body.has_pose_basis:
+            vertices = vertices + body.pose_basis @ (rotations[1:] - np.eye(3)).reshape(-1)
+        pelvis = to_viewer(rest[0] + np.asarray(pose.translations[0], np.float64))
+        placed = _quaternions(rotations[None])[0], pelvis
+        nodes, skinned = _rigged(writer, body, pose, vertices, skinning, rest, placed)
+        roots += [nodes[0], skinned]
+    return writer.encode(roots)
+
+
+def _rigged(
+    writer: GlbWriter,
+    body: BodyData,
+    person: BodyMotion,
+    vertices: np.ndarray,
+    skinning: tuple[np.ndarray, np.ndarray],
+    rest: np.ndarray,
+    pose: tuple[np.ndarray, np.ndarray],
+) -> tuple[list[int], int]:
+    """Add a skinned mesh in a pose (quaternions, pelvis); return joints' nodes and the mesh's."""
+    attributes = {"JOINTS_0": skinning[0], "WEIGHTS_0": skinning[1]}
+    mesh = writer.mesh(person.name, person.colour, vertices, body.faces, attributes)
+    nodes = _skeleton(writer, body.parents, rest, *pose)
+    skin = writer.add("skins", _skin(writer, person.name, nodes, rest))
+    return nodes, writer.add("nodes", {"name": person.name, "mesh": mesh, "skin": skin})
 
 
 def _skeleton(

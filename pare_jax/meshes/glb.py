@@ -31,7 +31,7 @@ class GlbWriter:
         self._views: list[dict[str, int]] = []
         self._accessors: list[dict[str, Any]] = []
         self._numbers = bytearray()
-        self._indices: dict[bytes, int] = {}
+        self._of_meshes: dict[tuple[int, str, bytes], int] = {}
 
     def add(self, kind: str, description: dict[str, Any]) -> int:
         """Append to one of the scene's lists; return the index."""
@@ -72,7 +72,7 @@ class GlbWriter:
         faces: np.ndarray,
         attributes: dict[str, np.ndarray] | None = None,
     ) -> int:
-        """Store a mesh with its normals; return its index. Equal faces are stored once.
+        """Store a mesh with its normals; return its index. Equal arrays are stored once.
 
         Args:
             name: the mesh's name in the file.
@@ -83,9 +83,6 @@ class GlbWriter:
         """
         short = len(vertices) <= _SHORT_INDICES
         corners = np.asarray(faces, np.uint16 if short else np.uint32).ravel()
-        key = corners.tobytes()
-        if key not in self._indices:
-            self._indices[key] = self.numbers(corners, _CORNERS)
         points = np.asarray(vertices, np.float32)
         normals = unit_normals(points, faces).astype(np.float32)
         accessors = {
@@ -93,13 +90,20 @@ class GlbWriter:
             "NORMAL": self.numbers(normals, _VERTICES),
         }
         for attribute, values in (attributes or {}).items():
-            accessors[attribute] = self.numbers(values, _VERTICES)
+            accessors[attribute] = self._once(values, _VERTICES)
         primitive = {
             "attributes": accessors,
-            "indices": self._indices[key],
+            "indices": self._once(corners, _CORNERS),
             "material": self.add("materials", _material(name, colour)),
         }
         return self.add("meshes", {"name": name, "primitives": [primitive]})
+
+    def _once(self, values: np.ndarray, target: int) -> int:
+        """Store an array unless an equal one of meshes is stored; return its accessor's index."""
+        key = (target, values.dtype.name, values.tobytes())
+        if key not in self._of_meshes:
+            self._of_meshes[key] = self.numbers(values, target)
+        return self._of_meshes[key]
 
     def encode(self, roots: Sequence[int]) -> bytes:
         """Return the file.

@@ -20,7 +20,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
     """Build the network of a config, with random weights.
 
     Args:
-        config: the `model` section, documented in `configs/common.py`.
+        config: the `model` section, documented in `pare_jax/training/base_config.py`.
         rngs: for the initial weights.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Draws predicted people: the overlay, views from the side, and sheets of attention maps."""
+"""Draws predicted people: the overlay, views from the left and behind, and attention sheets."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,15 +11,36 @@ from pare_jax.prediction.person_arrays import Faces, PersonArrays
 from pare_jax.rendering.attention_maps import attention_sheet
 from pare_jax.rendering.camera import crop_camera
 from pare_jax.rendering.normals import vertex_normals
-from pare_jax.rendering.overlay import BODY_COLOURS, draw_mesh, side_and_back_view, side_view
+from pare_jax.rendering.overlay import (
+    BODY_COLOURS,
+    LEFT_SIDE,
+    draw_mesh,
+    side_and_back_view,
+    side_view,
+)
 from pare_jax.rendering.skeleton_lines import draw_skeleton
-from pare_jax.rendering.text import INK, Colour, Picture, caption, draw_text, paper, row
+from pare_jax.rendering.text import (
+    INK,
+    Colour,
+    Picture,
+    caption,
+    column,
+    draw_text,
+    grid,
+    paper,
+    row,
+    text_width,
+)
 
 # Longer side of the photograph in an overlay at most, pixels.
 MAX_OVERLAY_SIDE = 1600
 # Side of each picture in a sheet of attention, pixels.
 SHEET_CELL = 176
+# People in a row of `side_and_back_picture`.
+SIDES_A_ROW = 3
+# Largest width of a figure beside the photograph, and smallest of one below it, pixels.
 _MAX_PANEL_WIDTH = 640
+_MIN_PANEL_WIDTH = 200
 
 Normals = Float[np.ndarray, "vertices 3"]
 
@@ -67,7 +88,10 @@ def draw_people(
 def overlay_picture(
     image: Picture, people: Sequence[PersonArrays], faces: Faces | None = None
 ) -> Picture:
-    """Draw all people over the photograph, and each from the side in columns to its right.
+    """Draw all people over the photograph, and each again from the person's left.
+
+    One person's figure is beside the photograph. Several figures are below it, numbered as on the
+    photograph, which keeps its size.
 
     Args:
         image: the photograph; its longer side is shrunk to `MAX_OVERLAY_SIDE`.
@@ -78,11 +102,14 @@ def overlay_picture(
     picture = draw_people(image, people, faces, normals=normals)
     if not people:
         return picture
-    return row([picture, _side_views(people, faces, picture.shape[0], normals)])
+    if len(people) == 1:
+        height = picture.shape[0]
+        return row([picture, *_figures(people, faces, height, _MAX_PANEL_WIDTH, normals)])
+    return column([picture, _figures_below(people, faces, picture.shape[1], normals)], gap=8)
 
 
 def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = None) -> Picture:
-    """Draw each person from the side and from behind, in a row.
+    """Draw each person from the left side and from behind, in rows of `SIDES_A_ROW`.
 
     Args:
         people: at least one; numbered if there are several.
@@ -91,11 +118,13 @@ def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = 
     views = []
     for number, person in enumerate(people):
         colour = person_colour(person, number)
-        view = side_and_back_view(person.vertices, person.triangles(faces), colour=colour)
+        view = side_and_back_view(
+            person.vertices, person.triangles(faces), person.rotations[0], colour=colour
+        )
         if len(people) > 1:
             draw_text(view, f"{person_number(person, number)}", (14, 14), 18, INK)
         views.append(view)
-    return row(views)
+    return grid(views, SIDES_A_ROW, gap=8)
 
 
 def person_number(person: PersonArrays, number: int) -> int:
@@ -150,14 +179,14 @@ def attention_picture(
     mesh = draw_mesh(crop, person.vertices, triangles, crop_camera(cell), colour, normals=normals)
     to_crop = cell / person.crop_side
     joints = (person.joints_2d - person.crop_centre) * to_crop + cell / 2.0
-    side = side_view(person.vertices, triangles, cell, cell, colour, normals)
+    side = side_view(person.vertices, triangles, person.rotations[0], cell, cell, colour, normals)
     title = "the network's input" if person.frame is None else f"input, frame {person.frame}"
     top = row(
         [
             caption(crop, title),
             caption(mesh, "mesh"),
-            caption(draw_skeleton(crop, joints), "blue left, orange right"),
-            caption(side, "from the side"),
+            caption(draw_skeleton(crop, joints), "left blue, right orange"),
+            caption(side, LEFT_SIDE),
         ]
     )
     maps = attention_sheet(crop, attention, cell=cell)
@@ -171,28 +200,40 @@ def _normals(person: PersonArrays, triangles: Faces) -> Normals:
     return vertex_normals(np.asarray(person.vertices, np.float64), triangles)
 
 
-def _side_views(
-    people: Sequence[PersonArrays], faces: Faces | None, height: int, normals: Sequence[Normals]
+def _figures_below(
+    people: Sequence[PersonArrays], faces: Faces | None, width: int, normals: Sequence[Normals]
 ) -> Picture:
-    """Draw one panel for each person, in columns as high as the photograph."""
-    rows = max(1, min(len(people), height // 200))
-    panel_height = height // rows
-    panel_width = min(panel_height, _MAX_PANEL_WIDTH)
-    columns = -(-len(people) // rows)
-    sheet = paper(height, columns * panel_width)
+    """Draw one figure for each person, in rows as wide as the photograph."""
+    columns = min(len(people), max(2, width // _MIN_PANEL_WIDTH))
+    gap = 4
+    panel = (width + gap) // columns - gap
+    height = min(round(1.3 * panel), _MAX_PANEL_WIDTH)
+    return grid(_figures(people, faces, height, panel, normals), columns, gap)
+
+
+def _figures(
+    people: Sequence[PersonArrays],
+    faces: Faces | None,
+    height: int,
+    most_width: int,
+    normals: Sequence[Normals],
+) -> list[Picture]:
+    """Draw each person from the left side, with a title if there is one or numbers if several."""
+    panels = []
+    width = min(height, most_width)
     for number, person in enumerate(people):
-        colour = person_colour(person, number)
+        colour, root = person_colour(person, number), person.rotations[0]
         triangles = person.triangles(faces)
-        panel = side_view(
-            person.vertices, triangles, panel_height, panel_width, colour, normals[number]
-        )
+        own = normals[number]
+        panel = side_view(person.vertices, triangles, root, height, width, colour, own)
         alone = len(people) == 1 and person.id is None
-        text = "from the side" if alone else f"{person_number(person, number)}"
-        margin = panel_width * 0.04
-        draw_text(panel, text, (margin, margin), max(9, panel_width // 32), INK)
-        y, x = (number % rows) * panel_height, (number // rows) * panel_width
-        sheet[y : y + panel_height, x : x + panel_width] = panel
-    return sheet
+        text = LEFT_SIDE if alone else f"{person_number(person, number)}: left side"
+        margin = width * 0.04
+        letters = max(9.0, width / (32 if alone else 18))
+        letters *= min(1.0, (width - 2 * margin) / text_width(text, letters))
+        draw_text(panel, text, (margin, margin), letters, INK)
+        panels.append(panel)
+    return panels
 
 
 def _draw_box(picture: Picture, box: np.ndarray, number: int | None) -> None:
@@ -203,5 +244,6 @@ def _draw_box(picture: Picture, box: np.ndarray, number: int | None) -> None:
     cv2.rectangle(picture, start, end, (255, 255, 255), line, cv2.LINE_AA)
     if number is not None:
         letters = max(10, round(max(picture.shape[:2]) / 60))
-        place = (max(2, start[0] + 4), max(2, start[1] + 4))
+        above = start[1] - letters - 6  # where it hides nobody
+        place = (max(2, start[0] + 4), above if above >= 2 else max(2, start[1] + 4))
         draw_text(picture, f"{number}", place, letters)

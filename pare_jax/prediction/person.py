@@ -67,7 +67,7 @@ class Person(PersonArrays):
         return draw_people(image, [self], faces, max_side=max(image.shape[:2]))
 
     def side_and_back_view(self, height: int = 480, faces: Faces | None = None) -> Picture:
-        """Draw the body from the side and from behind on a plain background.
+        """Draw the body from the person's left and from behind on a plain background.
 
         Args:
             height: of the two panels, pixels.
@@ -81,7 +81,9 @@ class Person(PersonArrays):
             UserError: the person has no faces.
         """
         colour = person_colour(self, 0)
-        return side_and_back_view(self.vertices, self.triangles(faces), height, colour=colour)
+        return side_and_back_view(
+            self.vertices, self.triangles(faces), self.rotations[0], height, colour=colour
+        )
 
     def save(self, path: str | Path) -> None:
         """Write the person to a file, completely or not at all.

@@ -22,6 +22,7 @@ from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
+from pare_jax.training.config import warning_of
 from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
@@ -42,6 +43,7 @@ class Predictor:
         image_size: side of the network's input, pixels.
         network: maps normalised crops to a `Prediction`; for inference only.
         body_data: the body model as read from its file, for animations and pages; may be None.
+        warning: a sentence about the network that its users must see; None if there is none.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Predictor:
         body: BodyModel,
         image_size: int,
         body_data: BodyData | None = None,
+        warning: str | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
 
@@ -58,9 +61,11 @@ class Predictor:
             body: the body model that it was trained with.
             image_size: side of its crops, pixels.
             body_data: the same body model as read from its file.
+            warning: see the attribute.
         """
         self.body = body
         self.body_data = body_data
+        self.warning = warning
         self.image_size = image_size
         self.network = fold(module)
         self._program, self._weights = compiled_network(self.network)
@@ -251,7 +256,7 @@ def load_predictor(
     config, module = load_model(checkpoint_or_workdir, weights)
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
-    return Predictor(module, body_from_data(data), config.image_size, data)
+    return Predictor(module, body_from_data(data), config.image_size, data, warning_of(config))
 
 
 def check_picture(image: np.ndarray) -> None:

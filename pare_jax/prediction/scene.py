@@ -84,6 +84,26 @@ def scene_meshes(
     return meshes
 
 
+def scene_poses(people: Sequence[PersonArrays], photo_size: tuple[int, int]) -> list[BodyMotion]:
+    """Return each person's still pose in the frame of the full camera, for `rigged_glb`.
+
+    Args:
+        people: of one photograph; vertices are not needed.
+        photo_size: its width and height, pixels.
+    """
+    return [
+        BodyMotion(
+            betas=person.betas,
+            rotations=person.rotations[None],
+            translations=scene_translation(person, photo_size)[None],
+            frames=np.zeros(1, int),
+            colour=person_colour(person, number),
+            name=f"person {person_number(person, number)}",
+        )
+        for number, person in enumerate(people)
+    ]
+
+
 def person_mesh(
     person: PersonArrays, number: int, faces: Int[np.ndarray, "faces 3"] | None = None
 ) -> Mesh:

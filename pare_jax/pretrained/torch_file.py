@@ -20,7 +20,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io.safe_pickle import ForbiddenName, RefusedPickle, SafeFunction, Unpickler
 
 # The first number of a file from before PyTorch 1.6 (torch.serialization.MAGIC_NUMBER).
@@ -181,7 +181,7 @@ def open_torch_file(path: Path) -> Iterator[TorchFile]:
         raise UserError(f"there is not enough memory to read {path}") from None
     # Broken bytes can raise nearly any exception, in the unpickler or in zipfile.
     except Exception as error:
-        reason = " ".join(str(error).split())[:160].rstrip(".:") or type(error).__name__
+        reason = reason_of(error)
         raise UserError(
             f"{path} is not a checkpoint of torch.save ({reason}): it may be truncated, "
             "or an error page saved under its name: download it again"

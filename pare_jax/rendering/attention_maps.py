@@ -84,12 +84,16 @@ def attention_cells(
     attention: Float[np.ndarray, "h w joints"],
     joints: Sequence[str],
     cell: int,
+    prefix: str = "",
 ) -> list[Picture]:
-    """Return the captioned pictures of `attention_sheet`, one for each joint."""
+    """Return the pictures of `attention_sheet`, captioned by `prefix` and the joint's name."""
     attention = np.asarray(attention)
     picture = fit(picture, cell)
     return [
-        caption(draw_attention(picture, attention[..., joint_index(name)]), name.replace("_", " "))
+        caption(
+            draw_attention(picture, attention[..., joint_index(name)]),
+            prefix + name.replace("_", " "),
+        )
         for name in joints
     ]
 

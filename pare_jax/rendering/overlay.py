@@ -1,4 +1,4 @@
-"""Draws shaded meshes over pictures, and views of them from the side and from behind."""
+"""Draws shaded meshes over pictures, and views of them from a person's left and from behind."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from pare_jax.rendering.attention_maps import attention_cells, fit
 from pare_jax.rendering.camera import Camera, crop_camera
 from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.rasterizer import shade
-from pare_jax.rendering.text import Colour, Picture, caption, paper, row
+from pare_jax.rendering.text import Colour, Picture, caption, grid, paper, row
 
 # A colour for each person, readable on skin, asphalt and grass; the first is the default.
 BODY_COLOURS: tuple[Colour, ...] = (
@@ -29,9 +29,12 @@ _LIGHTS = (((-0.5, -0.7, -0.6), 0.62), ((0.8, -0.1, -0.5), 0.22), ((0.0, 0.0, -1
 _AMBIENT = 0.22
 # Share of the panel that the mesh fills in side and back views.
 _FILLED = 0.88
-# Rotations about the vertical by a quarter turn (x' = z, z' = -x) and a half (x' = -x, z' = -z).
-_FROM_THE_RIGHT = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-_FROM_BEHIND = np.diag([-1.0, 1.0, -1.0])
+# A viewer stays level up to this cosine of the angle between the horizontal and the body's axis
+# towards the viewer: 60 degrees.
+_LEAST_LEVEL = 0.5
+# The root's rotation of a person who stands upright and faces the camera.
+_FACING_THE_CAMERA = np.diag([1.0, -1.0, -1.0])
+LEFT_SIDE, BEHIND = "person's left side", "from behind"
 # Meshes that would cover more supersampled pixels than this are drawn without supersampling; at
 # that size their edges are fine enough.
 _MAX_SUPERSAMPLED = 1_500_000
@@ -105,22 +108,59 @@ def draw_mesh(
     return picture
 
 
+def own_views(root: Float[np.ndarray, "3 3"]) -> Float[np.ndarray, "2 3 3"]:
+    """Return the rotations from the camera frame into two views: the person's left, and behind.
+
+    The viewer stands at the person's left, or behind, as the pelvis faces, and turns about the
+    camera's vertical alone, so that the ground stays level. If the body's axis towards the viewer
+    is closer than 30 degrees to the vertical, as that of a person who lies on one side or is seen
+    from above may be, the viewer looks along that axis, and the body's head is up.
+
+    Args:
+        root: the root's rotation into the camera frame; the body's axes are left, up and front.
+    """
+    root = np.asarray(root, np.float64)
+    if not np.isfinite(root).all():
+        root = _FACING_THE_CAMERA
+    left, up, front = root.T
+    return np.stack([_looking_at(left, up), _looking_at(-front, up)])
+
+
+def _looking_at(towards_viewer: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Return the rotation into the frame of a viewer who is in one direction from the body."""
+    level = towards_viewer * (1.0, 0.0, 1.0)
+    length = np.linalg.norm(level)
+    if length >= _LEAST_LEVEL:
+        forward, down = -level / length, np.array([0.0, 1.0, 0.0])
+    else:
+        forward, down = -towards_viewer, -up
+    return np.stack([np.cross(down, forward), down, forward])
+
+
+def bounds_in_views(
+    vertices: Vertices, root: Float[np.ndarray, "3 3"]
+) -> Float[np.ndarray, "views 2 3"]:
+    """Return the lowest and the highest corner of a mesh in each of its `own_views`, metres."""
+    return np.stack([_bounds(vertices @ view.T) for view in own_views(root)])
+
+
 def side_view(
     vertices: Vertices,
     faces: Faces,
+    root: Float[np.ndarray, "3 3"],
     height: int,
     width: int,
     colour: Colour = BODY_COLOURS[0],
     normals: Vertices | None = None,
 ) -> Picture:
-    """Draw a mesh on a plain background, seen from the right edge of its picture.
+    """Draw a mesh on a plain background, seen from the person's left; see `own_views`.
 
-    The viewer looks across the picture from its right: parts nearer to the picture's camera are
-    drawn farther left. The mesh is centred and fills the panel.
+    An upright person faces the panel's left edge. The mesh is centred and fills the panel.
 
     Args:
         vertices: camera frame, metres.
         faces: counter-clockwise seen from outside.
+        root: the root's rotation into the camera frame.
         height: of the panel, pixels.
         width: of the panel, pixels.
         colour: RGB of the lit surface.
@@ -129,43 +169,43 @@ def side_view(
     Returns:
         (height, width, 3) uint8.
     """
-    return _panels(vertices, faces, (_FROM_THE_RIGHT,), height, width, colour, normals)[0]
+    return _panels(vertices, faces, own_views(root)[:1], height, width, colour, normals)[0]
 
 
 def side_and_back_view(
     vertices: Vertices,
     faces: Faces,
+    root: Float[np.ndarray, "3 3"],
     height: int = 480,
     width: int | None = None,
     colour: Colour = BODY_COLOURS[0],
-    bounds: Float[np.ndarray, "2 3"] | None = None,
+    bounds: Float[np.ndarray, "2 2 3"] | None = None,
 ) -> Picture:
-    """Draw a mesh from the side, as `side_view`, and from behind, both at the same scale.
-
-    From behind, the viewer looks towards the picture's camera: the picture's left is at the right.
+    """Draw a mesh from the person's left and from behind, at one scale; see `own_views`.
 
     Args:
         vertices: camera frame, metres.
         faces: counter-clockwise seen from outside.
+        root: the root's rotation into the camera frame.
         height: of each panel, pixels.
         width: of each panel, pixels; None: three quarters of the height.
         colour: RGB of the lit surface.
-        bounds: lowest and highest corner of the volume that fills the panels, camera frame, metres;
+        bounds: corners of the volume that fills each panel, as `bounds_in_views` returns them;
             the same for all frames of a track. None: the mesh's own.
 
     Returns:
         Two panels side by side, each with a caption below.
     """
     width = max(1, round(height * 0.75)) if width is None else width
-    views = (_FROM_THE_RIGHT, _FROM_BEHIND)
+    views = own_views(root)
     side, back = _panels(vertices, faces, views, height, width, colour, bounds=bounds)
-    return row([caption(side, "from the side"), caption(back, "from behind")])
+    return row([caption(side, LEFT_SIDE), caption(back, BEHIND)])
 
 
 def _panels(
     vertices: np.ndarray,
     faces: np.ndarray,
-    views: Sequence[np.ndarray],
+    views: np.ndarray,
     height: int,
     width: int,
     colour: Colour,
@@ -178,20 +218,18 @@ def _panels(
     if not len(vertices) or not np.isfinite(vertices).all():
         return panels
     normals = vertex_normals(vertices, faces) if normals is None else normals
-    bounds = np.stack(_bounds(vertices)) if bounds is None else bounds
-    # Views are rotated by quarter turns, so rotated corners of the bounds are corners too.
-    corners = [bounds @ view.T for view in views]
-    low = np.stack([pair.min(0) for pair in corners])
-    high = np.stack([pair.max(0) for pair in corners])
+    turned = [vertices @ view.T for view in views]
+    corners = np.stack([_bounds(points) for points in turned]) if bounds is None else bounds
+    low, high = corners[:, 0], corners[:, 1]
     size = np.maximum(high - low, 1e-6)
     distance = 10.0 * float(size.max())
     fit_all = np.minimum(width / size[:, 0], height / size[:, 1]) * (distance - size[:, 2] / 2.0)
     camera = Camera(_FILLED * float(fit_all.min()), (width / 2.0, height / 2.0))
     for number, view in enumerate(views):
-        points = vertices @ view.T - (low[number] + high[number]) / 2.0
+        points = turned[number] - (low[number] + high[number]) / 2.0
         points[:, 2] += distance
         panels[number] = draw_mesh(
-            panels[number], points, faces, camera, colour, 1.0, normals @ views[number].T
+            panels[number], points, faces, camera, colour, 1.0, normals @ view.T
         )
     return panels
 
@@ -200,33 +238,37 @@ def sample_panel(
     image: Picture,
     vertices: Vertices,
     faces: Faces,
+    root: Float[np.ndarray, "3 3"],
     attention: Float[np.ndarray, "h w 24"] | None = None,
     joints: Sequence[str] = SUMMARY_JOINTS,
     cell: int = 224,
+    columns: int | None = None,
 ) -> Picture:
-    """Draw one sample as a row: input, mesh over the input, side view, attention maps.
+    """Draw one sample: input, mesh over the input, side view, attention maps.
 
     Args:
         image: the network's crop, (S, S, 3) uint8.
         vertices: frame of `crop_camera`, metres, the translation included.
         faces: counter-clockwise seen from outside.
+        root: the root's rotation into the camera frame.
         attention: attention maps of all joints; None: the network has none.
         joints: names of the joints whose maps are shown.
-        cell: side of each picture in the row, pixels.
+        cell: side of each picture, pixels.
+        columns: pictures in a row; None: all.
 
     Returns:
-        The row, each picture with a caption.
+        The pictures, each with a caption.
     """
     image = fit(np.asarray(image), cell)
     over = draw_mesh(image, vertices, faces, crop_camera(cell))
     pictures = [
         caption(image, "input"),
         caption(over, "prediction"),
-        caption(side_view(vertices, faces, cell, cell), "from the side"),
+        caption(side_view(vertices, faces, root, cell, cell), LEFT_SIDE),
     ]
     if attention is not None:
-        pictures += attention_cells(image, attention, joints, cell)
-    return row(pictures)
+        pictures += attention_cells(image, attention, joints, cell, "attention: ")
+    return row(pictures) if columns is None else grid(pictures, columns)
 
 
 def _shade(normals: np.ndarray, colour: Colour | Float[np.ndarray, "vertices 3"]) -> np.ndarray:

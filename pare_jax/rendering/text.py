@@ -1,4 +1,4 @@
-"""Writes text and captions on pictures, and sets pictures in rows and grids."""
+"""Writes text, captions and titles on pictures, and sets pictures in rows, columns and grids."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,9 @@ Colour = tuple[int, int, int]
 
 INK: Colour = (32, 32, 36)
 PAPER: Colour = (246, 246, 244)
+# Colour and height, pixels, of the band behind a title.
+_BAND: Colour = (214, 217, 222)
+_TITLE_HEIGHT = 26
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -56,15 +59,44 @@ def caption(picture: Picture, text: str) -> Picture:
     return np.concatenate([picture, strip])
 
 
-def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
-    """Set pictures of any size into rows of `columns`, aligned at their top-left corners."""
-    height = max(p.shape[0] for p in pictures)
+def titled(picture: Picture, text: str) -> Picture:
+    """Return the picture below a grey band that holds `text` at its left end.
+
+    The band is above everything that the text names, so that it cannot be read as the title of
+    what follows.
+    """
+    width = picture.shape[1]
+    band = np.empty((_TITLE_HEIGHT, width, 3), np.uint8)
+    band[:] = _BAND
+    letters = _TITLE_HEIGHT * 0.5
+    letters *= min(1.0, 0.96 * width / max(1, text_width(text, letters)))
+    draw_text(band, text, (8, (_TITLE_HEIGHT - letters) / 2.0), letters, INK)
+    return np.concatenate([band, paper(4, width), picture])
+
+
+def column(pictures: Sequence[Picture], gap: int = 16) -> Picture:
+    """Set pictures of any size below each other, aligned at the left."""
     width = max(p.shape[1] for p in pictures)
+    sheet = paper(sum(p.shape[0] + gap for p in pictures) - gap, width)
+    y = 0
+    for picture in pictures:
+        sheet[y : y + picture.shape[0], : picture.shape[1]] = picture
+        y += picture.shape[0] + gap
+    return sheet
+
+
+def grid(pictures: Sequence[Picture], columns: int, gap: int = 4) -> Picture:
+    """Set pictures of any size into rows of `columns`, aligned at their top-left corners.
+
+    Rows are four gaps apart, so that a caption is closest to its own picture.
+    """
+    height = max(p.shape[0] for p in pictures) + 4 * gap
+    width = max(p.shape[1] for p in pictures) + gap
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
-    sheet = paper(rows * (height + gap) - gap, columns * (width + gap) - gap)
+    sheet = paper(rows * height - 4 * gap, columns * width - gap)
     for number, picture in enumerate(pictures):
-        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        y, x = (number // columns) * height, (number % columns) * width
         sheet[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
     return sheet
 

@@ -27,6 +27,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import Flat, flatten, unflatten
+from pare_jax.training import config as config_lib
+from pare_jax.training.base_config import base_config
 from pare_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
@@ -196,11 +198,12 @@ class Checkpoints:
 
     def find(self, step: int | None = None) -> int:
         """Return `step`, or the latest for None; raises UserError if it is missing."""
-        steps = sorted(self._manager.all_steps())
-        if not steps:
+        latest = self.latest_step()
+        if latest is None:
             raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
         if step is None:
-            return steps[-1]
+            return latest
+        steps = sorted(self._manager.all_steps())
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(
@@ -235,18 +238,23 @@ class Checkpoints:
             ) from error
 
 
-def load_config(workdir: str | Path) -> ConfigDict:
-    """Read the config of a run.
+def load_config(workdir: str | Path, defaults: ConfigDict | None = None) -> ConfigDict:
+    """Read the config of a run; keys that are newer than the run have their defaults.
+
+    Args:
+        workdir: the run's folder.
+        defaults: all keys of now; None: `base_config`, which lacks those of synthetic people.
 
     Raises:
         UserError: the folder holds no run.
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        config = ConfigDict(json.loads(path.read_text()))
-        if not all(isinstance(config.get(key), ConfigDict) for key in ("model", "eval")):
+        stored = json.loads(path.read_text())
+        sections = isinstance(stored, dict) and [stored.get(key) for key in ("model", "eval")]
+        if not sections or not all(isinstance(section, dict) for section in sections):
             raise ValueError("it is not a run's config")
-        return config
+        return config_lib.completed(stored, base_config() if defaults is None else defaults)
     except FileNotFoundError:
         raise UserError(
             f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a run"
@@ -257,8 +265,9 @@ def load_config(workdir: str | Path) -> ConfigDict:
         ) from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path}: {reason}") from error
 
 
 def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:

@@ -1,5 +1,6 @@
 """Check a config before anything expensive starts."""
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from pare_jax.training import losses, optimizer
 
 # Part labels come at this fraction of the picture's side.
 _LABEL_STRIDE = 4
+
+# Said wherever such a network predicts people in photographs.
+SYNTHETIC_ALONE = (
+    "this network was trained on synthetic people alone, which are drawn: do not trust its bodies "
+    "on photographs"
+)
 
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -40,7 +47,6 @@ _CHECKS: dict[str, _Check] = {
     "augment.colour": _SHARE,
     "augment.noise": _NOT_NEGATIVE,
     "augment.occlusion": _SHARE,
-    **{f"loss.{name}": _NOT_NEGATIVE for name in losses.TERMS},
     "optimizer.learning_rate": _POSITIVE,
     "optimizer.schedule": _one_of(*optimizer.SCHEDULES),
     "optimizer.warmup": _NOT_NEGATIVE,
@@ -63,9 +69,21 @@ _CHECKS: dict[str, _Check] = {
 }
 
 
+def warning_of(config: ConfigDict) -> str | None:
+    """Return `SYNTHETIC_ALONE` if no photograph of a person formed a run's weights, else None."""
+    seen = {name for name, _ in config.data.train}
+    return SYNTHETIC_ALONE if seen == {"synthetic"} and not config.pretrained.path else None
+
+
 def validate(config: ConfigDict) -> None:
     """Raise UserError naming the first key whose value cannot work."""
-    for key, (holds, requirement) in _CHECKS.items():
+    for name in _lookup(config, "loss"):
+        if name not in losses.TERMS:
+            raise UserError(
+                f"config.loss.{name} is no term of the loss: use {', '.join(losses.TERMS)}"
+            )
+    weights = {f"loss.{name}": _NOT_NEGATIVE for name in losses.TERMS}
+    for key, (holds, requirement) in (_CHECKS | weights).items():
         value = _lookup(config, key)
         if not holds(value):
             raise UserError(f"config.{key} is {value!r}: it {requirement}")
@@ -125,6 +143,11 @@ def _validate_data(config: ConfigDict) -> None:
 def _lookup(config: ConfigDict, key: str) -> Any:
     value: Any = config
     for part in key.split("."):
+        if part not in value:
+            raise UserError(
+                f"config.{key} is missing: start the experiment from get_base() of "
+                "configs/common.py, which has all keys"
+            )
         value = value[part]
     return value
 
@@ -138,28 +161,76 @@ def plain(config: Any) -> Any:
     return config
 
 
-def differences(old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()) -> list[str]:
-    """Describe the keys in which two configs differ, one text each.
+def differing(
+    old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """Return the keys in which two configs differ, each with both values, None for a missing one.
 
     Args:
         old: a config.
         new: another.
         within: only these keys and sections, by their dotted names; empty: all.
     """
-    old_keys, new_keys = (
-        {
-            key: value
-            for key, value in flat(plain(config)).items()
-            if not within or any(f"{key}.".startswith(f"{name}.") for name in within)
-        }
-        for config in (old, new)
-    )
+    ours, theirs = flat(plain(old)), flat(plain(new))
     return [
-        f"{key}: {old_keys.get(key)!r} -> {new_keys.get(key)!r}"
-        for key in sorted(old_keys.keys() | new_keys.keys())
-        # A key that is newer than the run changes nothing while it is off.
-        if old_keys.get(key) != new_keys.get(key) and (key in old_keys or new_keys[key])
+        (key, ours.get(key), theirs.get(key))
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+        and (not within or any(f"{key}.".startswith(f"{name}.") for name in within))
+        # A key that one of them lacks changes nothing while the other has it off.
+        and (key in ours.keys() & theirs.keys() or ours.get(key) or theirs.get(key))
     ]
+
+
+def differences(old: ConfigDict, new: ConfigDict, within: Sequence[str] = ()) -> list[str]:
+    """Describe each of `differing` in one text."""
+    return [f"{key}: {was!r} -> {now!r}" for key, was, now in differing(old, new, within)]
+
+
+def completed(stored: dict[str, Any], defaults: ConfigDict) -> ConfigDict:
+    """Return a run's config with the defaults of the keys that are newer than the run.
+
+    Args:
+        stored: the content of config.json.
+        defaults: all keys of now.
+
+    Raises:
+        TypeError, ValueError: a value is of another type than its default.
+    """
+    _check_sections(stored, defaults)
+    config = copy.deepcopy(defaults).unlock()
+    config.update(_with_tuples(stored))
+    return config
+
+
+def _check_sections(stored: dict[str, Any], defaults: ConfigDict, prefix: str = "") -> None:
+    for key, section in defaults.items():
+        if isinstance(section, ConfigDict) and key in stored:
+            if not isinstance(stored[key], dict):
+                raise ValueError(f"{prefix}{key} is {stored[key]!r}, not a section")
+            _check_sections(stored[key], section, f"{prefix}{key}.")
+
+
+def without_unknown(config: ConfigDict, known: ConfigDict) -> ConfigDict:
+    """Return a config without the keys that `known` lacks, which the code no longer reads."""
+    kept = copy.deepcopy(config).unlock()
+    _prune(kept, known)
+    return kept
+
+
+def _prune(config: ConfigDict, known: ConfigDict) -> None:
+    for key in list(config):
+        if key not in known:
+            del config[key]
+        elif isinstance(config[key], ConfigDict):
+            _prune(config[key], known[key])
+
+
+def _with_tuples(value: Any) -> Any:
+    """Turn the lists of JSON into tuples, as configs have them."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

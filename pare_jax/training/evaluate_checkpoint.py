@@ -28,7 +28,7 @@ def evaluate_checkpoint(
     """Measure a checkpoint on the config's splits, and write metrics.json and figures.
 
     Args:
-        config: a validated config; without a body model it takes the run's.
+        config: the run's config, validated, with what shall differ in this evaluation.
         workdir: the run's folder.
         load_data: maps the config of the training to the data. Called when everything that can be
             checked without data has been checked.
@@ -44,10 +44,8 @@ def evaluate_checkpoint(
     sharding.check_batch_sizes(config, mesh)
     trained = load_config(workdir)
     workdir_lib.check_same_network(trained, config, workdir)
-    body_data = workdir_lib.load_run_body(
-        workdir, trained, config.body_model, "--config.body_model"
-    )
-    config.body_model = config.body_model or trained.body_model
+    moved = config.body_model if config.body_model != trained.body_model else None
+    body_data = workdir_lib.load_run_body(workdir, trained, moved, "--config.body_model")
     body = body_from_data(body_data)
     setup = evaluate.make_setup(config.eval, body, mesh)
     store = Checkpoints(workdir, read_only=True)

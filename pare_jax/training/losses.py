@@ -3,9 +3,12 @@
 The terms are PARE's and SPIN's (Kocabas et al. 2021, section 3.4; Kolotouros et al. 2019, section
 3.2). Each is averaged over the elements of a sample, then over the samples that have the label. So
 a term does not depend on the number of samples without it, and is 0 if no sample has it.
+
+To add a term, write its function and its line in `TERMS`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +18,40 @@ from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_JOINTS, PART_UNKNOWN
 
-# The names of the terms, as `config.loss` weighs them.
-TERMS = ("joints_3d", "joints_2d", "pose", "shape", "camera", "parts")
+
+class Posed(NamedTuple):
+    """A batch of predictions, and points of the body in the predicted pose.
+
+    Attributes:
+        prediction: the network's prediction.
+        joints: the body's joints, metres, camera axes.
+        head_top: the top of the body's head, likewise.
+    """
+
+    prediction: Prediction
+    joints: Float[Array, "batch 24 3"]
+    head_top: Float[Array, "batch 3"]
+
+
+class Term(NamedTuple):
+    """A term of the loss.
+
+    Attributes:
+        compute: maps the predictions and the batch's labels to the term, before its weight.
+        weight: default of `config.loss.NAME`. Give a new term 0: then experiments and runs of
+            before stay as they are.
+        labels: fields of `data_pipelines/example.py`'s BATCH_FIELDS that it reads.
+    """
+
+    compute: Callable[[Posed, Mapping[str, Array]], Float[Array, ""]]
+    weight: float
+    labels: tuple[str, ...] = ()
+
+
+def fields_to_read() -> tuple[str, ...]:
+    """Return the fields of a batch that training reads: the image and the labels of all terms."""
+    labels = (name for term in TERMS.values() for name in term.labels)
+    return tuple(dict.fromkeys(("image", *labels)))
 
 
 def total_loss(
@@ -28,32 +63,20 @@ def total_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Return the weighted sum of the terms.
 
-    To add a term, write its function below, and add its name to `TERMS`, to `computed` and to
-    `configs/common.py`.
-
     Args:
         prediction: the network's prediction.
         joints: the body's joints for the predicted rotations and betas, metres, camera axes.
         head_top: the top of the body's head, likewise.
         batch: the labels and their weights, see `data_pipelines/example.py`.
-        weights: the weight of each term by name; a term with weight 0 is not computed.
+        weights: the weight of each term by name; a term with weight 0, or without a weight, is not
+            computed.
 
     Returns:
         The total, and the weighted terms by name (they add up to the total).
     """
-    computed = {
-        "joints_3d": lambda: joints_3d_loss(joints, batch["joints_3d"], batch["joints_3d_weight"]),
-        "joints_2d": lambda: joints_2d_loss(joints, head_top, prediction.camera, batch),
-        "pose": lambda: squared_error(
-            prediction.rotations, batch["rotations"], batch["pose_weight"]
-        ),
-        "shape": lambda: squared_error(prediction.betas, batch["betas"], batch["betas_weight"]),
-        "camera": lambda: camera_prior(prediction.camera),
-        "parts": lambda: part_cross_entropy(
-            prediction.part_logits, batch["part_labels"], batch["parts_weight"]
-        ),
-    }
-    terms = {name: weights[name] * computed[name]() for name in TERMS if weights[name]}
+    posed = Posed(prediction, joints, head_top)
+    used = {name: term for name, term in TERMS.items() if weights.get(name)}
+    terms = {name: weights[name] * term.compute(posed, batch) for name, term in used.items()}
     return sum(terms.values(), start=jnp.zeros(())), terms
 
 
@@ -65,19 +88,13 @@ def squared_error(
     return _average(per_sample, weight)
 
 
-def joints_3d_loss(
-    joints: Float[Array, "batch 24 3"], true: Float[Array, "batch 24 3"], weight: Array
-) -> Float[Array, ""]:
+def joints_3d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the squared error of joints in metres, with both pelvises at the origin."""
-    return squared_error(joints - joints[:, :1], true - true[:, :1], weight)
+    joints, true = posed.joints, batch["joints_3d"]
+    return squared_error(joints - joints[:, :1], true - true[:, :1], batch["joints_3d_weight"])
 
 
-def joints_2d_loss(
-    joints: Float[Array, "batch 24 3"],
-    head_top: Float[Array, "batch 3"],
-    camera: Float[Array, "batch 3"],
-    batch: Mapping[str, Array],
-) -> Float[Array, ""]:
+def joints_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the squared error of projected joints and head top, weighted by confidence.
 
     Units are crop units. A sample counts if any of its points has a confidence. The sum over points
@@ -85,14 +102,35 @@ def joints_2d_loss(
     that the joints alone give.
     """
     weight, top_weight = batch["joints_2d_weight"], batch["head_top_weight"]
-    translation = geometry.camera_translation(camera)
-    projected = geometry.project(joints, translation)
+    translation = geometry.camera_translation(posed.prediction.camera)
+    projected = geometry.project(posed.joints, translation)
     per_sample = jnp.mean(weight[..., None] * (projected - batch["joints_2d"]) ** 2, axis=(1, 2))
-    top = geometry.project(head_top[:, None], translation)[:, 0]
+    top = geometry.project(posed.head_top[:, None], translation)[:, 0]
     top_squares = top_weight[:, None] * (top - batch["head_top"]) ** 2
     per_sample += jnp.sum(top_squares, axis=1) / (2 * NUM_JOINTS)
     known = jnp.any(weight > 0, axis=1) | (top_weight > 0)
     return _average(per_sample, known.astype(per_sample.dtype))
+
+
+def pose_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the squared error of rotation matrices."""
+    return squared_error(posed.prediction.rotations, batch["rotations"], batch["pose_weight"])
+
+
+def shape_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the squared error of betas."""
+    return squared_error(posed.prediction.betas, batch["betas"], batch["betas_weight"])
+
+
+def camera_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return `camera_prior` of the predicted cameras; it needs no label."""
+    return camera_prior(posed.prediction.camera)
+
+
+def parts_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return `part_cross_entropy` of the predicted part maps."""
+    logits = posed.prediction.part_logits
+    return part_cross_entropy(logits, batch["part_labels"], batch["parts_weight"])
 
 
 def camera_prior(camera: Float[Array, "batch 3"]) -> Float[Array, ""]:
@@ -136,3 +174,16 @@ def part_cross_entropy(
 def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -> Array:
     """Return the weighted average; 0 if no sample has a weight."""
     return jnp.sum(weight * per_sample) / jnp.maximum(jnp.sum(weight), 1e-6)
+
+
+# By the keys of `config.loss`.
+TERMS: dict[str, Term] = {
+    "joints_3d": Term(joints_3d_loss, 300.0, ("joints_3d", "joints_3d_weight")),
+    "joints_2d": Term(
+        joints_2d_loss, 150.0, ("joints_2d", "joints_2d_weight", "head_top", "head_top_weight")
+    ),
+    "pose": Term(pose_loss, 60.0, ("rotations", "pose_weight")),
+    "shape": Term(shape_loss, 0.06, ("betas", "betas_weight")),
+    "camera": Term(camera_loss, 1.0),
+    "parts": Term(parts_loss, 0.0, ("part_labels", "parts_weight")),
+}

@@ -5,6 +5,7 @@ works without TensorFlow, because it does not know where batches come from.
 """
 
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from pare_jax.training import config as config_lib
 from pare_jax.training import swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
-from pare_jax.training.checkpoints import Checkpoints, load_config
+from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -42,6 +43,10 @@ from pare_jax.training.step import (
     train_step,
 )
 from pare_jax.training.watch import Tracer, check_finite
+
+# Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
+_CONSTANT = ("count", "mean_pose_mpjpe")
+_RARE = ("non_finite",)
 
 
 class Writer(Protocol):
@@ -59,16 +64,19 @@ def train(
     workdir: str | Path,
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
+    defaults: ConfigDict | None = None,
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
 
     Args:
         config: a validated config.
         workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
-            from its latest checkpoint. On the same machine it ends with the same bits.
+            from its latest checkpoint. On the same machine it ends with the same bits. config.json
+            always says how the latest checkpoint was made.
         load_data: returns the data. It may take hours, and is called when everything that can be
             checked without data has been checked.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
+        defaults: the values of keys that are newer than the run, see `checkpoints.load_config`.
 
     Returns:
         The final state, which is also the latest checkpoint.
@@ -84,8 +92,8 @@ def train(
 
     # The workdir, the network with the weights it starts from, and the bodies.
     workdir = Path(workdir)
-    workdir_lib.check(workdir, config)
-    resumes = workdir_lib.has_run(workdir)
+    trained = workdir_lib.check(workdir, config, defaults)
+    resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
     loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
     pretrained.fill(model, loaded.flat)
@@ -118,11 +126,12 @@ def train(
         state = state.replace(bad_steps=state.bad_steps * 0)
         state = sharding.put_replicated(state, mesh)
         notes.append(f"resuming from step {int(state.step)} in {workdir}")
-        changes = config_lib.differences(load_config(workdir), config)
-        if changes:
-            notes.append(f"changed since the last command: {'; '.join(changes)}")
+        notes += _describe_changes(trained, config)
         if int(state.step) >= num_steps:
-            notes.append(f"nothing to train: the run already has its {num_steps} steps")
+            notes.append(
+                f"nothing to train: the run already has its {num_steps} steps, so {CONFIG_FILE} "
+                "stays as it is"
+            )
     if settings.swa_start > num_steps:
         notes.append("the run ends before swa.start_epoch: there will be no averaged weights")
 
@@ -146,12 +155,10 @@ def train(
     )
     eval_step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphs.evaluation))
 
-    # Written last: a folder with config.json counts as a run, so a command that failed earlier must
-    # not leave one.
-    workdir_lib.write_config(workdir, config)
     writer = open_writer()
-
     start = int(state.step)
+    # Until this command has saved a checkpoint, config.json belongs to the one before.
+    is_recorded = False
     stream = data.train(start)
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
@@ -161,8 +168,8 @@ def train(
         for note in notes:
             progress.say(note)
         try:
-            if not resumes:
-                _write_overview(writer, config, state, loaded.notes)
+            if start < num_steps:
+                _write_overview(writer, config, state, notes, start)
             for step in range(start + 1, num_steps + 1):
                 tracer.before(step - 1)
                 batch = next(batches)
@@ -187,19 +194,25 @@ def train(
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = _report_errors(errors, weights, writer, progress)
                     if config.eval.pictures:
-                        first = next(iter(held_out.evals.values()))()
+                        name, first = next(iter(held_out.evals.items()))
                         panels = evaluate.panels(
                             eval_step,
                             weights,
                             eval_setup,
-                            first,
+                            first(),
                             config.eval.pictures,
                             config.eval.attention_joints,
                         )
-                        writer.write_images(step, {"held_out": panels})
+                        writer.write_images(step, {f"{name}/predictions": panels})
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
+                    if not (resumes or is_recorded):
+                        workdir_lib.write_config(workdir, config)
                     checkpoints.save(state, metrics or None)
+                    if resumes and not is_recorded:
+                        checkpoints.wait()
+                        workdir_lib.write_config(workdir, config)
+                    is_recorded = True
             checkpoints.wait()
         finally:
             tracer.stop()
@@ -243,18 +256,29 @@ def weights_to_evaluate(state: TrainState, config: ConfigDict) -> Weights:
     return Weights(state.params, state.batch_stats, "last", step)
 
 
+def _describe_changes(trained: ConfigDict, config: ConfigDict) -> list[str]:
+    """Describe how a config differs from the one that made the checkpoint, in one line."""
+    changes = config_lib.differences(trained, config)
+    return [f"changed since the last checkpoint: {'; '.join(changes)}"] if changes else []
+
+
 def _write_overview(
-    writer: Writer, config: ConfigDict, state: TrainState, notes: Sequence[str]
+    writer: Writer, config: ConfigDict, state: TrainState, notes: Sequence[str], start: int
 ) -> None:
-    """Write the hyperparameters, a table of the parameters, and the notes on pretrained weights."""
+    """Write the config and the notes of this command; for a new run, a table of the parameters."""
     from clu import parameter_overview
 
-    flat = config_lib.flat(config_lib.plain(config))
-    writer.write_hparams({k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()})
-    params = nnx.to_pure_dict(state.params)
-    overview = parameter_overview.get_parameter_overview(jax.device_get(params))
-    texts = {"parameters": overview} | ({"pretrained": "\n\n".join(notes)} if notes else {})
-    writer.write_texts(0, {name: f"```\n{text}\n```" for name, text in texts.items()})
+    plain = config_lib.plain(config)
+    texts = {"config": json.dumps(plain, indent=1)}
+    texts |= {"notes": "\n\n".join(notes)} if notes else {}
+    if not start:
+        flat = config_lib.flat(plain)
+        writer.write_hparams(
+            {k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()}
+        )
+        params = nnx.to_pure_dict(state.params)
+        texts["parameters"] = parameter_overview.get_parameter_overview(jax.device_get(params))
+    writer.write_texts(start, {name: f"```\n{text}\n```" for name, text in texts.items()})
 
 
 def _log(
@@ -270,6 +294,8 @@ def _log(
     host = jax.device_get(unlogged)
     unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
+    # A term is exactly 0 where no sample has its label.
+    means = {name: mean for name, mean in means.items() if mean or "/" not in name}
     step, skipped = int(state.step), int(state.skipped)
     text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
     speed = progress.status(text, config.batch_size)
@@ -278,8 +304,7 @@ def _log(
         # The optimizer does not count skipped steps.
         "learning_rate": float(np.asarray(schedule(max(0, step - skipped - 1)))),
         "epoch": epoch,
-        "skipped_steps": skipped,
-    }
+    } | ({"skipped_steps": skipped} if skipped else {})
     writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
 
 
@@ -293,13 +318,16 @@ def _report_errors(
 ) -> dict[str, float]:
     """Write an evaluation's scalars; return the metrics that choose the best checkpoint.
 
-    They are those of the first split with 3D joints; without any there are none.
+    They are those of the first split with 3D joints; without any there are none. What is the same
+    at every evaluation stands in the table, which is written as a text.
     """
     best: dict[str, float] = {}
-    for name, split in errors.items():
-        summary = report.summarise(split)
+    summaries = {name: report.summarise(split) for name, split in errors.items()}
+    writer.write_texts(weights.step, {"evaluation": f"```\n{report.table(summaries)}\n```"})
+    for name, summary in summaries.items():
         scalars = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
-        writer.write_scalars(weights.step, {f"{name}/{k}": v for k, v in scalars.items()})
+        drawn = {k: v for k, v in scalars.items() if k not in _CONSTANT and (v or k not in _RARE)}
+        writer.write_scalars(weights.step, {f"{name}/{k}": v for k, v in drawn.items()})
         if "mpjpe" in scalars:
             best = best or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
         progress.say(f"step {weights.step}  {name} ({weights.name}): {_headline(scalars)}")
@@ -308,7 +336,8 @@ def _report_errors(
 
 def _headline(scalars: Mapping[str, float]) -> str:
     if "mpjpe" not in scalars:
-        return f"PCKh@0.5 {scalars['pckh']:.1f} %"
+        in_2d = (("pckh", "PCKh@0.5"), ("pck_2d", "PCK@0.1 in 2D"))
+        return ", ".join(f"{name} {scalars[k]:.1f} %" for k, name in in_2d if k in scalars)
     share = ""
     if baseline := scalars.get("mean_pose_mpjpe"):
         share = f" ({scalars['mpjpe'] / baseline:.3f} of the mean-pose baseline's)"

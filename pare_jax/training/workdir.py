@@ -25,8 +25,18 @@ _FREEZING = ("pretrained.freeze_epochs",)
 _BODY_FILE = "body.json"
 
 
-def check(workdir: Path, config: ConfigDict) -> None:
+def check(
+    workdir: Path, config: ConfigDict, defaults: ConfigDict | None = None
+) -> ConfigDict | None:
     """Make a run's folder if it is missing; check that a config can resume the run in it.
+
+    Args:
+        workdir: the run's folder.
+        config: the config to train with.
+        defaults: all keys of now, see `load_config`.
+
+    Returns:
+        The config that made the run's latest checkpoint; None if there is no checkpoint.
 
     Raises:
         UserError: the folder cannot be written, or its run is another network or experiment.
@@ -39,12 +49,14 @@ def check(workdir: Path, config: ConfigDict) -> None:
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if not has_checkpoints:
-        return
+        return None
     if not (workdir / CONFIG_FILE).exists():
         raise UserError(
             f"{workdir} has checkpoints but no {CONFIG_FILE}: put it back, or use another --workdir"
         )
-    _check_resumable(workdir, config)
+    trained = load_config(workdir, defaults)
+    _check_resumable(workdir, trained, config)
+    return trained
 
 
 @contextlib.contextmanager
@@ -64,18 +76,19 @@ def left_as_found(workdir: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def has_run(workdir: Path) -> bool:
-    """Return whether the folder holds a run with a checkpoint to resume from."""
-    return (workdir / CONFIG_FILE).exists() and bool(_steps(workdir))
-
-
 def _steps(workdir: Path) -> list[int]:
     """Return the steps of the complete checkpoints."""
     return [int(p.name) for p in (workdir / CHECKPOINT_FOLDER).glob("*") if p.name.isdecimal()]
 
 
 def write_config(workdir: Path, config: ConfigDict) -> None:
-    """Write config.json, from which a network is built again, and body.json; raises UserError."""
+    """Write config.json and body.json, which say how the latest checkpoint was made.
+
+    Networks are built again from them, and later commands compared with them.
+
+    Raises:
+        UserError: the folder cannot be written, or the body cannot be read.
+    """
     content = json.dumps(config_lib.plain(config), indent=1) + "\n"
     body = json.dumps(_describe(load_body_data(config.body_model or None)), indent=1) + "\n"
     write_together(workdir, {CONFIG_FILE: content.encode(), _BODY_FILE: body.encode()})
@@ -143,14 +156,14 @@ def _describe(body: BodyData) -> dict[str, str | int]:
     return {"name": body.name, "vertices": len(body.template), "digest": body.digest}
 
 
-def _check_resumable(workdir: Path, config: ConfigDict) -> None:
+def _check_resumable(workdir: Path, trained: ConfigDict, config: ConfigDict) -> None:
     """Raise UserError if resuming with a config would mix two experiments."""
-    old, has_trained = load_config(workdir), any(_steps(workdir))
-    check_same_network(old, config, workdir)
+    has_trained = any(_steps(workdir))
+    check_same_network(trained, config, workdir)
     check_same_body(workdir, load_body_data(config.body_model or None))
     # Step 0 holds converted weights: any experiment may start from them.
     kept = _START + (_FREEZING + _EXPERIMENT if has_trained else ())
-    _refuse(config_lib.differences(old, config, kept), "experiment", workdir)
+    _refuse(config_lib.differences(trained, config, kept), "experiment", workdir)
 
 
 def _refuse(changes: list[str], what: str, workdir: Path) -> None:

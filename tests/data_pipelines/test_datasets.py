@@ -128,6 +128,33 @@ def test_a_part_loss_without_part_labels_is_refused(load, config, make_record):
     load(config, first=without, second=Split(make_record(seed) for seed in range(8)))
 
 
+def without_labels(records, *kept):
+    for record in records:
+        for name in ("joints_3d", "pose", "betas", "parts", "head_top", "joints_2d"):
+            if name not in kept:
+                record[f"{name}_weight"] = record[f"{name}_weight"] * np.float32(0)
+    return Split(records)
+
+
+def test_a_split_that_no_metric_can_measure_is_refused_before_training(load, config, make_record):
+    records = [make_record(seed) for seed in range(400)]
+    load(config, own=without_labels(records, "joints_2d"))
+    config.eval.protocol = "j14"
+    load(config, own=without_labels(records, "joints_2d"))
+    without_labels(records)
+    with pytest.raises(UserError, match="own/test"):
+        load(config, own=Split(records))
+    # Not among those that are looked at first.
+    records[77]["joints_2d_weight"][:2] = 1
+    load(config, own=Split(records))
+    records[77]["joints_2d_weight"][:2] = 0
+    records[77]["joints_3d_weight"] = np.float32(1)
+    with pytest.raises(UserError, match="j14"):
+        load(config, own=Split(records))
+    config.eval.protocol = "smpl24"
+    load(config, own=Split(records))
+
+
 def test_an_evaluation_reads_the_mean_pose_that_training_kept(
     load, config, make_record, tmp_path, monkeypatch
 ):

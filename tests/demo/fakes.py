@@ -21,7 +21,10 @@ class FakePredictor:
 
     Attributes:
         calls: the boxes of each call.
+        warning: shown at the top of the page.
     """
+
+    warning: str | None = "these people are <made up>"
 
     def __init__(self, body=None):
         self._body = body or load_body_data()

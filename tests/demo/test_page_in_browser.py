@@ -81,6 +81,12 @@ def page(open_demo):
         yield page
 
 
+def test_the_predictors_warning_is_at_the_top(page):
+    warning = page.locator("#warning [role=alert]")
+    assert warning.text_content() == "Warning: these people are <made up>."
+    assert warning.bounding_box()["y"] < page.locator("#picture").bounding_box()["y"]
+
+
 def choose_boxes(page, number):
     """Choose where boxes come from: 1 the detector, 2 the whole picture, 3 those drawn."""
     choice = page.locator(f"#how label:nth-of-type({number}) input")

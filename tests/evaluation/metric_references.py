@@ -78,6 +78,17 @@ def reference_pckh(pred, true, known, head_size):
     return np.array(shares)
 
 
+def reference_pck_of_box(pred, true, known):
+    """Return each person's share of points within a tenth of their box's longer side."""
+    shares = []
+    for p, t, k in zip(pred, true, known, strict=True):
+        points = t[k > 0].astype(np.float64)
+        side = max(np.ptp(points, axis=0)) if len(points) else 0.0
+        errors = np.hypot(*(p[k > 0] - points).T)
+        shares.append(np.mean(errors <= 0.1 * side) if side else np.nan)
+    return np.array(shares)
+
+
 class Bodies(NamedTuple):
     """Joints of many people, with rotations and vertices for the metrics that need them."""
 

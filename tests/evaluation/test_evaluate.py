@@ -197,7 +197,8 @@ def test_predictions_that_are_not_finite_are_counted_and_reported(setup, body):
 
 def test_a_split_without_joints_is_refused(setup, body):
     batch = people(body)
-    batch["joints_3d_weight"][:] = 0
+    for name in ("joints_3d_weight", "joints_2d_weight", "head_top_weight"):
+        batch[name][:] = 0
     with pytest.raises(UserError, match="3D joints"):
         measure(setup, batch)
     with pytest.raises(UserError, match="3D joints"):
@@ -254,6 +255,32 @@ def test_2d_predictions_that_are_not_finite_are_misses(setup, body):
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
         measure(setup, batch)
+
+
+def test_2d_joints_without_a_heads_size_are_scored_by_the_box(setup, body, tmp_path):
+    """An own dataset may have nothing else."""
+    batch = people_in_2d(body, head_size=0)
+    longer = np.ptp(batch["joints_2d"], axis=1).max(-1)
+    batch["head_top_weight"][:] = 0
+    batch["joints_2d"][0, 20] += [0.0, 0.11 * longer[0]]
+    batch["joints_2d"][1, 20] += [0.0, 0.09 * longer[1]]
+    batch["image"][2] = 255  # the prediction is NaN: a miss
+    batch["joints_2d_weight"][3, 1:] = 0  # one joint has no box
+    errors = {"own/pictures": measure(setup, batch)}
+    found = write_results(tmp_path, setup, errors, {"own/pictures": batch})
+    summary = found["splits"]["own/pictures"]
+    expected = [100 * 23 / 24, 100, 0, *[100] * (BATCH - 4)]
+    assert summary["pck_2d"] == pytest.approx(np.mean(expected))
+    assert (summary["count"], summary["non_finite"]) == (BATCH - 1, 1)
+    assert summary["pckh"] is None
+    assert summary["mpjpe"] is None
+    assert (tmp_path / "own_pictures_worst.png").exists()
+    text = report.table(found["splits"])
+    assert "PCK@0.1 2D" in text.splitlines()[0]
+    assert "1 of own/pictures" in text
+    # Where people have a head's length, PCKh alone counts.
+    batch["head_size"][5] = 0.2
+    assert report.summarise(measure(setup, batch))["pck_2d"] is None
 
 
 def test_one_report_has_3d_and_2d_splits(setup, body, tmp_path):
@@ -374,7 +401,8 @@ def test_sequences_have_the_means_over_people(setup, body):
 
 def test_an_error_of_one_of_several_splits_names_the_split(setup, body):
     empty = people(body)
-    empty["joints_3d_weight"][:] = 0
+    for name in ("joints_3d_weight", "joints_2d_weight", "head_top_weight"):
+        empty[name][:] = 0
     evals = {"good/test": lambda: [people(body)], "empty/test": lambda: [empty]}
     with pytest.raises(UserError, match=r"^empty/test: "):
         evaluate.measure_splits(STEP, WEIGHTS, setup, evals)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pare_jax.evaluation.pckh import HEADINGS, hits, pckh, table
-from tests.evaluation.metric_references import MPII_POINTS, reference_pckh
+from pare_jax.evaluation.pckh import HEADINGS, hits, pck_of_box, pckh, table
+from tests.evaluation.metric_references import MPII_POINTS, reference_pck_of_box, reference_pckh
 
 
 @pytest.fixture
@@ -42,6 +42,17 @@ def test_pckh_is_the_same_in_any_crop(pictures):
     zoom, shift = 0.0123, np.array([3.0, -8.0])
     moved = pckh(zoom * pred @ turn + shift, zoom * true @ turn + shift, known, zoom * head_size)
     np.testing.assert_allclose(moved, pckh(*pictures), atol=1e-6)
+
+
+def test_pck_of_the_box_agrees_with_float64(pictures):
+    pred, true, known, _ = pictures
+    known[10] = np.arange(25) == 4
+    pred[11] = np.nan
+    expected = reference_pck_of_box(pred, true, known)
+    assert np.isnan(expected[:11]).all()
+    assert expected[11] == 0
+    assert 0.3 < np.nanmean(expected) < 0.9
+    np.testing.assert_allclose(pck_of_box(pred, true, known), expected, atol=1e-6)
 
 
 def test_pckh_includes_the_threshold_and_counts_nan_as_a_miss():

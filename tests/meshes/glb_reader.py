@@ -72,7 +72,7 @@ class Glb:
         return attributes["POSITION"] + np.float64(about["translation"]), faces
 
     def posed(self, node: int, time: float) -> np.ndarray:
-        """Return the vertices of a node's skinned mesh at a time of the only animation."""
+        """Return the vertices of a node's skinned mesh at a time of the animation, if any."""
         about = self.scene["nodes"][node]
         attributes, _ = self.primitive(about["mesh"])
         skin = self.scene["skins"][about["skin"]]
@@ -88,8 +88,9 @@ class Glb:
 
     def _world_matrices(self, time: float) -> dict[int, np.ndarray]:
         nodes = [dict(node) for node in self.scene["nodes"]]
-        (animation,) = self.scene["animations"]
-        for channel in animation["channels"]:
+        animations = self.scene.get("animations", [])
+        assert len(animations) <= 1
+        for animation, channel in ((a, channel) for a in animations for channel in a["channels"]):
             sampler = animation["samplers"][channel["sampler"]]
             assert {"min", "max"} <= set(self.scene["accessors"][sampler["input"]])
             times = self.accessor(sampler["input"])[:, 0].astype(np.float64)

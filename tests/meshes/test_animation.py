@@ -8,7 +8,7 @@ import pytest
 
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.errors import UserError
-from pare_jax.meshes.animation import BodyMotion, animated_glb, four_weights
+from pare_jax.meshes.animation import BodyMotion, animated_glb, four_weights, rigged_glb
 from pare_jax.meshes.mesh import to_viewer
 from pare_jax.skeleton import JOINT_NAMES, PARENTS
 from tests.body.small_bodies import random_pose, rotations_of
@@ -98,6 +98,25 @@ def test_without_the_animation_the_first_pose_is_shown(body):
     np.testing.assert_allclose(got, expected(body, moving, 0), atol=1e-5)
 
 
+def test_a_still_pose_is_the_bodys_own_surface():
+    """Pose correctives, which skins cannot hold, are in the rest mesh."""
+    body, plain = small_body(correctives=1.0), small_body()
+    people = [motion(0), motion(1)]
+    glb = Glb(rigged_glb(body, people))
+    assert "animations" not in glb.scene
+    for person in people:
+        got = glb.posed(skinned_node(glb, person.name), 0.0)
+        np.testing.assert_allclose(got, expected(body, person, 0), atol=1e-5)
+        assert np.abs(got - expected(plain, person, 0)).max() > 1e-3
+    # The second person's joints are a skeleton of their own; weights are stored once.
+    joints = [joint for skin in glb.scene["skins"] for joint in skin["joints"]]
+    assert len(set(joints)) == 48
+    assert [glb.scene["nodes"][joint]["name"] for joint in joints] == 2 * list(JOINT_NAMES)
+    first, second = (mesh["primitives"][0]["attributes"] for mesh in glb.scene["meshes"])
+    assert first["WEIGHTS_0"] == second["WEIGHTS_0"]
+    assert first["POSITION"] != second["POSITION"]
+
+
 def test_the_skeleton_is_smpls(body):
     glb = Glb(animated_glb(body, [motion()], RATE))
     (skin,) = glb.scene["skins"]
@@ -138,3 +157,5 @@ def test_bad_motions_are_refused(body):
         motion(translations=np.zeros((2, 3)))
     with pytest.raises(ValueError, match="motions"):
         animated_glb(body, [], RATE)
+    with pytest.raises(ValueError, match="poses"):
+        rigged_glb(body, [])

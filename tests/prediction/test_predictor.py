@@ -14,6 +14,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.prediction import predictor as predictor_module
 from pare_jax.skeleton import JOINT_NAMES
+from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.workdir import write_config
 from tests.body.small_bodies import random_body_fields
 from tests.evaluation.compilations import compiled_programs
@@ -279,6 +280,10 @@ def test_the_body_model_of_a_run_may_move(run_with_body, tmp_path):
     for shown in (tmp_path / "body.npz", run_with_body, "--body=FILE"):
         assert str(shown) in message
     assert predictor_module.load_predictor(run_with_body, body=moved).body.num_vertices == 60
+
+
+def test_a_predictor_has_the_warning_of_its_runs_config(run_with_body):
+    assert predictor_module.load_predictor(run_with_body).warning == SYNTHETIC_ALONE
 
 
 def test_another_body_model_than_the_runs_is_refused(run_with_body, tmp_path):

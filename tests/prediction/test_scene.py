@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from pare_jax import geometry
+from pare_jax.meshes.animation import rigged_glb
+from pare_jax.meshes.mesh import to_viewer
 from pare_jax.prediction.scene import (
     scene_focal_length,
     scene_meshes,
+    scene_poses,
     scene_translation,
     track_motion,
 )
 from pare_jax.rendering.camera import Camera
+from tests.meshes.glb_reader import Glb
 from tests.prediction.made_up_people import PHOTO_SIZE, make_person, make_track, small_body
 
 BODY = small_body()
@@ -58,6 +62,12 @@ def test_people_of_one_photograph_have_different_places():
         right.vertices - left.vertices, [[200 / pixels, 0, 0]] * 60, atol=1e-9
     )
     assert np.array_equal(left.faces, BODY.faces)
+    # Rigged, they stand at the same places in the same colours.
+    glb = Glb(rigged_glb(BODY, scene_poses(people, PHOTO_SIZE)))
+    nodes = [number for number, node in enumerate(glb.scene["nodes"]) if "skin" in node]
+    for number, mesh in zip(nodes, (left, right), strict=True):
+        assert glb.scene["nodes"][number]["name"] == mesh.name
+        np.testing.assert_allclose(glb.posed(number, 0.0), to_viewer(mesh.vertices), atol=1e-5)
 
 
 def test_a_track_is_a_motion_in_the_full_camera():

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from pare_jax import geometry
 from pare_jax.rendering import attention_maps as attention
@@ -10,6 +11,8 @@ from pare_jax.rendering import camera, overlay, skeleton_lines
 from pare_jax.skeleton import JOINT_NAMES, MIRROR, PARENTS, joint_index
 
 DISTANCE = 2 * 5000.0 / (224 * 0.8)
+# The root's rotation of the figure.
+FACING = np.diag([1.0, -1.0, -1.0])
 
 
 def moved(points: np.ndarray, depth: float) -> np.ndarray:
@@ -99,10 +102,22 @@ def test_mesh_off_the_picture_or_behind_the_camera_draws_nothing(figure):
         np.testing.assert_array_equal(overlay.draw_mesh(ground, mesh, figure.faces, view), ground)
 
 
-def test_in_the_side_view_parts_near_the_camera_are_at_the_left(figure):
-    """The left forearm points at the camera, so the side view's leftmost part is at its height."""
+def about(axis: str, degrees: float) -> np.ndarray:
+    """Return a rotation about an axis of the camera frame."""
+    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+
+
+def side_panel(figure, turn: np.ndarray, size: int = 300) -> np.ndarray:
+    """Return the side view of the figure after a turn in the camera frame."""
+    vertices = moved(figure.vertices @ turn.T, 50.0)
+    return overlay.side_view(vertices, figure.faces, turn @ FACING, size, size)
+
+
+@pytest.mark.parametrize("yaw", [0, 90, -90, 180, 37])
+def test_the_side_view_is_the_persons_left_however_the_person_faces(figure, yaw):
+    """The left forearm points forward, so the view's leftmost part is at its height."""
     size = 300
-    panel = overlay.side_view(moved(figure.vertices, 50.0), figure.faces, size, size)
+    panel = side_panel(figure, about("y", yaw))
     mask = painted(np.full_like(panel, panel[0, 0]), panel)
     rows, columns = np.nonzero(mask)
     height = (figure.joints[20, 1] - figure.vertices[:, 1].min()) / np.ptp(figure.vertices[:, 1])
@@ -111,6 +126,39 @@ def test_in_the_side_view_parts_near_the_camera_are_at_the_left(figure):
     assert rows.min() > 0
     assert rows.max() < size - 1
     assert columns.min() + columns.max() == pytest.approx(size, abs=6)  # centred
+    # Seen from the left, the left upper arm hides the right one: the viewer is on its side.
+    left_arm = overlay.own_views(about("y", yaw) @ FACING)[0] @ about("y", yaw) @ figure.joints.T
+    assert left_arm[2, joint_index("left_elbow")] < left_arm[2, joint_index("right_elbow")]
+
+
+@pytest.mark.parametrize(
+    ("turn", "lies"),
+    [
+        (about("x", 90), True),  # on the back, the head away from the camera
+        (about("x", -90), True),
+        (about("z", 90) @ about("y", 90), True),  # on the back, across the picture
+        (about("z", 90), False),  # on one side, or seen from above and facing sideways
+        (about("z", -90), False),
+        (about("z", 20), False),  # leaning
+    ],
+)
+def test_a_person_who_lies_is_seen_in_profile(figure, turn, lies):
+    """The forearm at the left shows a profile; the body is as long as it is, not foreshortened."""
+    side, back = overlay.own_views(turn @ FACING)
+    for view in (side, back):
+        np.testing.assert_allclose(view @ view.T, np.eye(3), atol=1e-12)
+        assert np.linalg.det(view) == pytest.approx(1)
+    left, up, front = (side @ turn @ FACING).T
+    assert left[2] < -0.85  # towards the viewer
+    assert np.hypot(*up[:2]) > 0.85  # the body's length lies in the panel
+    assert np.hypot(*front[:2]) > 0.85
+    assert (abs(up[0]) > abs(up[1])) == lies
+    assert (back @ turn @ FACING)[2, 2] > 0.85  # the front is away from the viewer
+
+
+def test_views_of_an_unknown_root_are_those_of_a_person_who_faces_the_camera(figure):
+    unknown = overlay.own_views(np.full((3, 3), np.nan))
+    np.testing.assert_array_equal(unknown, overlay.own_views(FACING))
 
 
 def test_skeleton_colours_tell_left_from_right(figure):
@@ -174,18 +222,21 @@ def test_attention_sheet_shows_every_joint_once():
 def test_sample_panel_has_a_cell_for_each_picture(figure, side):
     image = np.full((side, side, 3), 70, np.uint8)
     mesh = moved(figure.vertices, DISTANCE)
-    plain = overlay.sample_panel(image, mesh, figure.faces, cell=112)
+    plain = overlay.sample_panel(image, mesh, figure.faces, FACING, cell=112)
     assert plain.shape[1] == 3 * 116 - 4
     maps = np.full((14, 14, 24), 1 / 196, np.float32)
-    full = overlay.sample_panel(image, mesh, figure.faces, maps, ("head", "left_foot"), cell=112)
+    shown = ("head", "left_foot")
+    full = overlay.sample_panel(image, mesh, figure.faces, FACING, maps, shown, cell=112)
     assert full.shape[1] == 5 * 116 - 4
     np.testing.assert_array_equal(full[:, : plain.shape[1]], plain)
     assert painted(plain[:112, :112], plain[:112, 116:228]).any()
 
 
-def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
-    size = 300
-    sheet = overlay.side_and_back_view(moved(figure.vertices, 50.0), figure.faces, size, size)
+@pytest.mark.parametrize("yaw", [0, 120])
+def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure, yaw):
+    size, turn = 300, about("y", yaw)
+    vertices = moved(figure.vertices @ turn.T, 50.0)
+    sheet = overlay.side_and_back_view(vertices, figure.faces, turn @ FACING, size, size)
     side, back = sheet[:size, :size], sheet[:size, size + 4 :]
     mask = (
         painted(np.full_like(side, side[0, 0]), side),
@@ -193,8 +244,8 @@ def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
     )
     heights = [np.ptp(np.nonzero(m.any(1))[0]) for m in mask]
     assert abs(heights[0] - heights[1]) <= 2
-    # The left forearm points at the camera, so only the right arm reaches far sideways: to the
-    # picture's left, and hence to the right from behind.
+    # The left forearm points forward, so only the right arm reaches far sideways: to the right
+    # from behind.
     columns = np.nonzero(mask[1].any(0))[0]
     spine = np.nonzero(mask[1][round(size * 0.6)])[0].mean()
     assert columns.max() - spine > 1.2 * (spine - columns.min())
@@ -204,12 +255,13 @@ def test_side_and_back_view_turns_the_body_and_keeps_its_scale(figure):
 def test_bounds_set_the_scale_and_the_centre(figure):
     size, view = 300, overlay.side_and_back_view
     body = np.asarray(figure.vertices)
-    around = np.stack([body.min(0), body.max(0)])
-    alone = view(body, figure.faces, size, size)
-    np.testing.assert_array_equal(view(body, figure.faces, size, size, bounds=around), alone)
+    around = overlay.bounds_in_views(body, FACING)
+    alone = view(body, figure.faces, FACING, size, size)
+    again = view(body, figure.faces, FACING, size, size, bounds=around)
+    np.testing.assert_array_equal(again, alone)
     # With bounds of twice the height, upwards, the body is half as large, in the lower half.
-    around[0, 1] -= np.ptp(around[:, 1])
-    small = view(body, figure.faces, size, size, bounds=around)
+    around[:, 0, 1] -= np.ptp(around[:, :, 1], axis=1)
+    small = view(body, figure.faces, FACING, size, size, bounds=around)
     for column in (0, size + 4):
         panels = [sheet[:size, column : column + size] for sheet in (alone, small)]
         rows = [np.nonzero(painted(p, np.full_like(p, p[0, 0])).any(1))[0] for p in panels]
@@ -219,6 +271,6 @@ def test_bounds_set_the_scale_and_the_centre(figure):
 
 def test_views_of_empty_or_nan_meshes_are_empty(figure):
     for vertices in (np.zeros((0, 3)), np.full((4, 3), np.nan)):
-        panel = overlay.side_view(vertices, figure.faces[:0], 40, 30)
+        panel = overlay.side_view(vertices, figure.faces[:0], FACING, 40, 30)
         assert panel.shape == (40, 30, 3)
         assert (panel == panel[0, 0]).all()

@@ -24,6 +24,17 @@ def test_experiments_are_valid_and_their_networks_exist(name):
     nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
 
 
+def test_networks_that_saw_synthetic_people_alone_have_a_warning():
+    config = get_base()
+    assert config_lib.warning_of(config) == config_lib.SYNTHETIC_ALONE
+    config.pretrained.path = "resnet50.pth"
+    assert config_lib.warning_of(config) is None
+    for train in ((("mpii", 1.0),), (("synthetic", 0.5), ("pw3d", 0.5))):
+        config = get_base()
+        config.data.train = train
+        assert config_lib.warning_of(config) is None
+
+
 @pytest.mark.parametrize(
     "key", ["precision", "pretrained.freeze_epochs", "augment.occlusion", "loss.parts"]
 )
@@ -74,6 +85,20 @@ def test_a_bad_value_is_named(key, value):
     with pytest.raises(UserError, match=key.replace(".", r"\.")) as caught:
         config_lib.validate(config)
     assert "\n" not in str(caught.value)
+
+
+def test_an_experiment_of_its_own_that_lacks_a_key_is_told_which():
+    config = get_base().unlock()
+    del config.loss.pose
+    with pytest.raises(UserError, match=r"config\.loss\.pose"):
+        config_lib.validate(config)
+
+
+def test_a_weight_of_no_term_is_named():
+    config = get_base().unlock()
+    config.loss.poze = 1.0
+    with pytest.raises(UserError, match=r"config\.loss\.poze"):
+        config_lib.validate(config)
 
 
 def test_an_experiment_cannot_misspell_a_key():

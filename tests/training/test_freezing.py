@@ -257,7 +257,7 @@ def test_a_run_stopped_while_frozen_resumes_to_the_same_bits(config, tmp_path, c
     """It does not need the file of weights any more, because its checkpoint has replaced them."""
     writer = Recorder()
     undisturbed = train_on(config, tmp_path / "whole", writer=writer)
-    assert "layer4" in writer.texts[0]["pretrained"]
+    assert "layer4" in writer.texts[0]["notes"]
     assert "weights.safetensors" in capsys.readouterr().out
     with pytest.raises(KeyboardInterrupt):  # asked for two steps ahead: at the third
         train_on(config, tmp_path / "cut", Stoppable(4))

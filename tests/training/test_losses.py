@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_pipelines.example import BATCH_FIELDS
 from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
 from pare_jax.training import losses
@@ -107,6 +108,18 @@ def test_terms_match_the_definitions(case):
     np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
 
 
+def test_every_term_has_its_definition_here_and_reads_known_labels():
+    assert WEIGHTS.keys() == losses.TERMS.keys()
+    assert set(losses.fields_to_read()) <= BATCH_FIELDS.keys()
+
+
+def test_a_term_without_a_weight_is_not_computed(case):
+    prediction, joints, head_top, batch = case
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, {"pose": 2.0})
+    assert terms.keys() == {"pose"}
+    assert total == terms["pose"]
+
+
 def test_a_batch_without_labels_gives_zero_and_finite_gradients(case):
     prediction, joints, head_top, batch = case
     empty = {k: np.zeros_like(v) if k.endswith("weight") else v for k, v in batch.items()}
@@ -129,7 +142,7 @@ def test_a_batch_without_head_tops_has_the_loss_of_the_joints_to_the_bit(case):
     per_sample = jnp.mean(batch["joints_2d_weight"][..., None] * squares, axis=(1, 2))
     wanted = jnp.sum(per_sample * np.float32([1, 1, 1, 0, 1])) / 4
     for top in (head_top, 100.0 * head_top):
-        found = losses.joints_2d_loss(joints, top, prediction.camera, batch)
+        found = losses.joints_2d_loss(losses.Posed(prediction, joints, top), batch)
         assert float(found) == float(wanted)
 
 
@@ -138,7 +151,7 @@ def test_a_head_top_alone_makes_a_sample_count(case):
     batch["joints_2d_weight"][:] = 0
     batch["head_top_weight"][:] = [0, 1, 0, 0, 0]
     squares = (projected(head_top[1:2], prediction.camera[1]) - batch["head_top"][1]) ** 2
-    found = losses.joints_2d_loss(joints, head_top, prediction.camera, batch)
+    found = losses.joints_2d_loss(losses.Posed(prediction, joints, head_top), batch)
     np.testing.assert_allclose(found, squares.sum() / 48, rtol=1e-5)
 
 

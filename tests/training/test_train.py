@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.training import checkpoints
+from pare_jax.training import checkpoints, losses
+from pare_jax.training import config as config_lib
 from pare_jax.training import workdir as workdir_lib
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
 
@@ -49,11 +50,26 @@ def test_tensorboard_gets_scalars_pictures_and_texts(finished):
     assert {f"train/{name}" for name in wanted} <= writer.scalars[2].keys()
     assert writer.scalars[4]["fake/test/mpjpe"] > 0
     assert sorted(writer.images) == [4, 8, 10]
-    pictures = writer.images[10]["held_out"]
+    pictures = writer.images[10]["fake/test/predictions"]
     assert pictures.dtype == np.uint8
     assert pictures.shape[0] == 2
+    # Captions of wider pictures are too small on TensorBoard's cards.
+    assert pictures.shape[2] < 500
     assert "kernel" in writer.texts[0]["parameters"]
     assert writer.hparams["optimizer.learning_rate"] == 1e-3
+
+
+def test_tensorboard_has_the_config_and_no_constants(finished):
+    _, writer, _ = finished
+    text = writer.texts[0]["config"].strip("`")
+    assert json.loads(text) == config_lib.plain(tiny_config())
+    evaluated = (4, 8, 10)
+    for step in evaluated:
+        # The number of people and the baseline's error are in a table.
+        assert "fake/test" in writer.texts[step]["evaluation"]
+        assert " 11 " in writer.texts[step]["evaluation"]
+        endings = {name.rpartition("/")[2] for name in writer.scalars[step]}
+        assert not endings & {"count", "non_finite", "mean_pose_mpjpe", "skipped_steps"}
 
 
 class FakePictures(FakeData):
@@ -156,11 +172,42 @@ def test_swa_weights_without_their_statistics_are_not_evaluated(tmp_path, capsys
     assert checkpoints.load_model(tmp_path / "checkpoints" / "12", "swa")
 
 
-def test_a_finished_run_that_is_started_again_changes_nothing(finished):
+def test_a_finished_run_that_is_started_again_changes_nothing(finished, capsys):
+    """With other values too: config.json says how the weights were made."""
     workdir, _, state = finished
-    again = train_on(tiny_config(), workdir)
+    before = (workdir / "config.json").read_bytes()
+    config = tiny_config()
+    config.optimizer.learning_rate = 0.5
+    again = train_on(config, workdir)
     for ours, theirs in zip(leaves(again), leaves(state), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    assert (workdir / "config.json").read_bytes() == before
+    said = capsys.readouterr().out
+    assert "nothing to train" in said
+    assert "optimizer.learning_rate: 0.001 -> 0.5" in said
+
+
+def stored(workdir):
+    return json.loads((workdir / "config.json").read_text())
+
+
+class StopsAtOnce(FakeData):
+    def train(self, start):
+        raise KeyboardInterrupt
+        yield
+
+
+def test_an_attempt_that_saves_nothing_leaves_no_trace_in_the_config(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    config = tiny_config()
+    config.num_steps, config.optimizer.learning_rate = 20, 0.5
+    with pytest.raises(KeyboardInterrupt):
+        train_on(config, tmp_path / "run", StopsAtOnce())
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    with pytest.raises(KeyboardInterrupt):
+        train_on(config, tmp_path / "new", StopsAtOnce())
+    assert not (tmp_path / "new" / "config.json").exists()
 
 
 def test_keeps_the_latest_and_the_best(finished):
@@ -214,6 +261,37 @@ def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
     state = train_on(config, tmp_path)
     assert int(state.step) == 6
     assert "optimizer.learning_rate: 0.001 -> 0.0001" in capsys.readouterr().out
+    assert stored(tmp_path)["optimizer"]["learning_rate"] == 1e-4
+
+
+def knees_loss(posed, batch):
+    """A made-up term that reads labels which no other term reads."""
+    knees = posed.joints[:, 4:6]
+    weight = batch["visible"][:, 4] * batch["visible_weight"][:, 4]
+    return losses.squared_error(knees, batch["joints_3d"][:, 4:6], weight)
+
+
+def test_a_term_is_added_by_one_line(finished, tmp_path, monkeypatch):
+    """Its key, its check, its labels and its curve follow; a run of before goes on."""
+    labels = ("joints_3d", "visible", "visible_weight")
+    monkeypatch.setitem(losses.TERMS, "knees", losses.Term(knees_loss, 0.0, labels))
+    config = tiny_config()
+    assert config.loss.knees == 0.0
+    assert workdir_lib.check(finished[0], config) is not None
+    assert checkpoints.load_config(finished[0]).loss.knees == 0.0
+    config.loss.knees = -1.0
+    with pytest.raises(UserError, match=r"loss\.knees"):
+        config_lib.validate(config)
+    config.loss.knees = 5.0
+    config_lib.validate(config)
+    with pytest.raises(UserError, match=r"loss\.knees: 0\.0 -> 5\.0"):
+        workdir_lib.check(finished[0], config)
+    assert set(labels) <= set(losses.fields_to_read())
+    config.num_steps, config.log_every_steps, config.eval.pictures = 2, 1, 0
+    writer = Recorder()
+    train_on(config, tmp_path, writer=writer)
+    assert writer.scalars[2]["train/loss/knees"] > 0
+    assert stored(tmp_path)["loss"]["knees"] == 5.0
 
 
 def test_a_run_too_short_for_averaging_says_so(tmp_path, capsys):

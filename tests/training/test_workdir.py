@@ -6,8 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
+from configs.common import get_base
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
+from pare_jax.training import checkpoints
+from pare_jax.training import config as config_lib
 from pare_jax.training import workdir as workdir_lib
 from tests.body.small_bodies import random_body_fields
 from tests.fakes import tiny_config
@@ -101,10 +104,11 @@ def with_checkpoint(workdir, name):
 
 
 def test_an_interrupted_first_save_is_no_run(run):
-    workdir, _ = run
-    assert not workdir_lib.has_run(workdir)
-    assert not workdir_lib.has_run(with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7"))
-    assert workdir_lib.has_run(with_checkpoint(workdir, "1000"))
+    workdir, config = run
+    assert workdir_lib.check(workdir, config) is None
+    with_checkpoint(workdir, "1000.orbax-checkpoint-tmp-7")
+    assert workdir_lib.check(workdir, config) is None
+    assert workdir_lib.check(with_checkpoint(workdir, "1000"), config) is not None
 
 
 def test_converted_weights_may_be_frozen_but_not_replaced(run):
@@ -139,3 +143,69 @@ def test_a_key_newer_than_the_run_matters_only_when_it_is_on(run):
     config.loss.parts = 60.0
     with pytest.raises(UserError, match=r"loss\.parts"):
         workdir_lib.check(workdir, config)
+
+
+def without_key(tree, path):
+    *sections, key = path.split(".")
+    for section in sections:
+        tree = tree[section]
+    del tree[key]
+
+
+def test_a_run_without_a_newer_key_has_its_default(run):
+    """For every key: none may stop a run of before from being read, evaluated or resumed."""
+    workdir, _ = run
+    config = get_base()
+    config.body_model = str(workdir / "body.npz")
+    workdir_lib.write_config(workdir, config)
+    with_checkpoint(workdir, "7")
+    whole = json.loads((workdir / "config.json").read_text())
+    for key in config_lib.flat(whole):
+        if key.split(".")[0] in ("model", "eval") or key in ("body_model", "data.root"):
+            continue  # checked below, all at once
+        stored = json.loads(json.dumps(whole))
+        without_key(stored, key)
+        (workdir / "config.json").write_text(json.dumps(stored))
+        found = workdir_lib.check(workdir, config, get_base())
+        assert config_lib.differences(found, config) == [], key
+    minimal = {"model": {}, "eval": {}, "body_model": config.body_model}
+    (workdir / "config.json").write_text(json.dumps(minimal))
+    found = workdir_lib.check(workdir, config, get_base())
+    assert config_lib.plain(found) == whole
+    config_lib.validate(found)
+
+
+def test_a_key_that_no_longer_exists_changes_nothing_if_it_was_off(run):
+    workdir, config = run
+    with_checkpoint(workdir, "7")
+    old = json.loads((workdir / "config.json").read_text())
+    for weight in (0.0, 5.0):
+        old["loss"]["given_up"] = weight
+        (workdir / "config.json").write_text(json.dumps(old))
+        if not weight:
+            workdir_lib.check(workdir, config)
+    with pytest.raises(UserError, match=r"loss\.given_up: 5\.0"):
+        workdir_lib.check(workdir, config)
+    kept = config_lib.without_unknown(checkpoints.load_config(workdir), get_base())
+    assert "given_up" not in kept.loss
+    assert kept.loss.pose == config.loss.pose
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("[]", "not a run's config"),
+        ('{"model": {}}', "not a run's config"),
+        ('{"model": {}, "eval": {}, "batch_size": "many"}', "batch_size"),
+        ('{"model": {}, "eval": {}, "loss": 3}', "loss"),
+        ('{"model": {}, "eval": {}, "data": {"synthetic": 3}}', "data.synthetic"),
+        ("{", "config.json"),
+    ],
+)
+def test_a_damaged_config_is_named_in_one_line(run, content, named):
+    workdir, _ = run
+    (workdir / "config.json").write_text(content)
+    with pytest.raises(UserError, match=named) as caught:
+        checkpoints.load_config(workdir)
+    assert "config.json" in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io.images import Picture
 from pare_jax.prediction.detection.detector import Detection, suppress_overlaps
 
@@ -126,7 +126,7 @@ class OnnxDetector:
             outputs = self._session.run(None, {self._input: picture[None]})
         # onnxruntime's exceptions have no base class of their own.
         except Exception as error:
-            reason = " ".join(str(error).split())[:160]
+            reason = reason_of(error)
             raise UserError(f"{self.path} cannot be run as a detector: {reason}") from None
         return [np.asarray(output) for output in outputs]
 
@@ -161,7 +161,7 @@ def _cached_session(path: Path, size: int, modified: int) -> Any:
         )
     # onnxruntime's exceptions have no base class of their own.
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = reason_of(error)
         raise UserError(f"{path} cannot be read as an ONNX model: {reason}") from None
 
 

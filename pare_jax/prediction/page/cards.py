@@ -8,14 +8,23 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pare_jax.errors import UserError, counted
+from pare_jax.io.files import printable
 from pare_jax.io.images import Picture
 from pare_jax.prediction.drawing import person_colour, person_number
-from pare_jax.prediction.page.entries import Entry, Failure, PhotoEntry, VideoEntry
+from pare_jax.prediction.page.entries import (
+    DATA_SUFFIXES,
+    Entry,
+    Failure,
+    PhotoEntry,
+    VideoEntry,
+)
 from pare_jax.prediction.page.packing import Data, embedded_file, first_frame, thumbnail
 from pare_jax.prediction.person import Person
 
 # A video with more bytes is linked instead of embedded.
 EMBEDDED_VIDEO_LIMIT = 1_500_000
+# The title of pictures from `pare_jax.rendering.overlay.side_and_back_view`.
+_SIDES = "From the person's left and from behind"
 _KINDS = {".mp4": "video/mp4", ".webm": "video/webm"}
 
 
@@ -111,15 +120,19 @@ def _photo(entry: PhotoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     if entry.photo_size is not None:
         facts += f" · {entry.photo_size[0]} x {entry.photo_size[1]} px"
     parts.append(f'<p class="facts">{facts}</p>')
+    if count:
+        parts.append(_legend(entry.people))
+    parts.append(_links("Files", entry.files, page))
     if not count:
         return parts
     scene = page.data.photo_scene(entry.name, entry.people, entry.photo_size)
     if page.data.has_bodies(scene):
         parts.append(_button(scene, "Turn in 3D", entry.name))
     parts.append(f'<details data-joints="{scene}"><summary>Joints</summary></details>')
-    side = _image(pictures.sides[0], f"The bodies of {entry.name} from the side and behind", page)
+    alt = f"The bodies of {entry.name} from each person's left and from behind"
+    side = _image(pictures.sides[0], alt, page)
     if side:
-        parts.append(f"<details><summary>From the side</summary><figure>{side}</figure></details>")
+        parts.append(f"<details><summary>{_SIDES}</summary><figure>{side}</figure></details>")
     if entry.attention:
         parts.append("<details><summary>Attention</summary>")
         for person, sheet in enumerate(pictures.attention):
@@ -147,21 +160,52 @@ def _video(entry: VideoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     for number, track in enumerate(entry.tracks):
         if track:
             parts.append(_track(entry, track, number, page))
+            if number < len(entry.files):
+                label = f"Files of person {person_number(track[0], number)}"
+                parts.append(_links(label, entry.files[number], page))
             parts += _views_of_track(entry, pictures, track, number, page)
     return parts
+
+
+def _legend(people: Sequence[Person]) -> str:
+    """Return the colour and number of each person."""
+    items = "".join(
+        f'<li><i style="background:{_css(person, number)}"></i>'
+        f"person {person_number(person, number)}</li>"
+        for number, person in enumerate(people)
+    )
+    return f'<ul class="legend" aria-label="Colours">{items}</ul>'
+
+
+def _css(person: Person, number: int) -> str:
+    return f"rgb({','.join(map(str, person_colour(person, number)))})"
+
+
+def _links(label: str, files: Sequence[Path], page: Sheet) -> str:
+    """Return links to files of meshes and numbers; "" if none is in the page's folder."""
+    links = []
+    for path in files:
+        link = _relative(path, page.folder)
+        if link is not None:
+            # A folder of meshes ends in _obj or _ply.
+            is_file = path.suffix in DATA_SUFFIXES
+            kind = path.suffix[1:].upper() if is_file else f"{path.name[-3:].upper()} folder"
+            title = html.escape(printable(path.name))
+            links.append(f'<a href="{link}" title="{title}">{kind}</a>')
+    return f'<p class="facts files">{label}: {", ".join(links)}</p>' if links else ""
 
 
 def _views_of_track(
     entry: VideoEntry, pictures: Pictures, people: Sequence[Person], number: int, page: Sheet
 ) -> list[str]:
-    """Return a track's video from the side and sheet of attention, if they exist."""
+    """Return a track's video from the left and sheet of attention, if they exist."""
     person = f"person {person_number(people[0], number)}"
     side = entry.sides[number] if number < len(entry.sides) else None
     sheet = pictures.attention[number] if number < len(pictures.attention) else None
     shown = []
     if side is not None:
-        label = f"The body of {person} in {entry.name} from the side and from behind"
-        shown.append(("From the side", _player(entry, side, pictures.sides[number], label, page)))
+        label = f"The body of {person} in {entry.name} from the person's left and from behind"
+        shown.append((_SIDES, _player(entry, side, pictures.sides[number], label, page)))
     if sheet is not None:
         label = f"Attention maps of each joint of {person} in {entry.name}"
         shown.append(("Attention", _image(sheet, label, page)))
@@ -175,12 +219,11 @@ def _views_of_track(
 def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: Sheet) -> str:
     """Return a track's row: a name, a bar with the frames that show the person, a button."""
     label = f"person {person_number(people[0], number)}"
-    red, green, blue = person_colour(people[0], number)
     frames = sorted(person.frame or 0 for person in people)
     total = max(entry.frame_count, frames[-1] + 1)
     bars = "".join(
         f'<i style="left:{100 * start / total:.2f}%;width:{100 * (stop - start) / total:.2f}%;'
-        f'background:rgb({red},{green},{blue})"></i>'
+        f'background:{_css(people[0], number)}"></i>'
         for start, stop in _runs(frames)
     )
     extent = html.escape(f"{label}: frames {frames[0]} to {frames[-1]}, seen in {len(frames)}")
@@ -190,7 +233,8 @@ def _track(entry: VideoEntry, people: Sequence[Person], number: int, page: Sheet
     return (
         f'<div class="track"><span>{label}</span>'
         f'<span class="bar" role="img" aria-label="{extent}" title="{extent}">'
-        f"{bars}</span>{button}</div>"
+        f'{bars}</span><span class="frames">{len(frames):,} of {counted(total, "frame")}</span>'
+        f"{button}</div>"
     )
 
 

@@ -16,6 +16,10 @@ from pare_jax.prediction.person import Person, read_people
 
 PICTURE_SUFFIXES = (".jpg", ".png")
 VIDEO_SUFFIXES = (".mp4", ".webm")
+# Suffixes of linked files, in the page's order.
+DATA_SUFFIXES = (".glb", ".obj", ".ply", ".npz", ".json")
+# A track's folders of meshes end so.
+_MESH_FOLDERS = ("_obj", "_ply")
 # A track's file is NAME_track_ID.npz.
 _TRACK = re.compile(r"(.+)_track_(\d+)")
 
@@ -30,7 +34,8 @@ class PhotoEntry:
         photo_size: width and height, pixels.
         picture: the overlay, or its file; None: the card has no picture.
         attention: each person's sheet of attention, or its file.
-        side: a picture of all people from the side and from behind, or its file.
+        side: a picture of all people from their left and from behind, or its file.
+        files: linked files of meshes and numbers.
         facts: those that differ from the run's facts, such as the network.
     """
 
@@ -40,6 +45,7 @@ class PhotoEntry:
     picture: Picture | Path | None = None
     attention: Sequence[Picture | Path] = ()
     side: Picture | Path | None = None
+    files: Sequence[Path] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -54,8 +60,9 @@ class VideoEntry:
         frame_rate: frames a second.
         video: the overlay video's file; embedded if it is small, else linked.
         picture: shown before the video plays, or its file; None: the video's first frame.
-        sides: each track's video from the side, or None.
+        sides: each track's video from the person's left and from behind, or None.
         attention: each track's sheet of attention, or its file, or None.
+        files: each track's linked files of meshes and numbers, and folders of meshes.
         facts: those that differ from the run's facts, such as the network.
     """
 
@@ -67,6 +74,7 @@ class VideoEntry:
     picture: Picture | Path | None = None
     sides: Sequence[Path | None] = ()
     attention: Sequence[Picture | Path | None] = ()
+    files: Sequence[Sequence[Path]] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -91,6 +99,7 @@ class RunPage:
         failures: listed in the summary.
         facts: names and values for the summary, such as the network and the detector.
         body: the body model; without it, tracks and people without vertices have no 3D view.
+        warning: a sentence at the top of every page, if there is one.
     """
 
     title: str
@@ -98,6 +107,7 @@ class RunPage:
     failures: Sequence[Failure] = ()
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: BodyData | None = None
+    warning: str | None = None
 
 
 def entries_from_folder(folder: str | Path) -> Iterator[Entry]:
@@ -138,7 +148,8 @@ def entry_from_files(
     (NAME_attention_0.jpg and so on), NAME_side.jpg or .png, and NAME.json with the photograph's
     name. JPEG is read in half the time. A clip has NAME_overlay.mp4 or .webm, and for each track
     NAME_track_ID.npz. A track may have NAME_track_ID_side.mp4 or .webm and
-    NAME_track_ID_attention.jpg or .png.
+    NAME_track_ID_attention.jpg or .png. Meshes and numbers of both are linked: .glb, .obj, .ply,
+    .npz and .json, and a track's folders of meshes, NAME_track_ID_obj and NAME_track_ID_ply.
 
     Args:
         folder: of the files.
@@ -165,6 +176,7 @@ def entry_from_files(
         picture=picture,
         attention=_numbered(files_here, f"{name}_attention", PICTURE_SUFFIXES),
         side=_first(files_here, f"{name}_side", PICTURE_SUFFIXES),
+        files=_data_files(files_here, name),
     )
 
 
@@ -191,6 +203,7 @@ def _video_from_files(
         picture=picture,
         sides=[_first(files, f"{path.stem}_side", VIDEO_SUFFIXES) for path in tracks],
         attention=[_first(files, f"{path.stem}_attention", PICTURE_SUFFIXES) for path in tracks],
+        files=[_data_files(files, path.stem) for path in tracks],
     )
 
 
@@ -216,6 +229,13 @@ def _first(files: Sequence[Path], stem: str, suffixes: Sequence[str]) -> Path | 
     names = [f"{stem}{suffix}" for suffix in suffixes]
     found = [path for path in files if path.name in names and path.is_file()]
     return min(found, key=lambda path: names.index(path.name), default=None)
+
+
+def _data_files(files: Sequence[Path], stem: str) -> list[Path]:
+    """Return the files of meshes and numbers with this stem, and its folders of meshes."""
+    names = [stem + ending for ending in (*DATA_SUFFIXES, *_MESH_FOLDERS)]
+    found = {path.name: path for path in files}
+    return [found[name] for name in names if name in found and found[name].exists()]
 
 
 def _numbered(files: Sequence[Path], stem: str, suffixes: Sequence[str]) -> list[Path]:

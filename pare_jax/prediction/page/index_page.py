@@ -14,12 +14,14 @@ from pare_jax.errors import counted
 from pare_jax.io.files import write_together
 from pare_jax.io.threads import ordered_map
 from pare_jax.prediction.page.cards import Sheet, card, with_pictures
-from pare_jax.prediction.page.entries import Failure, PhotoEntry, RunPage
+from pare_jax.prediction.page.entries import Entry, Failure, PhotoEntry, RunPage
 from pare_jax.prediction.page.packing import Data
+from pare_jax.rendering.overlay import BODY_COLOURS
 
 # Photographs and clips on one page; more of them are on index_2.html and so on.
 ENTRIES_A_PAGE = 400
 _HERE = Path(__file__).parent
+_SCRIPTS = ("shaders.js", "viewer.js", "page.js")
 # Forbids to fetch anything but a video beside the page, even if a name contains markup.
 _POLICY = (
     "default-src 'none'; img-src data:; media-src data: file: 'self'; "
@@ -58,7 +60,7 @@ def write_page(
         if first is None:
             first = part
             continue
-        header = [f"<h1>{html.escape(run.title)}</h1>", _neighbours(number, part), *_filter(part)]
+        header = [*_title(run), _neighbours(number, part), *_filter(part)]
         _write(folder, number, run.title, header, part)
     assert first is not None
     header = _summary(run, [*run.failures, *failures], total)
@@ -77,11 +79,20 @@ class _Count:
     photos: int = 0
     videos: int = 0
     people: int = 0
+    empty: int = 0  # photographs and videos without people
+    tracks: int = 0  # the people of videos
 
     def __add__(self, other: "_Count") -> "_Count":
-        return _Count(
-            self.photos + other.photos, self.videos + other.videos, self.people + other.people
-        )
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return _Count(*(mine + theirs for mine, theirs in pairs))
+
+
+def _count_of(entry: Entry) -> _Count:
+    if isinstance(entry, PhotoEntry):
+        people = len(entry.people)
+        return _Count(photos=1, people=people, empty=not people)
+    people = len(entry.tracks)
+    return _Count(videos=1, people=people, empty=not people, tracks=people)
 
 
 @dataclasses.dataclass
@@ -104,19 +115,15 @@ def _parts(run: RunPage, folder: Path) -> Iterator[_Part]:
             part.is_last = False
             yield part
             part = _Part(Sheet(Data(run.body), folder), number)
-        if isinstance(entry, PhotoEntry):
-            part.count += _Count(photos=1, people=len(entry.people))
-        else:
-            part.count += _Count(videos=1, people=len(entry.tracks))
+        part.count += _count_of(entry)
         part.sheet.failures += pictures.failures()
         part.cards.append(card(entry, pictures, number, part.sheet))
     yield part
 
 
 def _write(folder: Path, number: int, title: str, header: Sequence[str], part: _Part) -> None:
-    style, viewer, script, dialog = (
-        (_HERE / name).read_text() for name in ("page.css", "viewer.js", "page.js", "dialog.html")
-    )
+    style, dialog = ((_HERE / name).read_text() for name in ("page.css", "dialog.html"))
+    scripts = "\n".join((_HERE / name).read_text() for name in _SCRIPTS)
     lines = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
@@ -129,7 +136,7 @@ def _write(folder: Path, number: int, title: str, header: Sequence[str], part: _
         *part.cards,
         f"</main>\n{dialog}",
         part.sheet.data.html(),
-        f"<script>\n{viewer}\n{script}</script>\n</body>\n</html>\n",
+        f"<script>\n{scripts}</script>\n</body>\n</html>\n",
     ]
     # File names may have bytes that are not UTF-8.
     write_together(folder, {_name(number): "\n".join(lines).encode(errors="replace")})
@@ -174,12 +181,37 @@ def _filter(part: _Part) -> list[str]:
     ]
 
 
+def _title(run: RunPage) -> list[str]:
+    """Return the heading, and the warning if there is one."""
+    lines = [f"<h1>{html.escape(run.title)}</h1>"]
+    if run.warning:
+        lines.append(f'<p class="warning" role="note">Warning: {html.escape(run.warning)}.</p>')
+    return lines
+
+
+def _explained(count: _Count) -> list[str]:
+    """Return sentences that say what the summary's numbers and the cards' colours mean."""
+    lines = [f"Without people: {count.empty:,}."] if count.empty else []
+    if count.tracks:
+        lines.append(
+            "A person of a video counts once; the bar is coloured in the frames with the person."
+        )
+    if count.people > count.tracks:
+        lines.append(
+            f"Numbers start at 0 in each photograph; colours repeat after {len(BODY_COLOURS)} "
+            "people."
+        )
+    return lines
+
+
 def _summary(run: RunPage, failures: Sequence[Failure], count: _Count) -> list[str]:
     photos, videos = count.photos, count.videos
     done = [counted(photos, "photograph")] if photos or not videos else []
     done += [counted(videos, "video")] if videos else []
-    lines = [f"<h1>{html.escape(run.title)}</h1>"]
+    lines = _title(run)
     lines.append(f"<p>{' and '.join(done)}, {counted(count.people, 'person')}.</p>")
+    if explained := _explained(count):
+        lines.append(f'<p class="hint">{" ".join(explained)}</p>')
     if run.facts:
         rows = (
             f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"

@@ -28,7 +28,6 @@ from pare_jax.skeleton import JOINT_NAMES
 THUMBNAIL_SIDE = 480
 _JPEG_QUALITY = 80
 _STEPS = 65535  # of a quantised coordinate: 0.03 mm for a person
-_BEYOND_JOINTS = 0.2  # reach of the skin beyond the outermost joints, metres
 
 
 class Data:
@@ -111,7 +110,8 @@ class Data:
             return None
         if photo_size is not None:
             vertices = vertices + scene_translation(person, photo_size) - person.translation
-        return self._mesh(to_viewer(vertices), faces)
+        axes = np.round(to_viewer(person.rotations[0].T.astype(np.float64)), 3)
+        return self._mesh(to_viewer(vertices), faces) | {"axes": axes.tolist()}
 
     def _moving(self, people: Sequence[Person]) -> dict[str, Any] | None:
         if self._body is None:
@@ -126,14 +126,9 @@ class Data:
         places, weights = four_weights(self._body.weights)
         skin = np.concatenate([places, np.round(weights * 255).astype(np.uint8)], 1)
         mesh = self._mesh(rest_body(self._body, betas)[0], self._body.faces)
-        reach = to_viewer(joints - joints[:, :1]).reshape(-1, 3)
         return mesh | {
             "skin": self._block(skin),
             "matrices": self._block(transforms.astype("<f4")),
-            "bounds": [
-                np.round(reach.min(0) - _BEYOND_JOINTS, 3).tolist(),
-                np.round(reach.max(0) + _BEYOND_JOINTS, 3).tolist(),
-            ],
         }
 
     def _mesh(

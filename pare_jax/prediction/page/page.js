@@ -45,9 +45,11 @@ function people() {
   const shown = scene.people.filter((person) => person.body);
   row.replaceChildren();
   row.hidden = shown.length < 2;
+  byId("viewer-whose").textContent = shown[0].label;
   if (row.hidden) return;
   const choose = (button, number) => {
     for (const other of row.children) other.setAttribute("aria-pressed", other === button);
+    byId("viewer-whose").textContent = shown[number || 0].label;
     viewer.only(number);
   };
   const everyone = make("button", "everyone", row);
@@ -66,10 +68,9 @@ function seek(frame) {
   // The latest frame that shows the person.
   let place = 0;
   while (place + 1 < scene.frames.length && scene.frames[place + 1] <= frame) place++;
-  viewer.frame = place;
   byId("viewer-frame").value = Math.floor(frame);
   byId("viewer-clock").textContent = `${(frame / scene.rate).toFixed(2)} s`;
-  viewer.redraw();
+  viewer.showFrame(place);
 }
 
 function play(on) {
@@ -136,9 +137,8 @@ byId("viewer").addEventListener("click", (event) => {
 byId("viewer-reset").addEventListener("click", () => viewer.reset());
 byId("viewer-in").addEventListener("click", () => viewer.zoomBy(1.25));
 byId("viewer-out").addEventListener("click", () => viewer.zoomBy(0.8));
-for (const button of document.querySelectorAll("button[data-yaw]")) {
-  const yaw = Number(button.dataset.yaw) * Math.PI / 180;
-  button.addEventListener("click", () => viewer.lookFrom(yaw));
+for (const button of document.querySelectorAll("button[data-look]")) {
+  button.addEventListener("click", () => viewer.lookFrom(button.dataset.look));
 }
 byId("viewer-play").addEventListener("click", () => play(!playing));
 byId("viewer-frame").addEventListener("input", (event) => {

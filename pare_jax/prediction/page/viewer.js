@@ -1,43 +1,15 @@
-"use strict";
-// A small WebGL 2 viewer: bodies in glTF's frame (y up, z towards the viewer), an orbiting camera,
-// one draw call for each body. Tracks are skinned in the vertex shader.
-
-const VERTEX = `#version 300 es
-in vec3 position; in vec3 normal; in vec4 joint; in vec4 weight;
-uniform vec3 low, size; uniform mat4 view, projection; uniform bool skinned; uniform vec4 bones[72];
-out vec3 facing;
-void main() {
-  vec4 point = vec4(low + position * size, 1.0);
-  vec3 outward = normal;
-  if (skinned) {
-    vec4 row0 = vec4(0.0), row1 = vec4(0.0), row2 = vec4(0.0);
-    vec4 share = weight / dot(weight, vec4(1.0));
-    for (int i = 0; i < 4; i++) {
-      int first = 3 * int(joint[i] + 0.5);
-      row0 += share[i] * bones[first];
-      row1 += share[i] * bones[first + 1];
-      row2 += share[i] * bones[first + 2];
-    }
-    point = vec4(dot(row0, point), dot(row1, point), dot(row2, point), 1.0);
-    outward = vec3(dot(row0.xyz, outward), dot(row1.xyz, outward), dot(row2.xyz, outward));
-  }
-  facing = mat3(view) * outward;
-  gl_Position = projection * (view * point);
-}`;
-
-// The same lights as in the overlay; they move with the camera.
-const FRAGMENT = `#version 300 es
-precision highp float;
-in vec3 facing; uniform vec3 colour; out vec4 result;
-void main() {
-  vec3 n = normalize(facing);
-  float light = 0.22 + 0.62 * max(dot(n, normalize(vec3(-0.5, 0.7, 0.6))), 0.0)
-    + 0.22 * max(dot(n, normalize(vec3(0.8, 0.1, 0.5))), 0.0) + 0.18 * max(n.z, 0.0);
-  result = vec4(min(colour * light, 1.0), 1.0);
-}`;
+// A small WebGL 2 viewer: bodies in glTF's frame (y up, z towards the viewer), an orbiting camera
+// that keeps them as large as the view allows, a ground below the lowest point shown, one draw call
+// for each body. Tracks are skinned in the vertex shader.
 
 const FIELD_OF_VIEW = 0.5;
 const NEAREST = 0.25, FARTHEST = 6;
+// Space around the bodies. For measuring them: one vertex in so many, and frames of a track.
+const MARGIN = 1.06, MEASURED = 16, MEASURED_FRAMES = 24;
+// Metres of ground beyond the people.
+const GROUND_BEYOND = 2;
+// The viewer stays level up to 60 degrees between the horizontal and the body's axis.
+const LEAST_LEVEL = 0.5;
 
 function bytesOf(id) {
   const text = atob(document.getElementById(id).textContent);
@@ -66,10 +38,46 @@ function normalsOf(steps, size, faces) {
   return normals;
 }
 
+// A measured vertex in a frame; a track's vertices are in the rest pose.
+function placeOf(body, n, frame) {
+  const place = body.places[n], m = body.matrices;
+  if (!m) return place;
+  const skin = body.skins[n], sum = skin[4] + skin[5] + skin[6] + skin[7], result = [0, 0, 0];
+  for (let j = 0; j < 4; j++) {
+    const first = 288 * frame + 12 * skin[j], share = skin[4 + j] / sum;
+    for (let k = 0; k < 3; k++) {
+      const row = first + 4 * k;
+      result[k] += share
+        * (m[row] * place[0] + m[row + 1] * place[1] + m[row + 2] * place[2] + m[row + 3]);
+    }
+  }
+  return result;
+}
+
+// Points that the view must hold: of a track, in frames spread over it.
+function outlineOf(body) {
+  if (!body.matrices) return body.places;
+  const frames = body.matrices.length / 288, step = Math.max(1, frames / MEASURED_FRAMES);
+  const points = [];
+  for (let frame = 0; frame < frames; frame += step) {
+    body.places.forEach((_, n) => points.push(placeOf(body, n, Math.floor(frame))));
+  }
+  return points;
+}
+
+// The root's axes in a frame: columns of a track's first matrix, or a photograph's own.
+function axesOf(body, frame) {
+  const m = body.matrices, first = 288 * frame;
+  const columns = m ? [0, 1, 2].map((k) => [m[first + k], m[first + 4 + k], m[first + 8 + k]])
+    : body.axes;
+  return { left: columns[0], up: columns[1], front: columns[2] };
+}
+
 class Viewer {
   constructor(canvas) {
     this.canvas = canvas;
     this.bodies = [];
+    this.shown = [];
     this.frame = 0;
     this.waiting = false;
     this.reset();
@@ -87,25 +95,21 @@ class Viewer {
     if (this.gl) return;
     const gl = this.canvas.getContext("webgl2", { antialias: true, alpha: true });
     if (!gl) throw new Error("This browser cannot draw in 3D here: it offers no WebGL 2.");
-    const program = gl.createProgram();
-    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, text);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    ["position", "normal", "joint", "weight"].forEach(
-      (name, place) => gl.bindAttribLocation(program, place, name));
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS) && !gl.isContextLost()) {
-      throw new Error("This browser cannot draw in 3D: " + gl.getProgramInfoLog(program));
-    }
-    gl.useProgram(program);
+    this.program = programOf(gl, VERTEX, FRAGMENT, ["position", "normal", "joint", "weight"]);
+    this.uniforms = uniformsOf(gl, this.program,
+      ["low", "size", "view", "projection", "skinned", "bones", "colour"]);
+    this.groundProgram = programOf(gl, GROUND_VERTEX, GROUND_FRAGMENT, ["corner"]);
+    this.groundUniforms = uniformsOf(gl, this.groundProgram,
+      ["view", "projection", "middle", "reach"]);
+    this.groundArray = gl.createVertexArray();
+    gl.bindVertexArray(this.groundArray);
+    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ARRAY_BUFFER, new Float32Array([-1, -1, 1, -1, -1, 1, 1, 1]), gl.STATIC_DRAW);
+    gl.enableVertexAttribArray(0);
+    gl.vertexAttribPointer(0, 2, gl.FLOAT, false, 0, 0);
+    gl.bindVertexArray(null);
     gl.enable(gl.DEPTH_TEST);
-    this.uniforms = {};
-    for (const name of ["low", "size", "view", "projection", "skinned", "bones", "colour"]) {
-      this.uniforms[name] = gl.getUniformLocation(program, name);
-    }
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
     this.gl = gl;
   }
 
@@ -157,46 +161,89 @@ class Viewer {
     attribute(0, 3, gl.UNSIGNED_SHORT, true, 8, 0);
     store(gl.ARRAY_BUFFER, normalsOf(steps, about.size, faces));
     attribute(1, 3, gl.BYTE, true, 4, 0);
-    if (about.skin) {
-      store(gl.ARRAY_BUFFER, new Uint8Array(bytesOf(about.skin)));
+    const skin = about.skin ? new Uint8Array(bytesOf(about.skin)) : null;
+    if (skin) {
+      store(gl.ARRAY_BUFFER, skin);
       attribute(2, 4, gl.UNSIGNED_BYTE, false, 8, 0);
       attribute(3, 4, gl.UNSIGNED_BYTE, true, 8, 4);
     }
     store(gl.ELEMENT_ARRAY_BUFFER, faces);
     gl.bindVertexArray(null);
-    return {
+    const measured = [];
+    for (let v = 0; v < steps.length / 3; v += MEASURED) measured.push(v);
+    const places = measured.map((v) => [0, 1, 2].map(
+      (k) => about.low[k] + about.size[k] * steps[3 * v + k] / 65535));
+    const body = {
       array, buffers, low: about.low, size: about.size, count: faces.length,
-      // A track's bounds are those of all poses; its vertices are in the rest pose.
-      bounds: about.bounds || [about.low, about.low.map((value, k) => value + about.size[k])],
+      places, skins: skin && measured.map((v) => skin.subarray(8 * v, 8 * v + 8)),
+      axes: about.axes,
       type: about.wide ? gl.UNSIGNED_INT : gl.UNSIGNED_SHORT,
       colour: person.colour.map((value) => value / 255),
       matrices: about.matrices ? new Float32Array(bytesOf(about.matrices)) : null,
     };
+    body.outline = outlineOf(body);
+    return body;
   }
 
   reset() {
-    this.yaw = 0; this.pitch = 0; this.zoom = 1;
+    this.side = "camera"; this.yaw = 0; this.pitch = 0; this.zoom = 1;
     const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
-    this.bodies.forEach((body, i) => {
-      if (!this.shown[i]) return;
+    this.outline = this.bodies.filter((_, i) => this.shown[i]).flatMap((body) => body.outline);
+    for (const point of this.outline) {
       for (let k = 0; k < 3; k++) {
-        low[k] = Math.min(low[k], body.bounds[0][k]);
-        high[k] = Math.max(high[k], body.bounds[1][k]);
+        low[k] = Math.min(low[k], point[k]);
+        high[k] = Math.max(high[k], point[k]);
       }
-    });
+    }
     const there = low[0] < high[0];
     this.middle = there ? low.map((value, k) => (value + high[k]) / 2) : [0, 0, 0];
     this.extent = there ? low.map((value, k) => Math.max(0.2, (high[k] - value) / 2)) : [1, 1, 1];
     this.redraw();
   }
 
+  // The height of the lowest point of the bodies as they are drawn.
+  lowest() {
+    let result = Infinity;
+    this.bodies.forEach((body, i) => {
+      if (!this.shown[i]) return;
+      body.places.forEach((_, n) => {
+        result = Math.min(result, placeOf(body, n, this.frame)[1]);
+      });
+    });
+    return result;
+  }
+
   turn(yaw, pitch) {
+    this.side = "camera";
     this.yaw += yaw;
     this.pitch = Math.max(-1.5, Math.min(1.5, this.pitch + pitch));
     this.redraw();
   }
 
-  lookFrom(yaw) { this.yaw = yaw; this.pitch = 0; this.redraw(); }
+  // Looks from "camera", or at the first shown person from the "front", the "left" or the "back",
+  // also while the person turns; the views of `pare_jax.rendering.overlay.own_views`.
+  lookFrom(side) {
+    this.side = side;
+    const body = this.bodies.find((_, i) => this.shown[i]);
+    this.yaw = 0; this.pitch = 0;
+    if (side !== "camera" && body) {
+      const { left, up, front } = axesOf(body, this.frame);
+      const [x, y, z] = { left, front, back: front.map((value) => -value) }[side];
+      if (Math.hypot(x, z) >= LEAST_LEVEL) this.yaw = Math.atan2(-x, z);
+      else {
+        const above = Math.sign(y);
+        this.pitch = above * Math.PI / 2;
+        this.yaw = Math.atan2(above * up[0], -above * up[2]);
+      }
+    }
+    this.redraw();
+  }
+
+  showFrame(frame) {
+    this.frame = frame;
+    if (this.side === "camera") this.redraw();
+    else this.lookFrom(this.side);
+  }
 
   zoomBy(factor) {
     this.zoom = Math.max(NEAREST, Math.min(FARTHEST, this.zoom * factor));
@@ -209,23 +256,35 @@ class Viewer {
     requestAnimationFrame(() => { this.waiting = false; this.draw(); });
   }
 
-  // View and projection matrices, by columns.
+  // View and projection matrices, by columns. The camera is as near as the outline allows.
   cameras() {
     const aspect = this.canvas.width / this.canvas.height, slope = Math.tan(FIELD_OF_VIEW / 2);
-    const [x, y, z] = this.extent, round = Math.hypot(x, z);
-    // Room for all turns: seen from the side, a body is at most its diagonal from above wide.
-    const distance = (1.08 * Math.max(y, round / aspect) / slope + round) / this.zoom;
-    const far = distance + 4 * Math.hypot(x, y, z), near = Math.max(0.01, distance / 50);
-    const projection = [1 / slope / aspect, 0, 0, 0, 0, 1 / slope, 0, 0,
-      0, 0, (near + far) / (near - far), -1, 0, 0, 2 * near * far / (near - far), 0];
     const cy = Math.cos(this.yaw), sy = Math.sin(this.yaw);
     const cp = Math.cos(this.pitch), sp = Math.sin(this.pitch);
     const rows = [[cy, 0, sy], [sp * sy, cp, -sp * cy], [-cp * sy, sp, cp * cy]];
-    const m = this.middle;
-    const moved = rows.map((r) => -(r[0] * m[0] + r[1] * m[1] + r[2] * m[2]));
-    moved[2] -= distance;
+    const along = (r, p) => r[0] * p[0] + r[1] * p[1] + r[2] * p[2];
+    const turned = this.outline.map((point) => rows.map((r) => along(r, point)));
+    const centre = rows.map((r) => along(r, this.middle));
+    for (const k of [0, 1]) {
+      let low = Infinity, high = -Infinity;
+      for (const point of turned) {
+        low = Math.min(low, point[k]);
+        high = Math.max(high, point[k]);
+      }
+      if (low <= high) centre[k] = (low + high) / 2;
+    }
+    let distance = 0.5;
+    for (const [px, py, pz] of turned) {
+      const across = Math.max(Math.abs(px - centre[0]) / aspect, Math.abs(py - centre[1]));
+      distance = Math.max(distance, pz - centre[2] + MARGIN * across / slope);
+    }
+    distance /= this.zoom;
+    const size = Math.hypot(...this.extent);
+    const far = distance + 4 * size + 2 * GROUND_BEYOND, near = Math.max(0.01, distance / 50);
+    const projection = [1 / slope / aspect, 0, 0, 0, 0, 1 / slope, 0, 0,
+      0, 0, (near + far) / (near - far), -1, 0, 0, 2 * near * far / (near - far), 0];
     const view = [0, 1, 2].flatMap((k) => [rows[0][k], rows[1][k], rows[2][k], 0]);
-    return [[...view, ...moved, 1], projection];
+    return [[...view, -centre[0], -centre[1], -centre[2] - distance, 1], projection];
   }
 
   draw() {
@@ -241,6 +300,7 @@ class Viewer {
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     const [view, projection] = this.cameras();
+    gl.useProgram(this.program);
     gl.uniformMatrix4fv(this.uniforms.view, false, view);
     gl.uniformMatrix4fv(this.uniforms.projection, false, projection);
     this.bodies.forEach((body, i) => {
@@ -256,7 +316,24 @@ class Viewer {
       gl.bindVertexArray(body.array);
       gl.drawElements(gl.TRIANGLES, body.count, body.type, 0);
     });
+    this.drawGround(view, projection);
     gl.bindVertexArray(null);
+  }
+
+  drawGround(view, projection) {
+    const gl = this.gl, names = this.groundUniforms, height = this.lowest();
+    if (!Number.isFinite(height)) return;
+    gl.useProgram(this.groundProgram);
+    gl.uniformMatrix4fv(names.view, false, view);
+    gl.uniformMatrix4fv(names.projection, false, projection);
+    gl.uniform3f(names.middle, this.middle[0], height, this.middle[2]);
+    gl.uniform1f(names.reach, Math.hypot(this.extent[0], this.extent[2]) + GROUND_BEYOND);
+    gl.bindVertexArray(this.groundArray);
+    gl.enable(gl.BLEND);
+    gl.depthMask(false);
+    gl.drawArrays(gl.TRIANGLE_STRIP, 0, 4);
+    gl.depthMask(true);
+    gl.disable(gl.BLEND);
   }
 
   // One pointer (mouse, pen or finger) turns the body, two zoom.

@@ -130,8 +130,11 @@ def _load_run(
     if not all(isinstance(source, Photo) for source in detected):
         # The tracker uses detections with low scores, too.
         clip_detector = make_detector(values.detector, tracking.low_score)
+    predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+    if predictor.warning:
+        reporter.warn(f"warning: {predictor.warning}")
     return PredictionRun(
-        predictor=load_predictor(values.checkpoint, values.weights, body=values.body),
+        predictor=predictor,
         folder=folder,
         outputs=checked_outputs(values.outputs),
         detector=detector,
@@ -139,7 +142,7 @@ def _load_run(
         tracking=tracking,
         smoothing=Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera),
         reporter=reporter,
-        facts=facts_of_flags(values),
+        facts=facts_of_flags(values, predictor.warning),
         focal=focal,
     )
 

@@ -19,6 +19,7 @@ from pare_jax.io.files import printable
 from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
+from pare_jax.meshes.animation import rigged_glb
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop
 from pare_jax.prediction.box_files import place_of
@@ -29,7 +30,7 @@ from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import Job, PredictionRun
 from pare_jax.prediction.run.output_folder import Record
-from pare_jax.prediction.scene import scene_meshes
+from pare_jax.prediction.scene import scene_meshes, scene_poses
 
 # People computed at once. Larger batches are no faster on a CPU, and photographs would wait longer.
 BATCH = 8
@@ -262,10 +263,17 @@ def photo_files(
             files[f"{name}_attention{ending}.jpg"] = encode_jpeg(sheet)
     if run.wants("side") and people:
         files[f"{name}_side.jpg"] = encode_jpeg(side_and_back_picture(people, faces))
-    for kind in ("obj", "ply", "glb"):
+    for kind in ("obj", "ply"):
         if run.wants(kind) and people:
             meshes = scene_meshes(in_file, size, faces)
             files[f"{name}.{kind}"] = mesh_bytes(meshes, f".{kind}")
+    if run.wants("glb") and people:
+        body = run.predictor.body_data
+        files[f"{name}.glb"] = (
+            mesh_bytes(scene_meshes(in_file, size, faces), ".glb")
+            if body is None
+            else rigged_glb(body, scene_poses(in_file, size))
+        )
     return files
 
 

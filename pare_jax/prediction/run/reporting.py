@@ -15,6 +15,8 @@ from pare_jax.prediction.page.entries import Entry, Failure, RunPage, VideoEntry
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.prediction.run.output_folder import OutputFolder, Record
 
+# The fact that the page shows at its top.
+WARNING = "Warning"
 _TITLE = "Predictions"
 
 
@@ -103,7 +105,8 @@ def write_run_page(
         reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
         facts = {**facts, "Not shown": what}
     entries = _entries(folder, reporter, facts)
-    page = RunPage(_TITLE, entries, reporter.failures, facts, body)
+    shown = {name: text for name, text in facts.items() if name != WARNING}
+    page = RunPage(_TITLE, entries, reporter.failures, shown, body, facts.get(WARNING))
     try:
         with errors_as_user_errors():
             write_page(page, folder.path, lambda f: reporter.failed(f.name, f.reason))

@@ -35,7 +35,7 @@ from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.tracks import Rows, people_of_rows, rows_by_track
 from pare_jax.prediction.scene import scene_meshes, track_motion
 from pare_jax.prediction.tracking import TrackedBox
-from pare_jax.rendering.overlay import side_and_back_view
+from pare_jax.rendering.overlay import bounds_in_views, side_and_back_view
 from pare_jax.rendering.text import INK, draw_text
 
 # Height of each panel of a side video, pixels.
@@ -181,18 +181,19 @@ class TrackFiles:
         self._file("_attention.jpg").write_bytes(encode_jpeg(sheet))
 
     def draw_side(self) -> None:
-        """Draw the body from the side and from behind, its pelvis kept in place, at one scale."""
-        low, high = np.full(3, np.inf), np.full(3, -np.inf)
-        for person in self._posed():
-            about_pelvis = person.vertices - person.joints_3d[0]
-            low = np.minimum(low, about_pelvis.min(0))
-            high = np.maximum(high, about_pelvis.max(0))
-        bounds, faces = np.stack([low, high]), self.run.predictor.faces
+        """Draw the body from the left and from behind, its pelvis kept in place, at one scale."""
+        corners = [
+            bounds_in_views(person.vertices - person.joints_3d[0], person.rotations[0])
+            for person in self._posed()
+        ]
+        bounds = np.stack([np.min(corners, 0)[:, 0], np.max(corners, 0)[:, 1]], axis=1)
+        faces = self.run.predictor.faces
 
         def draw(person: Person) -> tuple[float, Picture]:
             picture = side_and_back_view(
                 person.vertices - person.joints_3d[0],
                 faces,
+                person.rotations[0],
                 _SIDE_HEIGHT,
                 colour=person_colour(person, 0),
                 bounds=bounds,

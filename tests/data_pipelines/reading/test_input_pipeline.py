@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_pipelines.example import BATCH_FIELDS, EVALUATION_FIELDS, TRAINING_FIELDS
+from data_pipelines.example import BATCH_FIELDS, EVALUATION_FIELDS
 from data_pipelines.reading.input_pipeline import eval_batches, train_batches
 from data_pipelines.reading.remembering import remember
 from data_pipelines.reading.sample_order import CYCLE, Mixture, Shuffle, sample_uniforms
 from pare_jax.errors import UserError
+from pare_jax.training.losses import fields_to_read
 
 AUGMENT = types.SimpleNamespace(scale=0.25, rotation=30.0, flip=0.5)
 
@@ -51,13 +52,13 @@ def test_batches_are_as_declared(source):
     sizes = {"B": 4, "S": 32, "S // 4": 8}
     trained = stream([(source, 1.0)], 1)[0]
     evaluated = next(eval_batches(source, batch_size=4, image_size=32))
-    for batch, fields in ((trained, TRAINING_FIELDS), (evaluated, EVALUATION_FIELDS)):
+    for batch, fields in ((trained, fields_to_read()), (evaluated, EVALUATION_FIELDS)):
         assert tuple(batch) == fields
         for name, values in batch.items():
             field = BATCH_FIELDS[name]
             assert values.dtype == np.dtype(field.dtype), name
             assert values.shape == tuple(sizes.get(n, n) for n in field.shape), name
-    assert {*TRAINING_FIELDS, *EVALUATION_FIELDS} == BATCH_FIELDS.keys()
+    assert {*fields_to_read(), *EVALUATION_FIELDS} == BATCH_FIELDS.keys()
 
 
 def test_genders_are_numbered_and_an_unknown_one_is_named(make_record):

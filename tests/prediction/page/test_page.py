@@ -28,6 +28,7 @@ from pare_jax.prediction.page.entries import (
 from pare_jax.prediction.page.index_page import write_page
 from pare_jax.prediction.person import people_json, people_npz
 from pare_jax.prediction.scene import scene_meshes
+from pare_jax.rendering.overlay import BODY_COLOURS
 from tests.prediction.made_up_people import PHOTO_SIZE, make_person, make_track, small_body
 from tests.prediction.page.page_reader import Page
 
@@ -157,21 +158,70 @@ def test_bodies_of_tracks_are_skinned_around_the_pelvis():
         vertices, joints = vertices_and_joints(BODY, person.betas, person.rotations)
         # Weights are rounded to 1/255.
         np.testing.assert_allclose(got, to_viewer(vertices - joints[0]), atol=0.02)
-        relative = to_viewer(joints - joints[0])
-        assert (relative >= body["bounds"][0]).all()
-        assert (relative <= body["bounds"][1]).all()
     assert page.run["scenes"][1]["people"][0]["body"]["skin"] == body["skin"]
 
 
 def test_a_tracks_bar_shows_the_frames_with_the_person():
     page = page_of(clip())
-    assert "20 frames" not in page.text
+    assert "7 of 20 frames" in page.text
     assert "0.8 s at 25 frames/s" in page.text
     bars = [bar["style"] for bar in page.all("i")]
     assert bars[0].startswith("left:0.00%;width:20.00%")
     assert bars[1].startswith("left:35.00%;width:15.00%")
     labels = [bar["aria-label"] for bar in page.all("span") if bar.get("role") == "img"]
     assert labels[0] == "person 3: frames 0 to 9, seen in 7"
+
+
+def test_meshes_and_numbers_are_linked(tmp_path):
+    """In one order, with their kinds, if they exist; also in names that a URL must quote."""
+    write_run(tmp_path)
+    for name in ("b.glb", "b.obj", "clip_track_2.glb"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "clip_track_2_obj").mkdir()
+    photograph = entry_from_files(tmp_path, "b")
+    moving = entry_from_files(tmp_path, "clip")
+    assert [path.name for path in photograph.files] == ["b.glb", "b.obj", "b.npz", "b.json"]
+    page = Page(page_html(RunPage("x", [photograph, moving], body=BODY), tmp_path))
+    assert "Files: GLB, OBJ, NPZ, JSON" in page.text
+    assert "Files of person 2: GLB, NPZ, OBJ folder" in page.text
+    assert "Files of person 10: NPZ" in page.text
+    links = [link["href"] for link in page.all("a")]
+    for name in ("b.glb", "b.obj", "b.npz", "b.json", "clip_track_2.glb", "clip_track_2_obj"):
+        assert f"./{name}" in links
+    strange = tmp_path / "a b#1.npz"
+    strange.write_bytes(b"x")
+    page = page_of(photo(files=[strange, tmp_path.parent / "elsewhere.npz"]), folder=tmp_path)
+    assert [link["href"] for link in page.all("a")] == ["./a%20b%231.npz"]
+
+
+def test_people_have_their_colours_and_numbers_in_a_legend():
+    page = page_of(photo(count=3), photo(count=1))
+    swatches = [element["style"] for element in page.all("i")]
+    colours = [f"background:rgb({','.join(map(str, colour))})" for colour in BODY_COLOURS[:3]]
+    assert swatches == [*colours, colours[0]]
+    assert "person 0person 1person 2" in page.text
+
+
+def test_the_counts_of_the_summary_are_explained():
+    page = page_of(photo(), photo(count=0), clip())
+    assert "Without people: 1." in page.text
+    assert "A person of a video counts once" in page.text
+    assert "colours repeat after 6 people" in page.text
+    assert "video counts once" not in page_of(photo()).text
+    assert "Without people" not in page_of(photo()).text
+
+
+def test_a_warning_is_the_first_thing_below_the_title(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "ENTRIES_A_PAGE", 1)
+    run = RunPage("A run", [photo(count=1), photo(count=1)], warning="do not <trust> it")
+    write_page(run, tmp_path)
+    for name in ("index.html", "index_2.html"):
+        page = Page((tmp_path / name).read_text())
+        (warning,) = [p for p in page.all("p") if p.get("class") == "warning"]
+        assert warning["role"] == "note"
+        below = page.text.rpartition("A run")[2]
+        assert below.strip().startswith("Warning: do not <trust> it.")
+    assert "warning" not in [p.get("class") for p in page_of(photo()).all("p")]
 
 
 def test_the_3d_view_needs_vertices_or_the_body_model():
@@ -222,12 +272,16 @@ def test_a_track_shows_its_own_side_and_attention(tmp_path):
     assert moving.sides == [None, side]
     assert moving.attention == [sheet, None]
     page = Page(page_html(RunPage("x", [moving], body=BODY), tmp_path))
-    assert "From the side, person 10" in page.text
+    assert "From the person's left and from behind, person 10" in page.text
     assert "Attention, person 2" in page.text
-    assert page.text.count("From the side") == page.text.count("Attention") == 1
-    assert [link["href"] for link in page.all("a")] == ["./clip_track_2_attention.jpg"]
+    assert page.text.count("from behind") == page.text.count("Attention") == 1
+    assert [link["href"] for link in page.all("a")] == [
+        "./clip_track_2.npz",
+        "./clip_track_2_attention.jpg",
+        "./clip_track_10.npz",
+    ]
     labels = [video["aria-label"] for video in page.all("video")]
-    assert labels[-1] == "The body of person 10 in clip from the side and from behind"
+    assert labels[-1] == "The body of person 10 in clip from the person's left and from behind"
 
 
 def test_the_size_is_what_the_documentation_says():
@@ -276,7 +330,11 @@ def test_the_page_is_made_from_the_runs_output_files(tmp_path):
     page = Page(path.read_text())
     assert "3 photographs and 1 video, 5 people." in page.text
     links = [link["href"] for link in page.all("a")]
-    assert links == ["./b_overlay.png", "./b_attention_0.png", "./b_attention_1.png"]
+    assert links == [
+        *["./a.npz", "./b_overlay.png", "./b.npz", "./b.json"],
+        *["./b_attention_0.png", "./b_attention_1.png", "./b_2.npz"],
+        *["./clip_track_2.npz", "./clip_track_10.npz"],
+    ]
     fresh = [dataclasses.replace(two, picture=picture(), attention=[picture(1), picture(2)])]
     kept, new = Page(page_html(RunPage("x", [two]), tmp_path)), page_of(*fresh)
     np.testing.assert_array_equal(kept.run["scenes"], new.run["scenes"])
@@ -351,5 +409,5 @@ def test_photographs_show_their_bodies_from_the_side(tmp_path):
     entry = entry_from_files(tmp_path, "b")
     assert entry.side == tmp_path / "b_side.jpg"
     page = Page(page_html(RunPage("x", [entry], body=BODY), tmp_path))
-    assert page.text.count("From the side") == 1
+    assert page.text.count("From the person's left and from behind") == 1
     assert "./b_side.jpg" in [link["href"] for link in page.all("a")]

@@ -61,7 +61,7 @@ def test_every_output_is_there_for_each_person(command, clip):
         assert (len(frames), rate) == (12, 20)
     page = (output / "index.html").read_text()
     assert page.count("<summary>Attention, person") == 2
-    assert page.count("<summary>From the side, person") == 2
+    assert page.count("<summary>From the person's left and from behind, person") == 2
     assert any("clip_track_2_ply/" in line for line in printed)
 
 

@@ -14,11 +14,13 @@ import pytest
 from PIL import Image
 
 from pare_jax.io.images import encode_png, read_image
+from pare_jax.meshes.mesh import to_viewer
 from pare_jax.prediction.box_files import output_names, place_of
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
 from pare_jax.prediction.run import output_folder, photographs
 from pare_jax.prediction.run.output_folder import OutputFolder
+from tests.meshes.glb_reader import Glb
 from tests.prediction.predict_fakes import box_about, photo_with_spots
 from tests.prediction.run.folders import save_photos, stamps
 
@@ -287,6 +289,20 @@ def test_each_output_has_its_switch(command, tmp_path):
         status, _, errors, _ = command(f"--outputs={wrong}", photo)
         assert (status, len(errors)) == (2, 1)
         assert f"--outputs={wrong}" in errors[0] or "--outputs is empty" in errors[0]
+
+
+def test_the_glb_is_rigged_and_posed_as_the_vertices(command, tmp_path):
+    photo = tmp_path / "a.png"
+    photo.write_bytes(encode_png(photo_with_spots((100.0, 150.0), (300.0, 150.0))))
+    boxes = ["--boxes=" + ",".join(map(str, box_about(x, 150))) for x in (100.0, 300.0)]
+    output = command("--outputs=npz,glb", *boxes, photo)[3]
+    found = read_people(output / "a.npz")
+    glb = Glb((output / "a.glb").read_bytes())
+    nodes = [number for number, node in enumerate(glb.scene["nodes"]) if "skin" in node]
+    assert [glb.scene["nodes"][number]["name"] for number in nodes] == ["person 0", "person 1"]
+    for number, person, place in zip(nodes, found.people, found.full_translations, strict=True):
+        wanted = to_viewer(person.vertices.astype(np.float64) - person.translation + place)
+        np.testing.assert_allclose(glb.posed(number, 0.0), wanted, atol=1e-4)
 
 
 # Wrong pictures and detectors.

@@ -27,6 +27,7 @@ from pare_jax.prediction.box_files import output_names
 from pare_jax.prediction.run import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.step import create_state
 from pare_jax.training.workdir import write_config
 from tests.prediction.predict_fakes import (
@@ -312,9 +313,28 @@ def test_a_body_model_can_be_named(workdir, tmp_path, capsys):
     shutil.copy(FREE_BODY, moved)
     for before in ("", " (1 by an earlier run)"):
         status, printed, errors = run_predict(output, arguments, capsys)
-        assert (status, errors) == (0, [])
+        # The run's config names synthetic people alone: said once on stderr.
+        assert (status, errors) == (0, [f"warning: {SYNTHETIC_ALONE}"])
         assert f"done: 1 photograph with 1 person{before}\n" in printed
     assert f"body {moved}" in (output / "index.html").read_text()
+
+
+def test_the_page_shows_a_predictors_warning_at_its_top(command, predictor, monkeypatch, tmp_path):
+    first = save(tmp_path / "first.png", photo_with_spots((200.0, 150.0)))
+    second = save(tmp_path / "second.png", photo_with_spots((200.0, 150.0)))
+    monkeypatch.setattr(predictor, "warning", "a sentence with <b>")
+    _, _, errors, output = command(first)
+    assert errors == ["warning: a sentence with <b>"]
+    top = (output / "index.html").read_text().partition("<main")[0]
+    assert "Warning: a sentence with &lt;b&gt;." in top
+    assert "<dt>Warning" not in top
+    # A later run with another network has no warning, except for what the first one made.
+    monkeypatch.setattr(predictor, "warning", None)
+    _, _, errors, output = command(second)
+    assert errors == []
+    top, _, cards = (output / "index.html").read_text().partition("<main")
+    assert "a sentence" not in top
+    assert cards.count("Warning: a sentence with &lt;b&gt;") == 1
 
 
 def test_a_folder_without_a_run_is_one_line(tmp_path):

@@ -69,7 +69,7 @@ def test_the_page_shows_none_of_the_users_own_files(command, tmp_path):
     status, _, errors, _ = command("--outputs=npz,overlay,page", folder)
     assert (status, errors) == (0, [])
     page = (output / "index.html").read_text()
-    assert re.findall(r'href="./(.+?)"', page) == ["p00_overlay.jpg"]
+    assert re.findall(r'href="./(.+?)"', page) == ["p00_overlay.jpg", "p00.npz"]
     assert "1 photograph, 1 person" in page
     assert "<video" not in page
 
