@@ -1,4 +1,4 @@
-"""PARE as published: HRNet-W32, branches of 128 channels, part maps supervised.
+"""PARE as published: HRNet-W32, branches of 128 channels, part maps supervised, its loss weights.
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021. It starts
 from an HRNet trained for 2D pose (--config.pretrained.path=pose_hrnet_w32_256x192.pth), or from
@@ -18,6 +18,12 @@ def get_config() -> ConfigDict:
     config.model.num_blocks = 2
     config.model.branch_features = 128
     config.model.align_corners = True
+    # PARE's demo crops its detector's boxes, which hold the whole person, without a margin.
+    config.crop_scale = 1.0
+    # The code of PARE and SPIN multiplies all terms by 60. The term of 2D joints has the weight 5
+    # and is divided by 49 joints, 24 of them annotated. docs/weights.md has the table.
+    config.loss.joints_2d = 60.0 * 5.0 * 24.0 / 49.0
+    config.loss.camera = 60.0
     config.loss.parts = 60.0
     config.optimizer.learning_rate = 5e-5
     config.swa.start_epoch = -1.0

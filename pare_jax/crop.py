@@ -3,7 +3,8 @@
 Plain numbers, so that modules without JAX can use them.
 """
 
-# Side of the crop over the longer side of the person's box, as in SPIN and PARE.
+# Side of the crop over the longer side of the person's box, as in the data of SPIN and PARE.
+# Prepared datasets have it, and it is the default of config.crop_scale, which predictions use.
 BOX_SCALE = 1.2
 
 # Focal length of the crop's assumed camera (SPIN, Kolotouros et al. 2019), in pixels of a crop of

@@ -83,7 +83,8 @@ EXPECTED = """
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
   4 pare_jax/pretrained/mean_parameters.py
-  9 pare_jax/pretrained/pare_weights.py
+  4 pare_jax/pretrained/pare_options.py
+  7 pare_jax/pretrained/pare_weights.py
   3 pare_jax/pretrained/read.py
   1 pare_jax/pretrained/resnet_weights.py
   3 pare_jax/pretrained/table.py

@@ -57,6 +57,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "threshold", None, "Lowest score of a detection, 0 to 1.", flag_values=values
     )
+    flags.DEFINE_float(
+        "crop_scale",
+        None,
+        "Side of a crop over the longer side of its box; default: the run's.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "port",
         7860,
@@ -95,7 +101,13 @@ def _run(values: flags.FlagValues) -> None:
     ):
         import_gradio()  # writes into the folder
         detector = make_detector(values.detector, values.threshold)
-        predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+        predictor = load_predictor(
+            values.checkpoint,
+            values.weights,
+            body=values.body,
+            crop_scale=values.crop_scale,
+            say=print,
+        )
         if predictor.warning:
             command_line.complain(predictor.warning, "warning")
         # Compiles the network, so that the first photograph does not wait for it.

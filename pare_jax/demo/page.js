@@ -39,10 +39,7 @@ addEventListener("unhandledrejection", event => {
   }
 
   // Width and height of the photograph in the file's pixels.
-  function fileSize(image) {
-    const scale = Number(image.dataset.scale) || 1;
-    return [image.getAttribute("width") / scale, image.getAttribute("height") / scale];
-  }
+  const fileSize = image => [Number(image.dataset.width), Number(image.dataset.height)];
 
   function place(element, box, [width, height]) {
     const [x0, y0, x1, y1] = box;

@@ -42,7 +42,10 @@ def overlay_html(result: PhotographResult) -> str:
     count = len(result.people)
     found = "nobody" if not count else "one person" if count == 1 else f"{count} people"
     kind = "overlay found" if count else "overlay"
-    image = _image(kind, picture, f"{result.name}: {found}", f' data-scale="{result.scale!r}"')
+    # The overlay of a large photograph is reduced, and the photograph itself may be.
+    height, width = (round(side / result.scale) for side in result.image.shape[:2])
+    size = f' data-width="{width}" data-height="{height}"'
+    image = _image(kind, picture, f"{result.name}: {found}", size)
     return f'<div class="photograph">{image}</div>'
 
 

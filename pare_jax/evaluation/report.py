@@ -28,6 +28,7 @@ _COLUMNS = (
     ("mpjpe", "MPJPE mm"),
     ("pa_mpjpe", "PA-MPJPE mm"),
     ("pve", "PVE mm"),
+    ("v2v", "V2V mm"),
     ("pck", "PCK@50"),
     ("auc", "AUC"),
     ("mpjae", "MPJAE deg"),

@@ -108,7 +108,8 @@ def batch_errors(
         By name of `SampleErrors.values` and of its arrays, the batch's rows.
     """
     pred = protocol.measure(BodyOutput(predicted["vertices"], predicted["joints"]))
-    true = protocol.measure(truth(labels["betas"], labels["rotations"], labels["gender"]))
+    posed = truth(labels["betas"], labels["rotations"], labels["gender"])
+    true = protocol.measure(posed)
     if not protocol.from_mesh:
         joints = labels["joints_3d"]
         true = true._replace(joints=joints - joints[:, :1])
@@ -123,6 +124,7 @@ def batch_errors(
             "pck": 100.0 * metrics.pck(pred.joints, true.joints, joints=limbs, root=None),
             "auc": 100.0 * metrics.auc(pred.joints, true.joints, joints=limbs, root=None),
             "pve": metrics.pve(pred.vertices, true.vertices),
+            "v2v": _v2v(predicted["vertices"], posed.vertices, protocol),
             "mpjae": metrics.mpjae(*rotations),
             "pa_mpjae": metrics.pa_mpjae(*rotations, pred.joints, true.joints),
             "pckh": 100.0 * pckh.pckh(*in_2d),
@@ -132,6 +134,13 @@ def batch_errors(
             "per_joint": metrics.joint_errors(pred.joints, true.joints, root=None),
             **_mean_pose_errors(mean_joints, true, protocol),
         }
+
+
+def _v2v(predicted: Array, true: Array, protocol: Protocol) -> Array:
+    """Return PARE's V2V, which aligns nothing; NaN unless the protocol is PARE's."""
+    if not protocol.from_mesh:
+        return jnp.full(len(predicted), jnp.nan, jnp.float32)
+    return metrics.pve(predicted, true)
 
 
 def _true_points(labels: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -175,7 +184,7 @@ def apply_labels(
     pckh_points, visible = rows.pop("pckh_points"), rows.pop("visible")
     finite_2d = rows.pop("finite_2d")
     needs = {
-        "pve": has_joints & has_mesh,
+        **dict.fromkeys(("pve", "v2v"), has_joints & has_mesh),
         "pckh": pckh_points > 0,
         "pck_2d": np.ones_like(has_joints),
         "pckh_hits": pckh_points > 0,

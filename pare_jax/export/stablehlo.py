@@ -148,7 +148,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     with_body = values["with-body"].value
     if values.body and not with_body:
         raise UserError(f"--body={values.body} has no effect without --with-body: add it")
-    config, network = load_model(values.checkpoint, values.weights)
+    config, network = load_model(values.checkpoint, values.weights, print)
     body = None
     if with_body:
         workdir, _ = split_checkpoint(values.checkpoint)

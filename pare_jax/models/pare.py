@@ -71,6 +71,7 @@ class Pare(nnx.Module):
             dtype: the type to compute in.
             rngs: for the initial weights.
         """
+        self.align_corners = align_corners
         self.backbone = backbone
         self.part_branch, self.feature_branch = (
             Branch(
@@ -121,4 +122,6 @@ class Pare(nnx.Module):
         prediction = self.heads(
             attend(attention, features), shape_features.reshape(images.shape[0], -1)
         )
-        return prediction.replace(part_logits=part_logits, attention=attention)
+        return prediction.replace(
+            part_logits=part_logits, attention=attention, align_corners=self.align_corners
+        )

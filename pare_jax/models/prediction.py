@@ -16,6 +16,8 @@ class Prediction(struct.PyTreeNode):
             without part maps.
         attention: attention map of each joint, which sums to one over the positions; None for a
             network without attention.
+        align_corners: whether the first and last cells of the maps are centred on the crop's first
+            and last pixels, as in PARE. False: the cells tile the crop.
     """
 
     rotations: Float[Array, "batch 24 3 3"]
@@ -23,3 +25,4 @@ class Prediction(struct.PyTreeNode):
     camera: Float[Array, "batch 3"]
     part_logits: Float[Array, "batch height width 25"] | None = None
     attention: Float[Array, "batch height width 24"] | None = None
+    align_corners: bool = struct.field(pytree_node=False, default=False)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 
 # A box more than this many times the photograph's size is a mistake: it shows no person.
@@ -55,10 +54,15 @@ def check_box(box: Sequence[float] | np.ndarray, height: int, width: int) -> Flo
     return corners
 
 
-def crop_of_box(box: Float[np.ndarray, "4"]) -> tuple[Float[np.ndarray, "2"], float]:
-    """Return the centre and side of the crop for a tight box."""
+def crop_of_box(box: Float[np.ndarray, "4"], scale: float) -> tuple[Float[np.ndarray, "2"], float]:
+    """Return the centre and side of the crop for a tight box.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the photograph.
+        scale: the crop's side over the longer side of the box.
+    """
     centre = (box[:2] + box[2:]) / 2.0
-    return centre, BOX_SCALE * float((box[2:] - box[:2]).max())
+    return centre, scale * float((box[2:] - box[:2]).max())
 
 
 def _short(value: Any) -> str:

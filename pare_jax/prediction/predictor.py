@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from pare_jax import geometry
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture, cut_crop
 from pare_jax.models.folding import fold
@@ -41,6 +43,7 @@ class Predictor:
     Attributes:
         body: the body model of the predictions.
         image_size: side of the network's input, pixels.
+        crop_scale: side of a crop over the longer side of its box.
         network: maps normalised crops to a `Prediction`; for inference only.
         body_data: the body model as read from its file, for animations and pages; may be None.
         warning: a sentence about the network that its users must see; None if there is none.
@@ -52,6 +55,7 @@ class Predictor:
         body: BodyModel,
         image_size: int,
         body_data: BodyData | None = None,
+        crop_scale: float = BOX_SCALE,
         warning: str | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
@@ -61,12 +65,14 @@ class Predictor:
             body: the body model that it was trained with.
             image_size: side of its crops, pixels.
             body_data: the same body model as read from its file.
+            crop_scale: side of a crop over the longer side of its box.
             warning: see the attribute.
         """
         self.body = body
         self.body_data = body_data
         self.warning = warning
         self.image_size = image_size
+        self.crop_scale = crop_scale
         self.network = fold(module)
         self._program, self._weights = compiled_network(self.network)
         self._diverged: bool | None = None  # None until outputs that are not finite are met
@@ -162,7 +168,7 @@ class Predictor:
             UserError: a bad box.
         """
         checked = check_box(box, *image.shape[:2])
-        centre, side = crop_of_box(checked)
+        centre, side = crop_of_box(checked, self.crop_scale)
         return Crop(cut_crop(image, centre, side, self.image_size), checked, centre, side)
 
     def start(self, crops: Sequence[Crop], pad_to: int = 0) -> PendingPeople:
@@ -229,7 +235,7 @@ class Predictor:
         ]
         boxes = np.asarray(boxes, np.float64)
         no_pixels = np.zeros((0, 0, 3), np.uint8)
-        crops = [Crop(no_pixels, box, *crop_of_box(box)) for box in boxes]
+        crops = [Crop(no_pixels, box, *crop_of_box(box, self.crop_scale)) for box in boxes]
         outputs = PendingPeople(_known_people(self.body, *padded), crops, self.faces).outputs()
         return [person_of(row, crop, self.faces) for row, crop in zip(outputs, crops, strict=True)]
 
@@ -238,6 +244,8 @@ def load_predictor(
     checkpoint_or_workdir: str | Path,
     weights: str = "auto",
     body: str | Path | None = None,
+    crop_scale: float | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> Predictor:
     """Load a trained network and its body model.
 
@@ -245,18 +253,38 @@ def load_predictor(
         checkpoint_or_workdir: a run's folder, or one checkpoint's folder within it.
         weights: "swa", "last", or "auto" for the run's `eval.weights`.
         body: file of the run's body model, if it has moved; None: the path in the run's config.
+        crop_scale: side of a crop over the longer side of its box; None: the run's, which is 1.2
+            for runs without the key.
+        say: see `load_model`.
 
     Returns:
         The predictor; its first call compiles the network.
 
     Raises:
-        UserError: no such run, a damaged checkpoint or one of another architecture; or a body
-            model that is missing or is not the run's.
+        UserError: no such run, a damaged checkpoint or one of another architecture; a body model
+            that is missing or is not the run's; or a crop scale out of range.
     """
-    config, module = load_model(checkpoint_or_workdir, weights)
+    if crop_scale is not None:
+        check_crop_scale(crop_scale, "crop_scale")
+    config, module = load_model(checkpoint_or_workdir, weights, say)
+    scale = config.get("crop_scale", BOX_SCALE) if crop_scale is None else crop_scale
+    check_crop_scale(scale, f"config.crop_scale of {checkpoint_or_workdir}")
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
-    return Predictor(module, body_from_data(data), config.image_size, data, warning_of(config))
+    return Predictor(
+        module,
+        body_from_data(data),
+        config.image_size,
+        data,
+        crop_scale=scale,
+        warning=warning_of(config),
+    )
+
+
+def check_crop_scale(value: Any, name: str) -> None:
+    """Raise UserError unless a crop can have this side over that of its box."""
+    if not isinstance(value, int | float) or not 0.1 <= value <= 10:
+        raise UserError(f"{name} is {value!r}: it must be a number between 0.1 and 10")
 
 
 def check_picture(image: np.ndarray) -> None:

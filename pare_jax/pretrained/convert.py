@@ -22,11 +22,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax.body.io import load_body_data
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
 from pare_jax.io.progress import say
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
+from pare_jax.pretrained import pare_options
 from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.load import FORMATS, convert, detect
 from pare_jax.pretrained.read import WeightFile, read_weights
@@ -116,14 +118,20 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
     """
     if Path(path).exists():
         raise UserError(f"{path} already exists: give --to-torch another name, or remove it")
-    config, network = load_model(run)
-    tensors, notes = export(network, config.model, path, format)
+    config, network = load_model(run, say=print)
+    tensors, notes = export(network, config.model, path, format, config.image_size)
+    scale = config.get("crop_scale", BOX_SCALE)
+    if format == "pare" and scale != 1:
+        notes.append(
+            f"this run's crops are {scale:g} times the longer side of a box, those of PARE's demo "
+            f"1 times: call its run_on_image_folder or run_on_video with bbox_scale={scale:g}"
+        )
     count = sum(value.size for value in tensors.values())
     return [f"written: {path}, {len(tensors)} tensors, {count:,} numbers", *notes]
 
 
 def _config_of(weights: WeightFile) -> ConfigDict:
-    """Return configs/pare.py with the model settings of a file."""
+    """Return configs/pare.py with the network and the crops' size of a file."""
     from configs.pare import get_config
 
     name, prefix = detect(weights.tensors, str(weights.path))
@@ -132,8 +140,11 @@ def _config_of(weights: WeightFile) -> ConfigDict:
             f"{weights.path} is not a PARE checkpoint but a backbone, {FORMATS[name].title}: train "
             f"with --config.pretrained.path={weights.path}"
         )
+    tensors, path = within(weights.tensors, prefix), str(weights.path)
+    pare_options.check(tensors, weights.metadata, path)
     config = get_config()
-    config.model.update(pare.describe(within(weights.tensors, prefix), str(weights.path)))
+    config.model.update(pare.describe(tensors, path))
+    config.image_size = pare_options.options_of(weights.metadata).get("IMG_RES", config.image_size)
     return config
 
 

@@ -13,6 +13,7 @@ from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
 from pare_jax.pretrained.hrnet_weights import HRNET
 from pare_jax.pretrained.mean_parameters import read_mean_parameters
+from pare_jax.pretrained.pare_options import options_of
 from pare_jax.pretrained.pare_weights import PARE
 from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.resnet_weights import RESNET, TRANSFORMERS_RESNET
@@ -62,7 +63,14 @@ def load(config: ConfigDict) -> Loaded:
     flat: dict[str, np.ndarray] = {}
     notes = []
     if section.path:
-        flat, report = convert(read_weights(section.path), config.model, section.format)
+        weights = read_weights(section.path)
+        flat, report = convert(weights, config.model, section.format)
+        side = options_of(weights.metadata).get("IMG_RES", config.image_size)
+        if side != config.image_size:
+            notes.append(
+                f"{section.path} was trained on crops of {side} pixels (IMG_RES), this run has "
+                f"config.image_size={config.image_size}"
+            )
         if section.mean_parameters and any(name.startswith(_MEANS) for name in flat):
             raise UserError(
                 f"config.pretrained.mean_parameters={section.mean_parameters} conflicts with the "
@@ -99,7 +107,10 @@ def convert(
     tensors, path = weights.tensors, str(weights.path)
     name, prefix = detect(tensors, path, format)
     weight_format = FORMATS[name]
-    weight_format.check(within(tensors, prefix), model, path)
+    own = within(tensors, prefix)
+    if weight_format.check_options is not None:
+        weight_format.check_options(own, weights.metadata, path)
+    weight_format.check(own, model, path)
     network = nnx.eval_shape(lambda: build_model(model, rngs=nnx.Rngs(0)))
     flat, report = to_ours(
         weight_format.table(model), tensors, of_network(network), file=path, prefix=prefix

@@ -1,25 +1,26 @@
 """Weight format of PARE's checkpoints: their table, and the options kept beside the tensors.
 
 PARE has two layouts: with an HRNet the branches only convolve, with a ResNet each block upsamples
-first. Two options change the outputs but not the tensors: whether predictions are added to mean
-parameters, the pose (USE_MEAN_POSE) and shape and camera (USE_MEAN_CAMSHAPE). Checkpoints keep
-them as hyperparameters. In the published model both are off.
+first. Two options that the converter follows change the outputs but not the tensors: whether
+predictions are added to mean parameters, the pose (USE_MEAN_POSE) and shape and camera
+(USE_MEAN_CAMSHAPE). In the published model both are off. `pare_options.py` has all options.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 from pare_jax.errors import UserError
 from pare_jax.models.heads import SIXD
 from pare_jax.models.hrnet import WIDTHS
 from pare_jax.pretrained import hrnet_weights as hrnet
 from pare_jax.pretrained import resnet_weights as resnet
 from pare_jax.pretrained.hrnet_weights import sequence
+from pare_jax.pretrained.pare_options import SWITCHES, check, notes_of, options_of
 from pare_jax.pretrained.table import PER_JOINT, Entry, Layout, Report, Table, conv
 from pare_jax.pretrained.weight_format import WeightFormat, refuse_unknown_layers, within
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
@@ -52,13 +53,8 @@ _MEANS = {
     "batch_stats.heads.mean_betas": ("head.init_shape", ROW, "USE_MEAN_CAMSHAPE", (NUM_BETAS,)),
     "batch_stats.heads.mean_camera": ("head.init_cam", ROW, "USE_MEAN_CAMSHAPE", (3,)),
 }
-# Options that change the outputs but not the tensors, and the values that our network has.
-_FIXED = {
-    "KEYPOINT_ATTENTION_ACT": "softmax",
-    "USE_SCALE_KEYPOINT_ATTENTION": False,
-    "USE_KEYPOINT_FEATURES_FOR_SMPL_REGRESSION": False,
-    "ITERATIVE_REGRESSION": False,
-}
+# Channels of the stem of every backbone in PARE's code.
+PUBLISHED_WIDTH = 64
 
 
 def table(model: ConfigDict) -> Table:
@@ -111,11 +107,6 @@ def describe(tensors: Mapping[str, np.ndarray], file: str) -> dict[str, Any]:
         name, width = hrnet.describe(backbone, file)
     elif resnet.RESNET.prefix(backbone) == "":
         name, width = resnet.describe(backbone), backbone["conv1.weight"].shape[0]
-        if "head.keypoint_deconv_layers.0.weight" in tensors:
-            raise UserError(
-                f"{file} has head.keypoint_deconv_layers.0.weight, a transposed convolution, which "
-                "this network cannot compute: give a PARE trained with USE_UPSAMPLING"
-            )
     else:
         raise UserError(
             f"{file} has a PARE with an unknown backbone: give one with a ResNet or an HRNet"
@@ -157,38 +148,15 @@ def _check(tensors: Mapping[str, np.ndarray], model: ConfigDict, file: str) -> N
     refuse_unknown_layers(within(tensors, "backbone."), backbone, file, model.backbone)
 
 
-def option(metadata: Mapping[str, Any], name: str) -> Any:
-    """Return an option from the hyperparameters of a checkpoint; None if they lack it."""
-    for key, value in metadata.items():
-        if key == "hyper_parameters" and isinstance(value, str):  # from .safetensors
-            try:
-                value = json.loads(value)
-            except ValueError:
-                continue
-        if str(key).upper() == name:
-            return value
-        if isinstance(value, Mapping):
-            found = option(value, name)
-            if found is not None:
-                return found
-    return None
-
-
 def _after_reading(
     flat: dict[str, np.ndarray], report: Report, metadata: Mapping[str, Any]
 ) -> Report:
     """Set mean parameters by the checkpoint's options, and the pose bias, which it lacks, to 0."""
-    for name, value in _FIXED.items():
-        found = option(metadata, name)
-        if found is not None and found != value:
-            raise UserError(
-                f"{report.file} was trained with {name}={found}, which this network cannot "
-                f"compute: give one trained with {name}={value}"
-            )
+    options = options_of(metadata)
     flat[_POSE_BIAS] = np.zeros((NUM_JOINTS, SIXD), np.float32)
     notes, used, ignored = [], dict(report.used), dict(report.ignored)
     for ours, (theirs, _, name, shape) in _MEANS.items():
-        adds = option(metadata, name)
+        adds = options.get(name)
         name_in_file = next((n for n in used if n.endswith(theirs)), None)
         if adds and name_in_file is None:
             raise UserError(
@@ -203,14 +171,14 @@ def _after_reading(
         text += "" if adds is not None else ": the file does not say, so as in the published PARE"
         notes.append(text)
     fresh = {name: size for name, size in report.fresh.items() if name not in flat}
-    notes = list(dict.fromkeys(notes))
+    notes = [*dict.fromkeys(notes), *notes_of(metadata)]
     return dataclasses.replace(
         report, used=used, ignored=ignored, fresh=fresh, notes=(*report.notes, *notes)
     )
 
 
 def _before_writing(
-    flat: dict[str, np.ndarray], model: ConfigDict
+    flat: dict[str, np.ndarray], model: ConfigDict, image_size: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Merge our pose bias into the mean pose; returns PARE's hyperparameters and notes.
 
@@ -230,26 +198,44 @@ def _before_writing(
             )
     mean_pose = "batch_stats.heads.mean_pose"
     flat[mean_pose] = np.asarray(flat[mean_pose]) + np.asarray(flat[_POSE_BIAS])
-    options: dict[str, bool] = {}
+    options: dict[str, Any] = {}
     for ours, (_, _, name, _) in _MEANS.items():
         options[name] = options.get(name, False) or bool(np.any(flat[ours]))
     notes = [f"load it with PARE.{name}=True" for name, on in options.items() if on]
+    if model.backbone_width != PUBLISHED_WIDTH:
+        notes.insert(
+            0,
+            f"PARE's code cannot hold this network: its {model.backbone} has {PUBLISHED_WIDTH} "
+            f"channels in the stem, this one has {model.backbone_width}; pare_jax.pretrained."
+            "convert --from reads the file",
+        )
     if not model.align_corners:
         notes.append(
             "predictions in PARE's code will differ: it upsamples with aligned corners, this "
             "network does not (model.align_corners=False)"
         )
-    hrnet_backbone = model.backbone in WIDTHS
-    section = options | {
-        "BACKBONE": f"{model.backbone}-conv" if hrnet_backbone else model.backbone,
-        "USE_UPSAMPLING": not hrnet_backbone,
+    if model.backbone in WIDTHS:
+        options["BACKBONE"] = f"{model.backbone}-conv"
+    else:
+        options |= {
+            "BACKBONE": model.backbone,
+            "USE_UPSAMPLING": True,
+            "DECONV_CONV_KERNEL_SIZE": 3,
+        }
+    options |= {
         "NUM_DECONV_LAYERS": model.num_blocks,
         "NUM_DECONV_FILTERS": model.branch_features,
         "NUM_FEATURES_SMPL": model.shape_features,
-        "USE_HEATMAPS": "part_segm",
         "USE_KEYPOINT_ATTENTION": True,
+        **{s.name: s.values[0] for s in SWITCHES if s.is_unknowable and s.name != "USE_HEATMAPS"},
     }
-    return {"METHOD": "pare", "PARE": section}, notes
+    crops = {
+        "IMG_RES": image_size,
+        # The same camera as ours, for crops of any size.
+        "FOCAL_LENGTH": FOCAL_LENGTH * image_size / CROP_RESOLUTION,
+        "USE_HEATMAPS": "part_segm",
+    }
+    return {"METHOD": "pare", "DATASET": crops, "PARE": options}, notes
 
 
 PARE = WeightFormat(
@@ -262,4 +248,6 @@ PARE = WeightFormat(
     before_writing=_before_writing,
     # Temperature of a softmax that the published network does not use.
     constants={"head.temperature": np.array(1.0, np.float32)},
+    variants=("head.keypoint_final_layer.0.weight",),
+    check_options=check,
 )

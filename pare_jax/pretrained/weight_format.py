@@ -25,9 +25,13 @@ class WeightFormat:
             UserError if the tensors belong to another network. The message starts with the path.
         after_reading: sets arrays of ours that are not in the table, from the file's metadata, and
             returns the updated report. None: nothing to set.
-        before_writing: merges arrays of ours that the format lacks into others, in place, and
-            returns hyperparameters to write and notes for the user. None: nothing to merge.
+        before_writing: takes arrays of ours, the `model` section and the side of the crops in
+            pixels; merges arrays that the format lacks into others, in place, and returns
+            hyperparameters to write and notes for the user. None: nothing to merge.
         constants: tensors that are equal in all files of the format.
+        variants: tensor names that identify files of variants of the network, which lack a mark.
+        check_options: takes tensors by the table's names, the file's metadata and path; raises
+            UserError if the file's options make another network than ours. None: it has no options.
     """
 
     title: str
@@ -35,8 +39,12 @@ class WeightFormat:
     table: Callable[[ConfigDict], Table]
     check: Callable[[Mapping[str, np.ndarray], ConfigDict, str], None]
     after_reading: Callable[[Flat, Report, Mapping[str, Any]], Report] | None = None
-    before_writing: Callable[[Flat, ConfigDict], tuple[dict[str, Any], list[str]]] | None = None
+    before_writing: Callable[[Flat, ConfigDict, int], tuple[dict[str, Any], list[str]]] | None = (
+        None
+    )
     constants: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    variants: tuple[str, ...] = ()
+    check_options: Callable[[Mapping[str, np.ndarray], Mapping[str, Any], str], None] | None = None
 
     def prefix(self, names: Iterable[str]) -> str | None:
         """Return the text before the table's names in a file with these; None: another format.
@@ -44,13 +52,12 @@ class WeightFormat:
         The shortest of several prefixes is returned, so that a network wins over its parts.
         """
         names = set(names)
-        first = self.marks[0]
-        prefixes = {name.removesuffix(first) for name in names if name.endswith(first)}
         fitting = [
             prefix
-            for prefix in prefixes
+            for marks in (self.marks, *((variant,) for variant in self.variants))
+            for prefix in {n.removesuffix(marks[0]) for n in names if n.endswith(marks[0])}
             if (not prefix or prefix.endswith("."))
-            and all(prefix + mark in names for mark in self.marks)
+            and all(prefix + mark in names for mark in marks)
         ]
         return min(fitting, key=len, default=None)
 

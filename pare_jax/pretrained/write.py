@@ -10,6 +10,7 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from pare_jax.crop import CROP_RESOLUTION
 from pare_jax.errors import UserError
 from pare_jax.io.files import write_atomically
 from pare_jax.models.flat_state import of_network
@@ -21,7 +22,11 @@ TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 
 
 def export(
-    network: nnx.Module, model: ConfigDict, path: str | Path, format: str = "resnet"
+    network: nnx.Module,
+    model: ConfigDict,
+    path: str | Path,
+    format: str = "resnet",
+    image_size: int = CROP_RESOLUTION,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Write a network, or its backbone, in a weight format.
 
@@ -31,6 +36,7 @@ def export(
         path: file to write: `.safetensors`, or one of `TORCH_SUFFIXES`, which needs torch.
         format: one of `load.FORMATS`: "resnet" writes the backbone under torchvision's names,
             without the classifier, which networks here lack; "pare" writes the whole network.
+        image_size: side of the network's crops, pixels, which PARE's format keeps.
 
     Returns:
         The tensors written, and notes for the user, one line each.
@@ -43,7 +49,7 @@ def export(
     weight_format, flat = FORMATS[format], of_network(network)
     options, notes = {}, []
     if weight_format.before_writing is not None:
-        options, notes = weight_format.before_writing(flat, model)
+        options, notes = weight_format.before_writing(flat, model, image_size)
     tensors = to_torch(weight_format.table(model), flat) | dict(weight_format.constants)
     save_tensors(tensors, path, options)
     return tensors, notes

@@ -128,7 +128,7 @@ def occlusion_sensitivity(
     check_picture(image)
     height, width = image.shape[:2]
     corners = check_box((0.0, 0.0, width, height) if box is None else box, height, width)
-    centre, side = crop_of_box(corners)
+    centre, side = crop_of_box(corners, predictor.crop_scale)
     return crop_sensitivity(
         predictor,
         cut_crop(image, centre, side, predictor.image_size),

@@ -18,6 +18,7 @@ def base_config() -> ConfigDict:
     config.num_steps = 0  # if not 0, the length of the run instead of num_epochs
     config.batch_size = 64  # over all devices
     config.image_size = 224  # side of the network's input in pixels, a multiple of 32
+    config.crop_scale = 1.2  # in prediction, the crop's side over the longer side of a box
     config.body_model = ""  # .npz or .pkl in SMPL's format; "": the free body
 
     config.model = ConfigDict()
@@ -57,7 +58,8 @@ def base_config() -> ConfigDict:
     config.augment.noise = 0.02  # standard deviation, in units of the full range
     config.augment.occlusion = 0.0  # probability of occluders over the crop
 
-    # Weights of the terms, by the names and defaults of `TERMS` in pare_jax/training/losses.py.
+    # Weights of the terms, by the names and defaults of `TERMS` in pare_jax/training/losses.py. The
+    # weights of PARE and SPIN are in configs/pare.py.
     config.loss = ConfigDict({name: term.weight for name, term in losses.TERMS.items()})
 
     config.optimizer = ConfigDict()

@@ -12,7 +12,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +279,9 @@ def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | Non
 
 
 def load_model(
-    checkpoint_or_workdir: str | Path, weights: str = "auto"
+    checkpoint_or_workdir: str | Path,
+    weights: str = "auto",
+    say: Callable[[str], object] | None = None,
 ) -> tuple[ConfigDict, nnx.Module]:
     """Load a trained network for prediction.
 
@@ -287,6 +289,7 @@ def load_model(
         checkpoint_or_workdir: a run's workdir, for its latest checkpoint, or the folder of one
             checkpoint, WORKDIR/checkpoints/STEP.
         weights: "swa", "last", or "auto" for the run's `eval.weights`.
+        say: called with one line if the last weights replace averaged ones; None: nothing is said.
 
     Returns:
         The run's config and the network, in evaluation mode.
@@ -301,14 +304,17 @@ def load_model(
     model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
     checkpoints = Checkpoints(path, read_only=True)
+    wanted = config.eval.weights if weights == "auto" else weights
     params, batch_stats, step, which = checkpoints.restore_model(
-        (params, batch_stats), config.eval.weights if weights == "auto" else weights, step
+        (params, batch_stats), wanted, step
     )
     if weights == "swa" and which != "swa":
         raise UserError(
             f"{path} has no averaged weights at step {step}: use weights=last, or the checkpoint "
             "of an evaluation after swa.start_epoch"
         )
+    if which != wanted and say is not None:
+        say(f"{path} has no averaged weights at step {step}: its last ones are used")
     # JAX arrays, because NumPy's cannot be trained.
     model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
     model.eval()

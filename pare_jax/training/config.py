@@ -13,9 +13,6 @@ from pare_jax.models.build import check_model, part_map_stride
 from pare_jax.pretrained import load as pretrained
 from pare_jax.training import losses, optimizer
 
-# Part labels come at this fraction of the picture's side.
-_LABEL_STRIDE = 4
-
 # Said wherever such a network predicts people in photographs.
 SYNTHETIC_ALONE = (
     "this network was trained on synthetic people alone, which are drawn: do not trust its bodies "
@@ -41,6 +38,7 @@ _CHECKS: dict[str, _Check] = {
     "num_steps": _NOT_NEGATIVE,
     "batch_size": _POSITIVE,
     "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
+    "crop_scale": (lambda v: 0.1 <= v <= 10, "must be between 0.1 and 10"),
     "augment.scale": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
     "augment.rotation": _NOT_NEGATIVE,
     "augment.flip": _SHARE,
@@ -109,10 +107,10 @@ def validate(config: ConfigDict) -> None:
         )
     if config.loss.parts and config.model.name == "baseline":
         raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
-    if config.loss.parts and part_map_stride(config.model) < _LABEL_STRIDE:
+    if config.loss.parts and part_map_stride(config.model) < losses.LABEL_STRIDE:
         raise UserError(
-            f"config.loss.parts needs part maps no finer than the labels, 1/{_LABEL_STRIDE} of the "
-            f"picture's side: set it to 0 or make model.num_blocks smaller than "
+            f"config.loss.parts needs part maps no finer than the labels, 1/{losses.LABEL_STRIDE} "
+            "of the picture's side: set it to 0 or make model.num_blocks smaller than "
             f"{config.model.num_blocks}"
         )
     if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:

@@ -1,22 +1,28 @@
 """The training losses: 3D and 2D joints, pose, shape, camera and part labels.
 
-The terms are PARE's and SPIN's (Kocabas et al. 2021, section 3.4; Kolotouros et al. 2019, section
-3.2). Each is averaged over the elements of a sample, then over the samples that have the label. So
-a term does not depend on the number of samples without it, and is 0 if no sample has it.
+The terms are those of PARE and SPIN (Kocabas et al. 2021, section 3.4; Kolotouros et al. 2019,
+section 3.2). Each is averaged over the elements of a sample, then over the samples that have the
+label. So a term does not depend on the number of samples without it, and is 0 if no sample has it.
+Their code averages and weighs some terms otherwise: docs/weights.md has the weights that agree.
 
 To add a term, write its function and its line in `TERMS`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_JOINTS, PART_UNKNOWN
+
+# Part labels come at this fraction of the crop's side.
+LABEL_STRIDE = 4
 
 
 class Posed(NamedTuple):
@@ -129,8 +135,12 @@ def camera_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
 
 def parts_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return `part_cross_entropy` of the predicted part maps."""
-    logits = posed.prediction.part_logits
-    return part_cross_entropy(logits, batch["part_labels"], batch["parts_weight"])
+    return part_cross_entropy(
+        posed.prediction.part_logits,
+        batch["part_labels"],
+        batch["parts_weight"],
+        align_corners=posed.prediction.align_corners,
+    )
 
 
 def camera_prior(camera: Float[Array, "batch 3"]) -> Float[Array, ""]:
@@ -143,14 +153,19 @@ def part_cross_entropy(
     logits: Float[Array, "batch h w 25"] | None,
     labels: Int[Array, "batch H W"],
     weight: Float[Array, "batch"],
+    *,
+    align_corners: bool = False,
 ) -> Float[Array, ""]:
     """Return the cross-entropy of part logits and rendered part labels (PARE, section 3.2).
 
     Args:
         logits: background first, then the 24 joints.
-        labels: 0 for background, joint + 1, or 255 if unknown. Labels finer than the logits are
-            read at the centres of the logits' cells.
+        labels: 0 for background, joint + 1, or 255 if unknown, at the centres of the cells of
+            `LABEL_STRIDE` pixels that tile the crop. Labels finer than the logits are read at the
+            centres of the logits' cells.
         weight: 1 for samples with labels.
+        align_corners: see `Prediction`. If True, the logits are interpolated at the labels instead,
+            as PARE interpolates them at every pixel.
 
     Raises:
         ValueError: the network has no part maps, or the labels do not divide into their grid.
@@ -160,7 +175,15 @@ def part_cross_entropy(
     stride, rest = divmod(labels.shape[1], logits.shape[1])
     if stride < 1 or rest:
         raise ValueError(f"part labels {labels.shape} do not divide into maps {logits.shape}")
-    labels = labels[:, stride // 2 :: stride, stride // 2 :: stride].astype(jnp.int32)
+    if align_corners:
+        rows, columns = (
+            label_weights(*sides) for sides in zip(logits.shape[1:3], labels.shape[1:], strict=True)
+        )
+        logits = jnp.einsum("Ww,bhwc->bhWc", columns, logits, precision="highest")
+        logits = jnp.einsum("Hh,bhWc->bHWc", rows, logits, precision="highest")
+    else:
+        labels = labels[:, stride // 2 :: stride, stride // 2 :: stride]
+    labels = labels.astype(jnp.int32)
     known = (labels != PART_UNKNOWN).astype(logits.dtype)
     log_probability = jax.nn.log_softmax(logits, axis=-1)
     picked = jnp.take_along_axis(
@@ -169,6 +192,24 @@ def part_cross_entropy(
     pixels = jnp.sum(known, axis=(1, 2))
     per_sample = -jnp.sum(known * picked, axis=(1, 2)) / jnp.maximum(pixels, 1.0)
     return _average(per_sample, weight * (pixels > 0))
+
+
+@functools.cache
+def label_weights(cells: int, labels: int) -> np.ndarray:
+    """Return the matrix that interpolates a row of maps with aligned corners at the labels.
+
+    Args:
+        cells: number of the row's cells.
+        labels: number of labels along the crop's side.
+
+    Returns:
+        Weights, (labels, cells) float32; rows sum to one.
+    """
+    pixels = labels * LABEL_STRIDE
+    # The place of each label in pixels from the centre of the crop's first pixel.
+    place = (np.arange(labels) + 0.5) * LABEL_STRIDE - 0.5
+    position = place * (cells - 1) / (pixels - 1)
+    return np.maximum(0, 1 - np.abs(position[:, None] - np.arange(cells))).astype(np.float32)
 
 
 def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -> Array:

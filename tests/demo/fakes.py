@@ -48,5 +48,5 @@ class FakePredictor:
 if __name__ == "__main__":
     from pare_jax.demo import __main__ as command
 
-    command.load_predictor = lambda path, weights, body=None: FakePredictor()
+    command.load_predictor = lambda *_, **__: FakePredictor()
     sys.exit(command.main(sys.argv))

@@ -91,7 +91,7 @@ def test_errors_are_one_line(run, arguments, name):
 
 
 def test_the_body_of_the_command_line_is_used(run, monkeypatch):
-    def load(path, weights, body=None):
+    def load(path, weights, body=None, **_):
         raise UserError(f"{path} with {body}")
 
     monkeypatch.setattr(command, "load_predictor", load)

@@ -47,6 +47,17 @@ def reference_errors(pred, true, root: int | None = 0):
     return 1000 * np.sqrt(((pred - true) ** 2).sum(-1))
 
 
+def reference_auc(errors):
+    """Return each person's area under PCK's curve as the 3DPW challenge's script computes it.
+
+    The script samples the curve at 0, 1, ... 199 mm, joins the samples by lines and integrates over
+    the range, scaled to length 1. `errors` are (people, joints), mm.
+    """
+    thresholds = np.arange(0.0, 200.0)
+    curves = (errors[..., None] <= thresholds).mean(-2)
+    return np.trapezoid(curves, thresholds / thresholds.max(), axis=-1)
+
+
 def reference_globals(rotations):
     rotations = rotations.astype(np.float64)
     composed = np.empty_like(rotations)
@@ -110,7 +121,7 @@ def reference_table(pred, true, root: int | None = 0, limbs=skeleton.PCK_JOINTS)
         "MPJPE": errors.mean(-1),
         "PA-MPJPE": reference_errors(aligned, true.joints, None).mean(-1),
         "PCK@50": (counted <= 50).mean(-1),
-        "AUC": np.maximum(0, 1 - counted / 200).mean(-1),
+        "AUC": reference_auc(counted),
     }
     if pred.vertices is not None:
         ours, theirs = (

@@ -18,7 +18,11 @@ from pare_jax.models.prediction import Prediction
 from pare_jax.training import config as config_lib
 from tests.body.small_bodies import random_body_fields, random_pose, reference_body
 from tests.evaluation.compilations import compiled_programs
-from tests.evaluation.metric_references import reference_errors, reference_pa_mpjpe
+from tests.evaluation.metric_references import (
+    reference_auc,
+    reference_errors,
+    reference_pa_mpjpe,
+)
 from tests.fakes import fake_batch
 
 BATCH = 16
@@ -133,7 +137,9 @@ def test_j14_agrees_with_float64(config, folder, people):
         "pa_mpjpe": reference_pa_mpjpe(pred, true),
         "pve": pve,
         "pck": 100 * (limbs <= 50).mean(-1),
-        "auc": 100 * np.maximum(0, 1 - limbs / 200).mean(-1),
+        "auc": 100 * reference_auc(limbs),
+        # PARE's code compares the vertices as the body model returns them.
+        "v2v": 1000 * np.linalg.norm(vertices - true_vertices, axis=-1).mean(-1),
     }
     for name, values in expected.items():
         np.testing.assert_allclose(errors.values[name], values, atol=TOLERANCE, err_msg=name)
@@ -142,7 +148,11 @@ def test_j14_agrees_with_float64(config, folder, people):
     assert summary["mean_pose_mpjpe"] is None
     assert list(summary["per_joint_mpjpe"]) == list(skeleton.J14_NAMES)
     assert summary["protocol"] == "j14"
-    assert "j14" in report.table({"pw3d/test": summary})
+    table = report.table({"pw3d/test": summary})
+    assert "j14" in table
+    # Both errors of vertices stand in the table, and differ.
+    assert "PVE mm  V2V mm" in table
+    assert abs(summary["v2v"] - summary["pve"]) > 1
 
 
 def test_smpl24_compares_with_the_labels_and_the_mesh_of_the_gender(config, people):
@@ -155,6 +165,10 @@ def test_smpl24_compares_with_the_labels_and_the_mesh_of_the_gender(config, peop
 
     np.testing.assert_allclose(errors.values["mpjpe"], mpjpe, atol=TOLERANCE)
     np.testing.assert_allclose(errors.values["pve"], pve, atol=TOLERANCE)
+    # V2V belongs to PARE's protocol.
+    summary = report.summarise(errors)
+    assert summary["v2v"] is None
+    assert "V2V" not in report.table({"pw3d/test": summary})
     assert errors.truth_body == {
         "neutral": "SMPL_NEUTRAL",
         "male": "SMPL_MALE",

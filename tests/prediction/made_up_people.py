@@ -4,6 +4,7 @@ import numpy as np
 
 from pare_jax.body.io import BodyData
 from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.crop import BOX_SCALE
 from pare_jax.prediction.boxes import crop_of_box
 from pare_jax.prediction.person import Person
 from pare_jax.skeleton import NUM_JOINTS, PARENTS
@@ -44,7 +45,7 @@ def make_person(body: BodyData, seed: int = 0, x: float = 200.0, turned: float =
     rotations[0] = _FACING_THE_CAMERA @ rotations[0]
     betas = rng.normal(0, 1, 10)
     box = np.array([x - 50, 60.0, x + 50, 240.0])
-    centre, side = crop_of_box(box)
+    centre, side = crop_of_box(box, BOX_SCALE)
     focal_length = 5000.0 * side / 224
     translation = np.array([0.05, -0.1, 45.0])
     vertices, joints = vertices_and_joints(body, betas, rotations)

@@ -4,22 +4,26 @@ import functools
 import json
 import re
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 from flax import nnx
 
+from configs.pare import get_config
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state
 from pare_jax.models.inference import normalise
 from pare_jax.prediction.predictor import load_predictor
 from pare_jax.pretrained import convert, load, table
 from pare_jax.pretrained import pare_weights as pare
+from pare_jax.pretrained.pare_options import notes_of, options_of
 from pare_jax.pretrained.read import read_weights
 from pare_jax.training import checkpoints
 from pare_jax.training.step import create_state
 from tests.fakes import IMAGE_SIZE, Recorder, tiny_config, train_on
+from tests.pretrained.test_pare_options import DATASET_TYPES, PARE_TYPES
 
 torch = pytest.importorskip("torch")
 
@@ -71,6 +75,7 @@ def assert_agree(network, original, images):
         expected = original(to_torch(images))
     network.eval()
     prediction = run(network, jnp.asarray(images))
+    assert prediction.align_corners
     for name, value in expected.items():
         np.testing.assert_allclose(
             getattr(prediction, name), value.numpy(), atol=1e-4, rtol=1e-4, err_msg=name
@@ -159,10 +164,13 @@ def test_mean_parameters_are_added_if_the_checkpoint_says_so(ending, tmp_path):
     finally:
         original.head.means = ()
     notes = convert.to_torch(tmp_path / "run", tmp_path / f"back.{ending}")
-    assert notes[1:] == ["load it with PARE.USE_MEAN_POSE=True",
+    assert "PARE's code cannot hold this network" in notes[1]
+    assert notes[2:] == ["load it with PARE.USE_MEAN_POSE=True",
                          "load it with PARE.USE_MEAN_CAMSHAPE=True"]  # fmt: skip
     content = read_weights(tmp_path / f"back.{ending}")
-    assert pare.option(content.metadata, "USE_MEAN_POSE") is True
+    # Nothing about the network is left unsaid.
+    assert notes_of(content.metadata) == []
+    assert options_of(content.metadata)["USE_MEAN_POSE"] is True
     assert_same_state(content.tensors, original, means=True)
 
 
@@ -201,9 +209,9 @@ def test_a_network_trained_here_predicts_the_same_in_torch(tmp_path):
         layer.kernel[...] = jnp.asarray(rng.normal(size=layer.kernel.shape) * 0.3, jnp.float32)
         layer.bias[...] = jnp.asarray(rng.normal(size=layer.bias.shape) * 0.3, jnp.float32)
     flat = flat_state.of_network(network)
-    options, notes = pare.PARE.before_writing(flat, config.model)
+    options, notes = pare.PARE.before_writing(flat, config.model, 64)
     assert options["PARE"]["USE_MEAN_POSE"]
-    assert len(notes) == 2
+    assert len(notes) == 3
     original = torch_pare(means=("pose", "camshape"))
     tensors = table.to_torch(pare.table(config.model), flat)
     loaded = original.load_state_dict(
@@ -216,14 +224,92 @@ def test_a_network_trained_here_predicts_the_same_in_torch(tmp_path):
 def test_networks_that_pare_cannot_hold_are_refused():
     config = tiny_config()
     flat = flat_state.of_network(build_model(config.model, rngs=nnx.Rngs(0)))
-    _, notes = pare.PARE.before_writing(dict(flat), config.model)
+    _, notes = pare.PARE.before_writing(dict(flat), config.model, 64)
     assert any("align_corners=False" in note for note in notes)
+    # A network narrower than PARE's is written with a note of what can read it.
+    (narrow,) = [note for note in notes if "PARE's code cannot hold this network" in note]
+    assert f"64 channels in the stem, this one has {config.model.backbone_width}" in narrow
+    assert "pare_jax.pretrained.convert --from" in narrow
     config.model.pose_hidden = (8,)
     with pytest.raises(UserError, match="pose_hidden"):
-        pare.PARE.before_writing(dict(flat), config.model)
+        pare.PARE.before_writing(dict(flat), config.model, 64)
     config.model.name = "baseline"
     with pytest.raises(UserError, match="--format=resnet"):
-        pare.PARE.before_writing(dict(flat), config.model)
+        pare.PARE.before_writing(dict(flat), config.model, 64)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "hrnet_w32"])
+def test_pares_config_accepts_the_hyperparameters_that_are_written(backbone):
+    """PARE merges them into its config, which refuses other names, sections and types."""
+    config = get_config()
+    config.model.backbone = backbone
+    network = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    flat = {
+        name: np.zeros(v.shape, np.float32) for name, v in flat_state.of_network(network).items()
+    }
+    options, notes = pare.PARE.before_writing(flat, config.model, 256)
+    assert notes == []
+    assert options.keys() == {"METHOD", "DATASET", "PARE"}
+    sections = {"DATASET": DATASET_TYPES, "PARE": PARE_TYPES}
+    for section, types in sections.items():
+        for name, value in options[section].items():
+            assert type(value) is types[name], name
+    assert options["DATASET"]["IMG_RES"] == 256
+    assert options["DATASET"]["USE_HEATMAPS"] == "part_segm"
+    # Distances from the camera are ours, for any size of the crops.
+    assert options["DATASET"]["FOCAL_LENGTH"] / 256 == pytest.approx(5000 / 224)
+    if backbone.startswith("resnet"):
+        # Else PARE makes kernels of 4 x 4.
+        assert options["PARE"]["DECONV_CONV_KERNEL_SIZE"] == 3
+    else:
+        assert options["PARE"]["BACKBONE"] == f"{backbone}-conv"
+
+
+def test_the_crops_of_pares_demo(tmp_path):
+    """A converted run crops a detector's box as PARE's demo does: a square of its longer side."""
+    path = saved(lightning(resnet_pare(), {"DATASET": {"IMG_RES": 64}}), tmp_path / "pare.ckpt")
+    convert.to_workdir(path, tmp_path / "run")
+    predictor = load_predictor(tmp_path / "run")
+    assert predictor.image_size == 64
+    rng = np.random.default_rng(0)
+    picture = cv2.GaussianBlur(rng.integers(0, 256, (240, 320, 3), dtype=np.uint8), (0, 0), 4)
+    x0, y0, x1, y1 = box = (100.0, 30.0, 160.0, 190.0)
+    crop = predictor.crop(picture, box)
+    # Its tracker makes centre and longer side of a box; its crop is 1.0 times that.
+    np.testing.assert_allclose(crop.centre, (130, 110))
+    assert crop.side == 160
+    side = max(x1 - x0, y1 - y0)
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+    corners = np.float32([[x, y], [x, y + side / 2], [x + side / 2, y]])
+    affine = cv2.getAffineTransform(corners, np.float32([[32, 32], [32, 64], [64, 32]]))
+    theirs = cv2.warpAffine(picture, affine, (64, 64), flags=cv2.INTER_LINEAR)
+    spread = picture.std()
+    # PARE counts from the pixels' centres, up to half a pixel beside ours, and does not filter.
+    assert np.abs(crop.pixels.astype(float) - theirs).mean() < 0.2 * spread
+    wider = load_predictor(tmp_path / "run", crop_scale=1.2).crop(picture, box)
+    assert wider.side == pytest.approx(192)
+    assert np.abs(wider.pixels.astype(float) - theirs).mean() > 0.7 * spread
+    # A network of another crop says so when it is written for PARE.
+    shrink = json.loads((tmp_path / "run" / "config.json").read_text()) | {"crop_scale": 1.2}
+    (tmp_path / "run" / "config.json").write_text(json.dumps(shrink))
+    notes = convert.to_torch(tmp_path / "run", tmp_path / "back.safetensors")
+    assert any("bbox_scale=1.2" in note for note in notes)
+
+
+def test_a_run_of_before_the_key_crops_as_before(tmp_path):
+    convert.to_workdir(saved(lightning(resnet_pare()), tmp_path / "pare.ckpt"), tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("crop_scale") == 1.0
+    assert config["image_size"] == 224
+    path.write_text(json.dumps(config))
+    assert load_predictor(tmp_path / "run").crop_scale == 1.2
+    for wrong in (0.0, float("nan")):
+        path.write_text(json.dumps(config | {"crop_scale": wrong}))
+        with pytest.raises(UserError, match=r"crop_scale of .*run"):
+            load_predictor(tmp_path / "run")
+        with pytest.raises(UserError, match="crop_scale is"):
+            load_predictor(tmp_path / "run", crop_scale=wrong)
 
 
 class TestFineTuning:
@@ -340,7 +426,7 @@ class Runs:
         ),
         (
             lambda c: changed(c, model__head__keypoint_deconv_layers__0__weight=torch.zeros(4)),
-            "head.keypoint_deconv_layers.0.weight",
+            "USE_UPSAMPLING.*head.keypoint_deconv_layers.0.weight",
         ),
         (
             lambda c: {n.removeprefix("model.backbone."): v for n, v in c["state_dict"].items()

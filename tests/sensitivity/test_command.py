@@ -24,7 +24,7 @@ def predictor():
 @pytest.fixture
 def run(predictor, monkeypatch, tmp_path, capsys):
     """Run the command; returns exit status, stdout, lines of stderr and the output folder."""
-    monkeypatch.setattr(command, "load_predictor", lambda path, weights, body=None: predictor)
+    monkeypatch.setattr(command, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
 
     def run(*arguments):
@@ -150,7 +150,7 @@ def test_each_bad_name_is_reported_when_all_are_bad(run, tmp_path):
 def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predictor):
     bodies = []
 
-    def load(path, weights, body=None):
+    def load(*_, body, **__):
         bodies.append(body)
         return predictor
 
@@ -161,7 +161,7 @@ def test_the_body_of_the_command_line_is_used(run, monkeypatch, tmp_path, predic
 
 
 def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_path):
-    def interrupted(path, weights, body=None):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "load_predictor", interrupted)
@@ -173,7 +173,7 @@ def test_an_interruption_while_loading_leaves_no_folder(run, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("fails", ["loading", "reading"])
 def test_a_failure_leaves_no_empty_folder_of_several(run, monkeypatch, tmp_path, fails):
-    def load(path, weights, body=None):
+    def load(*_, **__):
         raise UserError("no such run")
 
     if fails == "loading":

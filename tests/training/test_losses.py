@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from configs.pare import get_config
 from data_pipelines.example import BATCH_FIELDS
 from pare_jax import geometry
 from pare_jax.models.prediction import Prediction
@@ -118,6 +120,72 @@ def test_a_term_without_a_weight_is_not_computed(case):
     total, terms = losses.total_loss(prediction, joints, head_top, batch, {"pose": 2.0})
     assert terms.keys() == {"pose"}
     assert total == terms["pose"]
+
+
+def pare_loss(prediction, joints, batch):
+    """PARE's loss, term by term as its code averages and weighs them, float64.
+
+    Its 2D term has 49 joints. The first 25 weigh nothing; ours stand for the 24 others. A batch is
+    averaged over all samples there, over those with the label in the other terms.
+    """
+    joints, known = np.asarray(joints, np.float64), batch["joints_3d_weight"] > 0
+    camera = np.asarray(prediction.camera, np.float64)
+    pixels = np.stack([projected(j, c) for j, c in zip(joints, camera, strict=True)])
+    squares = batch["joints_2d_weight"][..., None] * (pixels - batch["joints_2d"]) ** 2
+    padded = np.concatenate([np.zeros((len(joints), 25, 2)), squares], axis=1)
+    about_root = (points - points[:, :1] for points in (joints[known], batch["joints_3d"][known]))
+    difference_3d = np.subtract(*about_root)
+    fitted = batch["pose_weight"] > 0
+    rotations = np.asarray(prediction.rotations, np.float64)[fitted] - batch["rotations"][fitted]
+    betas = np.asarray(prediction.betas, np.float64)[fitted] - batch["betas"][fitted]
+    # It interpolates the scores, whose corners lie on the corner pixels' centres, at every label.
+    labels, logits = batch["part_labels"], np.asarray(prediction.part_logits, np.float64)
+    scores = np.empty((*labels.shape, 25))
+    row, column = np.meshgrid(*[(4 * np.arange(16) + 1.5) * 3 / 63] * 2, indexing="ij")
+    for sample in range(len(labels)):
+        for part in range(25):
+            scores[sample, ..., part] = map_coordinates(
+                logits[sample, ..., part], [row, column], order=1
+            )
+    supervised = batch["parts_weight"] > 0
+    picked = np.take_along_axis(scores, labels[..., None].astype(int), -1)[..., 0]
+    entropy = (np.log(np.exp(scores).sum(-1)) - picked)[supervised]
+    return 60 * (
+        5 * padded.mean()
+        + 5 * np.mean(difference_3d**2)
+        + 1 * np.mean(rotations**2)
+        + 0.001 * np.mean(betas**2)
+        + np.mean(np.exp(-10 * camera[:, 0]) ** 2)
+        + 1 * entropy.mean()
+    )
+
+
+def test_the_weights_of_configs_pare_give_pares_loss(case):
+    prediction, joints, head_top, batch = case
+    prediction = prediction.replace(align_corners=True)
+    batch["head_top_weight"][:] = 0
+    batch["part_labels"][batch["part_labels"] == 255] = 0
+    weights = get_config().loss
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, weights)
+    np.testing.assert_allclose(total, pare_loss(prediction, joints, batch), rtol=2e-5)
+    # PARE also averages over the samples without 2D joints: its term shrinks with their share.
+    batch["joints_2d_weight"][:3] = 0
+    wanted = pare_loss(prediction, joints, batch)
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, weights)
+    np.testing.assert_allclose(total - 3 / 5 * terms["joints_2d"], wanted, rtol=2e-5)
+
+
+@pytest.mark.parametrize("cells", [56, 28, 7])
+def test_maps_with_aligned_corners_are_read_where_the_labels_are(cells):
+    """A map whose values are the places of its cells gives the places of the labels."""
+    cell_pixels = np.linspace(0, 223, cells)
+    label_pixels = 4 * np.arange(56) + 1.5
+    weights = losses.label_weights(cells, 56)
+    np.testing.assert_allclose(weights @ cell_pixels, label_pixels, atol=1e-4)
+    np.testing.assert_allclose(weights.sum(1), 1, atol=1e-6)
+    # Reading each label in its own cell would be off by up to 1.5 pixels, of four that a cell has.
+    if cells == 56:
+        assert np.abs(cell_pixels - label_pixels).max() == pytest.approx(1.5)
 
 
 def test_a_batch_without_labels_gives_zero_and_finite_gradients(case):

@@ -79,6 +79,12 @@ def define_flags(values: flags.FlagValues) -> None:
         "weights", "auto", ["auto", "swa", "last"], "The run's weights to use.", flag_values=values
     )
     text("body", None, "File of the run's body model, if it has moved.")
+    flags.DEFINE_float(
+        "crop_scale",
+        None,
+        "Side of a crop over the longer side of its box; default: the run's.",
+        flag_values=values,
+    )
 
 
 def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
@@ -130,7 +136,13 @@ def _load_run(
     if not all(isinstance(source, Photo) for source in detected):
         # The tracker uses detections with low scores, too.
         clip_detector = make_detector(values.detector, tracking.low_score)
-    predictor = load_predictor(values.checkpoint, values.weights, body=values.body)
+    predictor = load_predictor(
+        values.checkpoint,
+        values.weights,
+        body=values.body,
+        crop_scale=values.crop_scale,
+        say=reporter.say,
+    )
     if predictor.warning:
         reporter.warn(f"warning: {predictor.warning}")
     return PredictionRun(
@@ -185,7 +197,7 @@ def _predict(
             others.append((source, lambda s=source, n=name: predict_webcam(run, s, n)))
             continue
         own = boxes[source.path]
-        key = key_of(source, own, values, run.outputs)
+        key = key_of(source, own, values, run.outputs, run.predictor.crop_scale)
         if record := run.folder.done(name, key):
             run.reporter.done(record, earlier=True)
         elif isinstance(source, Photo):

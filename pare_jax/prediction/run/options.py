@@ -107,7 +107,11 @@ def checked_outputs(names: Sequence[str]) -> frozenset[str]:
 
 
 def key_of(
-    source: Photo | Clip, boxes: Any, values: flags.FlagValues, outputs: frozenset[str]
+    source: Photo | Clip,
+    boxes: Any,
+    values: flags.FlagValues,
+    outputs: frozenset[str],
+    crop_scale: float,
 ) -> str:
     """Return a digest of everything that decides the outputs of one input.
 
@@ -116,6 +120,7 @@ def key_of(
         boxes: of the people in it, or None.
         values: the command's flags.
         outputs: the chosen outputs.
+        crop_scale: the predictor's.
     """
     settings = {
         "format": _FORMAT,
@@ -123,6 +128,7 @@ def key_of(
         "body": values.body and _file_identity(Path(values.body)),
         "input": _file_identity(source.path),
         "boxes": boxes,
+        "crop_scale": crop_scale,
         # The page is of the whole folder.
         "outputs": sorted(outputs - {"page"}),
         "threshold": values.threshold,
@@ -153,6 +159,7 @@ def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, s
         *[f"step {step}"] * (step is not None),
         *[f"{values.weights} weights"] * (values.weights != "auto"),
         *[f"body {values.body}"] * bool(values.body),
+        *[f"crops of {values.crop_scale} times the box"] * (values.crop_scale is not None),
     ]
     focal = [
         *[f"{values.focal} pixels"] * (values.focal is not None),

@@ -353,6 +353,37 @@ def test_missing_weights_are_refused(workdir):
         pare_jax.load_predictor(workdir, "best")
 
 
+def test_last_weights_that_replace_averaged_ones_are_said(workdir):
+    lines = []
+    pare_jax.load_predictor(workdir, say=lines.append)
+    (line,) = lines
+    assert str(workdir) in line
+    assert "no averaged weights" in line
+    pare_jax.load_predictor(workdir, "last", say=lines.append)
+    assert lines == [line]
+
+
+def test_the_crops_scale_is_the_runs_or_a_flag(workdir, tmp_path, capsys):
+    """Outputs of another scale are made again."""
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
+    box = ",".join(map(str, box_about(200, 150)))
+    arguments = [f"--checkpoint={workdir}", f"--boxes={box}", photo]
+    output = tmp_path / "out"
+    for scale, before in ((1.5, ""), (1.5, " (1 by an earlier run)"), (None, "")):
+        flag = [] if scale is None else [f"--crop_scale={scale}"]
+        status, printed, errors = run_predict(output, [*flag, *arguments], capsys)
+        assert (status, errors) == (0, [])
+        assert f"done: 1 photograph with 1 person{before}\n" in printed
+        # The run's weights are not averaged yet.
+        assert "its last ones are used" in printed
+        with np.load(output / "photo.npz") as content:
+            np.testing.assert_allclose(content["crop_side"], 180 * (scale or 1.2))
+        assert ("crops of 1.5 times" in (output / "index.html").read_text()) == (scale == 1.5)
+    status, _, errors = run_predict(output, ["--crop_scale=0", *arguments], capsys)
+    assert (status, len(errors)) == (2, 1)
+    assert "crop_scale" in errors[0]
+
+
 def test_attention_sheets_of_an_earlier_run_are_removed(command, tmp_path):
     spots = [(100.0, 150.0), (300.0, 150.0)]
     photo = save(tmp_path / "photo.png", photo_with_spots(*spots))
