@@ -72,7 +72,7 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   4 pare_jax/prediction/person_files.py
-  5 pare_jax/prediction/predictor.py
+  6 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
