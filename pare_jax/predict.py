@@ -7,10 +7,11 @@
     python -m pare_jax.predict --checkpoint=runs/final --output=out \\
         --boxes=370,683,870,1394 photo.jpg
 
-People are found by --boxes or else by --detector: hog (OpenCV's, which misses most people), the
-path of an ONNX file, or whole (every picture is one person). A box is the tight box of one person,
-x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a JSON file with
-{"photo.jpg": [[x0,y0,x1,y1], ...], ...} or COCO's detections.
+Each picture is taken as one person, unless --boxes gives boxes or --detector finds them: the path
+of an ONNX file, or hog (OpenCV's, which misses most people). A box is the tight box of one person,
+x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JSON with
+{"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, MOT Challenge or
+YOLO (also a folder) write.
 
 Each photograph NAME gives NAME.npz, NAME.json, NAME_overlay.jpg and NAME_attention.jpg (with
 several people NAME_attention_0.jpg and so on). Each clip gives NAME_overlay.mp4, and for each

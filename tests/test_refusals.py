@@ -50,8 +50,8 @@ EXPECTED = """
   3 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
   9 pare_jax/io/files.py
-  6 pare_jax/io/images.py
- 13 pare_jax/io/media.py
+  8 pare_jax/io/images.py
+ 12 pare_jax/io/media.py
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
@@ -59,17 +59,20 @@ EXPECTED = """
   1 pare_jax/meshes/animation.py
   3 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
- 13 pare_jax/prediction/box_files.py
+ 14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
   2 pare_jax/prediction/detection/__init__.py
- 10 pare_jax/prediction/detection/coco.py
+ 11 pare_jax/prediction/detection/coco.py
   6 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
+ 10 pare_jax/prediction/detection/other_formats.py
+  1 pare_jax/prediction/detection/picture_sizes.py
+  4 pare_jax/prediction/focal_length.py
   3 pare_jax/prediction/page/entries.py
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  5 pare_jax/prediction/predictor.py
+  6 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py

@@ -8,6 +8,7 @@ import time
 
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
+from pare_jax.prediction.focal_length import FocalLength
 from pare_jax.prediction.person import Person
 
 _MAX_PHOTOGRAPHS = 8
@@ -24,6 +25,7 @@ class PhotographResult:
         scale: size of `image` relative to the file; below 1 if a huge file was read reduced.
         people: the people found.
         owner: name of the visit, which is an open page.
+        focal_length: of the camera, pixels of `image`, if the file's EXIF tags give it.
     """
 
     name: str
@@ -31,6 +33,7 @@ class PhotographResult:
     scale: float
     people: tuple[Person, ...] = ()
     owner: str = ""
+    focal_length: FocalLength = dataclasses.field(default_factory=FocalLength)
 
 
 class Memory:

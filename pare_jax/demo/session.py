@@ -14,6 +14,7 @@ from pare_jax.errors import UserError, counted
 from pare_jax.io.images import Picture, encode_png
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection, Detector, WholePicture
+from pare_jax.prediction.focal_length import FocalLength
 from pare_jax.prediction.person import Person
 from pare_jax.skeleton import JOINT_NAMES
 
@@ -117,7 +118,12 @@ class Session:
         except UserError as error:
             return PhotographView(None, page_html.message_html(_sentence(error), True))
         scale = float(photograph.scale[0])
-        key = self.memory.put(PhotographResult(name, photograph.image, scale, owner=owner))
+        focal_length = FocalLength()
+        if photograph.focal_length is not None:
+            focal_length = FocalLength(photograph.focal_length * scale, "exif")
+        key = self.memory.put(
+            PhotographResult(name, photograph.image, scale, owner=owner, focal_length=focal_length)
+        )
         drawing = None if boxes else self.choose(key, how)
         return drawing or self.find(key, how, boxes)
 
@@ -155,6 +161,7 @@ class Session:
             found = self._detect(result, how, boxes)
             shown = found[:MAX_PEOPLE]
             people = self._predictor(result.image, [detection.box for detection in shown])
+            people = [result.focal_length.of(person) for person in people]
         except UserError as error:
             return self._shown(key, result, page_html.message_html(_sentence(error), True))
         left_out = len(found) - len(people)

@@ -5,8 +5,12 @@ corner, pixel i covers [i, i + 1). This module does not import JAX.
 """
 
 import contextlib
+import ctypes
 import dataclasses
+import functools
+import logging
 import pathlib
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -16,23 +20,21 @@ from jaxtyping import Float, UInt8
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
 from pare_jax.errors import UserError
+from pare_jax.io import exif
+from pare_jax.io.file_kinds import (
+    INSTALL_HEIF,
+    RAW,
+    advice_for,
+    can_read_heif,
+    is_raw,
+    kind_of_content,
+    read_head,
+)
+from pare_jax.io.pixel_modes import to_rgb
 
-# Endings of the images that are read from a folder.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 # A crop is sampled at no more than this many pixels a side before it is averaged down.
 _MAX_CANVAS = 4096
-_ORIENTATION = 0x0112  # EXIF tag
-# The transposition that undoes each orientation.
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_TURNED = (5, 6, 7, 8)  # orientations that swap width and height
+_JPEG = b"\xff\xd8\xff"
 
 # A larger photograph is reduced: 50 million pixels take 150 MB, and a person in them is still far
 # larger than a network's crop.
@@ -48,10 +50,15 @@ class Photograph:
     Attributes:
         image: RGB.
         size: the file's width and height, upright.
+        orientation: the EXIF orientation that was undone, 1 to 8; 1: none.
+        focal_length: from the EXIF tags, pixels of the file; None if unknown. It is wrong for a
+            picture that was cropped.
     """
 
     image: Picture
     size: tuple[int, int]
+    orientation: int = 1
+    focal_length: float | None = None
 
     @property
     def scale(self) -> Float[np.ndarray, "2"]:
@@ -85,27 +92,13 @@ def read_photograph(
         UserError: as `read_image`; or too many pixels, for a JPEG even when reduced by 8.
     """
     path = pathlib.Path(path)
-    with _reading(path):
-        # Pillow's general opener limits the number of pixels, its JPEG reader does not.
-        with path.open("rb") as file:
-            is_jpeg = file.read(3) == b"\xff\xd8\xff"
-        if not is_jpeg:
-            image = read_image(path)
-            return Photograph(image, (image.shape[1], image.shape[0]))
-        with JpegImagePlugin.JpegImageFile(path) as opened:
-            width, height = opened.size
-            for factor in (1, 2, 4, 8):
-                if width * height <= max_pixels * factor**2:
-                    break
-            else:
-                raise _too_many_pixels(path, opened.size)
-            while least_side and factor < 8 and max(width, height) // (2 * factor) >= least_side:
-                factor *= 2
+    with _reading(path), _opened(path) as opened:
+        size = opened.size
+        if isinstance(opened, JpegImagePlugin.JpegImageFile):
+            factor = _reduction(path, size, max_pixels, least_side)
             if factor > 1:
-                opened.draft(None, (width // factor, height // factor))
-            upright, is_turned = _upright(opened)
-            image = _to_rgb(upright)
-    return Photograph(image, (height, width) if is_turned else (width, height))
+                opened.draft(None, (size[0] // factor, size[1] // factor))
+        return _decoded(path, opened, size)
 
 
 def read_image(path: str | pathlib.Path) -> Picture:
@@ -115,20 +108,148 @@ def read_image(path: str | pathlib.Path) -> Picture:
     transparency is drawn over white, and an animation's first frame is read.
 
     Args:
-        path: a file in any format that Pillow reads.
+        path: a file in any format that Pillow reads, or HEIC where pillow-heif is installed.
 
     Returns:
         RGB, uint8, (height, width, 3).
 
     Raises:
-        UserError: the file is missing, empty, truncated or not an image.
+        UserError: the file is missing, empty, truncated or not an image; or it needs pillow-heif.
     """
     path = pathlib.Path(path)
-    with _reading(path), warnings.catch_warnings():
-        # Pillow warns at half the number of pixels that it refuses.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as opened:
-            return _to_rgb(_upright(opened)[0])
+    with _reading(path), _opened(path, limit=True) as opened:
+        return _decoded(path, opened, opened.size).image
+
+
+def read_size(path: str | pathlib.Path) -> tuple[tuple[int, int], int]:
+    """Return a photograph's width and height, upright, and its EXIF orientation.
+
+    Only the file's header is read.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    path = pathlib.Path(path)
+    with _reading(path), _opened(path) as opened:
+        orientation = exif.orientation_of(opened)
+        return _upright_size(opened, opened.size, orientation), orientation
+
+
+def _reduction(
+    path: pathlib.Path, size: tuple[int, int], max_pixels: int, least_side: int | None
+) -> int:
+    """Return the factor by which a JPEG is reduced while it is decoded: 1, 2, 4 or 8."""
+    for factor in (1, 2, 4, 8):
+        if size[0] * size[1] <= max_pixels * factor**2:
+            break
+    else:
+        raise _too_many_pixels(path, size)
+    while least_side and factor < 8 and max(size) // (2 * factor) >= least_side:
+        factor *= 2
+    return factor
+
+
+def _decoded(path: pathlib.Path, image: Image.Image, size: tuple[int, int]) -> Photograph:
+    # Pillow turns a TIFF when it reads the pixels, and removes the tag.
+    orientation = exif.orientation_of(image)
+    is_tiff = image.format == "TIFF"
+    image.load()
+    if not is_tiff:
+        orientation = exif.orientation_of(image)  # Some formats store the tags after the pixels.
+    upright = exif.upright(to_rgb(path, image), 1 if is_tiff else orientation)
+    size = _upright_size(image, size, orientation)
+    return Photograph(upright, size, orientation, exif.focal_length_of(image, size))
+
+
+def _upright_size(image: Image.Image, size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    # Pillow gives the upright size of a TIFF.
+    is_turned = exif.swaps_sides(orientation) and image.format != "TIFF"
+    return (size[1], size[0]) if is_turned else size
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path, limit: bool = False) -> Iterator[Image.Image]:
+    """Open an image without decoding it.
+
+    Args:
+        path: the file.
+        limit: whether Pillow's limit of pixels also holds for JPEGs, which can be reduced.
+    """
+    head = read_head(path)
+    if is_raw(path, head):
+        raise UserError(f"{path} is a {RAW.noun}: {RAW.way_out}")
+    if kind_of_content(head) == "heif":
+        _register_heif(path)
+    # Pillow's general opener limits the number of pixels, its JPEG reader does not.
+    is_jpeg = head.startswith(_JPEG) and not limit
+    with _quiet(), JpegImagePlugin.JpegImageFile(path) if is_jpeg else Image.open(path) as opened:
+        yield opened
+
+
+def _register_heif(path: pathlib.Path) -> None:
+    """Let Pillow open HEIC, the format of iPhones. Its reader turns pictures upright itself."""
+    if not can_read_heif():
+        raise UserError(f"{path} is in HEIC, which needs pillow-heif: {INSTALL_HEIF}")
+    _heif_registration()
+
+
+@functools.cache
+def _heif_registration() -> None:
+    import pillow_heif  # pyright: ignore[reportMissingImports]
+
+    pillow_heif.register_heif_opener(thumbnails=False)
+
+
+class _Quiet:
+    """Silences Pillow and libtiff, whose errors are reported here in one line.
+
+    Python's warnings belong to the whole process: several threads that read share one silence.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._stack = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                _silence_libtiff()
+                self._stack.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                self._stack.enter_context(_silent_log(logging.getLogger("PIL")))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    self._stack.close()
+
+
+_quiet = _Quiet()
+
+
+@contextlib.contextmanager
+def _silent_log(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@functools.cache
+def _silence_libtiff() -> None:
+    """Remove the handlers with which Pillow's libtiff prints its errors and warnings."""
+    # The library of Pillow's decoders gives access to the functions of the libraries it uses.
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(Image.core.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
 
 
 @contextlib.contextmanager
@@ -143,7 +264,9 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
     except FileNotFoundError:
         raise UserError(f"there is no image at {path}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} is not an image in a format that can be read") from None
+        advice = advice_for(path, read_head(path))
+        what = f"a {advice}" if advice else "not an image in a format that can be read"
+        raise UserError(f"{path} is {what}") from None
     except Image.DecompressionBombError:
         raise _too_many_pixels(path) from None
     except (UserError, MemoryError):
@@ -157,31 +280,6 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
 def _too_many_pixels(path: pathlib.Path, size: tuple[int, int] | None = None) -> UserError:
     sides = f" ({size[0]} x {size[1]})" if size else ""
     return UserError(f"{path} has too many pixels{sides} to be a photograph; shrink it first")
-
-
-def _upright(image: Image.Image) -> tuple[Image.Image, bool]:
-    """Apply an image's EXIF orientation; return also whether that swaps its sides.
-
-    Pillow's own `exif_transpose` rewrites the other tags too, and fails if one has a wrong type.
-    """
-    image.load()  # Some formats store the tags after the pixels.
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    transpose = _UPRIGHT.get(orientation)
-    return image if transpose is None else image.transpose(transpose), orientation in _TURNED
-
-
-def _to_rgb(image: Image.Image) -> Picture:
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    elif image.mode.startswith("I"):
-        # convert("RGB") would clip 16-bit grey instead of scaling it.
-        grey = np.clip(np.asarray(image, np.float64) / 257.0, 0, 255)
-        image = Image.fromarray(np.round(grey).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
-    return np.array(image.convert("RGB"))
 
 
 def crop_to_photo(

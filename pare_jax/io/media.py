@@ -6,37 +6,23 @@ import glob
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.decoding import VideoDecoder
-from pare_jax.io.images import IMAGE_SUFFIXES, Picture, read_image
+from pare_jax.io.file_kinds import (
+    IMAGE_SUFFIXES,
+    RAW,
+    Unread,
+    kind_of_content,
+    kind_of_file,
+    read_head,
+)
+from pare_jax.io.images import Picture, read_image
 from pare_jax.io.threads import ordered_map
-
-# Endings of the clips that are read from a folder. Animated GIF and WebP files count as
-# photographs, whose first frame is read; --clip reads them as clips.
-VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
-# Endings that programs in TypeScript have, too.
-_AMBIGUOUS_SUFFIXES = (".mts", ".ts")
-
-# How files of each kind begin: bytes, and where.
-_VIDEO_STARTS = (
-    *((0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"FLV\x01"), (0, b"OggS"), (0, b"0&\xb2u\x8ef")),
-    *((0, b"\x00\x00\x01\xba"), (0, b"\x00\x00\x01\xb3"), (0, b"\x06\x0e+4"), (4, b"ftyp")),
-    *((4, b"moov"), (4, b"mdat"), (4, b"wide"), (0, b"\x00\x00\x00\x01")),
-)
-_IMAGE_STARTS = (
-    *((0, b"\xff\xd8\xff"), (0, b"\x89PNG\r\n"), (0, b"GIF8"), (0, b"BM"), (0, b"II*\x00")),
-    *((0, b"MM\x00*"), (8, b"WEBP")),
-)
-_IMAGE_BRANDS = (b"avif", b"avis", b"crx ", b"heic", b"heim", b"heis", b"heix", b"mif1", b"msf1")
-_PACKET = 188  # bytes of MPEG's transport streams, which begin with 0x47; .m2ts has 4 before each
 
 _WEBCAM = re.compile(r"webcam:(\d+)")
 _LIKE_A_WEBCAM = re.compile(r"webcam(:.*)?", re.IGNORECASE)
@@ -95,8 +81,14 @@ class Webcam:
 Source = Photo | Clip | Webcam
 
 
+# Called with a name of the command line and one line about it.
+OnProblem = Callable[[str, str], None]
+
+
 def find_sources(
-    arguments: Sequence[str], on_missing: Callable[[str, str], None] | None = None
+    arguments: Sequence[str],
+    on_missing: OnProblem | None = None,
+    on_left_out: OnProblem | None = None,
 ) -> list[Source]:
     """Return the inputs that a command line names, each once, in order.
 
@@ -105,6 +97,9 @@ def find_sources(
             patterns such as "shots/*.jpg" or "shots/**/*.mp4", and cameras such as "webcam:0".
         on_missing: called with each argument that names no input, and the reason. The others are
             still found. Without it the first such argument raises.
+        on_left_out: called with each folder or pattern that also has pictures or videos of a kind
+            that is not read, and a line that counts and names them and says what to do; called
+            once for each kind. Other files are passed over.
 
     Raises:
         UserError: there are no arguments; or, without `on_missing`, a pattern matches nothing, a
@@ -116,18 +111,24 @@ def find_sources(
     sources: list[Source] = []
     for argument in arguments:
         try:
-            sources += _of_argument(argument)
+            found, left_out = _of_argument(argument)
         except UserError as error:
             if on_missing is None:
                 raise
             on_missing(argument, str(error))
+            continue
+        sources += found
+        if on_left_out is not None:
+            for problem in left_out:
+                on_left_out(argument, problem)
     return list(dict.fromkeys(sources))
 
 
-def _of_argument(argument: str) -> Sequence[Source]:
+def _of_argument(argument: str) -> tuple[Sequence[Source], list[str]]:
+    """Return the inputs that an argument names, and lines about files that are left out."""
     webcam = _WEBCAM.fullmatch(argument)
     if webcam:
-        return [Webcam(int(webcam[1]))]
+        return [Webcam(int(webcam[1]))], []
     if Path(argument).is_dir():
         return _in_folder(Path(argument))
     if glob.has_magic(argument) and not Path(argument).exists():
@@ -135,8 +136,10 @@ def _of_argument(argument: str) -> Sequence[Source]:
     if _LIKE_A_WEBCAM.fullmatch(argument) and not Path(argument).exists():
         raise UserError(f"{argument} names no camera: write webcam: and its number, as in webcam:0")
     path = Path(argument)
-    kind = _kind_of_content(path)
-    return [_source_of_file(path) if kind is None else kind(path)]
+    kind = kind_of_file(path)
+    if isinstance(kind, Unread):  # such as a preview, which is read if it is named
+        kind = kind_of_content(read_head(path))
+    return [Clip(path) if kind == "video" else Photo(path)], []
 
 
 def find_clips(arguments: Sequence[str], frame_rate: float | None) -> list[Clip]:
@@ -187,61 +190,43 @@ def _natural_order(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _kind_of_content(path: Path) -> type[Photo] | type[Clip] | None:
-    """Return the kind of a file from its first bytes; None if they tell nothing."""
+def _in_folder(folder: Path) -> tuple[list[Photo | Clip], list[str]]:
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            head = file.read(2 * _PACKET)
-    except OSError:
-        return None
-    if head[4:8] == b"ftyp" and head[8:12] in _IMAGE_BRANDS:
-        return Photo
-    for kind, starts in ((Clip, _VIDEO_STARTS), (Photo, _IMAGE_STARTS)):
-        if any(head.startswith(start, place) for place, start in starts):
-            return kind
-    return Clip if _is_transport_stream(head) else None
-
-
-def _is_transport_stream(head: bytes) -> bool:
-    return any(
-        head[at : at + 1] == head[at + _PACKET + at : at + _PACKET + at + 1] == b"G"
-        for at in (0, 4)
-    )
-
-
-def _source_of_file(path: Path) -> Photo | Clip:
-    return Clip(path) if path.suffix.lower() in VIDEO_SUFFIXES else Photo(path)
-
-
-def _is_readable_kind(path: Path) -> bool:
-    # Hidden files are metadata ("._photo.jpg") or unfinished.
-    suffix = path.suffix.lower()
-    if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES + VIDEO_SUFFIXES:
-        return False
-    return suffix not in _AMBIGUOUS_SUFFIXES or _kind_of_content(path) is Clip
-
-
-def _in_folder(folder: Path) -> list[Photo | Clip]:
-    try:
-        inside = sorted(path for path in folder.iterdir() if _is_readable_kind(path))
+        inside = sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from None
-    if not inside:
-        endings = ", ".join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)
-        raise UserError(f"no image in the folder {folder}, nor a video ({endings})")
-    return [_source_of_file(path) for path in inside]
+    return _by_kind(inside, f"the folder {folder}")
 
 
-def _matching(pattern: str) -> list[Photo | Clip]:
+def _matching(pattern: str) -> tuple[list[Photo | Clip], list[str]]:
+    return _by_kind(map(Path, sorted(glob.glob(pattern, recursive=True))), f"the pattern {pattern}")
+
+
+def _by_kind(paths: Iterable[Path], place: str) -> tuple[list[Photo | Clip], list[str]]:
+    """Return the photographs and clips among files, and a line about each kind left out."""
     found: list[Photo | Clip] = []
-    for path in map(Path, sorted(glob.glob(pattern, recursive=True))):
-        if path.is_file() and _is_readable_kind(path):
-            found.append(_source_of_file(path))
+    unread: dict[Unread, list[Path]] = {}
+    for path in paths:
+        # Hidden files are metadata ("._photo.jpg") or unfinished.
+        if path.name.startswith(".") or path.is_dir():
+            continue
+        kind = kind_of_file(path)
+        if isinstance(kind, Unread):
+            unread.setdefault(kind, []).append(path)
+        elif kind is not None:
+            found.append(Clip(path) if kind == "video" else Photo(path))
+    # Cameras write a JPEG beside a raw file.
+    done = {source.path.with_suffix("") for source in found}
+    unread[RAW] = [path for path in unread.get(RAW, []) if path.with_suffix("") not in done]
+    left_out = [_left_out(kind, files) for kind, files in unread.items() if files]
     if not found:
-        raise UserError(f"no image or video matches {pattern}")
-    return found
+        raise UserError("; ".join([f"no image or video in {place} can be read", *left_out]))
+    return found, left_out
+
+
+def _left_out(kind: Unread, files: Sequence[Path]) -> str:
+    names = listed([path.name for path in files], 3)
+    return f"{counted(len(files), kind.noun)} left out ({names}): {kind.way_out}"
 
 
 @dataclasses.dataclass(frozen=True)

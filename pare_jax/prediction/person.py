@@ -17,7 +17,7 @@ from pare_jax.io.images import Picture
 from pare_jax.meshes.formats import MESH_SUFFIXES, mesh_bytes
 from pare_jax.meshes.mesh import Mesh
 from pare_jax.prediction.drawing import draw_people, person_colour
-from pare_jax.prediction.person_arrays import PERSON_FIELDS, Faces, PersonArrays
+from pare_jax.prediction.person_arrays import ASSUMED, PERSON_FIELDS, Faces, PersonArrays
 from pare_jax.prediction.person_files import UNKNOWN, read_arrays
 from pare_jax.prediction.person_files import npz_bytes as npz_bytes
 from pare_jax.prediction.person_files import people_arrays as people_arrays
@@ -28,7 +28,7 @@ from pare_jax.rendering.camera import Camera
 from pare_jax.rendering.overlay import side_and_back_view
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Person(PersonArrays):
     """One predicted person, with methods that draw it and save it; see `PersonArrays`."""
 
@@ -180,9 +180,16 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
     each = {name: arrays[name] for name in PERSON_FIELDS if name in arrays}
     count = len(each["betas"]) if each else 0
     each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
+    source = str(arrays.get("full_focal_length_from", ASSUMED))
+    focal_length = None if source == ASSUMED else float(arrays["full_focal_length"])
     for number in range(count):
         own = {name: rows[number] for name, rows in each.items()}
-        yield Person(faces=arrays.get("faces"), **_restored(own))
+        yield Person(
+            faces=arrays.get("faces"),
+            full_focal_length=focal_length,
+            full_focal_length_from=source,
+            **_restored(own),
+        )
 
 
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,13 @@ from pare_jax.rendering.camera import Camera
 Faces = Int[np.ndarray, "faces 3"]
 
 
-@dataclasses.dataclass(frozen=True)
+# Where a focal length comes from that nobody knows.
+ASSUMED = "assumed"
+# Fields that concern the whole photograph, which files store once.
+_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class PersonArrays:
     """One person's parameters, body and camera.
 
@@ -47,6 +53,9 @@ class PersonArrays:
         frame: number of the clip's frame, from 0.
         score: of the detection, 0 to 1; None for a box from the user.
         time: of the clip's frame, seconds from the clip's first frame; None in photographs.
+        full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
+            `pare_jax.prediction.scene` assumes the diagonal.
+        full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
     """
 
     betas: Float[np.ndarray, "10"]
@@ -68,6 +77,18 @@ class PersonArrays:
     frame: int | None = None
     score: float | None = None
     time: float | None = None
+    full_focal_length: float | None = None
+    full_focal_length_from: str = ASSUMED
+
+    def __repr__(self) -> str:
+        """Return one line: box, place in the clip, score, and number of vertices."""
+        x0, y0, x1, y1 = np.asarray(self.box, np.float64)
+        parts = [f"box=({x0:.0f}, {y0:.0f}, {x1:.0f}, {y1:.0f})"]
+        known = {"id": self.id, "frame": self.frame}
+        parts += [f"{name}={value}" for name, value in known.items() if value is not None]
+        if self.score is not None:
+            parts.append(f"score={self.score:.2f}")
+        return f"{type(self).__name__}({', '.join(parts)}, {len(self.vertices)} vertices)"
 
     @property
     def camera(self) -> Camera:
@@ -83,12 +104,11 @@ class PersonArrays:
         return affine
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return every field by name, except `faces` and those that are None.
+        """Return every field of this person by name, except those that are None.
 
         `id` and `frame` are int32, `time` is float64, all others float32.
         """
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["faces"]
+        fields = {name: getattr(self, name) for name in PERSON_FIELDS}
         kinds = {"id": np.int32, "frame": np.int32, "time": np.float64}
         return {
             name: np.asarray(value, kinds.get(name, np.float32))
@@ -108,7 +128,7 @@ class PersonArrays:
         return faces
 
 
-# Names of a person's arrays in files; faces are stored once for all people.
+# Names of a person's arrays in files.
 PERSON_FIELDS = tuple(
-    field.name for field in dataclasses.fields(PersonArrays) if field.name != "faces"
+    field.name for field in dataclasses.fields(PersonArrays) if field.name not in _OF_PHOTOGRAPH
 )

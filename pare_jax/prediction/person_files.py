@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.io.archives import read_npz
-from pare_jax.prediction.person_arrays import Faces, PersonArrays
+from pare_jax.prediction.person_arrays import ASSUMED, Faces, PersonArrays
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
@@ -43,7 +43,8 @@ def people_npz(
     The file has every field of `Person` with a leading axis of people. It also has `joint_names`
     (24,) and, if they are known, `faces` (F, 3), `photo_size` (width, height) and `frame_rate`.
     With the photograph's size it has the full camera (see `scene`), `full_focal_length` () and
-    `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres.
+    `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres;
+    `full_focal_length_from` () is "assumed", "exif", "flag" or "given".
     If only some people have an id, a frame, a score or a time, the others have -1, -1, NaN, NaN.
 
     Args:
@@ -68,9 +69,13 @@ def people_arrays(
 ) -> dict[str, np.ndarray]:
     """Return the arrays that `people_npz` writes, including meshes.
 
-    An iterator of people is consumed one person at a time.
+    An iterator of people is consumed one person at a time. The first person has the photograph's
+    focal length.
     """
     stream = iter(people)
+    first = next(stream, None)
+    if first is not None:
+        stream = itertools.chain([first], stream)
     blocks: list[_Block] = []
     while block := [(1, _as_rows(one, photo_size)) for one in itertools.islice(stream, _BLOCK)]:
         blocks.append(_joined(block))
@@ -82,7 +87,10 @@ def people_arrays(
     arrays["joint_names"] = np.array(JOINT_NAMES)
     if photo_size is not None:
         arrays["photo_size"] = np.array(photo_size, np.int32)
-        camera = scene_camera(photo_size)
+        camera = scene_camera(photo_size, first and first.full_focal_length)
+        arrays["full_focal_length_from"] = np.array(
+            first.full_focal_length_from if first else ASSUMED
+        )
         arrays["full_focal_length"] = np.array(camera.focal_length, np.float32)
         arrays["full_principal_point"] = np.array(camera.principal_point, np.float32)
     if frame_rate is not None:
@@ -231,9 +239,10 @@ def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict
         "crop_s_tx_ty": _rounded(person.camera_crop, 5),
     }
     if photo_size is not None:
-        full = scene_camera(photo_size)
+        full = scene_camera(photo_size, person.full_focal_length)
         camera["full_image"] = {
             "focal_length_px": _rounded(full.focal_length, 2),
+            "focal_length_from": person.full_focal_length_from,
             "principal_point_px": _rounded(full.principal_point, 2),
             "translation_m": _rounded(scene_translation(person, photo_size), 4),
         }

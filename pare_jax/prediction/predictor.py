@@ -21,6 +21,7 @@ from pare_jax.models.folding import fold
 from pare_jax.models.inference import predict_step
 from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_finite, person_of
 from pare_jax.prediction.boxes import check_box, crop_of_box
+from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
 from pare_jax.training.config import warning_of
@@ -81,40 +82,57 @@ class Predictor:
         """The triangles of the body model's mesh, (F, 3)."""
         return np.asarray(self.body.faces)
 
-    def __call__(self, image: Picture, boxes: Iterable[Box] | None = None) -> list[Person]:
+    def __call__(
+        self,
+        image: Picture,
+        boxes: Iterable[Box] | None = None,
+        focal_length: float | None = None,
+    ) -> list[Person]:
         """Predict the people in one photograph.
 
         Args:
             image: RGB, (height, width, 3) uint8, as `pare_jax.io.images.read_image` returns it.
             boxes: tight boxes of people, (N, 4): x0, y0, x1, y1 in pixels. None: the whole
                 photograph is one person.
+            focal_length: of the camera that took the photograph, pixels of `image`, for people's
+                places in its scene; None: unknown. Pixels do not depend on it.
 
         Returns:
             One person for each box, in order.
 
         Raises:
-            UserError: another kind of array, a bad box, or outputs that are not finite.
+            UserError: another kind of array, a bad box or focal length, or outputs that are not
+                finite.
         """
-        return self.batch([image], [boxes])[0]
+        return self.batch([image], [boxes], [focal_length])[0]
 
     def batch(
         self,
         images: Sequence[Picture],
         boxes: Sequence[Iterable[Box] | None] | None = None,
+        focal_lengths: Sequence[float | None] | None = None,
     ) -> list[list[Person]]:
         """Predict the people in several photographs, up to `MAX_BATCH` people at once.
 
         Args:
             images: RGB, of any sizes.
             boxes: of each photograph, as in `__call__`; None: each photograph is one person.
+            focal_lengths: of each photograph, as in `__call__`; None: all are unknown.
 
         Returns:
             For each photograph one person for each box, in order.
 
         Raises:
-            UserError: as `__call__`; or another number of lists of boxes than of photographs.
+            UserError: as `__call__`; or another number of lists of boxes or of focal lengths than
+                of photographs.
         """
         boxes = [None] * len(images) if boxes is None else boxes
+        focal_lengths = [None] * len(images) if focal_lengths is None else focal_lengths
+        if len(focal_lengths) != len(images):
+            raise UserError(
+                f"photographs: {len(images)}, focal lengths: {len(focal_lengths)}; give one for "
+                "each photograph, None where it is unknown"
+            )
         if len(boxes) != len(images):
             raise UserError(
                 f"photographs: {len(images)}, lists of boxes: {len(boxes)}; give one list for "
@@ -122,6 +140,10 @@ class Predictor:
             )
         images = [np.asarray(image) for image in images]
         checked = [_checked_boxes(image, own) for image, own in zip(images, boxes, strict=True)]
+        focals = [
+            given_focal_length(pixels, (image.shape[1], image.shape[0]))
+            for image, pixels in zip(images, focal_lengths, strict=True)
+        ]
         jobs = [(image, box) for image, own in zip(images, checked, strict=True) for box in own]
         people = (
             person
@@ -130,7 +152,10 @@ class Predictor:
                 [self.crop(*job) for job in jobs[start : start + MAX_BATCH]]
             ).people()
         )
-        return [[next(people) for _ in own] for own in checked]
+        return [
+            [focal.of(next(people)) for _ in own]
+            for own, focal in zip(checked, focals, strict=True)
+        ]
 
     def crop(self, image: Picture, box: Box | Float[np.ndarray, "4"]) -> Crop:
         """Cut out the network's input for the person in a box.

@@ -3,7 +3,8 @@
 Each `Person` has the camera of its crop: far away, its axis through the crop's centre. Two people
 of one photograph, or one person in two frames, therefore have two cameras, and their positions do
 not compare. The full camera took the whole photograph; its axis goes through the photograph's
-centre (CLIFF, Li et al. 2022, section 3.2).
+centre (CLIFF, Li et al. 2022, section 3.2). Its focal length is the photograph's where that is
+known, else the diagonal; distances are proportional to it.
 """
 
 import dataclasses
@@ -48,11 +49,14 @@ def scene_translation(
     Args:
         person: in the frame of its crop's camera.
         photo_size: width and height, pixels.
-        focal_length: of the full camera, pixels; None: `scene_focal_length`.
+        focal_length: of the full camera, pixels; None: the person's `full_focal_length`, or
+            `scene_focal_length` where that is unknown.
 
     Returns:
         Translation, metres, to use instead of `person.translation`.
     """
+    if focal_length is None:
+        focal_length = person.full_focal_length
     camera = scene_camera(photo_size, focal_length)
     metres_per_pixel = float(person.translation[2]) / person.focal_length
     off_centre = np.asarray(person.principal_point, np.float64) - camera.principal_point

@@ -140,7 +140,9 @@ def _find_photos(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     problems: list[str] = []
     for argument in arguments:
         try:
-            photos += find_photos([argument])
+            photos += find_photos(
+                [argument], lambda where, what: problems.append(f"{where}: {what}")
+            )
         except UserError as error:
             problems.append(str(error))
     if not photos:

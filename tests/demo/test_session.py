@@ -275,6 +275,20 @@ def test_a_rotated_photograph_is_upright(session, folder):
     assert session.memory.get(view.key).image.shape == (400, 300, 3)
 
 
+def test_downloads_have_the_focal_length_of_the_exif_tags(session, folder):
+    """35 mm on film, whose diagonal is 43.27 mm; the picture's is 500 pixels."""
+    about = Image.Exif()
+    about.get_ifd(0x8769)[0xA405] = 35
+    buffer = io.BytesIO()
+    Image.fromarray(PICTURE).save(buffer, "JPEG", exif=about)
+    sent = upload(folder, name="me.jpg", content=buffer.getvalue())
+    view = session.receive(sent, DETECTOR, "", None)
+    (person,) = json.loads(downloads_in(view.downloads)["people.json"])["people"]
+    full = person["camera"]["full_image"]
+    assert full["focal_length_from"] == "exif"
+    assert full["focal_length_px"] == pytest.approx(35 / 43.2666 * 500, abs=0.01)
+
+
 @pytest.mark.parametrize("wrong", ["tail", "", 7, None, ["left_wrist"], {"a": 1}, float("nan")])
 def test_values_that_the_page_does_not_offer_are_alerts(session, folder, wrong):
     key = receive(session, folder).key

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from pare_jax.errors import UserError
+from pare_jax.io import file_kinds
 from pare_jax.io.images import encode_png
 from pare_jax.io.media import (
     Clip,
@@ -80,6 +81,65 @@ def test_an_argument_without_files_is_refused_in_one_line(tmp_path):
         with pytest.raises(UserError) as refusal:
             find_sources(arguments)
         assert "\n" not in str(refusal.value)
+
+
+def save_jpeg(path):
+    Image.new("RGB", (40, 30)).save(path, "JPEG")
+
+
+def left_out_of(*arguments):
+    """Return the names of the inputs, and the lines about what is left out."""
+    lines = []
+    found = find_sources(list(map(str, arguments)), on_left_out=lambda *about: lines.append(about))
+    return [source.path.name for source in found if not isinstance(source, Webcam)], lines
+
+
+def test_a_folder_of_a_phone_and_a_camera(tmp_path, monkeypatch):
+    """Every picture and video is an input, or counted and named with the way out."""
+    monkeypatch.setattr(file_kinds, "can_read_heif", lambda: False)
+    for name in ("IMG_1.JPG", "IMG_2.jfif", "IMG_3", "IMG_4.HEIC", "IMG_5.CR2", "IMG_5.jpg"):
+        save_jpeg(tmp_path / name)
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    for name in ("IMG_6.HEIC", "IMG_7.heif"):
+        (tmp_path / name).write_bytes(heic)
+    touch(tmp_path, "VID_1.3gp", "VID_2.WMV", "a.cr2", "b.nef", "c.psd", "notes.txt", "a.json")
+    touch(tmp_path, "IMG_1.JPG_original", ".hidden.jpg", ".hidden.heic", "more/deep.cr2")
+    names, lines = left_out_of(tmp_path)
+    assert names == [
+        *("IMG_1.JPG", "IMG_2.jfif", "IMG_3", "IMG_4.HEIC", "IMG_5.jpg"),
+        *("VID_1.3gp", "VID_2.WMV"),
+    ]
+    assert {where for where, _ in lines} == {str(tmp_path)}
+    (heif,) = [line for _, line in lines if "IMG_6.HEIC" in line]
+    assert heif.startswith("2 ")
+    assert "IMG_7.heif" in heif
+    assert "pare-jax[heif]" in heif
+    # A raw file whose JPEG is beside it is done.
+    (raw,) = [line for _, line in lines if "a.cr2" in line]
+    assert raw.startswith("2 ")
+    assert "IMG_5" not in raw
+    assert any("c.psd" in line for _, line in lines)
+    assert len(lines) == 3
+    assert left_out_of(tmp_path / "*")[0] == names
+
+
+def test_a_folder_of_nothing_that_can_be_read_names_the_way_out(tmp_path):
+    touch(tmp_path, "a.cr2", "b.CR2")
+    for argument in (tmp_path, tmp_path / "*.cr2"):
+        with pytest.raises(UserError, match=r"a\.cr2.*JPEG"):
+            find_sources([str(argument)])
+
+
+def test_content_decides_between_photographs_and_clips(tmp_path):
+    save_jpeg(tmp_path / "photo.mp4")
+    save_clip(tmp_path / "clip.avi", frames=2).rename(tmp_path / "clip.jpg")
+    save_jpeg(tmp_path / "GOPR1.THM")
+    found = [find_sources([str(path)]) for path in sorted(tmp_path.iterdir())]
+    assert found == [
+        [Photo(tmp_path / "GOPR1.THM")],  # a preview is read if it is named
+        [Clip(tmp_path / "clip.jpg")],
+        [Photo(tmp_path / "photo.mp4")],
+    ]
 
 
 def test_photographs_alone(tmp_path):

@@ -4,10 +4,13 @@ JSON files have one of three forms:
 
 * {"photo.jpg": [[x0, y0, x1, y1], ...], ...}: corners for every photograph;
 * a list of COCO detections, [{"file_name" or "image_id", "bbox": [x, y, width, height],
-  "category_id", "score", "track_id"}, ...];
-* a COCO dataset, {"images": [{"id", "file_name"}], "annotations": [...], "categories": [...]}.
+  "category_id", "score", "track_id"}, ...], or AlphaPose's results, which have "box" and
+  "keypoints" instead of "bbox";
+* a COCO dataset, {"images": [{"id", "file_name", "width", "height"}], "annotations": [...],
+  "categories": [...]}.
 
-See "Data format" and "Results format" at https://cocodataset.org.
+See "Data format" and "Results format" at https://cocodataset.org, and "output format" at
+https://github.com/MVIG-SJTU/AlphaPose.
 """
 
 import dataclasses
@@ -28,6 +31,8 @@ from pare_jax.prediction.detection.detector import Detection
 PERSON_CATEGORY = 1
 # Ids and frame numbers are stored in 32 bits.
 LARGEST_ID = 2**31 - 1
+# Stands for the size of a picture whose boxes are shares of its width and height.
+RELATIVE = (0.0, 0.0)
 # The id of a box whose id in the file is no whole number.
 NOT_UNDERSTOOD = -2
 
@@ -44,11 +49,14 @@ class ImagePeople:
             In datasets of clips several images may have the same name.
         id: the image's id in a dataset that lists it; else None.
         people: may be empty.
+        size: width and height of the picture that the boxes are drawn on, pixels; None if the
+            file does not say; `RELATIVE`.
     """
 
     name: str
     id: Any = None
     people: list[Detection] = dataclasses.field(default_factory=list)
+    size: tuple[float, float] | None = None
 
 
 def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
@@ -70,7 +78,7 @@ def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
         entries = content["annotations"]
         listed = _listed_images(path, content)
-        categories = _dicts(path, "categories", content.get("categories", []))
+        categories = entries_of(path, "categories", content.get("categories", []))
         if categories:
             named = [entry.get("id") for entry in categories if entry.get("name") == "person"]
             people = {number for number in named if _is_id(number)}
@@ -81,7 +89,7 @@ def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
     by_name = {image.name: image for image in listed.values()}
     found = list(listed.values())
     others = 0
-    for number, entry in enumerate(_dicts(path, "the list of boxes", entries)):
+    for number, entry in enumerate(entries_of(path, "the list of boxes", entries)):
         category = entry.get("category_id")
         if "category_id" in entry and not (_is_id(category) and category in people):
             others += 1
@@ -104,14 +112,32 @@ def read_coco(path: Path, content: Any) -> list[ImagePeople] | None:
 def _listed_images(path: Path, content: Mapping[str, Any]) -> dict[Any, ImagePeople]:
     """Return the images that a dataset lists by id: images of several clips may share a name."""
     listed = {}
-    for number, image in enumerate(_dicts(path, "images", content.get("images", []))):
+    for number, image in enumerate(entries_of(path, "images", content.get("images", []))):
         if not _is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
             raise UserError(
                 f'{path}: entry {number} of "images" needs "id", a number or text, and '
                 '"file_name", text'
             )
-        listed[image["id"]] = ImagePeople(image["file_name"], image["id"])
+        size = _size_of(path, number, image)
+        listed[image["id"]] = ImagePeople(image["file_name"], image["id"], size=size)
     return listed
+
+
+def _size_of(path: Path, number: int, image: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return an image's width and height; None if the file does not have both."""
+    sides: list[Any] = [image.get("width"), image.get("height")]
+    if None in sides:
+        return None
+    try:
+        width, height = (float(side) for side in sides)
+        if width >= 1 and height >= 1 and math.isfinite(width + height):
+            return width, height
+    except (TypeError, ValueError):
+        pass
+    raise UserError(
+        f'{path}: entry {number} of "images" has "width" {sides[0]!r} and "height" {sides[1]!r}: '
+        "give pixels, or leave both out"
+    )
 
 
 def match_photos(
@@ -213,11 +239,16 @@ def id_of(value: Any) -> int | None:
 
 def _track_id(entry: Mapping[str, Any]) -> int | None:
     """Return the track's id of a box; None if it has none, which -1 and NaN mean as well."""
-    value = entry.get("track_id", entry.get("instance_id"))
+    value = entry.get("track_id", entry.get("instance_id", entry.get("idx")))
     number = id_of(value)
     if number is not None or value is None or value in (-1, -1.0, "-1", "") or value != value:
         return number
     return NOT_UNDERSTOOD
+
+
+def is_alphapose(entry: Mapping[str, Any]) -> bool:
+    """Return whether a box is AlphaPose's, whose score is a sum over joints, not 0 to 1."""
+    return "bbox" not in entry and "box" in entry and "keypoints" in entry
 
 
 def _is_id(value: Any) -> bool:
@@ -236,17 +267,19 @@ def _names_of(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[Any, s
     return image, str(image if name is None else name)
 
 
-def _dicts(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
+def entries_of(path: Path, what: str, values: Any) -> list[Mapping[str, Any]]:
+    """Return a list of a box file, after checking that it holds objects."""
     if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
         raise UserError(f"{path}: {what} must be a list of objects, as in COCO's files")
     return values
 
 
 def _detection(path: Path, number: int, entry: Mapping[str, Any]) -> Detection:
+    is_summed = is_alphapose(entry)
     try:
-        x, y, width, height = (float(value) for value in entry["bbox"])
+        x, y, width, height = (float(value) for value in entry["box" if is_summed else "bbox"])
         # Annotations have no score; NaN marks them as certain.
-        score = float(entry.get("score", math.nan))
+        score = math.nan if is_summed else float(entry.get("score", math.nan))
     except (KeyError, TypeError, ValueError):
         raise UserError(
             f'{path}: entry {number} needs "bbox": [x, y, width, height] and a "score" that is a '

@@ -39,6 +39,7 @@ def match_frames(
     clips: Sequence[Path],
     alone: bool,
     note: Callable[[str], None],
+    people_in: Callable[[Path, ImagePeople], list[Detection]] = lambda _, image: image.people,
 ) -> tuple[dict[Path, FrameDetections], set[str]]:
     """Match a file's boxes to the frames of clips.
 
@@ -51,6 +52,7 @@ def match_frames(
         clips: the clips of the command line.
         alone: whether one clip is the only input; then plain numbers are its frames as well.
         note: called with a line that says which frame the first image became, unless it is 0.
+        people_in: returns the people of a clip's image, with boxes in the clip's pixels.
 
     Returns:
         Boxes by clip and frame, for the clips that have images in the file, and the names of
@@ -82,7 +84,7 @@ def match_frames(
             )
         frames = found.setdefault(clip, {})
         for number, image in own:
-            frames.setdefault(number - first, []).extend(image.people)
+            frames.setdefault(number - first, []).extend(people_in(clip, image))
             used.add(image.name)
     return found, used
 

@@ -99,6 +99,7 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
         FrameReader(_clip_of(job)) as reader,
         ProgressBar(f"{job.path.name}: finding people", reader.frame_count) as bar,
     ):
+        run.focal.of_input(reader.size)  # refuses a focal length before the clip is predicted
         for time, found, bad in ordered_map(detect, reader):
             times.append(time)
             per_frame.append(found)

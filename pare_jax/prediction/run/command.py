@@ -12,6 +12,7 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.answers import DivergedError
 from pare_jax.prediction.detection import make_detector
+from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.predictor import load_predictor
 from pare_jax.prediction.run.clips import predict_clip
 from pare_jax.prediction.run.inputs import Boxes, boxes_of, named_sources
@@ -36,6 +37,10 @@ _HOG_HINT = (
     " (the detector hog misses most people: give --boxes, an ONNX detector, or --detector=whole "
     "where a picture shows one person)"
 )
+_WHOLE_NOTE = (
+    "note: each picture is taken as one person, who fills it: for several people or smaller ones "
+    "give --boxes, or --detector=FILE.onnx"
+)
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -49,7 +54,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
-    text("detector", "hog", "hog, whole, or an .onnx file.")
+    text("detector", "whole", "whole (each picture is one person), hog, or an .onnx file.")
     flags.DEFINE_multi_string(
         "clip", [], "A folder of numbered frames, or a file to read as a clip.", flag_values=values
     )
@@ -61,6 +66,11 @@ def define_flags(values: flags.FlagValues) -> None:
         f"Outputs to write, from {','.join(OUTPUTS)}.",
         flag_values=values,
     )
+    for name, what in (
+        ("focal", "The camera's focal length, pixels; default: EXIF tags, else a guess."),
+        ("fov", "Instead of --focal: the angle of view across the longer side, degrees."),
+    ):
+        flags.DEFINE_float(name, None, what, flag_values=values)
     for name, what in zip(
         SMOOTHINGS, ("joint rotations", "the shape of a person", "positions"), strict=True
     ):
@@ -86,6 +96,7 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     if not values.checkpoint or not values.output:
         raise UserError("--checkpoint=RUN and --output=FOLDER are needed; see --help")
     checked_outputs(values.outputs)
+    focal = FocalFlags(values.focal, values.fov)
     reporter = Reporter()
     if values.detector == "hog" and not values.boxes:
         reporter.hint = _HOG_HINT
@@ -96,7 +107,12 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         if not sources:  # each has been reported
             return reporter.status
         boxes = boxes_of(values, sources, missing, reporter)
-        run = _load_run(values, folder, reporter, sources, boxes)
+        sources = [one for one in sources if isinstance(one, Webcam) or one.path in boxes]
+        if not sources:
+            return reporter.status
+        run = _load_run(values, folder, reporter, sources, boxes, focal)
+        if not values.boxes and not values["detector"].present:
+            reporter.warn(_WHOLE_NOTE)
         return _predict_and_report(run, values, sources, boxes)
 
 
@@ -106,6 +122,7 @@ def _load_run(
     reporter: Reporter,
     sources: Sequence[Source],
     boxes: Boxes,
+    focal: FocalFlags,
 ) -> PredictionRun:
     """Load the detectors and the network, and collect the settings."""
     tracking = TrackSettings()
@@ -138,6 +155,7 @@ def _load_run(
         smoothing=Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera),
         reporter=reporter,
         facts=facts_of_flags(values, predictor.warning),
+        focal=focal,
     )
 
 

@@ -25,7 +25,8 @@ def named_sources(
     Args:
         arguments: see `pare_jax.io.media.find_sources`.
         folder: the output folder; its own outputs are no inputs.
-        reporter: gets missing files as failures, and a note about other runs' outputs.
+        reporter: gets missing files and kinds that are not read as failures, and a note about
+            other runs' outputs.
         clips: those of --clip; the first of several kinds of one file counts, --clip before others.
 
     Returns:
@@ -34,7 +35,9 @@ def named_sources(
     Raises:
         UserError: nothing is named, or only files that runs wrote.
     """
-    others = find_sources(arguments, reporter.failed) if arguments or not clips else []
+    others = []
+    if arguments or not clips:
+        others = find_sources(arguments, reporter.failed, reporter.failed)
     found = _without_duplicates([*clips, *others])
     found = _without_outputs(found, folder, reporter)
     sources: list[Source] = []
@@ -111,10 +114,11 @@ def boxes_of(
         values: the command's flags.
         sources: the inputs.
         missing: files that are named but do not exist.
-        reporter: gets notes about boxes and flags without effect.
+        reporter: gets notes about boxes and flags without effect; and, as failures, inputs of
+            another size than the box file says.
 
     Returns:
-        The boxes of every photograph and clip.
+        The boxes of every photograph and clip without such a failure.
 
     Raises:
         UserError: the boxes cannot be read or do not fit the inputs.
@@ -124,8 +128,16 @@ def boxes_of(
     photos = [source.path for source in sources if isinstance(source, Photo)]
     clips = [source.path for source in sources if isinstance(source, Clip)]
     of_photos, of_clips = read_all_boxes(
-        values.boxes, photos, clips, values.threshold, reporter.warn, missing
+        values.boxes,
+        photos,
+        clips,
+        values.threshold,
+        reporter.warn,
+        missing,
+        lambda path, reason: reporter.failed(str(path), reason),
     )
+    if not values.boxes and values.detector == "whole" and values.threshold is not None:
+        reporter.warn(f"note: --threshold={values.threshold:g} has no effect without a detector")
     if values.boxes and values["detector"].present:
         reporter.warn(f"note: --detector={values.detector} has no effect beside --boxes")
     return {**of_photos, **of_clips}

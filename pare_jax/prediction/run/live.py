@@ -64,6 +64,7 @@ def _record(run: PredictionRun, webcam: Webcam, live: "LiveTracks", path: Path) 
     """Predict until Ctrl-C and write the overlay video; returns the frames' width and height."""
     with FrameReader(webcam) as reader, VideoWriter(path, FRAME_RATE) as writer:
         size = reader.size
+        run.focal.of_input(size)  # refuses a focal length before the recording
         run.reporter.say(f"{webcam}: recording; press Ctrl-C to stop")
         began = time.monotonic()
         shown: Picture | None = None

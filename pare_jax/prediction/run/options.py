@@ -14,6 +14,7 @@ from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo, numbered_frames
 from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
+from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import WARNING, Reporter
@@ -64,6 +65,7 @@ class PredictionRun:
         smoothing: of tracks.
         reporter: prints and counts results and failures.
         facts: network, detector and smoothing, as the page shows them.
+        focal: the focal length of all inputs, if flags give it.
     """
 
     predictor: Predictor
@@ -75,6 +77,7 @@ class PredictionRun:
     smoothing: Smoothing
     reporter: Reporter
     facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    focal: FocalFlags = dataclasses.field(default_factory=FocalFlags)
 
     def facts_of(self, *, is_clip: bool) -> dict[str, str]:
         """Return the facts that hold for a photograph, or for a clip."""
@@ -129,6 +132,7 @@ def key_of(
         # The page is of the whole folder.
         "outputs": sorted(outputs - {"page"}),
         "threshold": values.threshold,
+        "focal": [values.focal, values.fov],
     }
     if boxes is None:
         file = Path(values.detector)
@@ -157,10 +161,15 @@ def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, s
         *[f"body {values.body}"] * bool(values.body),
         *[f"crops of {values.crop_scale} times the box"] * (values.crop_scale is not None),
     ]
+    focal = [
+        *[f"{values.focal} pixels"] * (values.focal is not None),
+        *[f"angle of view {values.fov} degrees"] * (values.fov is not None),
+    ]
     smoothed = [name for name in SMOOTHINGS if values[f"smooth_{name}"].value]
     return {
         "Network": ", ".join(network),
         "People found by": "boxes that were given" if values.boxes else values.detector,
+        **({"Focal length": focal[0]} if focal else {}),
         _SMOOTHED: ", ".join(smoothed) or "nothing",
         **({WARNING: warning} if warning else {}),
     }

@@ -174,6 +174,7 @@ def _read(run: PredictionRun, job: Job) -> _LoadedPhoto:
     photograph = read_photograph(job.path)
     image = photograph.image
     check_picture(image)
+    run.focal.of_input(photograph.size)  # refuses a focal length before the network works
     boxes, scores, complaints = _find(run, job, photograph)
     crops = [run.predictor.crop(image, box) for box in boxes]
     return _LoadedPhoto(job, photograph, crops, scores, complaints)
@@ -246,8 +247,9 @@ def photo_files(
         Contents by file name.
     """
     image, faces = photograph.image, run.predictor.faces
-    in_file = [_in_pixels_of_file(person, photograph) for person in people]
     size = photograph.size
+    focal_length = run.focal.of_input(size, photograph.focal_length)
+    in_file = [focal_length.of(_in_pixels_of_file(person, photograph)) for person in people]
     files: dict[str, bytes] = {}
     if run.wants("npz"):
         files[f"{name}.npz"] = people_npz(in_file, faces, photo_size=size)

@@ -230,7 +230,8 @@ class TrackFiles:
     def _posed(self, *, vertices: bool = True) -> Iterator[Person]:
         for start in range(0, len(self.which), MAX_BATCH):
             part = self.which[start : start + MAX_BATCH]
-            yield from people_of_rows(self.run.predictor, self.rows, part, vertices=vertices)
+            people = people_of_rows(self.run.predictor, self.rows, part, vertices=vertices)
+            yield from map(self.run.focal.of_input(self.frame_size).of, people)
 
     def _write_npz(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Write the track's .npz as `people_npz` does, meshes frame by frame."""

@@ -153,6 +153,12 @@ def test_bad_files_are_refused_in_one_line(tmp_path, content, shown):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_file_nested_too_deep_is_refused(tmp_path):
+    (tmp_path / "boxes.json").write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(UserError, match=r"boxes\.json"):
+        read_boxes([str(tmp_path / "boxes.json")], PHOTOS)
+
+
 def test_a_file_without_boxes_means_nobody(tmp_path):
     photos = [Path("a.jpg"), Path("b.jpg")]
     for content in ([], {"images": [], "annotations": [], "categories": []}):

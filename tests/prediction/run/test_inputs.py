@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from pare_jax import predict
 from pare_jax.io import media as sources_module
 from pare_jax.io.images import encode_png
+from pare_jax.prediction.run import command as command_module
 from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.predict_fakes import box_about, photo_with_spots
 from tests.prediction.run.folders import save_photos, stamps
@@ -173,6 +176,8 @@ def test_flags_without_effect_beside_boxes_give_a_note(command, tmp_path, photo)
         assert note.startswith("note: ")
         assert "--threshold=0.9" in note
     assert command(typed, photo)[2] == []
+    (note,) = command("--threshold=0.9", photo)[2]
+    assert "--threshold=0.9" in note
     # Detections have scores.
     found = {"file_name": "a.png", "bbox": [150, 60, 100, 180], "score": 0.5}
     listed.write_text(json.dumps([found]))
@@ -249,3 +254,58 @@ def test_files_of_a_damaged_record_count_as_the_users(command, photo):
         assert (status, summary(printed)) == (0, [f"done: 1 photograph with 1 person{before}"])
         assert sorted(path.name for path in output.glob("a*.json")) == ["a.json", "a_2.json"]
     assert (output / "a.json").read_text() == "before"
+
+
+def test_each_picture_is_one_person_unless_a_flag_says_otherwise(
+    predictor, monkeypatch, tmp_path, capsys, photo
+):
+    """One line says so; boxes, or a detector that is named, need no such line."""
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: predictor)
+    output = tmp_path / "out"
+    argv = ["predict", "--checkpoint=run", f"--output={output}", "--outputs=json", str(photo)]
+    assert predict.main(argv) == 0
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: ")
+    assert "--boxes" in note
+    assert "--detector" in note
+    described = json.loads((output / "a.json").read_text())
+    assert described["people"][0]["box_px"] == [0, 0, *described["photo_size_px"]]
+    for flag in ("--detector=whole", "--boxes=150,60,250,240"):
+        assert predict.main([*argv, flag]) == 0
+        assert capsys.readouterr().err == ""
+
+
+def test_a_folders_other_pictures_are_counted_and_named(command, tmp_path, photo):
+    folder = tmp_path / "DCIM"
+    folder.mkdir()
+    shutil.copy(photo, folder / "IMG_1.png")
+    for name in ("IMG_2.CR2", "IMG_3.CR2", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    status, printed, errors, _ = command("--outputs=json", folder)
+    assert (status, len(errors)) == (1, 1)
+    assert "2 raw photographs" in errors[0]
+    assert "IMG_2.CR2, IMG_3.CR2" in errors[0]
+    assert "JPEG" in errors[0]
+    assert "failed: 1" in printed
+    (folder / "IMG_1.png").unlink()
+    status, _, errors, _ = command("--outputs=json", folder)
+    assert (status, len(errors)) == (2, 1)
+
+
+def test_a_box_file_for_another_size_fails_only_its_photograph(command, tmp_path, photo):
+    other = tmp_path / "b.png"
+    shutil.copy(photo, other)
+    sizes = {"a.png": (400, 300), "b.png": (300, 301)}
+    images = [
+        {"id": n, "file_name": name, "width": width, "height": height}
+        for n, (name, (width, height)) in enumerate(sizes.items())
+    ]
+    people = [{"image_id": n, "category_id": 1, "bbox": [150, 60, 100, 180]} for n in (0, 1)]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"images": images, "annotations": people}))
+    status, _, errors, output = command("--outputs=json", f"--boxes={boxes}", photo, other)
+    assert (status, len(errors)) == (1, 1)
+    assert "b.png" in errors[0]
+    assert "300 x 301" in errors[0]
+    assert (output / "a.json").exists()
+    assert command("--outputs=json", f"--boxes={boxes}", other)[0] == 2
