@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
-from pare_jax.io.files import write_atomically
+from pare_jax.io.files import read_json, write_atomically
 from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.data import HeldOut, RunData
 
@@ -240,11 +240,11 @@ def _mean_joints(
 def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
     """Read the mean joints of a workdir; None if missing, damaged or of another mixture."""
     try:
-        kept = json.loads(path.read_text())
+        kept = read_json(path)
         mean = np.array(kept["mean_joints"], np.float32)
         if key not in (None, kept["sources"]) or mean.shape != (NUM_JOINTS, 3):
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, UserError, ValueError, KeyError, TypeError):
         return None
     return mean
 

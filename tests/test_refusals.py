@@ -32,7 +32,7 @@ EXPECTED = """
   2 data_pipelines/synthetic/generate.py
   7 data_pipelines/synthetic/settings.py
   2 pare_jax/body/gendered.py
- 13 pare_jax/body/io.py
+ 16 pare_jax/body/io.py
   2 pare_jax/demo/__main__.py
   2 pare_jax/demo/blocks.py
   2 pare_jax/demo/memory.py
@@ -41,17 +41,18 @@ EXPECTED = """
   6 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
-  7 pare_jax/evaluation/protocols.py
+  6 pare_jax/evaluation/protocols.py
   1 pare_jax/evaluation/report.py
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
+  5 pare_jax/io/archives.py
   3 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
-  3 pare_jax/io/files.py
+  9 pare_jax/io/files.py
   8 pare_jax/io/images.py
  12 pare_jax/io/media.py
-  4 pare_jax/io/safe_pickle.py
+  5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
   5 pare_jax/main.py
@@ -61,17 +62,16 @@ EXPECTED = """
  14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
   2 pare_jax/prediction/detection/__init__.py
- 12 pare_jax/prediction/detection/coco.py
+ 11 pare_jax/prediction/detection/coco.py
   6 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
  10 pare_jax/prediction/detection/other_formats.py
   1 pare_jax/prediction/detection/picture_sizes.py
   4 pare_jax/prediction/focal_length.py
-  2 pare_jax/prediction/page/entries.py
+  3 pare_jax/prediction/page/entries.py
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  4 pare_jax/prediction/person_files.py
   6 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
@@ -82,7 +82,7 @@ EXPECTED = """
   8 pare_jax/pretrained/convert.py
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
-  4 pare_jax/pretrained/mean_parameters.py
+  3 pare_jax/pretrained/mean_parameters.py
   4 pare_jax/pretrained/pare_options.py
   7 pare_jax/pretrained/pare_weights.py
   3 pare_jax/pretrained/read.py
@@ -96,7 +96,7 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 16 pare_jax/training/checkpoints.py
+ 17 pare_jax/training/checkpoints.py
  11 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py

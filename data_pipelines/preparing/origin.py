@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.releases.release import HasSettings, RawDataset
-from pare_jax.errors import be
+from pare_jax.errors import UserError, be
+from pare_jax.io.files import read_json
 
 ORIGIN_FILE = "preparation.json"
 _ROOT = Path(__file__).parents[2]
@@ -38,6 +39,9 @@ _CODE = (
     "pare_jax/crop.py",
     "pare_jax/io/images.py",
     "pare_jax/rendering/rasterizer.py",
+    "pare_jax/io/archives.py",
+    "pare_jax/io/pickle_opcodes.py",
+    "pare_jax/io/pickled_arrays.py",
     "pare_jax/io/safe_pickle.py",
     "pare_jax/skeleton.py",
 )
@@ -153,8 +157,8 @@ def _plain(value: Any) -> Any:
 def read_origin(path: Path) -> Origin | None:
     """Read the origin of the prepared dataset in `path`; None if it is missing or damaged."""
     try:
-        return Origin(**json.loads((path / ORIGIN_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return Origin(**read_json(path / ORIGIN_FILE))
+    except (OSError, UserError, TypeError):
         return None
 
 

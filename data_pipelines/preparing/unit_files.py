@@ -8,7 +8,6 @@ damage.
 import dataclasses
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,12 @@ import numpy as np
 
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.releases.release import Skipped, UnitResult
+from pare_jax.errors import UserError
+from pare_jax.io.archives import read_npz
 
 _COUNT, _SKIPPED, _LENGTHS = "count", "skipped", "lengths of "
 # Raised by NumPy for a truncated or overwritten file.
-_DAMAGE = (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError)
+_DAMAGE = (UserError, ValueError, KeyError, IndexError, TypeError)
 
 
 def write_unit(path: Path, result: UnitResult) -> None:
@@ -56,11 +57,11 @@ def write_unit(path: Path, result: UnitResult) -> None:
 def read_unit(path: Path) -> UnitResult | None:
     """Read the result of a piece of work; None if the file is missing or damaged."""
     try:
-        with np.load(path, allow_pickle=False) as columns:
-            fields = {name: _split(columns, name) for name in STORED_FIELDS}
-            rows = range(int(columns[_COUNT]))
-            examples = [{name: fields[name][row] for name in STORED_FIELDS} for row in rows]
-            return UnitResult(examples, _skipped(columns))
+        columns = read_npz(path)
+        fields = {name: _split(columns, name) for name in STORED_FIELDS}
+        rows = range(int(columns[_COUNT]))
+        examples = [{name: fields[name][row] for name in STORED_FIELDS} for row in rows]
+        return UnitResult(examples, _skipped(columns))
     except _DAMAGE:
         return None
 
@@ -68,8 +69,8 @@ def read_unit(path: Path) -> UnitResult | None:
 def read_summary(path: Path) -> tuple[int, list[Skipped]] | None:
     """Read the number of examples, and what was skipped; None as for `read_unit`."""
     try:
-        with np.load(path, allow_pickle=False) as columns:
-            return int(columns[_COUNT]), _skipped(columns)
+        columns = read_npz(path, (_COUNT, _SKIPPED))
+        return int(columns[_COUNT]), _skipped(columns)
     except _DAMAGE:
         return None
 

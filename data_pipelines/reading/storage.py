@@ -8,7 +8,6 @@ functions that open or describe a dataset import it.
 import collections
 import contextlib
 import errno
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from data_pipelines.releases.release import RELEASED
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError, be
 from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.io.files import read_json
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -251,7 +251,7 @@ class StoredSplit:
         """Read a JSON file beside the shards, {} if it is missing; its user's errors name it."""
         path = self.path / name
         try:
-            yield json.loads(path.read_text()) if path.exists() else {}
+            yield read_json(path, _PREPARE_AGAIN) if path.exists() else {}
         except OSError as error:
             raise UserError(
                 f"cannot read {path}: {error.strerror or error}; {_TRY_AGAIN}"

@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.io import loadmat
 
+from data_pipelines.releases.mpii_bounds import check_mat
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError, reason_of
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_JOINT_NAMES, MPII_TO_SMPL
@@ -91,6 +92,7 @@ def read_annotations(path: Path) -> list[AnnotatedImage]:
     """
     again = "download and unpack mpii_human_pose_v1_u12_2.zip again"
     try:
+        check_mat(path)
         (release,) = _structs(loadmat(path, variable_names=["RELEASE"]).get("RELEASE"))
         images = _structs(release["annolist"])
         is_train = np.asarray(release["img_train"], float).ravel() == 1

@@ -26,6 +26,8 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 _GENDERS = {"m": "male", "f": "female", "male": "male", "female": "female"}
 _PEOPLE = ("genders", "betas", "poses", "jointPositions", "poses2d", "campose_valid")
 _FRAMES = ("cam_poses", "img_frame_ids")
+# 3DPW has two; a few bytes in a file can name thousands.
+_MOST_PEOPLE = 100
 NEAREST = 0.1  # least depth of a joint that can be projected, metres
 
 
@@ -107,6 +109,8 @@ def _load(path: Path, _stamp: tuple[int, int]) -> Pw3dSequence:
         raise BrokenSequence("sequence file's cam_intrinsics is not finite")
     if _numbers(fields["img_frame_ids"]).shape[:1] != (len(cameras),):
         raise BrokenSequence("sequence's array lengths disagree")
+    if _count(fields) > _MOST_PEOPLE:
+        raise BrokenSequence(f"sequence file has more than {_MOST_PEOPLE} people")
     people = [_person(fields, number, cameras, intrinsics) for number in range(_count(fields))]
     return Pw3dSequence(len(cameras), intrinsics, tuple(people))
 
@@ -124,7 +128,7 @@ def _numbers(value: Any) -> np.ndarray:
     """Return the value as a float64 array; empty if it is not an array of numbers."""
     try:
         array = np.asarray(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return np.empty(0)
     return array if array.ndim else np.empty(0)
 

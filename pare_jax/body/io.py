@@ -5,6 +5,7 @@ This module does not import JAX, so that data pipelines start fast.
 
 import functools
 import hashlib
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from pare_jax.errors import UserError
-from pare_jax.io.safe_pickle import load_pickle
+from pare_jax.io.archives import read_npz
+from pare_jax.io.pickle_opcodes import shown
+from pare_jax.io.safe_pickle import Inert, is_pickle, load_pickle
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS, PARENTS
 
 FREE_BODY = Path(__file__).with_name("free_body.npz")
@@ -25,6 +28,11 @@ GENDERS = ("neutral", "male", "female")
 # Number of files to keep in memory: one for each gender, and the free body.
 _KEPT = 4
 _HINT = "give a .npz or .pkl file in SMPL's format"
+_USED = ("v_template", "shapedirs", "kintree_table", "posedirs", "f", "weights", "J_regressor")
+# Sparse matrices have any shape; SMPL's largest array has 6 million numbers.
+_MOST_NUMBERS = 1 << 28
+# Other body models by their number of joints.
+_RELATIVES = {5: "FLAME", 16: "MANO", 52: "SMPL+H", 55: "SMPL-X"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,27 +135,25 @@ def _load(path: Path, resolved: Path, size: int, modified: int) -> BodyData:
 
 
 def _read_fields(path: Path) -> Any:
-    if not zipfile.is_zipfile(path):
-        try:
-            head = path.read_bytes()[:2]
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-        else:
-            if head == b"PK":  # A zip file starts with this and its end is missing.
-                raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
-        if path.suffix == ".npz":
-            raise UserError(f"{path} is not an .npz file; {_HINT}")
-        return load_pickle(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    # A damaged archive can raise nearly any exception in zlib, zipfile or numpy.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npz file ({reason}); copy it again") from None
+        with path.open("rb") as file:
+            start = file.read(256)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    if zipfile.is_zipfile(path):
+        # Other arrays, for instance objects that only other programs use, are not read.
+        return read_npz(path, None if path == FREE_BODY else _USED, objects=True)
+    if start[:2] == b"PK":  # A zip file starts with this and its end is missing.
+        raise UserError(f"{path} is truncated: it starts as an .npz file; copy it again")
+    if path.suffix == ".npz":
+        raise UserError(f"{path} is not an .npz file; {_HINT}")
+    if start and not is_pickle(start):
+        raise UserError(f"{path} is not a body model: it is neither .npz nor .pkl; {_HINT}")
+    return load_pickle(path)
 
 
 def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
+    _check_joints(fields, path)
     template = _array(fields, "v_template", path, (None, 3))
     vertices = len(template)
     shapes = _array(fields, "shapedirs", path, (vertices, 3, None))
@@ -166,10 +172,9 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
     faces = _array(fields, "f", path, (None, 3), np.int64)
     if faces.size and (faces.min() < 0 or faces.max() >= vertices):
         raise UserError(f"{path} is not a body model: f has vertices beyond {vertices - 1}")
-    used = {"v_template", "shapedirs", "kintree_table", "posedirs", "f", "weights", "J_regressor"}
     extras = {}
     if path == FREE_BODY:
-        extras = {name: _wide(value) for name, value in fields.items() if name not in used}
+        extras = {name: _wide(value) for name, value in fields.items() if name not in _USED}
     body = BodyData(
         template=template,
         shape_basis=np.ascontiguousarray(shapes[:, :, :NUM_BETAS]),
@@ -189,29 +194,61 @@ def _to_body(fields: Mapping[str, Any], path: Path) -> BodyData:
 
 def _array(fields, name, path, shape, dtype: Any = np.float32) -> np.ndarray:
     """Return one array of a file, checked; None in `shape` stands for any length."""
-    if name not in fields:
-        raise UserError(f"{path} is not a body model: it has no {name}; {_HINT}")
-    value = fields[name]
-    if hasattr(value, "toarray"):
-        value = value.toarray()
-    value = np.asarray(value)
-    fits = value.ndim == len(shape) and all(
+    value = _found(fields, name, path)
+    fits = len(value.shape) == len(shape) and all(
         want in (None, got) for want, got in zip(shape, value.shape, strict=True)
     )
-    if not fits or value.size == 0:
+    if not fits or not 0 < math.prod(value.shape) < _MOST_NUMBERS:
         wanted = ", ".join("any" if n is None else str(n) for n in shape)
         raise UserError(
             f"{path} is not a usable body model: {name} has shape {value.shape}, not ({wanted})"
         )
+    if hasattr(value, "toarray"):
+        value = value.toarray()
+    if value.dtype.kind not in "fiu":
+        raise UserError(f"{path} is not a body model: {name} has type {value.dtype}, not numbers")
     return value if dtype is None else _checked(value, name, path, dtype)
 
 
+def _found(fields: Mapping[str, Any], name: str, path: Path) -> Any:
+    """Return an array or a sparse matrix of a file."""
+    if name not in fields:
+        raise UserError(f"{path} is not a body model: it has no {name}; {_HINT}")
+    value = fields[name]
+    if isinstance(value, np.ndarray) and value.dtype.hasobject and value.ndim == 0:
+        value = value.item()
+    if isinstance(value, list):
+        try:
+            value = np.asarray(value, np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise UserError(
+                f"{path} is not a usable body model: {name} is a list of other things than numbers"
+            ) from None
+    if not hasattr(value, "shape"):
+        what = value.name if isinstance(value, Inert) else type(value).__name__
+        raise UserError(
+            f"{path} is not a usable body model: {name} is not an array but {shown(what)}; convert "
+            "the file to plain NumPy arrays, for instance by tools/clean_ch.py of smplx"
+        )
+    return value
+
+
+def _check_joints(fields: Mapping[str, Any], path: Path) -> None:
+    """Raise UserError for a body model that is not SMPL's, by its number of joints."""
+    shape = _found(fields, "kintree_table", path).shape if "kintree_table" in fields else ()
+    if len(shape) == 2 and shape[0] == 2 and shape[1] != NUM_JOINTS:
+        raise UserError(
+            f"{path} is {_RELATIVES.get(shape[1], 'another body model')}: its kintree_table has "
+            f"{shape[1]} joints, SMPL's has {NUM_JOINTS}; give a file of SMPL"
+        )
+
+
 def _checked(value: np.ndarray, name: str, path: Path, dtype: Any) -> np.ndarray:
-    if value.dtype.kind not in "fiu":
-        raise UserError(f"{path} is not a body model: {name} has type {value.dtype}, not numbers")
-    if not np.isfinite(value).all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = np.ascontiguousarray(value, dtype)
+    if not (np.isfinite(value).all() and np.isfinite(numbers).all()):
         raise UserError(f"{path} is not a usable body model: {name} contains NaN or infinity")
-    return np.ascontiguousarray(value, dtype)
+    return numbers
 
 
 def _parents(table: np.ndarray, path: Path) -> tuple[int, ...]:

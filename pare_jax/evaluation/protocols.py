@@ -21,6 +21,7 @@ from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import GENDERS, BodyData, load_body_data
 from pare_jax.body.model import BodyModel, BodyOutput, body_from_data
 from pare_jax.errors import UserError
+from pare_jax.io.archives import read_npy
 
 NAMES = ("smpl24", "j14")
 
@@ -155,18 +156,12 @@ def _read_regressor(path: str, vertices: int, body: str) -> np.ndarray:
             f"there is no joint regressor at {path}, but protocol j14 needs J_regressor_h36m.npy "
             f"({rows} rows): set config.eval.joint_regressor to it, or use protocol smpl24"
         )
-    try:
-        regressor = np.load(path, allow_pickle=False)
-    # NumPy and zipfile raise many types for damaged files.
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not a readable .npy file ({reason}): copy it again") from None
-    shape = getattr(regressor, "shape", None)
-    if shape is None or len(shape) != 2 or shape[0] != rows or regressor.dtype.kind not in "fiu":
+    regressor = read_npy(path)
+    shape = regressor.shape
+    if len(shape) != 2 or shape[0] != rows or regressor.dtype.kind not in "fiu":
         raise UserError(
-            f"{path} is not a regressor of Human3.6M's joints: it has "
-            f"{'several arrays' if shape is None else f'{regressor.dtype} of shape {shape}'} "
-            f"instead of numbers of shape ({rows}, vertices); use J_regressor_h36m.npy"
+            f"{path} is not a regressor of Human3.6M's joints: it has {regressor.dtype} of shape "
+            f"{shape} instead of numbers of shape ({rows}, vertices); use J_regressor_h36m.npy"
         )
     if shape[1] != vertices:
         raise UserError(

@@ -1,20 +1,75 @@
-"""Writes files atomically, and makes text from elsewhere safe to print."""
+"""Reads JSON within bounds, writes files atomically, and makes text safe to print."""
 
 import contextlib
+import json
 import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pare_jax.errors import UserError
 
+# COCO's largest annotations have 450 MB.
+_LONGEST_JSON = 1 << 29
+# A parsed value needs some 60 bytes, and in the file a comma or a bracket before it.
+_MOST_VALUES = 1 << 26
+_DEEPEST_JSON = 100
 _SCRATCH = re.compile(r"\.(.+)\.[0-9a-f]{16}\.partial", re.DOTALL)
 # Characters that end a line, move the cursor or turn the direction of text: control characters,
 # separators of lines, and bidirectional controls. Narrow spaces and joined emoji stay.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # The longest file name of most file systems, bytes.
 _LONGEST_NAME = 255
+
+
+def read_json(path: Path, advice: str = "copy it again") -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: the file.
+        advice: end of the messages: what to do about a damaged file.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        UserError: it is not JSON, or too large.
+    """
+    with path.open("rb") as file:
+        raw = file.read(_LONGEST_JSON + 1)
+    return parse_json(raw, path, advice)
+
+
+def parse_json(raw: bytes, name: object, advice: str = "copy it again") -> Any:
+    """Return the content of JSON; raises as `read_json`.
+
+    Args:
+        raw: the text, UTF-8.
+        name: the file's, for messages.
+        advice: end of the messages.
+    """
+    values = sum(map(raw.count, (b",", b"[", b"{"))) if len(raw) > _MOST_VALUES else 0
+    if len(raw) > _LONGEST_JSON or values > _MOST_VALUES:
+        raise UserError(f"{name} is too large for JSON; {advice}")
+    try:
+        content = json.loads(raw.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{name} is not JSON: line {error.lineno}, column {error.colno} is damaged; {advice}"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name} is not JSON: it is not UTF-8 text; {advice}") from None
+    except (RecursionError, MemoryError):
+        raise UserError(f"{name} is not read: its content is nested too deeply; {advice}") from None
+    except ValueError:  # of numbers with thousands of digits
+        raise UserError(f"{name} is not read: a number in it is too long; {advice}") from None
+    level = [content] if type(content) in (dict, list) else []
+    for _ in range(_DEEPEST_JSON):
+        inner = (item.values() if type(item) is dict else item for item in level)
+        level = [value for values in inner for value in values if type(value) in (dict, list)]
+        if not level:
+            return content
+    raise UserError(f"{name} is not read: its content is nested too deeply; {advice}")
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pare_jax.errors import UserError
+from pare_jax.io.archives import read_npz
 from pare_jax.prediction.person_arrays import ASSUMED, Faces, PersonArrays
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
@@ -108,29 +108,7 @@ def read_arrays(path: str | Path, without: Collection[str] = ()) -> dict[str, np
     Raises:
         UserError: the file is missing, damaged or of another kind.
     """
-    try:
-        with open(path, "rb") as file:
-            is_archive = file.read(2) == b"PK"
-        if not is_archive:
-            raise UserError(
-                f"{path} is not a readable .npz file; give one that pare_jax.predict wrote"
-            )
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files if name not in without}
-    except FileNotFoundError:
-        raise UserError(f"the file {path} is missing") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except UserError:
-        raise
-    # A damaged archive raises many exceptions of zlib, zipfile and numpy.
-    except Exception as error:
-        # NumPy's message advises the user to unpickle arrays of objects.
-        is_pickle = "allow_pickle" in str(error)
-        reason = "it holds Python objects" if is_pickle else " ".join(str(error).split())
-        raise UserError(
-            f"{path} is not a readable .npz file ({reason}); give one that pare_jax.predict wrote"
-        ) from None
+    return read_npz(path, without=without, advice="give one that pare_jax.predict wrote")
 
 
 def people_json(

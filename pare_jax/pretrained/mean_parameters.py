@@ -1,11 +1,11 @@
 """Reads mean pose, shape and camera from SPIN's `smpl_mean_params.npz`."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from pare_jax.errors import UserError
+from pare_jax.io.archives import read_npz
 from pare_jax.models.heads import SIXD
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
@@ -31,12 +31,7 @@ def read_mean_parameters(path: str | Path) -> dict[str, np.ndarray]:
         UserError: the file cannot be read, or an array is missing, has another size or is not
             finite.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in _ARRAYS if name in content.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or "not an .npz file, or truncated"
-        raise UserError(f"cannot read the mean parameters {path}: {reason}") from None
+    arrays = read_npz(path, _ARRAYS, advice="give SPIN's smpl_mean_params.npz")
     flat = {}
     for name, (ours, shape) in _ARRAYS.items():
         if name not in arrays:

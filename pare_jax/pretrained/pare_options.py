@@ -5,7 +5,6 @@ Then names and shapes of its tensors show some options, and the others are taken
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
 from pare_jax.errors import UserError
+from pare_jax.io.files import parse_json
 from pare_jax.skeleton import NUM_JOINTS, NUM_PART_LABELS
 
 # Levels of nested sections that are searched; Lightning and PARE need three.
@@ -98,8 +98,8 @@ def _entries(section: Mapping[str, Any], depth: int) -> list[tuple[str, Any]]:
     for key, value in section.items():
         if key == "hyper_parameters" and isinstance(value, str):  # from .safetensors
             try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
+                value = parse_json(value.encode(), key)
+            except UserError:
                 continue
         if not isinstance(value, Mapping):
             entries.append((str(key).upper(), value))

@@ -149,7 +149,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, Inert):
-        return plain(vars(value))
+        return plain(value.fields)
     return str(value)
 
 

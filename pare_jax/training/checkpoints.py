@@ -8,7 +8,6 @@ name a mismatch, and readers take only what they need:
     training  opt_state.*, step and counters        for resuming
 """
 
-import json
 import logging
 import re
 import sys
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
+from pare_jax.io.files import read_json
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import Flat, flatten, unflatten
 from pare_jax.training import config as config_lib
@@ -33,6 +33,7 @@ from pare_jax.training.step import TrainState
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
+_COPY = "copy the run again, with all its files"
 _ITEMS = ("model", "swa", "training")
 # The metric whose lowest value marks the best checkpoint.
 BEST_METRIC = "mpjpe"
@@ -250,10 +251,10 @@ def load_config(workdir: str | Path, defaults: ConfigDict | None = None) -> Conf
     """
     path = Path(workdir) / CONFIG_FILE
     try:
-        stored = json.loads(path.read_text())
+        stored = read_json(path, _COPY)
         sections = isinstance(stored, dict) and [stored.get(key) for key in ("model", "eval")]
         if not sections or not all(isinstance(section, dict) for section in sections):
-            raise ValueError("it is not a run's config")
+            raise UserError(f"{path} is not a run's config: model or eval is missing; {_COPY}")
         return config_lib.completed(stored, base_config() if defaults is None else defaults)
     except FileNotFoundError:
         raise UserError(

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
-from pare_jax.io.files import write_together
+from pare_jax.io.files import read_json, write_together
 from pare_jax.training import config as config_lib
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, load_config
 
@@ -133,7 +133,7 @@ def check_same_body(workdir: Path, body: BodyData) -> None:
     """
     path = workdir / _BODY_FILE
     try:
-        trained = json.loads(path.read_text())
+        trained = read_json(path, "copy the run again, with all its files")
         same = trained["digest"] == body.digest
         was = f"{trained['name']} with {trained['vertices']} vertices"
     except (OSError, ValueError, KeyError, TypeError) as error:

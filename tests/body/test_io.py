@@ -1,11 +1,13 @@
 """Reading body files; everything that is not a body is refused in one line."""
 
 import os
+import pickle
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
@@ -118,6 +120,78 @@ def test_files_that_are_not_bodies(tmp_path):
     refusal(tmp_path)
 
 
+def test_other_kinds_of_files_are_called_no_body_models(tmp_path):
+    for name, content in (("README.md", b"# A title"), ("photo.jpg", b"\xff\xd8\xff\xe0")):
+        (tmp_path / name).write_bytes(content)
+        message = refusal(tmp_path / name)
+        assert "not a body model" in message
+        assert ".npz" in message
+        assert "pickle" not in message
+
+
+@pytest.mark.parametrize("save", ["npz", "pkl"])
+@pytest.mark.parametrize("kind", ["csc_matrix", "csr_matrix", "coo_matrix"])
+def test_files_that_were_saved_again(tmp_path, kind, save):
+    """Sparse regressors, lists, and objects that only other programs use."""
+    fields = random_body_fields(shapes=300)
+    changes = {
+        "J_regressor": getattr(scipy.sparse, kind)(fields["J_regressor"]),
+        "pose_training_info": {"a": 1},
+        "kintree_table": np.array(fields["kintree_table"], object).astype(np.int64),
+    }
+    path = tmp_path / f"body.{save}"
+    if save == "npz":
+        np.savez(path, **(fields | changes))
+    else:
+        changes["f"] = fields["f"].tolist()
+        path.write_bytes(pickle.dumps(fields | changes, 2))
+    np.savez(tmp_path / "plain.npz", **fields)
+    assert load_body_data(path).digest == load_body_data(tmp_path / "plain.npz").digest
+
+
+def test_shapes_behind_a_view_of_chumpy(tmp_path):
+    """A file that was pickled again after [:, :, :10] holds its 300 directions and the places."""
+    fields = random_body_fields(shapes=300)
+    places = np.arange(60 * 3 * 300).reshape(60, 3, 300)[:, :, :10].ravel()
+    view = {
+        "a": legacy.chumpy(fields["shapedirs"]),
+        "idxs": legacy.array(places),
+        "preferred_shape": b"(K\x3cK\x03K\x0at",
+    }
+    selected = legacy.instance("chumpy.reordering", "Select", view)
+    (tmp_path / "view.pkl").write_bytes(legacy.smpl_file(fields, shapedirs=selected))
+    np.savez(tmp_path / "plain.npz", **fields)
+    assert (
+        load_body_data(tmp_path / "view.pkl").digest
+        == load_body_data(tmp_path / "plain.npz").digest
+    )
+
+
+def test_an_object_that_is_not_understood_counts_only_where_it_is_needed(tmp_path):
+    source = {"a": legacy.chumpy(np.ones((2, 3)))}
+    turned = legacy.instance("chumpy.reordering", "transpose", source)
+    path = tmp_path / "body.pkl"
+    path.write_bytes(legacy.smpl_file(random_body_fields(), unused=turned))
+    load_body_data(path)
+    path.write_bytes(legacy.smpl_file(random_body_fields(), weights=turned))
+    message = refusal(path)
+    assert "weights" in message
+    assert "chumpy.reordering.transpose" in message
+    assert "clean_ch.py" in message
+    np.savez(tmp_path / "body.npz", **(random_body_fields() | {"weights": {"a": 1}}))
+    assert "weights" in refusal(tmp_path / "body.npz")
+
+
+@pytest.mark.parametrize(
+    ("joints", "name"), [(55, "SMPL-X"), (52, "SMPL+H"), (16, "MANO"), (35, "another body model")]
+)
+def test_other_body_models_are_named(tmp_path, joints, name):
+    table = np.zeros((2, joints), np.int64)
+    path = save_npz(tmp_path / "body.npz", kintree_table=table, joint2num={"pelvis": 0})
+    assert name in refusal(path)
+    assert str(joints) in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -129,6 +203,9 @@ def test_files_that_are_not_bodies(tmp_path):
         ({"v_template": np.full((60, 3), "a")}, "v_template"),
         ({"J_regressor": np.full((24, 60), np.nan)}, "J_regressor"),
         ({"f": np.full((4, 3), 60)}, " f "),
+        ({"v_template": scipy.sparse.coo_matrix((2**31 - 1, 3))}, "v_template"),
+        ({"weights": np.full((60, 24), 1e300)}, "weights"),
+        ({"posedirs": np.full((60, 3, 207), "a")}, "posedirs"),
         ({"kintree_table": np.zeros((2, 24), int)}, "kintree_table"),
     ],
 )

@@ -306,7 +306,7 @@ def test_drawn_boxes_are_predicted(open_demo, tmp_path, touch):
         expect(page.locator("#message p")).to_contain_text("2 people found in 'turned.jpg'")
         expect(page.locator("#who label")).to_have_count(2)
 
-        page.get_by_role("button", name="Remove box 1").click()
+        page.get_by_role("button", name="Remove box 0").click()
         expect(page.locator("#shown .drawn")).to_have_count(1)
         assert field.input_value() == ",".join(f"{value:g}" for value in boxes[1])
         page.locator("#again").click()

@@ -274,6 +274,31 @@ class TestTorchFiles:
         torch.save(content, path, _use_new_zipfile_serialization=not legacy)
         assert "beyond its numbers" in refused(path)
 
+    @pytest.mark.parametrize("legacy", [False, True])
+    def test_a_number_expanded_to_terabytes_is_refused(self, torch, tmp_path, legacy):
+        path = tmp_path / "weights.pth"
+        content = {"a": torch.ones(1).expand(1 << 20, 1 << 20)}
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+        assert "1048576" in refused(path)
+
+    def test_an_archive_that_expands_to_gigabytes_is_refused(self, torch, tmp_path):
+        torch.save({str(k): torch.zeros(1 << 22) for k in range(20)}, tmp_path / "whole.pth")
+        path = tmp_path / "bomb.pth"
+        with (
+            zipfile.ZipFile(tmp_path / "whole.pth") as whole,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            for name in whole.namelist():
+                archive.writestr(name, whole.read(name))
+        assert path.stat().st_size < 4 << 20
+        assert "4194304" in refused(path)
+
+    def test_settings_that_hold_themselves_are_refused(self, torch, tmp_path):
+        settings = {"a": [1]}
+        settings["a"].append(settings)
+        torch.save({"state_dict": {"a": torch.ones(1)}, "x": settings}, tmp_path / "a.ckpt")
+        assert "itself" in refused(tmp_path / "a.ckpt")
+
     def test_torchscript_is_refused(self, torch, tmp_path):
         path = tmp_path / "script.pt"
         torch.jit.script(torch.nn.Linear(2, 2)).save(path)

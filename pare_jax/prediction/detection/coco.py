@@ -15,7 +15,6 @@ https://github.com/MVIG-SJTU/AlphaPose.
 
 import dataclasses
 import itertools
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.errors import UserError
+from pare_jax.io import files
 from pare_jax.prediction.detection.detector import Detection
 
 # COCO's category of people, for files that do not list their categories.
@@ -218,13 +218,11 @@ def read_json(path: Path) -> Any:
         UserError: the file is missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path, "give a file of boxes")
     except FileNotFoundError:
         raise UserError(f"--boxes={path} is neither x0,y0,x1,y1 nor a file that exists") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read boxes from {path}: {error}") from None
-    except RecursionError:
-        raise UserError(f"cannot read boxes from {path}: its lists are nested too deep") from None
+    except OSError as error:
+        raise UserError(f"cannot read boxes from {path}: {error.strerror or error}") from None
 
 
 def id_of(value: Any) -> int | None:

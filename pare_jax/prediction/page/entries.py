@@ -2,14 +2,13 @@
 
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError
-from pare_jax.io.files import printable
+from pare_jax.io.files import printable, read_json
 from pare_jax.io.images import Picture
 from pare_jax.io.media import Clip, FrameReader
 from pare_jax.prediction.person import Person, read_people
@@ -210,12 +209,14 @@ def _video_from_files(
 def _photo_name(path: Path) -> str | None:
     """Return the photograph's name in NAME.json, without folders; None if there is none."""
     try:
-        photo = json.loads(path.read_text()).get("photo")
+        content = read_json(path, "run the prediction again")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is damaged ({reason}): run the prediction again") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not describe people: run the prediction again")
+    photo = content.get("photo")
     return Path(photo).name if isinstance(photo, str) else None
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pare_jax.errors import UserError
-from pare_jax.io.files import is_scratch_of, write_together
+from pare_jax.io.files import is_scratch_of, read_json, write_together
 from pare_jax.prediction.box_files import output_names
 
 RECORDS = ".predictions"
@@ -253,8 +253,8 @@ def _remove_if_empty(records: Path, made: list[Path]) -> None:
 def _read_record(path: Path) -> Record | None:
     """Read a record; None if it is damaged, or names a file that its input cannot have."""
     try:
-        record = Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        record = Record(**read_json(path))
+    except (OSError, UserError, TypeError):
         return None
     blank = Record("", "", "", "")
     typed = all(type(value) is type(getattr(blank, name)) for name, value in vars(record).items())

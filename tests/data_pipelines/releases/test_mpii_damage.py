@@ -2,6 +2,8 @@
 
 import json
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from scipy.io import savemat
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
 from data_pipelines.releases.mpii import Mpii
+from data_pipelines.releases.mpii_annotations import read_annotations
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.skeleton import joint_index
@@ -175,6 +178,40 @@ def test_another_struct_is_refused(changes, details, tmp_path):
     mat = mpii.write_release(tmp_path, [mpii.image("one.jpg", mpii.person())], **changes)
     with pytest.raises(UserError, match=re.escape(str(mat)) + ".*" + details):
         Mpii(tmp_path).check()
+
+
+def element(kind: int, content: bytes) -> bytes:
+    """Return an element of a MATLAB file."""
+    return struct.pack("<II", kind, len(content)) + content + bytes(-len(content) % 8)
+
+
+def cells(depth: int) -> bytes:
+    """Return a file with cells in cells; scipy ignores their lengths, which are too small."""
+    start = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1))
+    levels = [struct.pack("<II", 14, 8) + start + element(1, name) for name in [b"RELEASE", b""]]
+    body = levels[0] + levels[1] * depth
+    return mat_file(struct.pack("<II", 14, len(body) - 8) + body[8:])
+
+
+def mat_file(content: bytes) -> bytes:
+    return b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + content
+
+
+def compressed_zeros(size: int) -> bytes:
+    writer, piece = zlib.compressobj(1), bytes(1 << 24)
+    parts = [writer.compress(piece) for _ in range(size // len(piece))]
+    return mat_file(element(15, b"".join([*parts, writer.flush()])))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(cells(200_000), "scipy"), (compressed_zeros(5 << 28), "1 GiB")]
+)
+def test_a_mat_file_that_would_crash_scipy_or_take_all_memory(content, reason, tmp_path):
+    path = tmp_path / "deep.mat"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"deep\.mat") as caught:
+        read_annotations(path)
+    assert reason in str(caught.value)
 
 
 def test_a_mat_file_without_the_release_is_refused(tmp_path):
