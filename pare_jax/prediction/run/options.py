@@ -29,7 +29,7 @@ SMOOTHINGS = ("rotations", "shape", "camera")
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclasses.dataclass(frozen=True)
