@@ -28,15 +28,14 @@ from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
-from pare_jax.prediction.detection import make_detector
+from pare_jax.prediction.detection import WholePicture, make_detector
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
+    command_line.define_run_flags(values)
     texts = {
-        "checkpoint": (None, "Run to load: its workdir, or WORKDIR/checkpoints/STEP."),
-        "body": (None, "Body model file; needed if the file that the run names has moved."),
-        "detector": ("hog", "Detector of people: hog, whole, or an .onnx file."),
+        "detector": ("whole", "whole (each photograph is one person), hog, or an .onnx file."),
         "host": ("127.0.0.1", "Address to listen on; 0.0.0.0 allows other machines."),
     }
     for name, (default, text) in texts.items():
@@ -47,21 +46,8 @@ def define_flags(values: flags.FlagValues) -> None:
         "Further names under which the page is served, for instance that of a proxy.",
         flag_values=values,
     )
-    flags.DEFINE_enum(
-        "weights",
-        "auto",
-        ["auto", "swa", "last"],
-        "Weights to load; auto: those that the run's evaluation uses.",
-        flag_values=values,
-    )
     flags.DEFINE_float(
         "threshold", None, "Lowest score of a detection, 0 to 1.", flag_values=values
-    )
-    flags.DEFINE_float(
-        "crop_scale",
-        None,
-        "Side of a crop over the longer side of its box; default: the run's.",
-        flag_values=values,
     )
     flags.DEFINE_integer(
         "port",
@@ -93,6 +79,7 @@ def _serve(values: flags.FlagValues, arguments: Sequence[str]) -> int:
 def _run(values: flags.FlagValues) -> None:
     if not values.checkpoint:
         raise UserError("--checkpoint=RUN is needed; see --help")
+    names = HostNames(values.host, values.names)
     disable_telemetry()
     with (
         exiting_on_signals(),
@@ -112,8 +99,9 @@ def _run(values: flags.FlagValues) -> None:
             command_line.complain(predictor.warning, "warning")
         # Compiles the network, so that the first photograph does not wait for it.
         predictor(np.zeros((64, 64, 3), np.uint8))
-        session = Session(predictor, detector, folder, draw_examples())
-        names = HostNames(values.host, values.names)
+        # The page always offers the whole photograph.
+        finds_people = None if isinstance(detector, WholePicture) else detector
+        session = Session(predictor, finds_people, folder, draw_examples())
         app = make_app(session, folder, names, Path(values.detector).name)
         port = listener.getsockname()[1]
         host = f"[{values.host}]" if ":" in values.host else values.host

@@ -119,13 +119,15 @@ def _lay_out_inputs(gr: Any, session: Session, detector_name: str) -> dict[str, 
             height=260,
             elem_id="picture",
         )
+        find_people = (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR)
+        choices = [
+            *[find_people] * session.has_detector,
+            ("the whole photograph is one person", WHOLE),
+            ("boxes that I draw", BOXES),
+        ]
         how = gr.Radio(
-            [
-                (f"find people ({_NAMES.get(detector_name, detector_name)})", DETECTOR),
-                ("the whole photograph is one person", WHOLE),
-                ("boxes that I draw", BOXES),
-            ],
-            value=DETECTOR,
+            choices,
+            value=choices[0][1],
             label="Where are the people?",
             elem_id="how",
         )

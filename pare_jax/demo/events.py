@@ -48,7 +48,7 @@ def checked_visit(value: Any) -> str:
 
 
 def checked_event(
-    body: bytes, inputs: Inputs, is_uploaded: Callable[[str, str], bool]
+    body: bytes, inputs: Inputs, is_uploaded: Callable[[str], bool]
 ) -> tuple[str, bytes]:
     """Check an event and write it again, with nothing in it that was not checked.
 
@@ -58,7 +58,7 @@ def checked_event(
     Args:
         body: JSON.
         inputs: from `event_inputs`.
-        is_uploaded: returns for a visit and a path whether the visit's browser uploaded it.
+        is_uploaded: returns whether this browser uploaded the file at a path.
 
     Returns:
         The name of the visit, and JSON for gradio.
@@ -82,7 +82,7 @@ def checked_event(
     trigger = event.get("trigger_id")
     checked = {
         "data": [
-            _checked_value(value, kind, lambda path: is_uploaded(visit, path))
+            _checked_value(value, kind, is_uploaded)
             for value, kind in zip(values, kinds, strict=True)
         ],
         "fn_index": number,

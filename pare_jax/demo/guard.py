@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 from pare_jax.demo.asgi import Application, Message, Receive, RequestRefused, Scope, Send, respond
 from pare_jax.demo.events import Inputs, checked_event, checked_visit
 from pare_jax.demo.hosts import HostNames
-from pare_jax.demo.uploads import MAX_UPLOAD_BYTES, UploadFolder
+from pare_jax.demo.uploads import EVERYBODY, MAX_UPLOAD_BYTES, UploadFolder
 from pare_jax.demo.visits import Visits
 from pare_jax.errors import UserError
 
@@ -169,11 +169,9 @@ class Guard:
         browser = request.known_browser()
         async with asyncio.timeout(_EVENT_SECONDS):
             body = b"".join([part async for part in request.body(_MAX_EVENT_BYTES)])
-
-        def is_uploaded(visit: str, path: str) -> bool:
-            return self._folder.is_upload(path, browser)
-
-        visit, body = checked_event(body, self._inputs, is_uploaded)
+        visit, body = checked_event(
+            body, self._inputs, lambda path: self._folder.is_upload(path, browser)
+        )
         self._visits.claim(visit, browser)
         await self._pass_on(request, body)
 
@@ -227,10 +225,7 @@ class Guard:
 
     async def _file(self, request: "_Request") -> None:
         path = request.path.removeprefix(_API + "file=")
-        owner = self._folder.owner(path)
-        browser = request.browser
-        # A file belongs to everybody, to a browser or to a visit.
-        if owner is None or (owner and browser not in (owner, self._visits.browser(owner))):
+        if not self._may_see(request.browser, self._folder.owner(path)):
             raise RequestRefused(404, "There is no such file.")
         try:
             content = await asyncio.to_thread(self._folder.read, path)
@@ -243,6 +238,12 @@ class Guard:
             request.headers.append((b"content-disposition", b"attachment"))
         async with asyncio.timeout(_ANSWER_SECONDS):
             await respond(request.send, 200, content, kind)
+
+    def _may_see(self, browser: str | None, owner: str | None) -> bool:
+        """Return whether a file belongs to everybody, to this browser or to one of its visits."""
+        if browser is None or owner is None:
+            return owner == EVERYBODY
+        return owner in (EVERYBODY, browser) or self._visits.browser(owner) == browser
 
 
 async def _no_progress(request: "_Request") -> None:

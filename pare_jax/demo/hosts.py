@@ -1,11 +1,16 @@
 """Checks by which names the page is requested, and from which pages (DNS rebinding)."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from pare_jax.demo.asgi import RequestRefused
+from pare_jax.errors import UserError
+
+# Browsers send names in ASCII.
+_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 def is_local(host: str) -> bool:
@@ -29,8 +34,11 @@ class HostNames:
         Args:
             host: address that the server listens on.
             names: further names, for instance that of a proxy.
+
+        Raises:
+            UserError: one of them has a port, a scheme or a path, or is no name at all.
         """
-        self._given = {name.lower().rstrip(".") for name in names}
+        self._given = {_checked_name(name) for name in names}
         self._names = {"localhost", host.lower(), *self._given}
         # No site can take over an address, so that any address of this machine is right.
         self._any_address = not is_local(host)
@@ -66,6 +74,17 @@ class HostNames:
             return True
         address = _address(name)
         return address is not None and (self._any_address or address.is_loopback)
+
+
+def _checked_name(given: str) -> str:
+    """Return a name of `--names` as requests have it."""
+    name = given.strip().lower().rstrip(".")
+    if not _NAME.fullmatch(name) and _address(name) is None:
+        raise UserError(
+            f"--names has {given!r}, which is not a name like demo.example.org: leave out scheme, "
+            "port and path"
+        )
+    return name
 
 
 def _split(url: str) -> tuple[str, int | None] | None:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from pare_jax.body.io import BodyData
 from pare_jax.demo.memory import PhotographResult
 from pare_jax.io.images import Picture, cut_crop
-from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.drawing import draw_people, person_number
 from pare_jax.prediction.person import Person, people_json, people_npz
-from pare_jax.prediction.scene import scene_meshes
+from pare_jax.prediction.scene import scene_glb
 from pare_jax.rendering.attention_maps import draw_attention
 from pare_jax.skeleton import JOINT_NAMES, joint_index
 
@@ -78,8 +78,13 @@ def joints_html(person: Person) -> str:
     )
 
 
-def downloads_html(result: PhotographResult) -> str:
-    """Return download links of the people in three formats; the links contain the files."""
+def downloads_html(result: PhotographResult, body: BodyData | None = None) -> str:
+    """Return download links of the people in three formats; the links contain the files.
+
+    Args:
+        result: has the people.
+        body: the body model, for a rigged GLB.
+    """
     if not result.people:
         return ""
     people, image = result.people, result.image
@@ -87,7 +92,7 @@ def downloads_html(result: PhotographResult) -> str:
     files = (
         ("people.npz", "application/octet-stream", people_npz(people, people[0].faces, size)),
         ("people.json", "application/json", people_json(people, result.name, size).encode()),
-        ("people.glb", "model/gltf-binary", mesh_bytes(scene_meshes(people, size), ".glb")),
+        ("people.glb", "model/gltf-binary", scene_glb(people, size, body)),
     )
     links = "".join(
         f'<a download="{name}" href="{_data(kind, content)}">{name}</a>'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from pare_jax.body.io import BodyData
 from pare_jax.demo import page_html
 from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Memory, PhotographResult
@@ -31,6 +32,7 @@ class PeoplePredictor(Protocol):
     """The part of `pare_jax.prediction.predictor.Predictor` that the page uses."""
 
     warning: str | None
+    body_data: BodyData | None
 
     def __call__(self, image: Picture, boxes: Sequence[Any] | None = None) -> list[Person]:
         """Return one person for each box."""
@@ -78,12 +80,13 @@ class Session:
 
     Attributes:
         warning: of the predictor, shown at the top of the page.
+        has_detector: whether `DETECTOR` is one of the choices.
     """
 
     def __init__(
         self,
         predictor: PeoplePredictor,
-        detector: Detector,
+        detector: Detector | None,
         folder: UploadFolder,
         examples: Sequence[Example] = (),
     ):
@@ -91,13 +94,14 @@ class Session:
 
         Args:
             predictor: predicts the people in boxes.
-            detector: finds the boxes for `DETECTOR`.
+            detector: finds the boxes for `DETECTOR`; None: the page does not offer this choice.
             folder: folder of uploads.
             examples: images offered on the page.
         """
         self.examples = list(examples)
         self.memory = Memory()
         self.warning = predictor.warning
+        self.has_detector = detector is not None
         self._predictor, self._detector, self._folder = predictor, detector, folder
 
     def receive(
@@ -217,7 +221,7 @@ class Session:
         elif how == BOXES:
             typed = [[value * result.scale for value in box] for box in parse_boxes(boxes)]
             found = [Detection(check_box(box, height, width), 1.0) for box in typed]
-        elif how == DETECTOR:
+        elif how == DETECTOR and self._detector is not None:
             found = self._detector(result.image)
         else:
             raise UserError(f"there is no source of boxes {_shortened(how)}: choose another")
@@ -232,7 +236,7 @@ class Session:
             self.memory.put(result, key),
             message,
             page_html.overlay_html(result),
-            page_html.downloads_html(result),
+            page_html.downloads_html(result, self._predictor.body_data),
             tuple(page_html.people_names(result.people)),
         )
 

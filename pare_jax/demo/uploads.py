@@ -8,25 +8,25 @@ import shutil
 import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from PIL import Image
-
 from pare_jax.errors import UserError
-from pare_jax.io.images import Photograph, read_photograph
+from pare_jax.io.images import Photograph, read_format, read_photograph
 
 MAX_UPLOAD_BYTES = 20 * 2**20
 # A stored photograph takes three bytes of memory a pixel. Larger JPEGs are read at half the size
 # or less; other formats cannot be read reduced and are refused.
 MAX_UPLOAD_PIXELS = 25_000_000
 # Formats as Pillow calls them. It has others, some of which run another program.
-_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
-# Files of visitors that are kept at the same time; a page needs two.
-_MAX_FILES = 64
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "PNG", "TIFF", "WEBP")
+# Files of one visitor that are kept at the same time. A page needs one, a browser one for each page
+# that uploads.
+MAX_FILES_OF_ONE = 8
+# Files of all visitors. The oldest makes room for another one, so that nobody can block others.
+MAX_FILES = 64
 # Files are used within seconds; older ones belong to uploads that were interrupted.
 _OLDEST_SECONDS = 300.0
 _SWEEP_SECONDS = 30.0
@@ -102,7 +102,7 @@ class UploadFolder:
             The path.
 
         Raises:
-            UserError: too many files are stored.
+            UserError: the browser has too many files here.
         """
         path = self._new_path("photograph", owner, is_upload=True)
         with path.open("xb") as stored:
@@ -112,14 +112,20 @@ class UploadFolder:
     def write(self, name: str, content: bytes, owner: str = EVERYBODY) -> Path:
         """Write a file for the browser, under a path that cannot be guessed.
 
+        The owner's earlier file of this name is removed.
+
         Args:
             name: name of the file.
             content: its content.
             owner: name of the browser or visit that may see it; files of `EVERYBODY` stay.
 
         Raises:
-            UserError: too many files are stored.
+            UserError: the owner has too many files here.
         """
+        for earlier, file in list(self._files.items()):
+            is_same = file.owner == owner and Path(earlier).name == name
+            if is_same and owner != EVERYBODY and not file.is_upload:
+                self._remove(earlier)
         path = self._new_path(name, owner, is_upload=False)
         path.write_bytes(content)
         return path
@@ -181,12 +187,24 @@ class UploadFolder:
 
     def _new_path(self, name: str, owner: str, is_upload: bool) -> Path:
         with self._lock:
-            kept = sum(1 for file in self._files.values() if file.owner != EVERYBODY)
-            if owner != EVERYBODY and kept >= _MAX_FILES:
-                raise UserError("too many files are stored: try again in a few minutes")
+            if owner != EVERYBODY:
+                self._make_room(owner)
             path = Path(tempfile.mkdtemp(dir=self.path)) / name
             self._files[str(path)] = _StoredFile(owner, is_upload, time.monotonic())
         return path
+
+    def _make_room(self, owner: str) -> None:
+        """Remove the oldest file if there are too many.
+
+        Raises:
+            UserError: this owner alone has too many.
+        """
+        # The oldest is first.
+        kept = [(path, file) for path, file in self._files.items() if file.owner != EVERYBODY]
+        if sum(file.owner == owner for _, file in kept) >= MAX_FILES_OF_ONE:
+            raise UserError("too many of your files are stored: try again in a few minutes")
+        if len(kept) >= MAX_FILES:
+            self._remove(kept[0][0])
 
     def _remove(self, path: str) -> None:
         self._files.pop(path, None)
@@ -249,22 +267,13 @@ def _check_header(path: Path, name: str) -> None:
     """Check an image's format and size before it is decoded.
 
     Raises:
-        UserError: the format is not one of `_FORMATS`, or the image is huge and cannot be read
-            reduced.
+        UserError: the header cannot be read, the format is not one of `_FORMATS`, or the image is
+            huge and cannot be read reduced.
     """
-    try:
-        with warnings.catch_warnings(), path.open("rb") as file:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            # As `read_photograph`: a phone's JPEG with a second picture inside is called MPO.
-            is_jpeg = file.read(3) == b"\xff\xd8\xff"
-            file.seek(0)
-            with Image.open(file) as opened:
-                form, (width, height) = opened.format, opened.size
-    except Exception:  # the reader reports what is wrong
-        return
+    form, (width, height) = read_format(path)
     if form not in _FORMATS:
         raise UserError(f"{name!r} is in the format {form}: save it as JPEG or PNG")
-    if not is_jpeg and width * height > MAX_UPLOAD_PIXELS:
+    if form != "JPEG" and width * height > MAX_UPLOAD_PIXELS:
         limit = MAX_UPLOAD_PIXELS // 1_000_000
         raise UserError(
             f"{name!r} has {width} x {height} pixels, more than {limit} million: reduce it"

@@ -32,6 +32,7 @@ from pare_jax.models.folding import FoldedUpsamplingBlock, fold
 from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
 from pare_jax.training.checkpoints import load_model, split_checkpoint
+from pare_jax.training.config import check_crop_scale, crop_scale_of
 from pare_jax.training.workdir import load_run_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -148,6 +149,8 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     with_body = values["with-body"].value
     if values.body and not with_body:
         raise UserError(f"--body={values.body} has no effect without --with-body: add it")
+    if values.crop_scale is not None:
+        check_crop_scale(values.crop_scale, "--crop_scale")
     config, network = load_model(values.checkpoint, values.weights, print)
     body = None
     if with_body:
@@ -155,8 +158,9 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         body = body_from_data(load_run_body(workdir, config, values.body))
     function = crops_to_people(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
-    # Runs of before have no such key.
-    side, crop_scale = config.image_size, config.get("crop_scale", BOX_SCALE)
+    side, crop_scale = config.image_size, values.crop_scale
+    if crop_scale is None:
+        crop_scale = crop_scale_of(config, values.checkpoint)
     files = exported_files(output.name, function, side, kind, crop_scale)
     write_together(output.parent, files)
     megabytes = len(files[output.name]) / 1e6

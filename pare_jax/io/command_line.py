@@ -62,7 +62,7 @@ def run(
 
 
 def define_run_flags(values: flags.FlagValues) -> None:
-    """Define the flags of a command that loads a trained run: checkpoint, weights and body."""
+    """Define the flags of a command that loads a trained run: checkpoint, weights, body, crops."""
     texts = {
         "checkpoint": "Run to load: its workdir, or WORKDIR/checkpoints/STEP.",
         "body": "Body model file; needed if the file that the run names has moved.",
@@ -74,6 +74,12 @@ def define_run_flags(values: flags.FlagValues) -> None:
         "auto",
         ["auto", "swa", "last"],
         "Weights to load; auto: those that the run's evaluation uses.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "crop_scale",
+        None,
+        "Side of a crop over the longer side of its box; default: the run's.",
         flag_values=values,
     )
 

@@ -135,6 +135,19 @@ def read_size(path: str | pathlib.Path) -> tuple[tuple[int, int], int]:
         return _upright_size(opened, opened.size, orientation), orientation
 
 
+def read_format(path: str | pathlib.Path) -> tuple[str | None, tuple[int, int]]:
+    """Return a file's format as Pillow calls it, "JPEG" for every JPEG, and its stored size.
+
+    Only the file's header is read, by the reader that `read_photograph` uses.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    path = pathlib.Path(path)
+    with _reading(path), _opened(path) as opened:
+        return opened.format, opened.size
+
+
 def _reduction(
     path: pathlib.Path, size: tuple[int, int], max_pixels: int, least_side: int | None
 ) -> int:

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.person import Person
 from pare_jax.training.checkpoints import load_model, split_checkpoint
-from pare_jax.training.config import warning_of
+from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
 from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
@@ -267,8 +266,7 @@ def load_predictor(
     if crop_scale is not None:
         check_crop_scale(crop_scale, "crop_scale")
     config, module = load_model(checkpoint_or_workdir, weights, say)
-    scale = config.get("crop_scale", BOX_SCALE) if crop_scale is None else crop_scale
-    check_crop_scale(scale, f"config.crop_scale of {checkpoint_or_workdir}")
+    scale = crop_scale_of(config, checkpoint_or_workdir) if crop_scale is None else crop_scale
     workdir, _ = split_checkpoint(checkpoint_or_workdir)
     data = load_run_body(workdir, config, body)
     return Predictor(
@@ -279,12 +277,6 @@ def load_predictor(
         crop_scale=scale,
         warning=warning_of(config),
     )
-
-
-def check_crop_scale(value: Any, name: str) -> None:
-    """Raise UserError unless a crop can have this side over that of its box."""
-    if not isinstance(value, int | float) or not 0.1 <= value <= 10:
-        raise UserError(f"{name} is {value!r}: it must be a number between 0.1 and 10")
 
 
 def check_picture(image: np.ndarray) -> None:

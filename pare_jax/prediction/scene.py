@@ -14,8 +14,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
+from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError
-from pare_jax.meshes.animation import BodyMotion
+from pare_jax.meshes.animation import BodyMotion, rigged_glb
+from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.meshes.mesh import Mesh
 from pare_jax.prediction.drawing import person_colour, person_number
 from pare_jax.prediction.person_arrays import PersonArrays
@@ -102,6 +104,25 @@ def scene_poses(people: Sequence[PersonArrays], photo_size: tuple[int, int]) -> 
         )
         for number, person in enumerate(people)
     ]
+
+
+def scene_glb(
+    people: Sequence[PersonArrays],
+    photo_size: tuple[int, int],
+    body: BodyData | None,
+    faces: Int[np.ndarray, "faces 3"] | None = None,
+) -> bytes:
+    """Return the people of one photograph as a GLB file's content, rigged where possible.
+
+    Args:
+        people: of one photograph, at least one.
+        photo_size: its width and height, pixels.
+        body: the body model, for the skeleton; None: meshes without one.
+        faces: of the meshes without a skeleton; None: the people's own.
+    """
+    if body is None:
+        return mesh_bytes(scene_meshes(people, photo_size, faces), ".glb")
+    return rigged_glb(body, scene_poses(people, photo_size))
 
 
 def person_mesh(

@@ -2,11 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from pare_jax import skeleton
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.evaluation import protocols
 from pare_jax.models.build import check_model, part_map_stride
@@ -240,3 +242,24 @@ def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             out[prefix + key] = value
     return out
+
+
+def crop_scale_of(config: ConfigDict, run: str | Path) -> float:
+    """Return the side of a run's crops over the longer side of the box; 1.2 without the key.
+
+    Args:
+        config: the run's config.
+        run: its folder, for the message.
+
+    Raises:
+        UserError: the config's value is out of range.
+    """
+    scale = config.get("crop_scale", BOX_SCALE)
+    check_crop_scale(scale, f"config.crop_scale of {run}")
+    return scale
+
+
+def check_crop_scale(value: Any, name: str) -> None:
+    """Raise UserError unless a crop can have this side over that of its box."""
+    if not isinstance(value, int | float) or not 0.1 <= value <= 10:
+        raise UserError(f"{name} is {value!r}: it must be a number between 0.1 and 10")

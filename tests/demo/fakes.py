@@ -22,12 +22,14 @@ class FakePredictor:
     Attributes:
         calls: the boxes of each call.
         warning: shown at the top of the page.
+        body: that of the people.
+        body_data: the same, or None as for a predictor without the body's file.
     """
 
     warning: str | None = "these people are <made up>"
 
     def __init__(self, body=None):
-        self._body = body or load_body_data()
+        self.body = self.body_data = body or load_body_data()
         self.calls = []
 
     def __call__(self, image, boxes=None):
@@ -35,7 +37,7 @@ class FakePredictor:
         self.calls.append(boxes)
         return [
             make_person(
-                self._body,
+                self.body,
                 seed=number,
                 x=float(box[0] + box[2]) / 2,
                 turned=0.2,

@@ -14,8 +14,8 @@ import pytest
 
 from pare_jax.demo.hosts import HostNames
 from pare_jax.demo.server import disable_telemetry, listen, make_app, make_server
-from pare_jax.demo.session import DETECTOR, WHOLE, Session
-from pare_jax.demo.uploads import UploadFolder
+from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, Session
+from pare_jax.demo.uploads import MAX_FILES_OF_ONE, UploadFolder
 from pare_jax.io.images import encode_png
 from pare_jax.prediction.detection import WholePicture
 from tests.demo.client import Client, file_data
@@ -208,7 +208,12 @@ def test_browsers_see_and_use_only_their_own_files_and_pages(client, demo):
     assert other.join("joint", None, None, "left_wrist")[0] == 403
     data = f"/gradio_api/queue/data?session_hash={client.visit}"
     assert other.status("GET", data) == 403
-    other.cookie = None
+    (body,) = [v["path"] for v in predict(client) if isinstance(v, dict) and "path" in v]
+    for cookie in (other.cookie, "pare_jax_demo=short", None):
+        other.cookie = cookie
+        for theirs in (file, f"/gradio_api/file={body}"):
+            assert client.status("GET", theirs) == 200
+            assert other.status("GET", theirs) == 404
     assert other.status("GET", data) == 403
     assert other.upload(PICTURE)[0] == 403
 
@@ -314,10 +319,25 @@ def test_a_connection_without_a_request_is_closed(demo, start):
 
 
 def test_one_browser_cannot_fill_the_folder(client, demo):
-    statuses = [client.upload(b"x")[0] for _ in range(70)]
-    assert statuses[0] == 200
-    assert statuses[-1] == 429
-    assert len(files_in(demo[1])) <= 64
+    before = len(files_in(demo[1]))
+    statuses = [client.upload(b"x")[0] for _ in range(MAX_FILES_OF_ONE + 2)]
+    assert statuses == [200] * MAX_FILES_OF_ONE + [429] * 2
+    assert len(files_in(demo[1])) - before == MAX_FILES_OF_ONE
+    other = Client(demo[0])
+    with other.open_page():
+        assert "One person" in json.dumps(predict(other))
+
+
+def test_choosing_people_does_not_fill_the_folder(client, demo):
+    boxes = "60,40,140,260\n260,40,340,260"
+    _, path = client.upload(PICTURE)
+    client.join("picture", file_data(path), BOXES, boxes, None, "left_wrist")
+    client.result()
+    for number in range(MAX_FILES_OF_ONE + 2):
+        assert client.join("who", None, f"person {number % 2}", "left_wrist")[0] == 200
+        body = next(v["path"] for v in client.result() if isinstance(v, dict) and "path" in v)
+        assert client.status("GET", f"/gradio_api/file={body}") == 200
+    assert files_in(demo[1]) == [Path(body)]
 
 
 def test_the_policy_forbids_requests_to_other_servers(client):

@@ -1,6 +1,7 @@
 """The command: its errors, its names, and how it ends."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from pare_jax.demo.hosts import HostNames, is_local
 from pare_jax.demo.server import listen
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
+from tests.demo.fakes import FakePredictor
+from tests.prediction.made_up_people import small_body
 
 ROOT = Path(__file__).parents[2]
 # Serves an application that hangs in a thread, as a decoder can.
@@ -78,6 +81,7 @@ def test_a_port_in_use_is_refused_before_loading(run):
         (("--checkpoint=run", "--host=no.such.host.invalid"), "no.such.host.invalid"),
         (("--checkpoint=run", "--detector=yolo"), "yolo"),
         (("--checkpoint=run", "--colour=red"), "colour"),
+        (("--checkpoint=run", "--names=demo.example.org:443"), "demo.example.org:443"),
     ],
 )
 def test_errors_are_one_line(run, arguments, name):
@@ -116,6 +120,8 @@ def test_only_this_machine_is_served_by_default():
         ("127.0.0.1", [], ["localhost:80", "127.0.0.1", "[::1]:7"], ["box", "192.168.1.2", ""]),
         ("192.168.1.2", [], ["192.168.1.2:7860", "localhost"], ["evil.example"]),
         ("0.0.0.0", [], ["192.168.1.2", socket.gethostname()], ["evil.example", "a@127.0.0.1"]),
+        ("127.0.0.1", ["::2"], ["[::2]:7860"], ["[::3]"]),
+        ("127.0.0.1", [" Demo.example."], ["demo.example:443"], ["example"]),
         ("127.0.0.1", ["demo.example"], ["demo.example"], ["x.demo.example", "demo.example/a"]),
     ],
 )
@@ -126,6 +132,40 @@ def test_the_page_is_served_under_its_own_names(host, names, served, refused):
     for name in refused:
         with pytest.raises(RequestRefused):
             own.check(name, None, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "demo.example:443",
+        "https://demo.example",
+        "demo.example/page",
+        "a@demo.example",
+        "",
+        "[::2]",
+    ],
+)
+def test_a_name_that_no_request_can_have_is_refused(name):
+    with pytest.raises(UserError, match=re.escape(repr(name))):
+        HostNames("127.0.0.1", ["demo.example", name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "finds_people"),
+    [((), False), (("--detector=whole",), False), (("--detector=hog",), True)],
+)
+def test_people_are_found_only_where_a_detector_is_given(run, monkeypatch, arguments, finds_people):
+    found = []
+
+    def make_app(session, *_):
+        found.append(session.has_detector)
+        raise UserError("enough")
+
+    monkeypatch.setattr(command, "load_predictor", lambda *_, **__: FakePredictor(small_body()))
+    monkeypatch.setattr(command, "draw_examples", list)
+    monkeypatch.setattr(command, "make_app", make_app)
+    assert run("--checkpoint=run", "--port=0", *arguments) == (2, ["error: enough"])
+    assert found == [finds_people]
 
 
 def test_a_proxy_may_have_another_origin():

@@ -33,7 +33,14 @@ def server(browser, tmp_path_factory):
     """Serve the page; return its address and the folder of the server's temporary files."""
     temporary = tmp_path_factory.mktemp("temporary")
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.demo.fakes", "--checkpoint=fake", "--port=0"],
+        [
+            sys.executable,
+            "-m",
+            "tests.demo.fakes",
+            "--checkpoint=fake",
+            "--port=0",
+            "--detector=hog",
+        ],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pare_jax.demo.blocks import build_page
 from pare_jax.demo.examples import Example
 from pare_jax.demo.memory import Memory, PhotographResult
 from pare_jax.demo.session import (
@@ -197,7 +198,16 @@ def test_downloads_contain_everybody(session, folder):
         assert arrays["vertices"].shape[0] == 2
         assert arrays["photo_size"].tolist() == [400, 300]
     assert len(json.loads(files["people.json"])["people"]) == 2
-    assert len(Glb(files["people.glb"]).scene["meshes"]) == 2
+    scene = Glb(files["people.glb"]).scene
+    assert len(scene["meshes"]) == len(scene["skins"]) == 2
+
+
+def test_a_predictor_without_a_body_file_gives_meshes_to_download(session, predictor, folder):
+    predictor.body_data = None
+    predictor.body = small_body()
+    scene = Glb(downloads_in(receive(session, folder, BOXES, TWO).downloads)["people.glb"]).scene
+    assert len(scene["meshes"]) == 2
+    assert "skins" not in scene
 
 
 def test_the_attention_map_is_the_chosen_joints(session, predictor, folder):
@@ -237,6 +247,20 @@ def test_a_new_photograph_replaces_the_old(session, folder):
     new = receive(session, folder, key=old).key
     assert new != old
     assert len(session.memory) == 1
+
+
+def test_without_a_detector_the_page_takes_the_whole_photograph(predictor, folder):
+    session = Session(predictor, None, folder)
+    view = receive(session, folder, DETECTOR)
+    assert 'role="alert"' in view.message
+    assert DETECTOR in view.message
+    assert session.find(view.key, WHOLE, "").people == ("person 0",)
+    pytest.importorskip("gradio")
+    for number, detector in enumerate((None, FakeDetector())):
+        page = build_page(Session(predictor, detector, folder), "hog")
+        (how,) = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "how"]
+        assert [value for _, value in how.choices] == [DETECTOR, WHOLE, BOXES][1 - number :]
+        assert how.value == [WHOLE, DETECTOR][number]
 
 
 def test_the_number_of_people_is_limited(session, detector, folder):

@@ -1,6 +1,9 @@
 """Uploads are read or refused, and removed."""
 
 import io
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +14,21 @@ from PIL import Image
 from pare_jax.demo import uploads
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+# Reads an upload in a process that has read no other picture.
+FIRST = """
+import sys
+from pare_jax.demo import uploads
+from pare_jax.errors import UserError
+
+uploads.MAX_UPLOAD_PIXELS = 10_000
+with uploads.UploadFolder() as folder, open(sys.argv[1], "rb") as file:
+    try:
+        folder.take({"path": folder.store(file, "a browser"), "orig_name": "IMG_1.HEIC"})
+    except UserError as error:
+        print(error)
+"""
 
 
 @pytest.fixture
@@ -124,3 +142,55 @@ def test_files_are_removed_with_their_owner(folder):
         folder.read(first)
     assert folder.read(second) == b"second"
     assert not Path(first).exists()
+
+
+def test_the_first_heic_may_have_no_more_pixels_than_later_ones(tmp_path):
+    heif = pytest.importorskip("pillow_heif")
+    file = tmp_path / "photo.heic"
+    heif.from_pillow(Image.new("RGB", (200, 100))).save(file)
+    found = subprocess.run(
+        [sys.executable, "-c", FIRST, str(file)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "'IMG_1.HEIC' has 200 x 100 pixels" in found.stdout
+    assert found.stderr == ""
+
+
+def test_pillows_warnings_do_not_reach_the_terminal(folder, recwarn):
+    buffer = io.BytesIO()
+    second = Image.new("RGB", (60, 50))
+    Image.new("RGB", (200, 100)).save(buffer, "MPO", save_all=True, append_images=[second])
+    content = buffer.getvalue()
+    start = content.index(b"MPF\0") + 4
+    broken = content[:start] + b"\xff" * 30 + content[start + 30 :]
+    _, photograph = folder.take(upload(folder, name="phone.jpg", content=broken))
+    assert photograph.image.shape == (100, 200, 3)
+    assert [str(warning.message) for warning in recwarn.list] == []
+
+
+def test_nobody_can_fill_the_folder_for_others(folder):
+    for _ in range(uploads.MAX_FILES_OF_ONE):
+        folder.store(io.BytesIO(b"x"), "one")
+    with pytest.raises(UserError):
+        folder.store(io.BytesIO(b"x"), "one")
+    # A visitor who deletes the cookie counts as another one.
+    for number in range(uploads.MAX_FILES):
+        last = folder.store(io.BytesIO(b"x"), f"one {number}")
+    assert folder.read(last) == b"x"
+    assert len([path for path in folder.path.rglob("*") if path.is_file()]) == uploads.MAX_FILES
+
+
+def test_a_new_body_replaces_the_visits_earlier_one(folder):
+    example = folder.write("person.glb", b"everybody's")
+    other = folder.write("person.glb", b"another visit's", "another visit")
+    first = folder.write("person.glb", b"first", "a visit")
+    second = folder.write("person.glb", b"second", "a visit")
+    assert not first.exists()
+    assert folder.owner(str(first)) is None
+    assert [path.exists() for path in (example, other, second)] == [True] * 3
+    folder.write("person.glb", b"everybody's")
+    assert example.exists()

@@ -189,6 +189,13 @@ def test_command_writes_a_file(workdir, tmp_path, capsys):
     ]
 
 
+def test_the_file_says_the_crop_scale_of_the_command_line(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "export", lambda *_: b"")
+    file = tmp_path / "network.jax"
+    assert run_command(f"--checkpoint={workdir}", f"--output={file}", "--crop_scale=1.5") == 0
+    assert json.loads(file.with_name("network.jax.json").read_text())["crop_scale"] == 1.5
+
+
 def documented(*sections):
     """Return the Python code of some sections of docs/export.md."""
     text = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
@@ -274,6 +281,7 @@ def test_the_documented_code_gives_predictions(
         (["--checkpoint={folder}/nothing", "--output={folder}/x.jax"], "nothing"),
         (["--checkpoint={workdir}", "--output={folder}/x.jax", "y"], "'y'"),
         (["--checkpoint={workdir}", "--output={folder}/x.jax", "--body=b.npz"], "--body=b.npz"),
+        (["--checkpoint={workdir}", "--output={folder}/x.jax", "--crop_scale=0"], "--crop_scale"),
         (["--no-such-flag"], "no-such-flag"),
     ],
 )

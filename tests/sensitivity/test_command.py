@@ -245,6 +245,16 @@ def test_photographs_and_labelled_people_are_not_mixed(run, tmp_path):
     assert "--dataset" in errors[0]
 
 
+def test_the_crop_scale_of_the_command_line_is_used(run, predictor, monkeypatch, tmp_path):
+    loaded = []
+    monkeypatch.setattr(
+        command, "load_predictor", lambda *_, **given: loaded.append(given) or predictor
+    )
+    photo = save(tmp_path / "photo.png", photo_with_spots((200.0, 150.0)))
+    assert run("--crop_scale=1.5", "--stride=60", photo)[0] == 0
+    assert loaded[0]["crop_scale"] == 1.5
+
+
 def test_help_names_the_flags(run):
     status, out, _, _ = run("--help")
     assert status == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from pare_jax.errors import UserError
+from pare_jax.io import command_line
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_clips
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
@@ -49,7 +50,7 @@ def define_flags(values: flags.FlagValues) -> None:
     def text(name: str, default: str | None, description: str) -> None:
         flags.DEFINE_string(name, default, description, flag_values=values)
 
-    text("checkpoint", None, "A run's folder, or WORKDIR/checkpoints/STEP.")
+    command_line.define_run_flags(values)
     text("output", None, "The output folder.")
     flags.DEFINE_multi_string(
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
@@ -75,16 +76,6 @@ def define_flags(values: flags.FlagValues) -> None:
         SMOOTHINGS, ("joint rotations", "the shape of a person", "positions"), strict=True
     ):
         flags.DEFINE_bool(f"smooth_{name}", True, f"In clips, smooth {what}.", flag_values=values)
-    flags.DEFINE_enum(
-        "weights", "auto", ["auto", "swa", "last"], "The run's weights to use.", flag_values=values
-    )
-    text("body", None, "File of the run's body model, if it has moved.")
-    flags.DEFINE_float(
-        "crop_scale",
-        None,
-        "Side of a crop over the longer side of its box; default: the run's.",
-        flag_values=values,
-    )
 
 
 def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:

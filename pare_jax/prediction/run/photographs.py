@@ -19,7 +19,6 @@ from pare_jax.io.files import printable
 from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
-from pare_jax.meshes.animation import rigged_glb
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop
 from pare_jax.prediction.box_files import place_of
@@ -30,7 +29,7 @@ from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import Job, PredictionRun
 from pare_jax.prediction.run.output_folder import Record
-from pare_jax.prediction.scene import scene_meshes, scene_poses
+from pare_jax.prediction.scene import scene_glb, scene_meshes
 
 # People computed at once. Larger batches are no faster on a CPU, and photographs would wait longer.
 BATCH = 8
@@ -268,12 +267,7 @@ def photo_files(
             meshes = scene_meshes(in_file, size, faces)
             files[f"{name}.{kind}"] = mesh_bytes(meshes, f".{kind}")
     if run.wants("glb") and people:
-        body = run.predictor.body_data
-        files[f"{name}.glb"] = (
-            mesh_bytes(scene_meshes(in_file, size, faces), ".glb")
-            if body is None
-            else rigged_glb(body, scene_poses(in_file, size))
-        )
+        files[f"{name}.glb"] = scene_glb(in_file, size, run.predictor.body_data, faces)
     return files
 
 
