@@ -35,6 +35,7 @@ EXPECTED = """
  16 pare_jax/body/io.py
   2 pare_jax/demo/__main__.py
   2 pare_jax/demo/blocks.py
+  1 pare_jax/demo/hosts.py
   2 pare_jax/demo/memory.py
   2 pare_jax/demo/server.py
   8 pare_jax/demo/session.py
@@ -72,7 +73,7 @@ EXPECTED = """
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  6 pare_jax/prediction/predictor.py
+  5 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
@@ -97,7 +98,7 @@ EXPECTED = """
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  17 pare_jax/training/checkpoints.py
- 11 pare_jax/training/config.py
+ 12 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   1 pare_jax/training/watch.py

@@ -204,7 +204,6 @@ def test_downloads_contain_everybody(session, folder):
 
 def test_a_predictor_without_a_body_file_gives_meshes_to_download(session, predictor, folder):
     predictor.body_data = None
-    predictor.body = small_body()
     scene = Glb(downloads_in(receive(session, folder, BOXES, TWO).downloads)["people.glb"]).scene
     assert len(scene["meshes"]) == 2
     assert "skins" not in scene
