@@ -155,7 +155,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         body = body_from_data(load_run_body(workdir, config, values.body))
     function = crops_to_people(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
-    # Runs of before have no such key.
+    # Earlier runs have no such key.
     side, crop_scale = config.image_size, config.get("crop_scale", BOX_SCALE)
     files = exported_files(output.name, function, side, kind, crop_scale)
     write_together(output.parent, files)
