@@ -227,7 +227,7 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     """Make the output folder and load the network."""
     output = Path(values.output)
     write_together(output, {})  # fails early, before the network is loaded
-    predictor = load_predictor(values.checkpoint, values.weights, body=values.body, say=print)
+    predictor = load_predictor(values.checkpoint, values.weights, body=values.body, say=say)
     return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 
 
