@@ -93,7 +93,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
 
     The mean pose is that of the mixture the run was trained on. If the workdir lacks its file, as
     in a run converted from published weights, the training sets are opened and it is measured. If
-    they are missing too, the mean pose is NaN and a line on stderr says so.
+    they are missing too, the mean pose is NaN, and a line on stderr gives the reason.
 
     Args:
         config: a validated config.
