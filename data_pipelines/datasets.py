@@ -17,6 +17,7 @@ from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
+from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.data import HeldOut, RunData
 
@@ -92,7 +93,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
 
     The mean pose is that of the mixture the run was trained on. If the workdir lacks its file, as
     in a run converted from published weights, the training sets are opened and it is measured. If
-    they are missing too, the mean pose is NaN and a line on stderr says so.
+    they are missing too, the mean pose is NaN, and a line on stderr gives the reason.
 
     Args:
         config: a validated config.
@@ -111,10 +112,10 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
         try:
             sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
         except UserError as error:
-            print(
+            say(
                 f"the error of the mean-pose baseline is not measured: {path} is missing or "
                 f"damaged, and the training sets cannot be read ({error})",
-                file=sys.stderr,
+                sys.stderr,
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:

@@ -168,7 +168,7 @@ def _single_threaded_children() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Lock a dataset's folder, which is created; a process that must wait says so on stderr.
+    """Lock a dataset's folder, which is created; a process that must wait prints a line.
 
     Raises:
         UserError: a worker imports its parent's script, which has locked the folder.

@@ -1,6 +1,6 @@
-"""Random looks of people: skin, hair, faces, clothes and their patterns, painted on the T-pose.
+"""Random looks of people: skin, hair, faces, clothes and their patterns, painted on the rest pose.
 
-Each pixel of a person shows a known point of the T-pose. Clothes are regions of the T-pose (a
+Each pixel of a person shows a known point of the rest pose. Clothes are regions of the rest pose (a
 sleeve ends at some |x|), and patterns are functions of its points.
 """
 

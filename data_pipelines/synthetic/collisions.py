@@ -40,7 +40,7 @@ _HAND = np.array([0.6, 1.2, 1.7])
 
 
 def body_size(rest_joints: Float[np.ndarray, "24 3"]) -> float:
-    """Return the trunk's length over the mean body's, from joints in the T-pose."""
+    """Return the trunk's length over the mean body's, from joints in the rest pose."""
     return float((rest_joints[joint_index("neck"), 1] - rest_joints[0, 1]) / _TRUNK_LENGTH)
 
 

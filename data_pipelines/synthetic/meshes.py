@@ -38,7 +38,7 @@ class BodyMesh:
     Attributes:
         data: the free body.
         coarse: whether this is the body's coarse mesh.
-        template: mean shape in the T-pose, metres.
+        template: mean shape in the rest pose, metres.
         normals: of the template, a column a vertex.
         faces: vertex numbers.
         part_of_face: the joint each face moves with.
@@ -64,7 +64,7 @@ class BodyMesh:
     girth_basis: Float[np.ndarray, "10"]
 
     def rest_joints(self, betas: Float[np.ndarray, "10"]) -> Float[np.ndarray, "24 3"]:
-        """Return the joints of a shape in the T-pose."""
+        """Return the joints of a shape in the rest pose."""
         return numpy_body.rest_joints(self.data, betas)
 
     def girth(self, betas: Float[np.ndarray, "10"]) -> float:
@@ -153,8 +153,8 @@ def _girth_basis(template: np.ndarray, basis: np.ndarray, part: np.ndarray) -> n
 def _radii(vertices: np.ndarray, part: np.ndarray, joints: np.ndarray) -> np.ndarray:
     """Return each joint's depth: the surface's largest distance across the limb, plus a margin.
 
-    It measures a slice through the joint, perpendicular to the limb: to x for arms in the T-pose,
-    to z for toes, to y elsewhere. The slice holds vertices of the joint's part and of its parent's,
+    It measures a slice through the joint, perpendicular to the limb: to x for arms at rest, to z
+    for toes, to y elsewhere. The slice holds vertices of the joint's part and of its parent's,
     on the joint's side of the body.
     """
     radii = np.empty(NUM_JOINTS)

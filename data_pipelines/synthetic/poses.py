@@ -73,7 +73,7 @@ def sample_pose(
     Args:
         rng: the example's random numbers.
         everyday: share of everyday actions; the others are angles from the range of motion.
-        rest_joints: the person's joints in the T-pose, for the collision test.
+        rest_joints: the person's joints in the rest pose, for the collision test.
         girth: the trunk's width over the mean body's.
 
     Returns:

@@ -39,7 +39,7 @@ _RELATIVES = {5: "FLAME", 16: "MANO", 52: "SMPL+H", 55: "SMPL-X"}
 class BodyData:
     """A body model's arrays as in its file, float32 by default, metres.
 
-    The frame is SMPL's in the T-pose: y up, +z out of the chest, the subject's left at +x.
+    The frame is SMPL's in the rest pose: y up, +z out of the chest, the subject's left at +x.
 
     Attributes:
         template: vertices of the mean shape.
@@ -84,7 +84,7 @@ class BodyData:
 
     @functools.cached_property
     def head_top(self) -> int:
-        """The vertex at the top of the head: the highest one in the T-pose."""
+        """The vertex at the top of the head: the highest one in the rest pose."""
         return int(self.template[:, 1].argmax())
 
     @functools.cached_property

@@ -154,12 +154,12 @@ class BodyModel:
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShapedBody:
-    """A body of one shape in the T-pose.
+    """A body of one shape in the rest pose.
 
     Attributes:
         body: the model.
         betas: shape coefficients.
-        rest_joints: joints in the T-pose, metres.
+        rest_joints: joints in the rest pose, metres.
     """
 
     body: BodyModel
@@ -193,7 +193,7 @@ class PosedBody:
     """A body of one shape in one pose, without its mesh.
 
     Attributes:
-        shaped: the body in the T-pose.
+        shaped: the body in the rest pose.
         rotations: each joint's rotation relative to its parent.
         global_rotations: each joint's rotation into the output's frame.
         joints: joints in the output's frame, metres.
@@ -206,7 +206,7 @@ class PosedBody:
 
     @property
     def transforms(self) -> Float[Array, "*batch 24 3 4"]:
-        """[R | t] that moves each joint's skin from the T-pose to this pose."""
+        """[R | t] that moves each joint's skin from the rest pose to this pose."""
         moved = _rotate(self.global_rotations, self.shaped.rest_joints)
         return jnp.concatenate([self.global_rotations, (self.joints - moved)[..., None]], -1)
 

@@ -48,7 +48,7 @@ def _joint_arrays(data: BodyData, dtype: np.dtype) -> tuple[np.ndarray, np.ndarr
 def rest_joints(
     data: BodyData, betas: Float[np.ndarray, "*batch 10"]
 ) -> Float[np.ndarray, "*batch 24 3"]:
-    """Return the joints of a shape in the T-pose, metres."""
+    """Return the joints of a shape in the rest pose, metres."""
     joint_template, joint_basis = _joint_arrays(data, betas.dtype)
     return (joint_template + betas @ joint_basis).reshape(*betas.shape[:-1], NUM_JOINTS, 3)
 
@@ -58,10 +58,10 @@ def forward_kinematics(
     rotations: Float[np.ndarray, "*batch 24 3 3"],
     parents: tuple[int, ...] = PARENTS,
 ) -> tuple[Float[np.ndarray, "*batch 24 3 3"], Float[np.ndarray, "*batch 24 3"]]:
-    """Pose joints; the root stays where the T-pose has it.
+    """Pose joints; the root stays where the rest pose has it.
 
     Args:
-        rest: joints in the T-pose, metres.
+        rest: joints in the rest pose, metres.
         rotations: each joint's rotation relative to its parent, root first.
         parents: parent of each joint, -1 for the root.
 
@@ -122,7 +122,7 @@ def skin_transforms(
         rotations: each joint's rotation relative to its parent, root first.
 
     Returns:
-        [R | t] that moves each joint's skin from the T-pose to this pose, and the joints, metres.
+        [R | t] that moves each joint's skin from the rest pose to this pose; the joints, metres.
     """
     rest = rest_joints(data, betas)
     turned, posed = forward_kinematics(rest, rotations, data.parents)
@@ -180,14 +180,14 @@ def blend_transforms(
 def skin_points(
     blended: Float[np.ndarray, "*batch 3 4 V"], points: Float[np.ndarray, "*batch 3 V"]
 ) -> Float[np.ndarray, "*batch 3 V"]:
-    """Move points of the T-pose's skin by what `blend_transforms` returned."""
+    """Move points of the rest pose's skin by what `blend_transforms` returned."""
     return skin_directions(blended, points) + blended[..., 3, :]
 
 
 def skin_directions(
     blended: Float[np.ndarray, "*batch 3 4 V"], directions: Float[np.ndarray, "*batch 3 V"]
 ) -> Float[np.ndarray, "*batch 3 V"]:
-    """Turn directions at the T-pose's skin, such as normals, as `skin_points` moves points."""
+    """Turn directions at the rest pose's skin, such as normals, as `skin_points` moves points."""
     turned = blended[..., 0, :] * directions[..., None, 0, :]
     turned += blended[..., 1, :] * directions[..., None, 1, :]
     turned += blended[..., 2, :] * directions[..., None, 2, :]

@@ -92,7 +92,7 @@ def summarise(errors: SampleErrors, names: SplitNames | None = None) -> dict[str
 def _measured(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
     """Return masks of the people measured, in 3D or else in 2D, and of non-finite predictions.
 
-    In 3D a non-finite prediction has no distance and is left out; in 2D it counts as missed.
+    In 3D a non-finite prediction has no distance and is skipped; in 2D it counts as missed.
     """
     if errors.labelled.any():
         finite = np.isfinite(errors.values["mpjpe"])
@@ -134,7 +134,7 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
             "mean joints; ratio: MPJPE divided by it"
         )
     lines.extend(_protocol_lines(splits))
-    for action, in_3d in (("left out", True), ("counted as missed", False)):
+    for action, in_3d in (("skipped", True), ("counted as missed", False)):
         affected_splits = [
             f"{summary['non_finite']} of {name}"
             for name, summary in splits.items()

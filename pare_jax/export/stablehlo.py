@@ -28,6 +28,7 @@ from pare_jax.export.description import INPUT, describe_file
 from pare_jax.export.onnx_graph import onnx_model
 from pare_jax.io import command_line
 from pare_jax.io.files import write_together
+from pare_jax.io.progress import say
 from pare_jax.models.folding import FoldedUpsamplingBlock, fold
 from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
@@ -164,7 +165,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     files = exported_files(output.name, function, side, kind, crop_scale)
     write_together(output.parent, files)
     megabytes = len(files[output.name]) / 1e6
-    print(f"{output}: {megabytes:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    say(f"{output}: {megabytes:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
     if kind == "jax":
-        print(f"{output}.json: how to cut the crops; keep both files together")
+        say(f"{output}.json: how to cut the crops; keep both files together")
     return 0

@@ -112,7 +112,8 @@ class VideoDecoder:
 
     def _lacks_packets(self) -> bool:
         """Return whether the file declares more than it has."""
-        if "mp4" in self._container.format.name:  # the index is at hand, without what is edited out
+        if "mp4" in self._container.format.name:
+            # The index lists all packets that are shown.
             return self._packets < len(self._stream.index_entries)
         declared = self._declared_size
         if declared is None or declared <= self.path.stat().st_size:

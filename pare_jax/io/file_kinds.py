@@ -1,4 +1,4 @@
-"""Tells pictures and videos by their first bytes and by the endings of their names.
+"""Detects pictures and videos from their first bytes and the endings of their names.
 
 Content decides where it is known, because files are renamed: a JPEG may be called IMG_1.HEIC.
 """

@@ -99,7 +99,7 @@ def find_sources(
             still found. Without it the first such argument raises.
         on_left_out: called with each folder or pattern that also has pictures or videos of a kind
             that is not read, and a line that counts and names them and says what to do; called
-            once for each kind. Other files are passed over.
+            once for each kind. Other files are ignored.
 
     Raises:
         UserError: there are no arguments; or, without `on_missing`, a pattern matches nothing, a
@@ -125,7 +125,7 @@ def find_sources(
 
 
 def _of_argument(argument: str) -> tuple[Sequence[Source], list[str]]:
-    """Return the inputs that an argument names, and lines about files that are left out."""
+    """Return the inputs that an argument names, and lines about files that are skipped."""
     webcam = _WEBCAM.fullmatch(argument)
     if webcam:
         return [Webcam(int(webcam[1]))], []
@@ -203,7 +203,7 @@ def _matching(pattern: str) -> tuple[list[Photo | Clip], list[str]]:
 
 
 def _by_kind(paths: Iterable[Path], place: str) -> tuple[list[Photo | Clip], list[str]]:
-    """Return the photographs and clips among files, and a line about each kind left out."""
+    """Return the photographs and clips among files, and a line about each kind skipped."""
     found: list[Photo | Clip] = []
     unread: dict[Unread, list[Path]] = {}
     for path in paths:
@@ -226,7 +226,7 @@ def _by_kind(paths: Iterable[Path], place: str) -> tuple[list[Photo | Clip], lis
 
 def _left_out(kind: Unread, files: Sequence[Path]) -> str:
     names = listed([path.name for path in files], 3)
-    return f"{counted(len(files), kind.noun)} left out ({names}): {kind.way_out}"
+    return f"{counted(len(files), kind.noun)} skipped ({names}): {kind.way_out}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,7 @@ class BodyMotion:
 def rest_body(
     body: BodyData, betas: Float[np.ndarray, "10"]
 ) -> tuple[Float[np.ndarray, "V 3"], Float[np.ndarray, "24 3"]]:
-    """Return vertices and joints of the shaped body in the T-pose, body frame, metres."""
+    """Return vertices and joints of the shaped body in the rest pose, body frame, metres."""
     betas = np.asarray(betas, np.float64)
     return body.template + body.shape_basis @ betas, body.joint_template + body.joint_basis @ betas
 

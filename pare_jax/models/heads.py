@@ -22,7 +22,7 @@ SIXD = 6
 # The weak-perspective camera under which a standing person fills a crop (SPIN's).
 MEAN_CAMERA = (0.9, 0.0, 0.0)
 
-# Angle by which the mean pose lowers the arms from the T-pose, radians.
+# Angle by which the mean pose lowers the arms from the rest pose, radians.
 _ARMS_DOWN = np.deg2rad(65.0)
 
 # Factor on Glorot's initialisation of a head's last layer (Kanazawa et al. 2018). The first
@@ -38,8 +38,8 @@ def mean_pose() -> np.ndarray:
     """Return the initial pose: upright, facing the camera, arms lowered.
 
     The root turns by pi about x, from the body's frame (y up, facing z) into the camera's (y down,
-    z forward). The shoulders lower the arms by 65 degrees from the T-pose. All other joints are as
-    in the T-pose.
+    z forward). The shoulders lower the arms by 65 degrees from the rest pose. All other joints are
+    as in the rest pose.
 
     Returns:
         The first two columns of each rotation matrix, row by row, (24, 6) float32.

@@ -118,7 +118,7 @@ def read_all_boxes(
         warn: as in `read_boxes`.
         missing: photographs and clips named on the command line but not found.
         on_misfit: called with each photograph and clip whose size is not the one of the file, and
-            the reason; it is left out of the result. None: the first one raises.
+            the reason; it is skipped. None: the first one raises.
 
     Returns:
         Boxes of every photograph, as detections where they may have scores, and of every clip by

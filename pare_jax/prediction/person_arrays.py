@@ -17,7 +17,7 @@ from pare_jax.rendering.camera import Camera
 Faces = Int[np.ndarray, "faces 3"]
 
 
-# Where a focal length comes from that nobody knows.
+# Source of an unknown focal length.
 ASSUMED = "assumed"
 # Fields that concern the whole photograph, which files store once.
 _OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from")

@@ -25,6 +25,7 @@ from pare_jax.body.io import load_body_data
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.io.files import scratch_path
 from pare_jax.io.progress import say
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
@@ -118,7 +119,7 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
     """
     if Path(path).exists():
         raise UserError(f"{path} already exists: give --to-torch another name, or remove it")
-    config, network = load_model(run, say=print)
+    config, network = load_model(run, say=say)
     tensors, notes = export(network, config.model, path, format, config.image_size)
     scale = config.get("crop_scale", BOX_SCALE)
     if format == "pare" and scale != 1:
@@ -160,9 +161,8 @@ def _check_free(workdir: Path) -> None:
 @contextlib.contextmanager
 def _complete_folder(folder: Path) -> Iterator[Path]:
     """Yield a scratch folder; it is renamed to `folder` on success and removed on failure."""
-    scratch = folder.with_name(f".{folder.name}.partial")
+    scratch = scratch_path(folder)
     try:
-        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         yield scratch
         os.replace(scratch, folder)

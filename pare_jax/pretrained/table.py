@@ -192,7 +192,7 @@ def to_torch(table: Table, flat: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Args:
         table: the format's.
-        flat: our arrays by name; those outside the table are left out.
+        flat: our arrays by name; those outside the table are skipped.
 
     Raises:
         UserError: an array of the table is missing.

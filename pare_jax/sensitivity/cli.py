@@ -232,7 +232,7 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
         values.weights,
         body=values.body,
         crop_scale=values.crop_scale,
-        say=print,
+        say=say,
     )
     return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 

@@ -290,7 +290,7 @@ def load_model(
         checkpoint_or_workdir: a run's workdir, for its latest checkpoint, or the folder of one
             checkpoint, WORKDIR/checkpoints/STEP.
         weights: "swa", "last", or "auto" for the run's `eval.weights`.
-        say: called with one line if the last weights replace averaged ones; None: nothing is said.
+        say: called with one line if the last weights replace averaged ones; None: silent.
 
     Returns:
         The run's config and the network, in evaluation mode.

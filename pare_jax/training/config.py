@@ -70,9 +70,15 @@ _CHECKS: dict[str, _Check] = {
 
 
 def warning_of(config: ConfigDict) -> str | None:
-    """Return `SYNTHETIC_ALONE` if no photograph of a person formed a run's weights, else None."""
+    """Return `SYNTHETIC_ALONE` if a run learnt bodies from synthetic people alone, else None.
+
+    First weights of a backbone change nothing about that; those of a whole PARE, named by
+    `pretrained.format`, do.
+    """
     seen = {name for name, _ in config.data.train}
-    return SYNTHETIC_ALONE if seen == {"synthetic"} and not config.pretrained.path else None
+    started = config.pretrained
+    has_bodies = bool(started.path) and started.format == "pare"
+    return SYNTHETIC_ALONE if seen == {"synthetic"} and not has_bodies else None
 
 
 def validate(config: ConfigDict) -> None:

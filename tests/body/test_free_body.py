@@ -21,7 +21,7 @@ def free():
 
 @pytest.fixture(scope="module")
 def rest(free):
-    """Return a function from a joint's name to its T-pose positions in 200 shapes."""
+    """Return a function from a joint's name to its rest-pose positions in 200 shapes."""
     betas = np.clip(np.random.default_rng(0).normal(size=(200, 10)), -2.5, 2.5)
     joints = joints_of(free, betas, np.tile(REST, (200, 1, 1, 1)))
     return lambda name: joints[:, joint_index(name)]

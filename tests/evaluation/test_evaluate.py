@@ -82,7 +82,7 @@ def people_in_2d(body, seed=0, head_size=0.2):
     """Make a batch with the network's own 2D prediction as its only labels."""
     batch = people(body, seed)
     predicted = body(batch["betas"], batch["rotations"])
-    highest = body.template[1].argmax()  # in the T-pose, y up
+    highest = body.template[1].argmax()  # in the rest pose, y up
     points = jnp.concatenate([predicted.joints, predicted.vertices[:, highest, None]], axis=1)
     projected = geometry.project(points, geometry.camera_translation(jnp.tile(CAMERA, (BATCH, 1))))
     batch["joints_2d"] = np.array(projected[:, :24])
@@ -251,7 +251,7 @@ def test_2d_predictions_that_are_not_finite_are_misses(setup, body):
     text = report.table({"some/pictures": summary})
     assert "3 of some/pictures" in text
     assert "missed" in text
-    assert "left out" not in text
+    assert "skipped" not in text
     batch["image"][:] = 255
     with pytest.raises(UserError, match="not finite"):
         measure(setup, batch)

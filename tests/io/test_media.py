@@ -88,7 +88,7 @@ def save_jpeg(path):
 
 
 def left_out_of(*arguments):
-    """Return the names of the inputs, and the lines about what is left out."""
+    """Return the names of the inputs, and the lines about what is skipped."""
     lines = []
     found = find_sources(list(map(str, arguments)), on_left_out=lambda *about: lines.append(about))
     return [source.path.name for source in found if not isinstance(source, Webcam)], lines

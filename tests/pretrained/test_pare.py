@@ -342,7 +342,10 @@ class TestFineTuning:
 
     def test_in_the_converted_workdir(self, checkpoint, tmp_path):
         """The backbone is frozen at first, although the config names no file."""
+        mine = tmp_path / ".run.partial"
+        mine.mkdir()
         convert.to_workdir(checkpoint, tmp_path / "run")
+        assert mine.exists()  # a folder of the user's that looks like an unfinished one
         shrink_pictures(tmp_path / "run", IMAGE_SIZE)
         config, writer = self.config(), Recorder()
         config.pretrained.freeze_epochs = 1.0

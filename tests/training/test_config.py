@@ -27,7 +27,9 @@ def test_experiments_are_valid_and_their_networks_exist(name):
 def test_networks_that_saw_synthetic_people_alone_have_a_warning():
     config = get_base()
     assert config_lib.warning_of(config) == config_lib.SYNTHETIC_ALONE
-    config.pretrained.path = "resnet50.pth"
+    config.pretrained.path = "resnet50.pth"  # a backbone, which knows no bodies
+    assert config_lib.warning_of(config) == config_lib.SYNTHETIC_ALONE
+    config.pretrained.format = "pare"
     assert config_lib.warning_of(config) is None
     for train in ((("mpii", 1.0),), (("synthetic", 0.5), ("pw3d", 0.5))):
         config = get_base()

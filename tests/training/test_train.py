@@ -272,7 +272,7 @@ def knees_loss(posed, batch):
 
 
 def test_a_term_is_added_by_one_line(finished, tmp_path, monkeypatch):
-    """Its key, its check, its labels and its curve follow; a run of before goes on."""
+    """Its key, its check, its labels and its curve follow; an earlier run goes on."""
     labels = ("joints_3d", "visible", "visible_weight")
     monkeypatch.setitem(losses.TERMS, "knees", losses.Term(knees_loss, 0.0, labels))
     config = tiny_config()

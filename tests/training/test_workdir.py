@@ -153,7 +153,7 @@ def without_key(tree, path):
 
 
 def test_a_run_without_a_newer_key_has_its_default(run):
-    """For every key: none may stop a run of before from being read, evaluated or resumed."""
+    """For every key: none may stop an earlier run from being read, evaluated or resumed."""
     workdir, _ = run
     config = get_base()
     config.body_model = str(workdir / "body.npz")

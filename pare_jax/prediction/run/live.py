@@ -104,7 +104,7 @@ class LiveTracks:
     def predict(self, image: Picture, number: int) -> Picture:
         """Predict the next frame's people, and return it with their bodies drawn over it.
 
-        A person whose prediction is not finite is left out of the frame.
+        A person whose prediction is not finite is skipped in the frame.
         """
         run = self._run
         check_picture(image)

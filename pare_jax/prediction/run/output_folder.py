@@ -47,7 +47,7 @@ class Record:
         files: names in the output folder; for a folder of meshes how many it holds, else 0.
         people: number of people found.
         is_clip: True for a clip or a camera's recording.
-        complaints: what was left out and why, one line each.
+        complaints: what was skipped and why, one line each.
         facts: network, detector and smoothing, as the page shows them.
     """
 

@@ -182,7 +182,7 @@ def _read(run: PredictionRun, job: Job) -> _LoadedPhoto:
 def _find(
     run: PredictionRun, job: Job, photograph: Photograph
 ) -> tuple[list[np.ndarray], list[float | None], list[str]]:
-    """Return the boxes of people, their scores, and why boxes are left out."""
+    """Return the boxes of people, their scores, and why boxes are skipped."""
     if job.boxes is None:
         assert run.detector is not None
         found = run.detector(photograph.image)
@@ -212,7 +212,7 @@ def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
         reason = "the network's prediction is not finite"
         if not people:
             raise UserError(f"nobody in it could be predicted: {reason}; nothing written")
-        complaints.append(f"{counted(lost, 'person')} of {len(photo.people)} left out: {reason}")
+        complaints.append(f"{counted(lost, 'person')} of {len(photo.people)} skipped: {reason}")
     source = printable(str(job.path))
     files = photo_files(run, job.name, source, photo.photograph, people)
     with run.folder.scratch() as scratch:

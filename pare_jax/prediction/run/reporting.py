@@ -102,7 +102,7 @@ def write_run_page(
     unknown = [record.source for record in folder if not _has_people_on_disk(record)]
     if unknown:
         what = f"{counted(len(unknown), 'result')} that an earlier run wrote without npz"
-        reporter.warn(f"note: the page leaves out {what}: {listed(unknown)}")
+        reporter.warn(f"note: the page skips {what}: {listed(unknown)}")
         facts = {**facts, "Not shown": what}
     entries = _entries(folder, reporter, facts)
     shown = {name: text for name, text in facts.items() if name != WARNING}

@@ -45,7 +45,7 @@ _SIDE_HEIGHT = 480
 def frames_left_out(count: int) -> list[str]:
     """Return the complaint about frames in which a prediction is not finite, if there are any."""
     reason = "the network's prediction is not finite"
-    return [f"people are left out of {counted(count, 'frame')}: {reason}"] if count else []
+    return [f"people are skipped in {counted(count, 'frame')}: {reason}"] if count else []
 
 
 def in_size(picture: Picture, size: tuple[int, int]) -> Picture:
