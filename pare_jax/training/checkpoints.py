@@ -23,7 +23,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io.files import read_json
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import Flat, flatten, unflatten
@@ -267,8 +267,7 @@ def load_config(workdir: str | Path, defaults: ConfigDict | None = None) -> Conf
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read {path}: {reason}") from error
+        raise UserError(f"cannot read {path}: {reason_of(error)}") from error
 
 
 def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:

@@ -12,9 +12,9 @@ from absl import flags
 
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo, numbered_frames
-from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.focal_length import FocalFlags
+from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import WARNING, Reporter

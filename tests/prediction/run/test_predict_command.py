@@ -23,7 +23,7 @@ from pare_jax.io.files import write_together
 from pare_jax.io.images import cut_crop, encode_png, read_image
 from pare_jax.models import build_model
 from pare_jax.models.inference import normalise
-from pare_jax.prediction.box_files import output_names
+from pare_jax.prediction.output_names import output_names
 from pare_jax.prediction.run import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.checkpoints import Checkpoints, load_model
