@@ -96,10 +96,11 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 17 pare_jax/training/checkpoints.py
+ 10 pare_jax/training/checkpoints.py
  11 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
+  7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
   7 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py

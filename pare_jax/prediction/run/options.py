@@ -20,7 +20,8 @@ from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import WARNING, Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
-from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
+from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
+from pare_jax.training.trained_run import split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
 OUTPUTS = ("npz", "json", "overlay", "attention", "side", "obj", "ply", "glb", "vertices", "page")
