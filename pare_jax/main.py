@@ -72,7 +72,7 @@ def load_run(workdir: Path) -> ConfigDict:
     """Return the config of a run with all keys of now, and no others; raises UserError."""
     from configs.common import get_base
     from pare_jax.training import config as config_lib
-    from pare_jax.training.checkpoints import load_config
+    from pare_jax.training.trained_run import load_config
 
     defaults = get_base()
     return config_lib.without_unknown(load_config(workdir, defaults), defaults).lock()

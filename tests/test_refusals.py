@@ -50,7 +50,7 @@ EXPECTED = """
   5 pare_jax/io/archives.py
   3 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
-  9 pare_jax/io/files.py
+ 10 pare_jax/io/files.py
   8 pare_jax/io/images.py
  12 pare_jax/io/media.py
   5 pare_jax/io/safe_pickle.py
@@ -64,9 +64,9 @@ EXPECTED = """
   6 pare_jax/prediction/boxes.py
   2 pare_jax/prediction/detection/__init__.py
  11 pare_jax/prediction/detection/coco.py
-  6 pare_jax/prediction/detection/frames.py
+  5 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
- 10 pare_jax/prediction/detection/other_formats.py
+ 11 pare_jax/prediction/detection/other_formats.py
   1 pare_jax/prediction/detection/picture_sizes.py
   4 pare_jax/prediction/focal_length.py
   3 pare_jax/prediction/page/entries.py
@@ -97,10 +97,11 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 17 pare_jax/training/checkpoints.py
+ 10 pare_jax/training/checkpoints.py
  12 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
+  7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
   7 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py

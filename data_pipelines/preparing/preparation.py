@@ -31,7 +31,7 @@ from data_pipelines.preparing.origin import (
 )
 from data_pipelines.reading import storage
 from data_pipelines.releases.release import RawDataset, SaysMore, Skipped
-from pare_jax.errors import UserError, be, counted
+from pare_jax.errors import UserError, be, counted, reason_of
 from pare_jax.io.progress import say, with_progress
 from pare_jax.io.threads import count_cores
 
@@ -285,7 +285,7 @@ def _beam(options: Sequence[str]) -> Callable[[], Any]:
         beam.Pipeline(options=PipelineOptions(flags))
     # Each runner checks its options in its own way, some with sys.exit.
     except (Exception, SystemExit) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"--beam-option {' '.join(options)}: {reason}") from error
     return lambda: beam.Pipeline(options=PipelineOptions(flags))
 

@@ -19,6 +19,8 @@ _MATRIX = b"\x0e\x00\x00\x00"
 _LARGEST = 1 << 30
 # Scipy needs less than 1 KB of its stack, which has 8 MB, for a level.
 _FEW_MATRICES = 1000
+# Seconds for the process that reads; MPII's annotations need less than one minute.
+_PATIENCE = 600
 _READ = "import sys; from scipy.io import loadmat; loadmat(sys.argv[1])"
 
 
@@ -29,9 +31,14 @@ def check_mat(path: Path) -> None:
         path: the file. If it has many matrices, another process tries to read it.
 
     Raises:
-        ValueError: it is not a MATLAB 5 file, expands to more than 1 GiB, or crashes scipy.
+        ValueError: it is not a MATLAB 5 file, has or expands to more than 1 GiB, or scipy crashes
+            or does not end.
         OSError, zlib.error: it cannot be read.
     """
+    if not path.is_file():
+        raise ValueError("not a file")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError("it has more than 1 GiB")
     raw = path.read_bytes()
     if raw[124:_HEADER] != _VERSION:
         raise ValueError("not a file of MATLAB 5")
@@ -46,6 +53,10 @@ def check_mat(path: Path) -> None:
         if size >= _LARGEST:
             raise ValueError("it expands to more than 1 GiB")
     if matrices > _FEW_MATRICES:
-        done = subprocess.run([sys.executable, "-c", _READ, path], capture_output=True, check=False)
+        command = [sys.executable, "-c", _READ, path]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False, timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise ValueError(f"scipy takes more than {_PATIENCE} s to read it") from None
         if done.returncode:
             raise ValueError("scipy cannot read it")

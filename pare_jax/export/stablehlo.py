@@ -32,8 +32,8 @@ from pare_jax.io.progress import say
 from pare_jax.models.folding import FoldedUpsamplingBlock, fold
 from pare_jax.models.inference import normalise
 from pare_jax.models.layers import Conv
-from pare_jax.training.checkpoints import load_model, split_checkpoint
 from pare_jax.training.config import check_crop_scale, crop_scale_of
+from pare_jax.training.trained_run import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
 
 PLATFORMS = ("cpu", "cuda", "tpu")

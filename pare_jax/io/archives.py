@@ -136,6 +136,8 @@ def read_npy(path: str | Path, advice: str = "copy it again") -> np.ndarray:
 def _refusals(path: str | Path, suffix: str, advice: str) -> Iterator[None]:
     """Raise the errors of reading a file as UserErrors."""
     try:
+        if Path(path).is_fifo():
+            raise ValueError("it is a pipe")
         yield
     except FileNotFoundError:
         raise UserError(f"the file {path} is missing") from None

@@ -22,8 +22,9 @@ VIDEO_SUFFIXES = (
 _VIDEO_BY_CONTENT = (".mts", ".ts")
 
 INSTALL_HEIF = "pip install 'pare-jax[heif]'"
-# Bytes that `kind_of_content` looks at.
-_HEAD = 400
+# Bytes that `kind_of_content` looks at: five packets of a transport stream and more.
+_HEAD = 1000
+_PACKETS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,12 @@ _COPY_ENDINGS = ("~", ".bak", ".crdownload", ".part", ".partial", ".tmp", "_orig
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ", b"aax ")
-_QUICKTIME_BOXES = (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
+# Boxes of an old QuickTime file before those of the film, "moov" and "mdat".
+_FIRST_BOXES = (b"wide", b"free", b"skip", b"pnot", b"PICT")
+# Larger indexes of films and lists of brands, bytes, are none: text is a large number.
+_LARGEST_INDEX, _LARGEST_BRANDS = 1 << 28, 1 << 16
+# Bytes that are in no text.
+_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\v\f\r\x1b")
 _JPEG = b"\xff\xd8\xff"
 _PICTURES = (
     *(_JPEG, b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*", b"II+\0"),
@@ -124,7 +130,7 @@ def advice_for(path: Path, head: bytes) -> str:
 
 def kind_of_content(head: bytes) -> Kind | None:
     """Return "picture", "heif", "video" or a kind that is not read, from a file's first bytes."""
-    if head[4:8] == b"ftyp":
+    if head[4:8] == b"ftyp" and int.from_bytes(head[:4], "big") < _LARGEST_BRANDS:
         return _of_brands(head)
     riff = head[8:12] if head[:4] == b"RIFF" else b""
     # A bitmap's reserved fields are zero; other files begin with "BM" as well.
@@ -136,10 +142,9 @@ def kind_of_content(head: bytes) -> Kind | None:
     if head.startswith(b"8BPS"):
         return _LAYERED
     is_theora = head.startswith(b"OggS") and b"theora" in head
-    is_quicktime = head[4:8] in _QUICKTIME_BOXES
-    if head.startswith(_VIDEOS) or riff == b"AVI " or is_quicktime or is_theora or _is_stream(head):
+    if head.startswith(_VIDEOS) or riff == b"AVI " or is_theora:
         return "video"
-    return None
+    return "video" if _is_binary(head) and (_is_quicktime(head) or _is_stream(head)) else None
 
 
 def read_head(path: Path) -> bytes:
@@ -170,9 +175,29 @@ def _of_brands(head: bytes) -> Kind | None:
     return None if brands[0] in _AUDIO_BRANDS else "video"
 
 
+def _is_binary(head: bytes) -> bool:
+    """Return whether a file is not text."""
+    return not _CONTROLS.isdisjoint(head)
+
+
+def _is_quicktime(head: bytes) -> bool:
+    """Return whether these are QuickTime's boxes, with "moov" or "mdat" among the first."""
+    place = 0
+    while len(head) >= place + 8:
+        size, kind = int.from_bytes(head[place : place + 4], "big"), head[place + 4 : place + 8]
+        if kind == b"mdat":  # 0: to the end of the file; 1: the size has 64 bits
+            return size in (0, 1) or size >= 8
+        if kind == b"moov":
+            return 8 <= size < _LARGEST_INDEX
+        if kind not in _FIRST_BOXES or size < 8:
+            return False
+        place += size
+    return False
+
+
 def _is_stream(head: bytes) -> bool:
     """Return whether this is MPEG's transport stream: packets of 188 or 4 + 188 bytes."""
     return any(
-        len(head) > start + size and head[start] == head[start + size] == 0x47
+        head[start : start + (_PACKETS - 1) * size + 1 : size] == b"G" * _PACKETS
         for start, size in ((0, 188), (4, 192))
     )

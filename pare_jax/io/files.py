@@ -5,6 +5,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,29 @@ def read_json(path: Path, advice: str = "copy it again") -> Any:
     with path.open("rb") as file:
         raw = file.read(_LONGEST_JSON + 1)
     return parse_json(raw, path, advice)
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """Return the content of a file that somebody else may have put there.
+
+    Links are not followed, and pipes and devices are not read: they can block for ever.
+
+    Args:
+        path: the file.
+        most: bytes.
+
+    Raises:
+        OSError: it is missing, cannot be read or is no regular file.
+        UserError: it is larger.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{path} is no regular file")
+        raw = file.read(most + 1)
+    if len(raw) > most:
+        raise UserError(f"{path} has more than {most:,} bytes: remove it")
+    return raw
 
 
 def parse_json(raw: bytes, name: object, advice: str = "copy it again") -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, JpegImagePlugin, UnidentifiedImageError
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, reason_of
 from pare_jax.io import exif
 from pare_jax.io.file_kinds import (
     INSTALL_HEIF,
@@ -286,7 +286,7 @@ def _reading(path: pathlib.Path) -> Iterator[None]:
         raise
     # Broken bytes can raise nearly any exception in Pillow's decoders, for instance struct.error.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error)
         raise UserError(f"{path} cannot be read as an image: {reason}") from None
 
 

@@ -7,7 +7,6 @@ x264, whose licence is the GPL.
 import contextlib
 import math
 import os
-import secrets
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +17,7 @@ import cv2
 import numpy as np
 
 from pare_jax.errors import UserError
+from pare_jax.io.files import scratch_path
 from pare_jax.io.images import Picture
 
 VIDEO_SUFFIX = ".mp4"
@@ -79,7 +79,7 @@ class VideoWriter:
             self._shape = picture.shape
             width, height = (side + side % 2 for side in picture.shape[1::-1])
             with self._writing():
-                self._encoder = _H264(self.path.parent, self.frame_rate, (width, height))
+                self._encoder = _H264(self.path, self.frame_rate, (width, height))
         if picture.shape != self._shape:
             raise ValueError(f"a frame of shape {picture.shape} in a video of shape {self._shape}")
         height, width = picture.shape[:2]
@@ -99,7 +99,7 @@ class VideoWriter:
         if self._encoder is not None:
             encoder, self._encoder = self._encoder, None
             with self._writing():
-                encoder.finish(self.path)
+                encoder.finish()
 
     def discard(self) -> None:
         """Remove the unfinished file."""
@@ -130,16 +130,14 @@ class VideoWriter:
 class _H264:
     """An encoder with its unfinished file, which has a new name that nobody can guess."""
 
-    def __init__(self, folder: Path, rate: Fraction, size: tuple[int, int]):
-        self._scratch = folder / f".{secrets.token_hex(8)}.partial{VIDEO_SUFFIX}"
-        # A link or file of another user is not opened. The mode is that of a new file.
-        os.close(
-            os.open(self._scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
-        )
+    def __init__(self, path: Path, rate: Fraction, size: tuple[int, int]):
+        self._path, self._scratch = path, scratch_path(path)
+        # Mode "x" opens no link and no file of another user.
+        self._scratch.open("xb").close()
         try:
             # "faststart" moves the index to the front: browsers play while they load.
             options = {"movflags": "+faststart"}
-            self._file = av.open(f"file:{self._scratch}", "w", options=options)
+            self._file = av.open(f"file:{self._scratch}", "w", format="mp4", options=options)
             # The encoder's rate control needs some rate; times are written with each frame.
             usual = min(max(rate, Fraction(1)), Fraction(1000))
             self._stream = self._file.add_stream("libx264", rate=usual, options=_H264_OPTIONS)
@@ -167,11 +165,11 @@ class _H264:
         self._last = stamp
         self._file.mux(self._stream.encode(frame))
 
-    def finish(self, path: Path) -> None:
+    def finish(self) -> None:
         try:
             self._file.mux(self._stream.encode())
             self._file.close()
-            os.replace(self._scratch, path)
+            os.replace(self._scratch, self._path)
         finally:
             self._scratch.unlink(missing_ok=True)
 

@@ -22,8 +22,8 @@ from pare_jax.prediction.answers import Crop, DivergedError, PendingPeople, not_
 from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.person import Person
-from pare_jax.training.checkpoints import load_model, split_checkpoint
 from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
+from pare_jax.training.trained_run import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.

@@ -36,8 +36,9 @@ from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.table import Report
 from pare_jax.pretrained.weight_format import within
 from pare_jax.pretrained.write import export
-from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.config import validate
+from pare_jax.training.trained_run import load_model
 from pare_jax.training.workdir import write_config
 
 # Values of --means, and the options of PARE that each sets.

@@ -11,7 +11,7 @@ name a mismatch, and readers take only what they need:
 import logging
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import nnx
-from ml_collections import ConfigDict
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
-from pare_jax.io.files import read_json
-from pare_jax.models import build_model
 from pare_jax.models.flat_state import Flat, flatten, unflatten
-from pare_jax.training import config as config_lib
-from pare_jax.training.base_config import base_config
 from pare_jax.training.step import TrainState
 
-CONFIG_FILE = "config.json"
 CHECKPOINT_FOLDER = "checkpoints"
-_COPY = "copy the run again, with all its files"
 _ITEMS = ("model", "swa", "training")
 # The metric whose lowest value marks the best checkpoint.
 BEST_METRIC = "mpjpe"
@@ -237,89 +230,6 @@ class Checkpoints:
                 f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
                 "intact: free disk space and run the same command again"
             ) from error
-
-
-def load_config(workdir: str | Path, defaults: ConfigDict | None = None) -> ConfigDict:
-    """Read the config of a run; keys that are newer than the run have their defaults.
-
-    Args:
-        workdir: the run's folder.
-        defaults: all keys of now; None: `base_config`, which lacks those of synthetic people.
-
-    Raises:
-        UserError: the folder holds no run.
-    """
-    path = Path(workdir) / CONFIG_FILE
-    try:
-        stored = read_json(path, _COPY)
-        sections = isinstance(stored, dict) and [stored.get(key) for key in ("model", "eval")]
-        if not sections or not all(isinstance(section, dict) for section in sections):
-            raise UserError(f"{path} is not a run's config: model or eval is missing; {_COPY}")
-        return config_lib.completed(stored, base_config() if defaults is None else defaults)
-    except FileNotFoundError:
-        raise UserError(
-            f"{workdir} is not a run: {CONFIG_FILE} is missing; give the --workdir of a run"
-        ) from None
-    except NotADirectoryError:
-        raise UserError(
-            f"{workdir} is a file, not a run: give the folder that was a run's --workdir"
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read {path}: {reason}") from error
-
-
-def split_checkpoint(checkpoint_or_workdir: str | Path) -> tuple[Path, int | None]:
-    """Split WORKDIR/checkpoints/STEP into workdir and step; the step of a workdir is None."""
-    path = Path(checkpoint_or_workdir)
-    if path.parent.name == CHECKPOINT_FOLDER and path.name.isdigit():
-        return path.parent.parent, int(path.name)
-    return path, None
-
-
-def load_model(
-    checkpoint_or_workdir: str | Path,
-    weights: str = "auto",
-    say: Callable[[str], object] | None = None,
-) -> tuple[ConfigDict, nnx.Module]:
-    """Load a trained network for prediction.
-
-    Args:
-        checkpoint_or_workdir: a run's workdir, for its latest checkpoint, or the folder of one
-            checkpoint, WORKDIR/checkpoints/STEP.
-        weights: "swa", "last", or "auto" for the run's `eval.weights`.
-        say: called with one line if the last weights replace averaged ones; None: silent.
-
-    Returns:
-        The run's config and the network, in evaluation mode.
-
-    Raises:
-        UserError: no such run, no checkpoint, a damaged one or one of another architecture.
-    """
-    if weights not in ("auto", "swa", "last"):
-        raise UserError(f"weights is {weights!r}: it must be auto, swa or last")
-    path, step = split_checkpoint(checkpoint_or_workdir)
-    config = load_config(path)
-    model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
-    graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
-    checkpoints = Checkpoints(path, read_only=True)
-    wanted = config.eval.weights if weights == "auto" else weights
-    params, batch_stats, step, which = checkpoints.restore_model(
-        (params, batch_stats), wanted, step
-    )
-    if weights == "swa" and which != "swa":
-        raise UserError(
-            f"{path} has no averaged weights at step {step}: use weights=last, or the checkpoint "
-            "of an evaluation after swa.start_epoch"
-        )
-    if which != wanted and say is not None:
-        say(f"{path} has no averaged weights at step {step}: its last ones are used")
-    # JAX arrays, because NumPy's cannot be trained.
-    model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
-    model.eval()
-    return config, model
 
 
 def _items_of(state: TrainState) -> dict[str, Flat]:

@@ -15,8 +15,9 @@ from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.models import build_model
 from pare_jax.training import workdir as workdir_lib
-from pare_jax.training.checkpoints import Checkpoints, load_config
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import HeldOut
+from pare_jax.training.trained_run import load_config
 
 
 def evaluate_checkpoint(

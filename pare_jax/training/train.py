@@ -30,7 +30,7 @@ from pare_jax.training import config as config_lib
 from pare_jax.training import swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
-from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
@@ -42,6 +42,7 @@ from pare_jax.training.step import (
     statistics_step,
     train_step,
 )
+from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
 
 # Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
@@ -76,7 +77,7 @@ def train(
         load_data: returns the data. It may take hours, and is called when everything that can be
             checked without data has been checked.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
-        defaults: the values of keys that are newer than the run, see `checkpoints.load_config`.
+        defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
 
     Returns:
         The final state, which is also the latest checkpoint.

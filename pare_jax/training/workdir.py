@@ -13,7 +13,8 @@ from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_together
 from pare_jax.training import config as config_lib
-from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, CONFIG_FILE, load_config
+from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
+from pare_jax.training.trained_run import CONFIG_FILE, load_config
 
 # Keys and sections of a config that fix the network.
 _NETWORK = ("model", "image_size")

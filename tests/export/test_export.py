@@ -27,8 +27,9 @@ from pare_jax.io.images import cut_crop, read_image
 from pare_jax.models import build_model
 from pare_jax.models.inference import normalise
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.training.checkpoints import CONFIG_FILE, Checkpoints, load_config
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.step import create_state
+from pare_jax.training.trained_run import CONFIG_FILE, load_config
 from pare_jax.training.workdir import write_config
 from tests.models.test_folding import SIZE, make_network
 

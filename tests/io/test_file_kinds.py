@@ -36,8 +36,17 @@ def test_pictures_are_known_by_content(tmp_path, form):
         (b"RIFF\0\0\0\0AVI LIST", "video"),
         (b"0&\xb2u\x8ef\xcf\x11\xa6\xd9\0\xaa\0b\xcel", "video"),
         (b"\0\0\1\xba" + bytes(20), "video"),
-        (PACKET * 2, "video"),
-        ((b"\0\0\0\0" + PACKET) * 2, "video"),
+        (b"\0\0\0\x10wide" + bytes(8) + b"\0\0\0\1mdat", "video"),
+        (b"\0\0\0\x14pnot" + bytes(12) + b"\0\0\1\0moov", "video"),
+        (b"\xf0\0\0\0mdat\0", "video"),
+        (b"\0\0\0\x08free\0\0\0\x08skip" + bytes(16), None),
+        (b"\0\0\0\x08free", None),
+        (b"\0\0\0\x04wide\0\0\0\0mdat", None),
+        (b"\0\0\0\2mdat", None),
+        (b"\xf0\0\0\0moov\0", None),
+        (PACKET * 5, "video"),
+        ((b"\0\0\0\0" + PACKET) * 5, "video"),
+        (PACKET * 2 + bytes(600), None),
         (b"G" + bytes(300), None),
         (BOX + b"M4A \0\0\0\0M4A mp42", None),
         (b"RIFF\0\0\0\0WAVEfmt ", None),
@@ -50,6 +59,27 @@ def test_pictures_are_known_by_content(tmp_path, form):
 def test_other_files_by_content(tmp_path, head, kind):
     (tmp_path / "file").write_bytes(head)
     assert kind_of_file(tmp_path / "file") == kind
+
+
+TABLE = ("G" + "1,2,3,4,5,6" * 17 + "\n")[:187] + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            f"Our {word} body\nis a figure of many triangles.\n"
+            for word in ("free", "skip", "wide")
+        ),
+        *(f"The {word} files of 2024\n" for word in ("mdat", "moov", "pnot", "ftyp")),
+        "\n\n\n\nfree\n\n\n\nmdat",
+        *(TABLE * count for count in (2, 5, 9)),
+        "    " + (TABLE + "    ") * 6,
+    ],
+)
+def test_text_is_no_clip(tmp_path, text):
+    (tmp_path / "notes.txt").write_text(text)
+    assert kind_of_file(tmp_path / "notes.txt") is None
 
 
 @pytest.mark.parametrize(

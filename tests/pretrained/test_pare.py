@@ -20,7 +20,7 @@ from pare_jax.pretrained import convert, load, table
 from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.pare_options import notes_of, options_of
 from pare_jax.pretrained.read import read_weights
-from pare_jax.training import checkpoints
+from pare_jax.training import checkpoints, trained_run
 from pare_jax.training.step import create_state
 from tests.fakes import IMAGE_SIZE, Recorder, tiny_config, train_on
 from tests.pretrained.test_pare_options import DATASET_TYPES, PARE_TYPES
@@ -105,7 +105,7 @@ def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
     path = saved(lightning(original), tmp_path / "pare.ckpt")
     report = convert.to_workdir(path, tmp_path / "run")
     assert set(report.fresh) == set()
-    config, network = checkpoints.load_model(tmp_path / "run")
+    config, network = trained_run.load_model(tmp_path / "run")
     assert (config.model.backbone, config.model.num_blocks) == ("resnet18", 3)
     prediction = assert_agree(network, original, make_images(64, seed=3))
     assert prediction.attention.shape == (4, 16, 16, 24)
@@ -120,7 +120,7 @@ def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
     again.load_state_dict(state, strict=True)
     assert convert.to_workdir(tmp_path / "back.ckpt", tmp_path / "again")
     ours, theirs = (
-        flat_state.of_network(checkpoints.load_model(tmp_path / name)[1])
+        flat_state.of_network(trained_run.load_model(tmp_path / name)[1])
         for name in ("run", "again")
     )
     assert ours.keys() == theirs.keys()
@@ -131,7 +131,7 @@ def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow_hrnet
     original = torch_pare("hrnet")
     path = saved(lightning(original), tmp_path / "pare.ckpt")
     convert.to_workdir(path, tmp_path / "run")
-    config, network = checkpoints.load_model(tmp_path / "run")
+    config, network = trained_run.load_model(tmp_path / "run")
     assert (config.model.backbone, config.model.backbone_width) == ("hrnet_w32", 8)
     assert (config.model.num_blocks, config.model.align_corners) == (2, True)
     prediction = assert_agree(network, original, make_images(96, batch=2, seed=3))
@@ -157,7 +157,7 @@ def test_mean_parameters_are_added_if_the_checkpoint_says_so(ending, tmp_path):
     original = resnet_pare()
     path = saved(lightning(original, BOTH_MEANS), tmp_path / "pare.ckpt")
     convert.to_workdir(path, tmp_path / "run")
-    _, network = checkpoints.load_model(tmp_path / "run")
+    _, network = trained_run.load_model(tmp_path / "run")
     original.head.means = ("pose", "camshape")
     try:
         assert_agree(network, original, make_images(64, seed=3))
@@ -182,7 +182,7 @@ def test_means_that_the_file_does_not_mention_are_off_or_chosen(tmp_path):
     report = str(convert.to_workdir(path, tmp_path / "pose", means="pose"))
     assert "USE_MEAN_POSE is on\nUSE_MEAN_CAMSHAPE is off" in report
     means = {
-        name: checkpoints.load_model(tmp_path / name)[1].heads.mean_pose[...]
+        name: trained_run.load_model(tmp_path / name)[1].heads.mean_pose[...]
         for name in ("auto", "pose")
     }
     assert not means["auto"].any()

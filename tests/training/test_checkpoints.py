@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from pare_jax.errors import UserError
 from pare_jax.models import build_model
-from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.step import create_state
+from pare_jax.training.trained_run import load_model
 from pare_jax.training.workdir import write_config
 from tests.fakes import TINY_MODEL, tiny_config
 

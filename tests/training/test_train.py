@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.training import checkpoints, losses
+from pare_jax.training import checkpoints, losses, trained_run
 from pare_jax.training import config as config_lib
 from pare_jax.training import workdir as workdir_lib
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
@@ -168,8 +168,8 @@ def test_swa_weights_without_their_statistics_are_not_evaluated(tmp_path, capsys
     train_on(config, tmp_path)
     assert "weights: last" in capsys.readouterr().out
     with pytest.raises(UserError, match="swa"):
-        checkpoints.load_model(tmp_path, "swa")
-    assert checkpoints.load_model(tmp_path / "checkpoints" / "12", "swa")
+        trained_run.load_model(tmp_path, "swa")
+    assert trained_run.load_model(tmp_path / "checkpoints" / "12", "swa")
 
 
 def test_a_finished_run_that_is_started_again_changes_nothing(finished, capsys):
@@ -278,7 +278,7 @@ def test_a_term_is_added_by_one_line(finished, tmp_path, monkeypatch):
     config = tiny_config()
     assert config.loss.knees == 0.0
     assert workdir_lib.check(finished[0], config) is not None
-    assert checkpoints.load_config(finished[0]).loss.knees == 0.0
+    assert trained_run.load_config(finished[0]).loss.knees == 0.0
     config.loss.knees = -1.0
     with pytest.raises(UserError, match=r"loss\.knees"):
         config_lib.validate(config)
@@ -339,7 +339,7 @@ def test_a_loss_that_stays_non_finite_stops_the_run_and_keeps_the_checkpoint(tmp
     assert not any("train/loss" in scalars for scalars in writer.scalars.values())
     store = checkpoints.Checkpoints(tmp_path, read_only=True)
     assert store.latest_step() is not None
-    config_, model = checkpoints.load_model(tmp_path)
+    config_, model = trained_run.load_model(tmp_path)
     assert config_.batch_size == 8
     assert np.isfinite(np.asarray(model(fake_batch(1)["image"].astype(np.float32)).betas)).all()
 

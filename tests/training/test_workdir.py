@@ -9,8 +9,8 @@ import pytest
 from configs.common import get_base
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
-from pare_jax.training import checkpoints
 from pare_jax.training import config as config_lib
+from pare_jax.training import trained_run
 from pare_jax.training import workdir as workdir_lib
 from tests.body.small_bodies import random_body_fields
 from tests.fakes import tiny_config
@@ -186,7 +186,7 @@ def test_a_key_that_no_longer_exists_changes_nothing_if_it_was_off(run):
             workdir_lib.check(workdir, config)
     with pytest.raises(UserError, match=r"loss\.given_up: 5\.0"):
         workdir_lib.check(workdir, config)
-    kept = config_lib.without_unknown(checkpoints.load_config(workdir), get_base())
+    kept = config_lib.without_unknown(trained_run.load_config(workdir), get_base())
     assert "given_up" not in kept.loss
     assert kept.loss.pose == config.loss.pose
 
@@ -206,6 +206,6 @@ def test_a_damaged_config_is_named_in_one_line(run, content, named):
     workdir, _ = run
     (workdir / "config.json").write_text(content)
     with pytest.raises(UserError, match=named) as caught:
-        checkpoints.load_config(workdir)
+        trained_run.load_config(workdir)
     assert "config.json" in str(caught.value)
     assert "\n" not in str(caught.value)

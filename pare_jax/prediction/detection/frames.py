@@ -23,6 +23,7 @@ from pare_jax.prediction.detection.coco import (
     parts_of,
 )
 from pare_jax.prediction.detection.detector import Detection
+from pare_jax.prediction.detection.other_formats import read_text
 
 # The people of a clip by the number of the frame, counted from 0; frames may be missing.
 FrameDetections = dict[int, list[Detection]]
@@ -101,12 +102,8 @@ def read_mot(path: Path) -> FrameDetections:
     Raises:
         UserError: the file cannot be read, or a line has another form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read boxes from {path}: {error}") from None
     frames: FrameDetections = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or (number == 1 and line.lower().startswith("frame")):
             continue  # some files have a header line
         try:

@@ -24,6 +24,8 @@ _YOLO_PERSON = 0
 _YOLO_CLASSES = "classes.txt"
 # MegaDetector's category of people, for files that do not list their categories.
 _MEGADETECTOR_PERSON = "2"
+# A million boxes, bytes.
+_LARGEST_TEXT = 1 << 26
 
 
 def is_yolo(text: str) -> bool:
@@ -39,7 +41,8 @@ def read_yolo_folder(folder: Path) -> dict[str, list[ImagePeople]]:
         UserError: the folder has no such file or cannot be read, or a line has another form.
     """
     try:
-        files = sorted(file for file in folder.glob("*.txt") if file.name != _YOLO_CLASSES)
+        names = folder.glob("*.txt")
+        files = sorted(file for file in names if file.name != _YOLO_CLASSES and file.is_file())
     except OSError as error:
         raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from None
     if not files:
@@ -94,10 +97,17 @@ def read_text(path: Path) -> str:
     """Return the content of a text file of boxes.
 
     Raises:
-        UserError: it cannot be read, or is no text.
+        UserError: it cannot be read, is no text, or is too large.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            raw = file.read(_LARGEST_TEXT + 1)
+        if len(raw) > _LARGEST_TEXT:
+            raise UserError(
+                f"cannot read boxes from {path}: it has more than {_LARGEST_TEXT >> 20} MiB; give "
+                "the boxes of one photograph or clip"
+            )
+        return raw.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read boxes from {path}: {error}") from None
 

@@ -19,10 +19,10 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import ordered_map
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.answers import Crop, PendingPeople
-from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.drawing import draw_people
+from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import Predictor, check_picture
 from pare_jax.prediction.run.options import Job, PredictionRun

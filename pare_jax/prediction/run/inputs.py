@@ -7,9 +7,10 @@ from absl import flags
 
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_sources
-from pare_jax.prediction.box_files import Box, place_of, read_all_boxes
+from pare_jax.prediction.box_files import Box, read_all_boxes
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.detection.frames import FrameDetections
+from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.run.output_folder import RECORDS, OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
 

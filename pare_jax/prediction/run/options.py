@@ -12,15 +12,16 @@ from absl import flags
 
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo, numbered_frames
-from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.focal_length import FocalFlags
+from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
 from pare_jax.prediction.run.reporting import WARNING, Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
-from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, split_checkpoint
+from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
+from pare_jax.training.trained_run import split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
 OUTPUTS = ("npz", "json", "overlay", "attention", "side", "obj", "ply", "glb", "vertices", "page")

@@ -17,11 +17,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pare_jax.errors import UserError
-from pare_jax.io.files import is_scratch_of, read_json, write_together
-from pare_jax.prediction.box_files import output_names
+from pare_jax.io.files import is_scratch_of, parse_json, read_regular, write_together
+from pare_jax.prediction.output_names import output_names
 
 RECORDS = ".predictions"
 LOCK = "lock"
+# Bytes; a clip of a hundred thousand tracks needs as many.
+_LARGEST_RECORD = 1 << 24
 _SCRATCH = "unfinished-"
 _MESH = re.compile(r"\d{6,}\.(obj|ply)")
 # File names that belong to NAME, see docs/predict.md. A photograph's may look like a clip's.
@@ -42,7 +44,7 @@ class Record:
     Attributes:
         name: the beginning of their file names.
         source: the input's path, for messages and the page.
-        place: the input's resolved path, see `pare_jax.prediction.box_files.place_of`.
+        place: the input's resolved path, see `pare_jax.prediction.output_names.place_of`.
         key: digest of the input and the settings; "" while files are being moved.
         files: names in the output folder; for a folder of meshes how many it holds, else 0.
         people: number of people found.
@@ -75,7 +77,8 @@ class OutputFolder:
         """Read the records; a damaged record is ignored, its files count as the user's."""
         self.path = path
         self._folder = path / RECORDS
-        read = [_read_record(file) for file in sorted(self._folder.glob("*.json"))]
+        files = [] if self._folder.is_symlink() else sorted(self._folder.glob("*.json"))
+        read = [_read_record(file) for file in files]
         self._records = {record.name: record for record in read if record is not None}
         self._written = {file for record in self._records.values() for file in record.files}
 
@@ -224,7 +227,7 @@ def _lock(path: Path) -> int | None:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except PermissionError:  # in a shared folder it may be another user's
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -251,9 +254,12 @@ def _remove_if_empty(records: Path, made: list[Path]) -> None:
 
 
 def _read_record(path: Path) -> Record | None:
-    """Read a record; None if it is damaged, or names a file that its input cannot have."""
+    """Read a record; None if it is damaged, or names a file that its input cannot have.
+
+    Records also lie in folders of inputs, which may come from anybody: links and pipes are ignored.
+    """
     try:
-        record = Record(**read_json(path))
+        record = Record(**parse_json(read_regular(path, _LARGEST_RECORD), path))
     except (OSError, UserError, TypeError):
         return None
     blank = Record("", "", "", "")

@@ -21,10 +21,10 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop
-from pare_jax.prediction.box_files import place_of
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.drawing import attention_pictures, overlay_picture, side_and_back_picture
+from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import Job, PredictionRun
@@ -213,14 +213,13 @@ def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
         if not people:
             raise UserError(f"nobody in it could be predicted: {reason}; nothing written")
         complaints.append(f"{counted(lost, 'person')} of {len(photo.people)} skipped: {reason}")
-    source = printable(str(job.path))
-    files = photo_files(run, job.name, source, photo.photograph, people)
+    files = photo_files(run, job.name, printable(job.path.name), photo.photograph, people)
     with run.folder.scratch() as scratch:
         for file, content in files.items():
             (scratch / file).write_bytes(content)
         record = Record(
             name=job.name,
-            source=source,
+            source=printable(str(job.path)),
             place=place_of(job.path),
             key=job.key,
             people=len(people),
@@ -231,14 +230,14 @@ def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
 
 
 def photo_files(
-    run: PredictionRun, name: str, source: str, photograph: Photograph, people: Sequence[Person]
+    run: PredictionRun, name: str, title: str, photograph: Photograph, people: Sequence[Person]
 ) -> dict[str, bytes]:
     """Return the chosen outputs of one photograph.
 
     Args:
         run: has the choice.
         name: the beginning of the file names.
-        source: the photograph's path, for its JSON file.
+        title: the name of the photograph's file, for its JSON file.
         photograph: as it was read.
         people: found in it, in pixels of the image in memory.
 
@@ -253,7 +252,7 @@ def photo_files(
     if run.wants("npz"):
         files[f"{name}.npz"] = people_npz(in_file, faces, photo_size=size)
     if run.wants("json"):
-        files[f"{name}.json"] = people_json(in_file, source, photo_size=size).encode()
+        files[f"{name}.json"] = people_json(in_file, title, photo_size=size).encode()
     if run.wants("overlay"):
         files[f"{name}_overlay.jpg"] = encode_jpeg(overlay_picture(image, people, faces))
     if run.wants("attention"):

@@ -118,6 +118,8 @@ def write_run_page(
 
 def _is_foreign(page: Path) -> bool:
     """Return whether no run wrote this page; an unreadable one fails when it is written."""
+    if page.is_fifo():
+        return True
     try:
         with page.open("rb") as file:
             return f"<title>{_TITLE}</title>".encode() not in file.read(4096)

@@ -1,8 +1,10 @@
 """The MPII reader on broken or incomplete releases: skipped people and refusals."""
 
 import json
+import os
 import re
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -12,6 +14,7 @@ from scipy.io import savemat
 
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
+from data_pipelines.releases import mpii_bounds
 from data_pipelines.releases.mpii import Mpii
 from data_pipelines.releases.mpii_annotations import read_annotations
 from data_pipelines.releases.release import Skipped
@@ -212,6 +215,26 @@ def test_a_mat_file_that_would_crash_scipy_or_take_all_memory(content, reason, t
     with pytest.raises(UserError, match=r"deep\.mat") as caught:
         read_annotations(path)
     assert reason in str(caught.value)
+
+
+def test_a_mat_file_of_any_size_is_not_read_whole(tmp_path):
+    path = tmp_path / "large.mat"
+    path.write_bytes(mat_file(b""))
+    os.truncate(path, (1 << 30) + 1)  # takes no space on the disk
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"large\.mat.*1 GiB"):
+        read_annotations(path)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    tracemalloc.stop()
+
+
+def test_a_mat_file_that_scipy_never_finishes(tmp_path, monkeypatch):
+    path = tmp_path / "slow.mat"
+    path.write_bytes(cells(2000))
+    monkeypatch.setattr(mpii_bounds, "_PATIENCE", 0.01)
+    with pytest.raises(UserError, match=r"slow\.mat.*0\.01 s") as caught:
+        read_annotations(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_mat_file_without_the_release_is_refused(tmp_path):

@@ -244,6 +244,13 @@ def test_boxes_of_other_clips_are_refused(tmp_path):
         frames_of(tmp_path, [entry(file_name="third/1.jpg")], clips=(CLIP, OTHER))
 
 
+def test_a_mark_of_utf8_before_the_first_line_is_skipped(tmp_path):
+    """Spreadsheets write it."""
+    path = tmp_path / "boxes.csv"
+    path.write_text("2,-1,10,20,30,40,0.5\n", encoding="utf-8-sig")
+    assert read_mot(path) == {1: [Detection(pytest.approx([10, 20, 40, 60]), 0.5)]}
+
+
 def test_mot_files_may_have_a_header_line(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("Frame,id,left,top,width,height,score\n2,-1,10,20,30,40,0.5\n")

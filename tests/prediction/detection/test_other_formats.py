@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,9 @@ from PIL import Image
 
 from pare_jax.errors import UserError
 from pare_jax.prediction.box_files import read_all_boxes, read_boxes
+from pare_jax.prediction.detection import other_formats
+from pare_jax.prediction.detection.frames import read_mot
+from pare_jax.prediction.detection.other_formats import read_yolo
 
 # 200 x 100 pixels.
 MEGADETECTOR = {
@@ -163,6 +168,20 @@ def test_other_content_is_refused_in_one_line(tmp_path, photos, name, content, s
         read(save(tmp_path / name, content), photos[:1])
     assert name in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("reader", [read_yolo, read_mot])
+def test_a_file_without_end_is_refused(monkeypatch, reader):
+    monkeypatch.setattr(other_formats, "_LARGEST_TEXT", 1 << 20)
+    with pytest.raises(UserError, match=r"/dev/zero.* 1 MiB"):
+        reader(Path("/dev/zero"))
+
+
+@pytest.mark.timeout(30, method="signal")
+def test_a_pipe_among_yolos_files_is_skipped(tmp_path, photos):
+    folder = yolo_folder(tmp_path, a="0 .5 .5 1 1")
+    os.mkfifo(folder / "b.txt")
+    assert [len(own) for own in read(folder, photos)[0]] == [1, 0]
 
 
 def test_a_folder_without_labels_is_refused(tmp_path, photos):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pare_jax.errors import UserError
+from pare_jax.prediction.run import output_folder
 from pare_jax.prediction.run.output_folder import OutputFolder, Record, claimed_folder
 from tests.prediction.run.folders import save_photos
 
@@ -146,6 +147,41 @@ def test_a_record_of_other_types_is_ignored(tmp_path, wrong):
     path = tmp_path / ".predictions" / "a.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
     assert len(OutputFolder(tmp_path)) == 0
+
+
+@pytest.mark.timeout(30, method="signal")
+def test_a_record_that_is_a_pipe_or_a_link_or_endless_is_ignored(tmp_path, monkeypatch):
+    """A folder of photographs from elsewhere may hold anything; opening a pipe would block."""
+    publish(OutputFolder(tmp_path), "a", "a.npz")
+    path = tmp_path / ".predictions" / "a.json"
+    text = path.read_bytes()
+    assert [record.name for record in OutputFolder(tmp_path)] == ["a"]
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.json").write_bytes(text.replace(b'"a', f'"{name}'.encode()))
+    os.mkfifo(path.with_name("p.json"))
+    path.with_name("b.json").symlink_to(tmp_path / "b.json")
+    path.with_name("c.json").symlink_to("/dev/zero")
+    assert [record.name for record in OutputFolder(tmp_path)] == ["a"]
+    path.with_name("b.json").unlink()
+    (tmp_path / "b.json").rename(path.with_name("b.json"))
+    assert [record.name for record in OutputFolder(tmp_path)] == ["a", "b"]
+    monkeypatch.setattr(output_folder, "_LARGEST_RECORD", len(text) - 1)
+    assert not list(OutputFolder(tmp_path))
+
+
+@pytest.mark.timeout(60, method="signal")
+def test_pipes_in_place_of_the_pages_files_are_not_opened(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 2)
+    output = command("--outputs=npz,page", folder)[3]
+    for name in ("index.html", "p01.npz"):
+        (output / name).unlink()
+        os.mkfifo(output / name)
+    status, _, errors, _ = command("--outputs=npz,page", folder / "p00.png")
+    assert status == 1
+    assert "index.html" in "".join(errors)
+    (output / "index.html").unlink()
+    _, printed, errors, _ = command("--outputs=npz,page", folder / "p00.png")
+    assert "p01.npz" in "".join([*printed, *errors])
 
 
 def test_links_are_neither_followed_nor_replaced(tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pare_jax.io.images import encode_png, read_image
 from pare_jax.meshes.mesh import to_viewer
-from pare_jax.prediction.box_files import output_names, place_of
+from pare_jax.prediction.output_names import output_names, place_of
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
 from pare_jax.prediction.run import output_folder, photographs
@@ -265,6 +265,12 @@ def test_a_photograph_of_nobody_is_listed_and_no_failure(command, tmp_path):
     assert any("no person found ->" in line for line in printed)
     assert any(line.startswith("no person found in 1: ") and "hog" in line for line in printed)
     assert "Nobody was found" in (output / "index.html").read_text()
+
+
+def test_json_names_the_photograph_without_its_folder(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 1)
+    output = command("--outputs=json", folder)[3]
+    assert json.loads((output / "p00.json").read_text())["photo"] == "p00.png"
 
 
 def test_each_output_has_its_switch(command, tmp_path):

@@ -23,12 +23,13 @@ from pare_jax.io.files import write_together
 from pare_jax.io.images import cut_crop, encode_png, read_image
 from pare_jax.models import build_model
 from pare_jax.models.inference import normalise
-from pare_jax.prediction.box_files import output_names
+from pare_jax.prediction.output_names import output_names
 from pare_jax.prediction.run import command as command_module
 from pare_jax.skeleton import JOINT_NAMES
-from pare_jax.training.checkpoints import Checkpoints, load_model
+from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.step import create_state
+from pare_jax.training.trained_run import load_model
 from pare_jax.training.workdir import write_config
 from tests.prediction.predict_fakes import (
     SIZE,
