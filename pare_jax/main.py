@@ -108,6 +108,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
     if config is not None and not isinstance(config, ConfigDict):
         # ml_collections delays the error of loading the file until the config is read.
         name = config_flags.get_config_filename(values["config"])
+        if Path(str(name)).is_file():
+            raise UserError(
+                f"get_config() of {name} returns no ConfigDict: see the files in configs/"
+            )
         raise UserError(f"there is no experiment {name}: name a file in configs/")
     # With a workdir, an evaluation has the run's config.
     if config is None and values.mode == "train":

@@ -61,6 +61,15 @@ def test_an_evaluation_starts_from_the_runs_config(run_of_100):
     config_lib.validate(request.config)
 
 
+@pytest.mark.parametrize(
+    ("key", "named"), [("nope", "nope"), ("evl.steps", "evl"), ("eval.batchsize", "batchsize")]
+)
+def test_an_unknown_key_of_an_evaluation_is_named_in_one_line(run_of_100, key, named):
+    with pytest.raises(UserError, match=named) as caught:
+        parse("--mode=evaluate", f"--workdir={run_of_100}", f"--config.{key}=3")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_config_that_differs_from_the_runs_is_not_used_and_said(run_of_100):
     request = parse(
         QUICKSTART,

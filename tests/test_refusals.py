@@ -52,11 +52,11 @@ EXPECTED = """
  10 pare_jax/io/decoding.py
  10 pare_jax/io/files.py
   8 pare_jax/io/images.py
- 12 pare_jax/io/media.py
+ 13 pare_jax/io/media.py
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
-  5 pare_jax/main.py
+  6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
   3 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
@@ -80,7 +80,7 @@ EXPECTED = """
   7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
   1 pare_jax/prediction/scene.py
-  8 pare_jax/pretrained/convert.py
+  9 pare_jax/pretrained/convert.py
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
   3 pare_jax/pretrained/mean_parameters.py

@@ -100,13 +100,13 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
     """
     # Not absl's global flags: importing a command's module must not add flags to the caller's.
     values = flags.FlagValues()
-    define_flags(values)
-    # Help lists flags by module: --help belongs to the module of the command.
-    owner = next(iter(values.flags_by_module_dict()), __name__)
-    flags.DEFINE_bool(
-        "help", False, "Show this help.", short_name="h", flag_values=values, module_name=owner
-    )
     try:
+        define_flags(values)
+        # Help lists flags by module: --help belongs to the module of the command.
+        owner = next(iter(values.flags_by_module_dict()), __name__)
+        flags.DEFINE_bool(
+            "help", False, "Show this help.", short_name="h", flag_values=values, module_name=owner
+        )
         return values, values(list(argv))[1:]
     except flags.Error as error:
         text, _, trace = str(error).partition("Traceback (most recent")

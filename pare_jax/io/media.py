@@ -159,6 +159,8 @@ def find_clips(arguments: Sequence[str], frame_rate: float | None) -> list[Clip]
     paths = [Path(one) if Path(one).name.strip(".") else Path(one).resolve() for one in arguments]
     folders = [path for path in paths if path.is_dir()]
     if frame_rate is not None and not folders:
+        if missing := [path for path in paths if not path.exists()]:
+            raise UserError(f"there is no folder --clip={missing[0]}")
         raise UserError("--fps is for folders of numbered frames: name one, as in --clip=FOLDER")
     if folders and frame_rate is None:
         raise UserError(

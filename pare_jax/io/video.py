@@ -22,8 +22,9 @@ from pare_jax.io.images import Picture
 
 VIDEO_SUFFIX = ".mp4"
 
-# x264's constant quality (0 lossless, 51 worst; 18 looks like the source) and effort.
-_H264_OPTIONS = {"crf": "20", "preset": "veryfast"}
+# x264's constant quality (0 lossless, 51 worst; 18 looks like the source) and effort. With frames
+# out of order (bf) the container's duration would be too short where the rate varies.
+_H264_OPTIONS = {"crf": "20", "preset": "veryfast", "bf": "0"}
 # Ticks a second of written times, at least.
 _TICKS = 10_000
 

@@ -25,7 +25,7 @@ from pare_jax.body.io import load_body_data
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
-from pare_jax.io.files import scratch_path
+from pare_jax.io.files import parse_json, scratch_path
 from pare_jax.io.progress import say
 from pare_jax.models import build_model
 from pare_jax.models.flat_state import of_network, unflatten
@@ -35,9 +35,9 @@ from pare_jax.pretrained.load import FORMATS, convert, detect
 from pare_jax.pretrained.read import WeightFile, read_weights
 from pare_jax.pretrained.table import Report
 from pare_jax.pretrained.weight_format import within
-from pare_jax.pretrained.write import export
+from pare_jax.pretrained.write import OWN_SETTINGS, export
 from pare_jax.training.checkpoints import Checkpoints
-from pare_jax.training.config import validate
+from pare_jax.training.config import check_crop_scale, validate
 from pare_jax.training.trained_run import load_model
 from pare_jax.training.workdir import write_config
 
@@ -82,8 +82,9 @@ def to_workdir(
         weights = WeightFile(weights.path, weights.tensors, metadata)
     config = _config_of(weights)
     config.body_model = body
-    validate(config)
     flat, report = convert(weights, config.model, "pare")
+    _set_own(config, weights)
+    validate(config)
     network = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
     missing = of_network(network).keys() - flat.keys()
     if missing:
@@ -121,8 +122,11 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
     if Path(path).exists():
         raise UserError(f"{path} already exists: give --to-torch another name, or remove it")
     config, network = load_model(run, say=say)
-    tensors, notes = export(network, config.model, path, format, config.image_size)
     scale = config.get("crop_scale", BOX_SCALE)
+    own = {"crop_scale": scale, "align_corners": config.model.align_corners}
+    tensors, notes = export(
+        network, config.model, path, format, config.image_size, own if format == "pare" else None
+    )
     if format == "pare" and scale != 1:
         notes.append(
             f"this run's crops are {scale:g} times the longer side of a box, those of PARE's demo "
@@ -148,6 +152,23 @@ def _config_of(weights: WeightFile) -> ConfigDict:
     config.model.update(pare.describe(tensors, path))
     config.image_size = pare_options.options_of(weights.metadata).get("IMG_RES", config.image_size)
     return config
+
+
+def _set_own(config: ConfigDict, weights: WeightFile) -> None:
+    """Set what `to_torch` stored beside PARE's options, in a file of this project.
+
+    Raises:
+        UserError: they have other types.
+    """
+    own = weights.metadata.get(OWN_SETTINGS, {})
+    if isinstance(own, str):  # from .safetensors
+        own = parse_json(own.encode(), f"{OWN_SETTINGS} of {weights.path}")
+    if not isinstance(own, dict) or not isinstance(own.get("align_corners", True), bool):
+        raise UserError(f"{weights.path} is damaged: its entry {OWN_SETTINGS} is {own!r:.60}")
+    scale = own.get("crop_scale", config.crop_scale)
+    check_crop_scale(scale, f"crop_scale of {weights.path}")
+    config.crop_scale = float(scale)
+    config.model.align_corners = own.get("align_corners", True)
 
 
 def _check_free(workdir: Path) -> None:

@@ -19,6 +19,8 @@ from pare_jax.pretrained.table import to_torch
 
 # Suffixes of the files that torch.save writes.
 TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+# Entry of `.ckpt` and `.safetensors` files with settings that PARE's code does not know.
+OWN_SETTINGS = "pare_jax"
 
 
 def export(
@@ -27,6 +29,7 @@ def export(
     path: str | Path,
     format: str = "resnet",
     image_size: int = CROP_RESOLUTION,
+    own: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Write a network, or its backbone, in a weight format.
 
@@ -37,6 +40,7 @@ def export(
         format: one of `load.FORMATS`: "resnet" writes the backbone under torchvision's names,
             without the classifier, which networks here lack; "pare" writes the whole network.
         image_size: side of the network's crops, pixels, which PARE's format keeps.
+        own: settings that are stored under `OWN_SETTINGS`, see `save_tensors`.
 
     Returns:
         The tensors written, and notes for the user, one line each.
@@ -51,7 +55,7 @@ def export(
     if weight_format.before_writing is not None:
         options, notes = weight_format.before_writing(flat, model, image_size)
     tensors = to_torch(weight_format.table(model), flat) | dict(weight_format.constants)
-    save_tensors(tensors, path, options)
+    save_tensors(tensors, path, options, own)
     return tensors, notes
 
 
@@ -59,6 +63,7 @@ def save_tensors(
     tensors: Mapping[str, np.ndarray],
     path: str | Path,
     options: Mapping[str, Any] | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> None:
     """Write tensors as a state dict: `.safetensors`, or one of `TORCH_SUFFIXES` with torch.
 
@@ -69,6 +74,7 @@ def save_tensors(
         tensors: by name.
         path: file to write.
         options: hyperparameters; `.ckpt` and `.safetensors` store them, `.pth` cannot.
+        own: settings of this project's network that PARE's code does not know, likewise.
 
     Raises:
         UserError: the suffix is another, torch is missing, or the file cannot be written.
@@ -77,10 +83,11 @@ def save_tensors(
     if path.suffix == ".safetensors":
         from safetensors.numpy import save
 
-        metadata = {"hyper_parameters": json.dumps(options)} if options else None
+        texts = {"hyper_parameters": options, OWN_SETTINGS: own}
+        metadata = {name: json.dumps(value) for name, value in texts.items() if value}
         content = save(dict(tensors), metadata)
     elif path.suffix in TORCH_SUFFIXES:
-        content = _torch_bytes(tensors, path, options)
+        content = _torch_bytes(tensors, path, options, own)
     else:
         raise UserError(
             f"cannot write {path}: give it the suffix .safetensors or one of "
@@ -94,7 +101,10 @@ def save_tensors(
 
 
 def _torch_bytes(
-    tensors: Mapping[str, np.ndarray], path: Path, options: Mapping[str, Any] | None
+    tensors: Mapping[str, np.ndarray],
+    path: Path,
+    options: Mapping[str, Any] | None,
+    own: Mapping[str, Any] | None,
 ) -> bytes:
     try:
         import torch
@@ -109,5 +119,6 @@ def _torch_bytes(
         state = {f"model.{name}": value for name, value in content.items()}
         content = {"epoch": 0, "global_step": 0, "state_dict": state}
         content["hyper_parameters"] = dict(options or {})
+        content |= {OWN_SETTINGS: dict(own)} if own else {}
     torch.save(content, buffer)
     return buffer.getvalue()

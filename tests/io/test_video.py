@@ -81,6 +81,17 @@ def test_any_frame_rate_is_kept(tmp_path, rate):
     assert reader.frame_rate == pytest.approx(rate, rel=1e-4)
 
 
+def test_the_container_lasts_as_long_as_the_frames_of_varying_rate(tmp_path):
+    path = tmp_path / "clip.mp4"
+    times = [number**2 * 0.01 for number in range(20)]
+    with VideoWriter(path, 19 / times[-1]) as writer:
+        for number, time in enumerate(times):
+            writer.write(picture(number), time)
+    with av.open(str(path)) as file:
+        length = file.duration / av.time_base
+    assert times[-1] < length < times[-1] + 0.5
+
+
 def test_names_need_not_be_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"stra\xdfe")
     folder.mkdir()

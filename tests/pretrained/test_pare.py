@@ -127,6 +127,19 @@ def test_the_resnet_layout_predicts_the_same_and_comes_back_exactly(tmp_path):
     assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
+@pytest.mark.parametrize("name", ["back.ckpt", "back.safetensors"])
+def test_what_pares_options_lack_comes_back_too(tmp_path, name):
+    convert.to_workdir(saved(lightning(resnet_pare()), tmp_path / "pare.ckpt"), tmp_path / "run")
+    config_file = tmp_path / "run" / "config.json"
+    config = json.loads(config_file.read_text())
+    config["crop_scale"], config["model"]["align_corners"] = 1.2, False
+    config_file.write_text(json.dumps(config))
+    convert.to_torch(tmp_path / "run", tmp_path / name)
+    convert.to_workdir(tmp_path / name, tmp_path / "again")
+    again, _ = trained_run.load_model(tmp_path / "again")
+    assert (again.crop_scale, again.model.align_corners) == (1.2, False)
+
+
 def test_the_hrnet_layout_predicts_the_same_and_comes_back_exactly(shallow_hrnet, tmp_path):
     original = torch_pare("hrnet")
     path = saved(lightning(original), tmp_path / "pare.ckpt")

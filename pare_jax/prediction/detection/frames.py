@@ -163,7 +163,7 @@ def check_ids(path: Path, frames: FrameDetections, note: Callable[[str], None]) 
         if lacking < len(every):
             what = f"{counted(lacking, 'box')} without an id"
             if unclear:
-                what = f"{counted(unclear, 'box')} with an id that is no whole number"
+                what = f"{counted(unclear, 'box')} with an id that is no whole number from 0 on"
             note(f"note: {path} has {what}, so its ids are not used and people are numbered anew")
         return {
             number: [Detection(found.box, found.score) for found in own]

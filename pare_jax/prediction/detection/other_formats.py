@@ -9,6 +9,7 @@ the picture's size. MegaDetector writes one JSON file for many pictures, either 
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def read_megadetector(path: Path, content: Any) -> tuple[list[ImagePeople], list
     """
     if isinstance(content, list) and content and isinstance(content[0], Mapping):
         is_its = "file" in content[0] and "detections" in content[0]
-        return _images_of(path, content, "person", is_relative=False) if is_its else None
+        people = {"person", _MEGADETECTOR_PERSON}
+        return _images_of(path, content, people, is_relative=False) if is_its else None
     if not isinstance(content, Mapping) or not isinstance(content.get("images"), list):
         return None
     images = entries_of(path, "images", content["images"])
@@ -139,11 +141,11 @@ def read_megadetector(path: Path, content: Any) -> tuple[list[ImagePeople], list
             f'{path} has COCO\'s "annotations" and MegaDetector\'s "detections": keep one of them'
         )
     person = _megadetector_person(path, content.get("detection_categories"))
-    return _images_of(path, images, person, is_relative=True)
+    return _images_of(path, images, {person}, is_relative=True)
 
 
 def _images_of(
-    path: Path, images: Any, person: str, *, is_relative: bool
+    path: Path, images: Any, people_categories: AbstractSet[str], *, is_relative: bool
 ) -> tuple[list[ImagePeople], list[str]]:
     """Return the images, and the names of those that MegaDetector could not read."""
     found: list[ImagePeople] = []
@@ -158,7 +160,7 @@ def _images_of(
         people = [
             _megadetector_box(f"{path}: a detection of {image['file']}", one, is_relative)
             for one in detections
-            if str(one.get("category")) == person
+            if str(one.get("category")) in people_categories
         ]
         size = RELATIVE if is_relative else None
         found.append(ImagePeople(image["file"], people=people, size=size))

@@ -155,7 +155,9 @@ def _video(entry: VideoEntry, pictures: Pictures, page: Sheet) -> list[str]:
     count = len(entry.tracks)
     facts = counted(count, "person") if count else "Nobody was found."
     if entry.frame_rate > 0:
-        facts += f" · {entry.frame_count / entry.frame_rate:.1f} s at {entry.frame_rate:g} frames/s"
+        facts += (
+            f" · {entry.frame_count / entry.frame_rate:.1f} s at {entry.frame_rate:.4g} frames/s"
+        )
     parts.append(f'<p class="facts">{facts}</p>')
     for number, track in enumerate(entry.tracks):
         if track:

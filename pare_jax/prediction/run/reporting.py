@@ -118,7 +118,7 @@ def write_run_page(
 
 def _is_foreign(page: Path) -> bool:
     """Return whether no run wrote this page; an unreadable one fails when it is written."""
-    if page.is_fifo():
+    if page.is_symlink() or page.is_fifo():  # runs write neither
         return True
     try:
         with page.open("rb") as file:

@@ -85,9 +85,11 @@ def test_megadetectors_form_with_pixels(tmp_path, photos):
         {"category": "animal", "confidence": 0.93, "bbox": [0, 0, 50, 50]},
     ]
     content = [{"file": "sub/a.jpg", "detections": people}, {"file": "b.jpg", "detections": []}]
-    found, notes = read(save(tmp_path / "detections.json", content), photos)
-    assert found == [[([12.0, 40.5, 96.3, 90.9], 0.81)], []]
-    assert not notes
+    for category in ("person", "2", 2):
+        people[0]["category"] = category
+        found, notes = read(save(tmp_path / "detections.json", content), photos)
+        assert found == [[([12.0, 40.5, 96.3, 90.9], 0.81)], []]
+        assert not notes
 
 
 def yolo_folder(tmp_path, **files):

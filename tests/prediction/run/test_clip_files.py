@@ -144,6 +144,9 @@ def test_a_clip_with_the_wrong_options_is_refused_in_one_line(command, tmp_path)
         status, _, errors, _ = command(*arguments)
         assert (status, len(errors)) == (2, 1)
         assert "--fps" in errors[0]
+    status, _, errors, _ = command(f"--clip={tmp_path / 'misspelt'}", "--fps=25")
+    assert (status, len(errors)) == (2, 1)
+    assert "misspelt" in errors[0]
 
 
 @pytest.mark.parametrize("rate", [0.01, 100_000])

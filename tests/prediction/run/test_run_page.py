@@ -83,6 +83,18 @@ def test_the_summary_is_printed_if_the_page_cannot_be_written(command, tmp_path)
     assert "done: 1 photograph with 1 person" in printed
 
 
+def test_a_link_in_the_place_of_the_page_stays(command, tmp_path):
+    folder = save_photos(tmp_path / "photos", 1)
+    (tmp_path / "out").mkdir()
+    page = tmp_path / "out" / "index.html"
+    page.symlink_to(tmp_path / "missing")
+    status, _, errors, _ = command(folder)
+    assert (status, len(errors)) == (1, 1)
+    assert str(page) in errors[0]
+    assert page.is_symlink()
+    assert not page.exists()
+
+
 def test_photographs_with_the_same_name_are_shown_with_their_folders(command, tmp_path):
     folders = [save_photos(tmp_path / name, 1) for name in ("first", "second")]
     status, _, _, output = command("--outputs=npz,page", *folders)
