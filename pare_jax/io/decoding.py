@@ -30,6 +30,8 @@ _FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,obu,ivf,flv,asf,ogg,gif,dv,mxf,rm,nut,wtv"
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+# PyAV before 19 refuses metadata that is not UTF-8; later versions replace what they cannot decode.
+_METADATA: dict[str, Any] = {} if av.__version__ >= "19" else {"metadata_errors": "replace"}
 # Streams that are no video: covers and thumbnails.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # A pixel is taken as square if the file gives it longer sides than this, as a ratio.
@@ -63,6 +65,7 @@ class VideoDecoder:
         self._packets, self._is_cut, self.frames_read = 0, False, 0
         try:
             self._stream = _video_stream(path, self._container)
+            self._counted = bool(self._stream.frames)  # PyAV tells only while the file is open
             _check_size(path, self._stream.width, self._stream.height)
             self._stream.thread_type = "AUTO"
             self._clock = _Clock(self._container, self._stream)
@@ -106,7 +109,7 @@ class VideoDecoder:
         if not self._is_cut:
             return None
         frames = f"{self.frames_read} of {self.frame_count} frames"
-        if not self._stream.frames:
+        if not self._counted:  # else the file says how many it has
             frames = f"only {counted(self.frames_read, 'frame')}"
         return f"{self.path} is cut short: {frames} could be read"
 
@@ -268,7 +271,7 @@ def _head_of(path: Path) -> bytes:
 def _open(path: Path) -> InputContainer:
     try:
         # Without "file:" a name with a colon would be an address.
-        return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace")
+        return av.open(f"file:{path}", options=_OPTIONS, **_METADATA)
     except (FFmpegError, ValueError):
         raise UserError(
             f"{path} cannot be read as a video: it is damaged, cut short, or in an unknown format"
