@@ -81,6 +81,7 @@ class Guard:
         self._app, self._inputs, self._folder, self._names = app, inputs, folder, names
         self._visits = Visits(ended)
         self._uploading = 0
+        self._printed: set[str] = set()  # kinds of errors
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -100,8 +101,11 @@ class Guard:
         except TimeoutError:
             await request.refuse(408, "The request took too long.")
         except Exception as error:
-            # A request must not be able to fill the terminal.
-            print(f"error: {type(error).__name__} in a request", file=sys.stderr, flush=True)
+            # Once for each kind: requests must not be able to fill the terminal.
+            kind = type(error).__name__
+            if kind not in self._printed:
+                self._printed.add(kind)
+                print(f"error: {kind} in a request", file=sys.stderr, flush=True)
             await request.refuse(500, "The request failed.")
 
     async def _answer(self, request: "_Request") -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 import time
+from http.client import IncompleteRead
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,13 @@ def test_browsers_see_and_use_only_their_own_files_and_pages(client, demo):
             assert other.status("GET", theirs) == 404
     assert other.status("GET", data) == 403
     assert other.upload(PICTURE)[0] == 403
+
+
+def test_requests_cannot_fill_the_terminal(client, capfd):
+    for number in range(5):  # gradio knows no such page
+        with contextlib.suppress(IncompleteRead):
+            client.status("GET", f"/gradio_api/queue/data?session_hash=unknown{number}")
+    assert len(capfd.readouterr().err.splitlines()) <= 1
 
 
 def test_everything_of_a_page_is_gone_when_it_is_closed(demo):
