@@ -60,7 +60,7 @@ def given_focal_length(
 
 @dataclasses.dataclass(frozen=True)
 class FocalFlags:
-    """What the command line says about the camera of all inputs.
+    """The flags --focal and --fov, which describe the camera of all inputs.
 
     Attributes:
         pixels: the focal length, pixels of each input; None: not given.

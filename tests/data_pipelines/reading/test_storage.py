@@ -110,6 +110,14 @@ def test_damaged_descriptions_are_named(copy, name, content):
     assert "\n" not in str(caught.value)
 
 
+def test_shards_of_another_format_are_named(copy):
+    """Only array_record can be read by index."""
+    path = copy / "dataset_info.json"
+    path.write_text(path.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UserError, match=re.escape(str(copy))):
+        storage.open_split(copy, "train")
+
+
 def test_a_description_that_cannot_be_read_is_not_called_damaged(copy):
     (copy / "features.json").unlink()
     (copy / "features.json").mkdir()
