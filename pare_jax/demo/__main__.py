@@ -28,6 +28,7 @@ from pare_jax.demo.session import Session
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
+from pare_jax.io.progress import say
 from pare_jax.prediction.detection import WholePicture, make_detector
 
 
@@ -93,7 +94,7 @@ def _run(values: flags.FlagValues) -> None:
             values.weights,
             body=values.body,
             crop_scale=values.crop_scale,
-            say=print,
+            say=say,
         )
         if predictor.warning:
             command_line.complain(predictor.warning, "warning")

@@ -31,7 +31,8 @@ _FORMATS = (
 )
 _OPTIONS = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
 # PyAV before 19 refuses metadata that is not UTF-8; later versions replace what they cannot decode.
-_METADATA: dict[str, Any] = {} if av.__version__ >= "19" else {"metadata_errors": "replace"}
+_OLD_PYAV = int(av.__version__.partition(".")[0]) < 19
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if _OLD_PYAV else {}
 # Streams that are no video: covers and thumbnails.
 _STILLS = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 # A pixel is taken as square if the file gives it longer sides than this, as a ratio.
