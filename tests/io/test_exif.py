@@ -6,18 +6,9 @@ from PIL import Image
 
 from pare_jax.io import exif
 from pare_jax.io.images import read_photograph, read_size
+from tests.io.oriented_pictures import STORED
 
 TABLE = 0x8769
-STORED = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 
 
 def save(path, size=(400, 300), orientation=None, **tags):

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 import warnings
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -16,18 +15,8 @@ from PIL import Image
 
 from pare_jax.errors import UserError
 from pare_jax.io import images
-
-# The colours of an image's corners, which show its orientation.
-RED, GREEN, BLUE, GREY = (220, 30, 30), (30, 200, 40), (40, 50, 210), (128, 128, 128)
-
-
-def corners(height: int = 24, width: int = 40) -> np.ndarray:
-    picture = np.empty((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2] = RED
-    picture[: height // 2, width // 2 :] = GREEN
-    picture[height // 2 :, : width // 2] = BLUE
-    picture[height // 2 :, width // 2 :] = GREY
-    return picture
+from tests.io.oriented_pictures import BLUE, GREEN, GREY, RED, STORED, corners
+from tests.io.picture_bytes import tiff
 
 
 def test_a_plain_image_is_rgb(tmp_path):
@@ -43,17 +32,7 @@ def test_a_plain_image_is_rgb(tmp_path):
 @pytest.mark.parametrize("ending", ["jpg", "png"])
 def test_exif_orientation_is_applied(tmp_path, orientation, ending):
     upright = Image.fromarray(corners())
-    # The transposition that a camera stores with this orientation, by the EXIF standard.
-    stored = {
-        1: None,
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }[orientation]
+    stored = STORED[orientation]
     image = upright if stored is None else upright.transpose(stored)
     exif = image.getexif()
     exif[0x0112] = orientation
@@ -315,159 +294,6 @@ def test_too_little_memory_is_not_reported_as_a_broken_file(tmp_path, monkeypatc
         images.read_image(path)
 
 
-# Rare pixels, against values known by construction and against OpenCV's reader.
-
-DEEP = np.array([[0, 257, 10_000, 40_000, 65_535]], np.uint16)
-
-
-def png(bits, colour, rows, transparent=b""):
-    """Return a PNG file's bytes with a transparent colour; `rows` are packed samples."""
-    width = len(rows[0]) * 8 // (bits * (3 if colour == 2 else 1))
-
-    def chunk(name, data):
-        whole = name + data
-        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
-
-    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour, 0, 0, 0)
-    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    parts = [(b"IHDR", header), *[(b"tRNS", transparent)] * bool(transparent)]
-    parts += [(b"IDAT", pixels), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-
-
-def tiff(bits, meaning, row, width, samples=1, sign=1):
-    """Return a TIFF file's bytes with one row of packed samples; meaning 0: 0 is white."""
-    depths = struct.pack(f"<{samples}H", *[bits] * samples).ljust(4, b"\0")
-    entries = [
-        (256, 4, 1, struct.pack("<I", width)),
-        (257, 4, 1, struct.pack("<I", 1)),
-        (258, 3, samples, depths if samples < 3 else struct.pack("<I", 200)),
-        (259, 3, 1, struct.pack("<I", 1)),
-        (262, 3, 1, struct.pack("<I", meaning)),
-        (273, 4, 1, struct.pack("<I", 220)),
-        (277, 3, 1, struct.pack("<I", samples)),
-        (278, 4, 1, struct.pack("<I", 1)),
-        (279, 4, 1, struct.pack("<I", len(row))),
-        *[(339, 3, 1, struct.pack("<I", sign))] * (samples == 1),
-    ]
-    table = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
-    head = b"II*\0" + struct.pack("<IH", 8, len(entries)) + table + bytes(4)
-    return head.ljust(200, b"\0") + depths.ljust(20, b"\0") + row
-
-
-def greys(values):
-    return np.repeat(np.array([values], np.uint8)[..., None], 3, -1)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        # The transparent colour is white; others keep their value.
-        ("g16.png", png(16, 0, [DEEP.astype(">u2").tobytes()], b"\x27\x10"), [0, 1, 255, 156, 255]),
-        ("g8.png", png(8, 0, [bytes([0, 10, 200])], b"\0\x0a"), [0, 255, 200]),
-        ("g4.png", png(4, 0, [bytes([0x03, 0x7F])], b"\0\3"), [0, 255, 119, 255]),
-        ("g2.png", png(2, 0, [bytes([0b00011011])], b"\0\2"), [0, 85, 255, 255]),
-        ("g1.png", png(1, 0, [bytes([0b01000100])], b"\0\0"), [255] * 8),
-        ("wide.png", png(16, 0, [DEEP.astype(">u2").tobytes()]), [0, 1, 39, 156, 255]),
-        # 0 is white, then 0 is black.
-        ("w16.tif", tiff(16, 0, DEEP.tobytes(), 5), [255, 254, 216, 99, 0]),
-        ("b16.tif", tiff(16, 1, DEEP.tobytes(), 5), [0, 1, 39, 156, 255]),
-        ("b12.tif", tiff(12, 1, bytes([0x00, 0x08, 0x00, 0xFF, 0xF0, 0]), 3), [0, 128, 255]),
-        ("w8.tif", tiff(8, 0, bytes([0, 55, 255]), 3), [255, 200, 0]),
-        ("w4.tif", tiff(4, 0, bytes([0x0F]), 2), [255, 0]),
-        ("w1.tif", tiff(1, 0, bytes([0b01000000]), 2), [255, 0]),
-        ("b1.tif", tiff(1, 1, bytes([0b01000000]), 2), [0, 255]),
-        ("deep.pgm", b"P5 3 1 1023\n" + struct.pack(">3H", 0, 512, 1023), [0, 128, 255]),
-    ],
-)
-def test_grey_of_any_depth(tmp_path, name, content, expected):
-    (tmp_path / name).write_bytes(content)
-    for picture in (images.read_image(tmp_path / name), images.read_photograph(tmp_path / name)):
-        pixels = picture if isinstance(picture, np.ndarray) else picture.image
-        np.testing.assert_array_equal(pixels, greys(expected))
-
-
-def test_a_transparent_colour_of_sixteen_bits_is_compared_in_all_bits(tmp_path):
-    row = struct.pack(">9H", 10_000, 20_000, 30_000, 10_001, 20_000, 30_000, 0, 65_535, 257)
-    content = png(16, 2, [row], struct.pack(">3H", 10_000, 20_000, 30_000))
-    (tmp_path / "photo.png").write_bytes(content)
-    expected = [[[255, 255, 255], [39, 78, 117], [0, 255, 1]]]
-    np.testing.assert_array_equal(images.read_image(tmp_path / "photo.png"), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("rgb.tif", tiff(16, 2, struct.pack("<3H", 65_535, 40_000, 257), 1, 3), (255, 156, 1)),
-        ("cmyk.tif", tiff(8, 5, bytes([0, 255, 255, 0]), 1, 4), (255, 0, 0)),
-        ("cmyk16.tif", tiff(16, 5, struct.pack("<4H", 0, 0, 0, 32_896), 1, 4), (127, 127, 127)),
-        # sRGB's red in CIE Lab with the light D50: 54.3, 80.8, 69.9; and a grey.
-        ("lab.tif", tiff(8, 8, bytes([138, 81, 70]), 1, 3), (254, 0, 0)),
-        ("grey.tif", tiff(8, 8, bytes([128, 0, 0]), 1, 3), (119, 119, 119)),
-    ],
-)
-def test_colours_of_print_and_of_sixteen_bits(tmp_path, name, content, expected):
-    (tmp_path / name).write_bytes(content)
-    found = images.read_image(tmp_path / name)[0, 0].astype(int)
-    np.testing.assert_allclose(found, expected, atol=6 if name == "lab.tif" else 1)
-
-
-@pytest.mark.parametrize("form", ["L", "RGB", "P", "1"])
-@pytest.mark.parametrize("packing", ["tiff_lzw", "tiff_deflate", "packbits"])
-def test_packed_tiffs_are_as_opencv_reads_them(tmp_path, form, packing):
-    path = tmp_path / "photo.tif"
-    Image.fromarray(corners()).convert(form).save(path, compression=packing)
-    expected = cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1]
-    np.testing.assert_array_equal(images.read_image(path), expected)
-
-
-def test_palettes_with_transparency(tmp_path):
-    """One transparent entry, or a degree of transparency for each entry."""
-    picture = Image.new("P", (3, 1))
-    picture.putpalette([*RED, *GREEN, *BLUE])
-    picture.putdata([0, 1, 2])
-    for transparency, second in ((1, (255, 255, 255)), (bytes([255, 128, 255]), (142, 227, 148))):
-        picture.save(tmp_path / "photo.png", transparency=transparency)
-        found = images.read_image(tmp_path / "photo.png").astype(int)
-        np.testing.assert_allclose(found, [[RED, second, BLUE]], atol=1)
-    picture.save(tmp_path / "photo.gif", transparency=1)
-    found = images.read_image(tmp_path / "photo.gif")
-    np.testing.assert_array_equal(found, [[RED, (255, 255, 255), BLUE]])
-
-
-def test_a_jpeg_of_luma_and_black_as_printers_write_it(tmp_path):
-    """Adobe's YCCK: inverted CMYK whose first three channels are luma and chroma."""
-    inverted = 255 - np.array(RED, float)
-    luma = inverted @ (0.299, 0.587, 0.114)
-    chroma = [128 + (inverted[2] - luma) / 1.772, 128 + (inverted[0] - luma) / 1.402]
-    stored = np.round([luma, *chroma, 255]).astype(np.uint8)
-    # Pillow stores the opposite of each number, and says with a 0 that they are CMYK.
-    picture = Image.fromarray(np.tile(255 - stored, (16, 16, 1)), "CMYK")
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=98)
-    content = bytearray(buffer.getvalue())
-    place = content.index(b"Adobe") + 11
-    assert content[place] == 0
-    content[place] = 2
-    (tmp_path / "photo.jpg").write_bytes(content)
-    found = images.read_image(tmp_path / "photo.jpg")[8, 8].astype(int)
-    np.testing.assert_allclose(found, RED, atol=4)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("32.tif", tiff(32, 1, struct.pack("<2I", 0, 4_000_000_000), 2)),
-        ("signed.tif", tiff(16, 1, struct.pack("<2h", -4, 9000), 2, sign=2)),
-        ("float.tif", tiff(32, 1, struct.pack("<2f", 0.0, 1.0), 2, sign=3)),
-    ],
-)
-def test_pixels_without_a_fixed_range_are_refused(tmp_path, name, content):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=name):
-        images.read_image(tmp_path / name)
-
-
 # HEIC, raw files and other kinds.
 
 
@@ -475,7 +301,6 @@ def test_pixels_without_a_fixed_range_are_refused(tmp_path, name, content):
 def test_heic_is_turned_once(tmp_path, orientation):
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()
-    from tests.io.test_exif import STORED
 
     about = Image.Exif()
     about[0x0112] = orientation

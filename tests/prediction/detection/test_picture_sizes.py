@@ -10,7 +10,7 @@ from PIL import Image
 
 from pare_jax.errors import UserError
 from pare_jax.prediction.box_files import read_all_boxes, read_boxes
-from tests.io.test_exif import STORED
+from tests.io.oriented_pictures import STORED
 
 
 def save_photo(path, size=(600, 400), orientation=1, box=(300, 50, 500, 350)):
