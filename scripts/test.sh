@@ -3,7 +3,7 @@
 #   scripts/test.sh                                         all tests
 #   scripts/test.sh tests/evaluation/test_metrics.py -k pa  some tests
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch onnx demo heif
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" dev torch onnx demo heif keypoints
 
 # The tests run on the CPU, as a GPU may be busy. They use a process per core, at most four:
 # most of their time is compilation, which uses one thread.
