@@ -36,6 +36,10 @@ _SIGMAS = np.array(
 )
 
 
+# A fit has converged when the next step promises less energy than this.
+_CONVERGED = 0.05
+
+
 class Start(Protocol):
     """What a fit starts from, for instance a network's `Prediction`."""
 
@@ -243,7 +247,7 @@ def _run(body, prior, batch, used, settings: FitSettings, search: bool) -> Fit:
     solved, error, ignored = _fitted(*args, dataclasses.replace(settings, weights=None), search)
     whole = np.zeros(points.shape[:2], bool)
     whole[:, chosen] = ignored
-    converged = solved.decrease < 1e-3 * (1.0 + np.abs(solved.energy))
+    converged = solved.decrease < _CONVERGED
     return Fit(*solved.pose, solved.energy, error, whole, converged)
 
 

@@ -15,6 +15,7 @@ from pare_jax.fitting.energy import (
     moved,
     normal_equations,
 )
+from pare_jax.skeleton import NUM_BETAS
 
 _FIRST_DAMPING, _LESS, _MORE = 1e-2, 0.3, 5.0
 _DAMPING_RANGE = (1e-5, 1e4)
@@ -29,7 +30,7 @@ class Solved(NamedTuple):
         pose: the unknowns.
         energy: of each fit.
         squared: each keypoint's squared error in sigmas.
-        decrease: of the energy in the last step that was accepted.
+        decrease: of the energy that the last step promised.
     """
 
     pose: Pose
@@ -58,18 +59,19 @@ def solve(problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns, st
     start = (pose, nothing, jnp.zeros((rows, count)), jnp.full(rows, _FIRST_DAMPING), infinite)
 
     def body(_, carry):
-        pose, normal, squared, damping, decrease = carry
-        tried = moved(pose, _step(normal, damping, unknowns), unknowns)
+        pose, normal, squared, damping, _ = carry
+        step = _step(normal, damping, unknowns)
+        promised = -0.5 * (step * normal.gradient).sum(-1)
+        tried = moved(pose, step, unknowns)
         other, other_squared = normal_equations(problem, tried, weights, unknowns)
         better = other.energy < normal.energy
-        decrease = jnp.where(better, normal.energy - other.energy, decrease)
         pose, normal, squared = jax.tree.map(
             lambda new, old: jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old),
             (tried, other, other_squared),
             (pose, normal, squared),
         )
         damping = jnp.clip(damping * jnp.where(better, _LESS, _MORE), *_DAMPING_RANGE)
-        return pose, normal, squared, damping, decrease
+        return pose, normal, squared, damping, promised
 
     pose, normal, squared, _, decrease = jax.lax.fori_loop(0, steps + 1, body, start)
     return Solved(pose, normal.energy, squared, decrease)
