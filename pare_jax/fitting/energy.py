@@ -33,19 +33,23 @@ class Weights(NamedTuple):
         shape: weight of the shape prior, a standard normal distribution.
         upright: weight of uprightness; 1 stands for a standard deviation of 0.5.
         world: weight of the 3D points; 1 stands for a standard deviation of 0.05 m.
+        smooth: weight of smoothness in clips; 1 stands for points within 0.03 m of where the
+            frames before and after put them.
     """
 
-    sigma: float = 0.03
-    outlier: float = 4.0
+    sigma: float = 0.02
+    outlier: float = 8.0
     pose: float = 0.5
-    tail: float = 20.0
+    tail: float = 100.0
     limits: float = 1.0
     shape: float = 1.0
     upright: float = 1.0
     world: float = 1.0
+    smooth: float = 1.0
 
 
 _LIMIT_SIGMA, _UPRIGHT_SIGMA, _WORLD_SIGMA, _WORLD_OUTLIER = 0.05, 0.5, 0.05, 3.0
+_SMOOTH_SIGMA, _SMOOTH_OUTLIER = 0.03, 5.0
 
 
 class Problem(NamedTuple):
@@ -59,6 +63,8 @@ class Problem(NamedTuple):
         lens: focal length, and x and y of the principal point, crop units.
         world: 3D keypoints, metres, camera axes; None without any.
         world_shares: as `shares`.
+        near: points relative to the root joint, metres, that the body stays close to: the middle of
+            the frames before and after; None outside of clips.
     """
 
     body: PointBody
@@ -68,6 +74,7 @@ class Problem(NamedTuple):
     lens: Float[Array, "batch 3"]
     world: Float[Array, "batch points 3"] | None = None
     world_shares: Float[Array, "batch points"] | None = None
+    near: Float[Array, "batch points 3"] | None = None
 
 
 class Pose(NamedTuple):
@@ -88,7 +95,7 @@ class Unknowns(NamedTuple):
     """Which unknowns change.
 
     Attributes:
-        joints: `ROOT` or `ALL_JOINTS`.
+        joints: `ALL_JOINTS`, or some of them; the pose prior needs all.
         shape: whether the shape coefficients change.
     """
 
@@ -96,8 +103,11 @@ class Unknowns(NamedTuple):
     shape: bool
 
 
-ROOT = (0,)
 ALL_JOINTS = (0, *FITTED_JOINTS)
+
+
+EVERYTHING = Unknowns(ALL_JOINTS, True)
+POSE_ALONE = Unknowns(ALL_JOINTS, False)
 
 
 class Normal(NamedTuple):
@@ -126,8 +136,14 @@ def normal_equations(
     """Return the normal equations at a pose, and each keypoint's squared error in sigmas."""
     found = linearise(problem.body, pose.rotations, pose.betas, unknowns.joints, unknowns.shape)
     energy, rows, residuals, squared = _reprojection(problem, pose, weights, found)
+    extras = []
     if problem.world is not None:
-        extra = _world(problem, weights, found)
+        extras.append(_world(problem, weights, found))
+    if problem.near is not None:
+        error = (found.points - problem.near.transpose(1, 2, 0)) / _SMOOTH_SIGMA
+        shares = jnp.full(error[:, 0].shape, weights.smooth)
+        extras.append(_robust_3d(error, shares, _SMOOTH_SIGMA, _SMOOTH_OUTLIER, found))
+    for extra in extras:
         energy += extra[0]
         rows = jnp.concatenate([rows, extra[1]], 1)
         residuals = jnp.concatenate([residuals, extra[2]], 1)
@@ -213,11 +229,15 @@ def _world(problem: Problem, weights: Weights, found: Linearised):
     size = (parts * (theirs**2).sum(1)).sum(0) + 1e-9
     scale = (parts * (theirs * ours).sum(1)).sum(0) / size
     error = (ours - jnp.clip(scale, 0.7, 1.4) * theirs) / _WORLD_SIGMA
-    squared, cut = (error**2).sum(1), _WORLD_OUTLIER**2
-    shares = shares * weights.world
+    return _robust_3d(error, shares * weights.world, _WORLD_SIGMA, _WORLD_OUTLIER, found)
+
+
+def _robust_3d(error: Array, shares: Array, sigma: float, outlier: float, found: Linearised):
+    """Return energy, weighted Jacobian and residuals of errors (points, 3, batch) in sigmas."""
+    squared, cut = (error**2).sum(1), outlier**2
     energy = 0.5 * (shares * cut * squared / (cut + squared)).sum(0)
     root_weight = jnp.sqrt(shares) * cut / (cut + squared)
-    axes = jnp.eye(3)[None, :, :, None] * (root_weight / _WORLD_SIGMA)[:, None, None]
+    axes = jnp.eye(3)[None, :, :, None] * (root_weight / sigma)[:, None, None]
     rows = _rows(axes, found, jnp.zeros_like(axes), with_root=False)
     residuals = (error * root_weight[:, None]).transpose(2, 0, 1).reshape(len(rows), -1)
     return energy, rows, residuals

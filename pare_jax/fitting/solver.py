@@ -1,5 +1,6 @@
 """Levenberg-Marquardt steps for a batch of fits, each with its own damping."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -39,6 +40,7 @@ class Solved(NamedTuple):
     decrease: Float[Array, " batch"]
 
 
+@functools.partial(jax.jit, static_argnames="unknowns")
 def solve(problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns, steps: int) -> Solved:
     """Minimise the energy by Levenberg-Marquardt steps.
 
@@ -49,7 +51,7 @@ def solve(problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns, st
         pose: the start.
         weights: of the terms.
         unknowns: which of them change.
-        steps: number of steps, at least 1.
+        steps: number of steps; all numbers share one compiled program.
     """
     rows, count = problem.points.shape[:2]
     size = 3 * len(unknowns.joints) + NUM_BETAS * unknowns.shape + 3

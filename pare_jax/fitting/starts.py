@@ -33,6 +33,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0]).astype(np.float32)
 _EXACT = jax.lax.Precision.HIGHEST
 
 
+@functools.partial(jax.jit, static_argnames="count")
 def find_starts(problem: Problem, count: int) -> Pose:
     """Return the best starts of each person, (batch, count, ...), best first.
 
