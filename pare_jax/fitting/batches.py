@@ -124,14 +124,12 @@ def used_points(inputs: FitInputs) -> tuple[int, ...]:
     return tuple(sorted(order[:count].tolist()))
 
 
-def padded_batches(inputs: FitInputs, most: int) -> Iterator[tuple[FitInputs, int]]:
-    """Yield batches and their numbers of people; their rows are padded to a power of two."""
-    count = len(inputs.points)
+def padded_rows(count: int, most: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the rows of each batch, padded to a power of two, and their number without padding."""
     for first in range(0, count, most):
         size = min(most, count - first)
         padded = min(most, 1 << (size - 1).bit_length())
-        rows = np.minimum(first + np.arange(padded), first + size - 1)
-        yield inputs.rows(rows), size
+        yield np.minimum(first + np.arange(padded), first + size - 1), size
 
 
 def problem_of(

@@ -43,7 +43,7 @@ class Weights(NamedTuple):
     tail: float = 100.0
     limits: float = 1.0
     shape: float = 1.0
-    upright: float = 1.0
+    upright: float = 2.0
     world: float = 1.0
     smooth: float = 1.0
 

@@ -18,7 +18,7 @@ from pare_jax.fitting.batches import (
     FitInputs,
     Start,
     checked_inputs,
-    padded_batches,
+    padded_rows,
     problem_of,
     used_points,
 )
@@ -177,7 +177,8 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
         return _nobody()
     used = used_points(inputs)
     parts = []
-    for batch, size in padded_batches(inputs, settings.batch):
+    for rows, size in padded_rows(len(inputs.points), settings.batch):
+        batch = inputs.rows(rows)
         problem = problem_of(batch, body, prior, used)
         if search:
             solved = search_starts(problem, batch.pose, settings)
