@@ -52,15 +52,13 @@ _ALL_RANGES = np.array([*CENTRAL_RANGES.values(), *SIDE_RANGES.values(), *SIDE_R
 LOWEST, HIGHEST = _ALL_RANGES[:, 0], _ALL_RANGES[:, 1]
 NUM_ANGLES = len(NAMES)
 
-# Joints that share the angles of the spine and of the neck, and each one's share.
+# Joints that bend with the spine or the neck: each one's share, and where its angles are in NAMES.
 _BENT_JOINTS = [joint_index(name) for name in ("spine1", "spine2", "spine3", "neck", "head")]
 _BENT_SHARES = np.array([0.4, 0.35, 0.25, 0.5, 0.5])
+_BENT_ANGLES = np.array([[0, 0, 0, 3, 3], [1, 1, 1, 4, 4], [2, 2, 2, 5, 5]])
 _LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
-_LIMB_JOINTS = np.array(
-    [[joint_index(f"{s}_{name}") for name in _LIMBS] for s in ("left", "right")]
-)
-# The right side is the left side's mirror image: signs of the rotations' elements on each side.
-_SIDE_SIGNS = np.array([np.ones((3, 3)), np.outer([-1, 1, 1], [-1, 1, 1])])[:, None]
+_LIMB_JOINTS = np.array([[joint_index(f"left_{n}"), joint_index(f"right_{n}")] for n in _LIMBS])
+_FLIP_SIGNS = np.outer([-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0])  # of a mirrored rotation's elements
 # The angles turn the straight limbs of an exact T-pose; SMPL's limbs are a little bent at rest.
 _TO_REST = rest_turns()
 _FROM_REST = _TO_REST.swapaxes(1, 2)
@@ -100,41 +98,58 @@ def rotations(angles: Float[np.ndarray, "*batch angles"]) -> Float[np.ndarray, "
         Rotation matrices relative to the parent joint.
     """
     radians = np.deg2rad(angles)
-    batch = radians.shape[:-1]
-    result = np.zeros((*batch, NUM_JOINTS, 3, 3))
+    batch, centre = radians.shape[:-1], len(CENTRAL_RANGES)
+    result = np.zeros((NUM_JOINTS, *batch, 3, 3))
     result[..., [0, 1, 2], [0, 1, 2]] = 1.0
     # Spine and neck bend forwards and to the left and turn left.
-    flex, side, twist = (radians[..., [i, i, i, i + 3, i + 3]] * _BENT_SHARES for i in range(3))
-    result[..., _BENT_JOINTS, :, :] = about_y(twist) @ about_z(-side) @ about_x(flex)
-    limbs = _left_limbs(radians[..., len(CENTRAL_RANGES) :].reshape(*batch, 2, -1))
-    result[..., _LIMB_JOINTS, :, :] = limbs * _SIDE_SIGNS
+    bends = radians[..., _BENT_ANGLES] * _BENT_SHARES
+    flex, side, twist = np.moveaxis(bends, (-2, -1), (0, 1))
+    result[_BENT_JOINTS] = about_y(twist) @ about_z(-side) @ about_x(flex)
+    sides = radians[..., centre:].reshape(*batch, 2, -1)
+    limbs = _left_limbs(np.moveaxis(sides, (-1, -2), (0, 1)))
+    limbs[:, 1] *= _FLIP_SIGNS  # the right side is the left side's mirror image
+    result[_LIMB_JOINTS] = limbs
     # Every part keeps its orientation in space, but counts its rotation from SMPL's rest pose.
-    return _PARENT_TO_REST @ result @ _FROM_REST
+    return _PARENT_TO_REST @ np.moveaxis(result, 0, -3) @ _FROM_REST
 
 
 def _left_limbs(radians: np.ndarray) -> np.ndarray:
-    """Return the rotations (..., 8, 3, 3) of the joints _LIMBS of a left side."""
-    angle = dict(zip(SIDE_RANGES, np.moveaxis(radians, -1, 0), strict=True))
-    hip = about_x(-angle["hip_flex"]) @ about_z(angle["hip_abduct"]) @ about_y(angle["hip_rotate"])
+    """Return the rotations (8, ..., 3, 3) of _LIMBS from a left side's angles (13, ...)."""
+    angle = dict(zip(SIDE_RANGES, radians, strict=True))
     # Beyond 40 degrees, the shoulder blade turns by about a third of the arm's raise: the
     # scapulohumeral rhythm (Inman et al., 1944).
     raised, plane = angle["arm_raise"], angle["arm_plane"]
-    collar = about_z(np.clip((raised - np.deg2rad(40.0)) / 3.0, 0.0, np.deg2rad(35.0)))
-    raise_arm = about_y(-plane) @ about_z(raised) @ about_y(plane + angle["arm_rotate"])
-    turn = about_x(0.5 * angle["forearm"])
-    return np.stack(
-        [
-            hip,
-            about_x(angle["knee"]),
-            about_x(angle["ankle"]),
-            about_x(-angle["toes"]),
-            collar,
-            np.swapaxes(collar, -1, -2) @ raise_arm @ _HANGING,
-            about_y(-angle["elbow"]) @ turn,
-            turn @ about_y(angle["wrist_side"]) @ about_z(-angle["wrist_flex"]),
-        ],
-        axis=-3,
+    collar = np.clip((raised - np.deg2rad(40.0)) / 3.0, 0.0, np.deg2rad(35.0))
+    # Rotations about one axis are computed together.
+    flex, knee, ankle, foot, turn = about_x(
+        np.array(
+            [
+                -angle["hip_flex"],
+                angle["knee"],
+                angle["ankle"],
+                -angle["toes"],
+                0.5 * angle["forearm"],
+            ]
+        )
     )
+    rotate, back, forth, elbow, tilt = about_y(
+        np.array(
+            [
+                angle["hip_rotate"],
+                -plane,
+                plane + angle["arm_rotate"],
+                -angle["elbow"],
+                angle["wrist_side"],
+            ]
+        )
+    )
+    abduct, lift, blade, wrist = about_z(
+        np.array([angle["hip_abduct"], raised, collar, -angle["wrist_flex"]])
+    )
+    hip = flex @ abduct @ rotate
+    shoulder = np.swapaxes(blade, -1, -2) @ back @ lift @ forth @ _HANGING
+    hand = turn @ tilt @ wrist
+    return np.array([hip, knee, ankle, foot, blade, shoulder, elbow @ turn, hand])
 
 
 def about_x(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:

@@ -28,6 +28,9 @@ _LEG_JOINTS = np.array(
     [[joint_index(f"{side}_{n}") for n in ("hip", "knee", "ankle", "foot")] for side in _SIDES]
 )
 _LEG_RADII = np.array([0.075, 0.050, 0.035, 0.035])
+_SEGMENTS = len(_LEG_RADII) - 1
+_SEGMENT_RADII = np.tile(_LEG_RADII[:-1], 2)
+_SEGMENT_TAPERS = np.tile(np.diff(_LEG_RADII), 2)
 _ARM_JOINTS = np.array(
     [
         [joint_index(f"{side}_{n}") for n in ("shoulder", "elbow", "wrist", "hand")]
@@ -83,38 +86,44 @@ def collisions(
     legs = joints[..., _LEG_JOINTS, :]
     head = joints[..., _HEAD, :] + global_rotations[..., _HEAD, :, :] @ _HEAD_CENTRE * size
     near_head = arms - head[..., None, None, :]
-    hit = ((near_head**2).sum(-1) < (_HEAD_RADIUS * size + _SKIN) ** 2).any(-1)
+    hit = (np.vecdot(near_head, near_head) < (_HEAD_RADIUS * size + _SKIN) ** 2).any(-1)
     arms = arms[..., :_LONG, :]
     points = np.concatenate([arms, _KNEECAP @ legs], axis=-2).reshape(*batch, -1, 3)
     in_trunk = _in_trunk(global_rotations, joints, points, size, girth).reshape(*batch, 2, -1)
     hit |= in_trunk[..., :_LONG].any(-1)
-    hit |= (_clearance(arms[..., 1:, :], legs[..., None, :, :, :]) < 0.5 * _SKIN).any(-1)
     between = arms[..., 0, :, None, :] - arms[..., 1, None, :, :]
-    hit |= ((between**2).sum(-1) < _ARMS_APART**2).any((-2, -1))[..., None]
-    # Shins and feet of one leg against the other leg, and knees against the trunk.
-    crossed = _clearance(_LEG_POINTS @ legs[..., 0, :, :], legs[..., 1:, :, :]) < 0.035
-    return hit, crossed.any(-1) | in_trunk[..., _LONG:].any((-2, -1))
+    hit |= (np.vecdot(between, between) < _ARMS_APART**2).any((-2, -1))[..., None]
+    # Forearms and hands against both legs; shin and foot of the left leg against the right leg.
+    points = [arms[..., 0, 1:, :], arms[..., 1, 1:, :], _LEG_POINTS @ legs[..., 0, :, :]]
+    clearance = _clearance(np.concatenate(points, axis=-2), legs)
+    near_leg = clearance[..., : 2 * _LONG - 2, :] < 0.5 * _SKIN
+    hit |= near_leg.reshape(*batch, 2, -1).any(-1)
+    crossed = clearance[..., 2 * _LONG - 2 :, _SEGMENTS:] < 0.035
+    return hit, crossed.any((-2, -1)) | in_trunk[..., _LONG:].any((-2, -1))
 
 
 def _in_trunk(global_rotations, joints, points, size: float, girth: float) -> np.ndarray:
     """Return whether each point (..., N, 3) lies in a drum, grown by the arms' thickness."""
     middle, width, depth, low, high = _DRUM_SIZES[..., None]
     offset = points[..., None, :, :] - joints[..., _DRUM_JOINTS, None, :]
-    x, y, z = np.moveaxis(offset @ global_rotations[..., _DRUM_JOINTS, :, :], -1, 0) / size
+    local = offset @ global_rotations[..., _DRUM_JOINTS, :, :] / size
+    x, y, z = local[..., 0], local[..., 1], local[..., 2]
     across = (x / (width * girth + _SKIN)) ** 2 + ((z - middle) / (depth * girth + _SKIN)) ** 2
     return ((across < 1.0) & (y > low) & (y < high)).any(-2)
 
 
 def _clearance(points: np.ndarray, legs: np.ndarray) -> np.ndarray:
-    """Return the distance of points (..., N, 3) from the capsules of legs (..., L, 4, 3)."""
-    count = legs.shape[-3]
-    start = legs[..., :-1, :].reshape(*legs.shape[:-3], 3 * count, 3)
+    """Return the distance of points (..., N, 3) from each capsule of the legs (..., 2, 4, 3)."""
+    start = legs[..., :-1, :].reshape(*legs.shape[:-3], -1, 3)
     along = legs[..., 1:, :].reshape(start.shape) - start
-    radii = np.tile(_LEG_RADII[:-1], count)
-    taper = np.tile(_LEG_RADII[1:] - _LEG_RADII[:-1], count)
-    offset = points[..., :, None, :] - start[..., None, :, :]
-    along = along[..., None, :, :]
-    share = (offset * along).sum(-1) / (along**2).sum(-1)
-    share = np.minimum(np.maximum(share, 0.0), 1.0)
-    distance = np.sqrt(((offset - share[..., None] * along) ** 2).sum(-1))
-    return (distance - radii - share * taper).min(-1)
+    # Squared distances from products of points, which a matrix product computes fast.
+    offset = points @ np.swapaxes(along, -1, -2) - np.vecdot(start, along)[..., None, :]
+    length = np.vecdot(along, along)[..., None, :]
+    share = np.minimum(np.maximum(offset / length, 0.0), 1.0)
+    from_start = (
+        np.vecdot(points, points)[..., None]
+        - 2.0 * points @ np.swapaxes(start, -1, -2)
+        + np.vecdot(start, start)[..., None, :]
+    )
+    squared = from_start - share * (2.0 * offset - share * length)
+    return np.sqrt(np.maximum(squared, 0.0)) - _SEGMENT_RADII - share * _SEGMENT_TAPERS
