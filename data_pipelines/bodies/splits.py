@@ -37,6 +37,11 @@ from pare_jax.skeleton import JOINT_NAMES, NUM_JOINTS
 SPLITS = ("test", "test_noisy")
 # Numbers of random streams. They keep training and each split apart from each other.
 _STREAMS = {"train": 1, "test": 2, "test_noisy": 3, "mean": 4}
+# Settings that are 0 where points are exact.
+_ERRORS = (
+    *("clicks", "noise", "failures", "missing", "truncation", "occlusion", "swaps"),
+    "neighbours",
+)
 # Bodies of one random key in evaluations, so that no split depends on the batch's size.
 _CHUNK = 500
 _MEAN_CHUNKS = 10
@@ -91,19 +96,15 @@ def from_mapping(values: Mapping[str, Any]) -> tuple[BodySplits, BodySettings]:
     Raises:
         UserError: a name is unknown or a value is out of its range.
     """
-    classes = (BodySplits, BodySettings)
-    known = [[field.name for field in dataclasses.fields(one)] for one in classes]
+    known = [[field.name for field in dataclasses.fields(c)] for c in (BodySplits, BodySettings)]
     every = [*known[0], *known[1]]
     for name in values:
         if name not in every:
             close = difflib.get_close_matches(name, every, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(every)}"
             raise UserError(f"config.data.bodies.{name} is unknown; {hint}")
-    splits, settings = (
-        one(**{name: values[name] for name in names if name in values})
-        for one, names in zip(classes, known, strict=True)
-    )
-    return splits, settings
+    own = [{name: values[name] for name in names if name in values} for names in known]
+    return BodySplits(**own[0]), BodySettings(**own[1])
 
 
 def settings_of(split: str, settings: BodySettings) -> BodySettings:
@@ -113,10 +114,7 @@ def settings_of(split: str, settings: BodySettings) -> BodySettings:
     points are missing.
     """
     if split == "test":
-        errors = dict.fromkeys(
-            ("noise", "failures", "missing", "truncation", "occlusion", "swaps", "neighbours"), 0.0
-        )
-        return dataclasses.replace(settings, **errors, annotated=1.0)
+        return dataclasses.replace(settings, **dict.fromkeys(_ERRORS, 0.0), annotated=1.0)
     return dataclasses.replace(settings, missing=2 / 3, annotated=0.0)
 
 

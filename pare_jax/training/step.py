@@ -17,9 +17,11 @@ from flax import nnx, struct
 from jaxtyping import Array, Float
 
 from pare_jax.body.model import BodyModel
+from pare_jax.models.baseline import Baseline
 from pare_jax.models.build import Network
 from pare_jax.models.inference import input_field
 from pare_jax.models.layers import BatchNorm
+from pare_jax.models.pare import Pare
 from pare_jax.training import augment, losses, swa
 from pare_jax.training.optimizer import is_backbone
 
@@ -93,7 +95,7 @@ def network_graphs(model: Network) -> Graphs:
     training, frozen, statistics, evaluation = (nnx.clone(model) for _ in range(4))
     training.train()
     frozen.train()
-    if hasattr(frozen, "backbone"):
+    if isinstance(frozen, Pare | Baseline):
         frozen.backbone.eval()
     statistics.train()
     for _, module in nnx.iter_modules(statistics):
