@@ -18,13 +18,14 @@ from jaxtyping import Array, Float
 
 from pare_jax.body.model import BodyModel
 from pare_jax.models.baseline import Baseline
+from pare_jax.models.build import Network
+from pare_jax.models.inference import input_field
 from pare_jax.models.layers import BatchNorm
 from pare_jax.models.pare import Pare
 from pare_jax.training import augment, losses, swa
 from pare_jax.training.optimizer import is_backbone
 
 Batch = Mapping[str, Array]
-Network = Pare | Baseline
 
 
 class TrainState(struct.PyTreeNode):
@@ -94,7 +95,8 @@ def network_graphs(model: Network) -> Graphs:
     training, frozen, statistics, evaluation = (nnx.clone(model) for _ in range(4))
     training.train()
     frozen.train()
-    frozen.backbone.eval()
+    if isinstance(frozen, Pare | Baseline):
+        frozen.backbone.eval()
     statistics.train()
     for _, module in nnx.iter_modules(statistics):
         if isinstance(module, BatchNorm):
@@ -161,7 +163,7 @@ def train_step(
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
         graph = graphs.frozen if frozen else graphs.training
         model = nnx.merge(graph, params, state.batch_stats, copy=True)
-        prediction = model(batch["image"])
+        prediction = model(batch[input_field(batch)])
         posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
         head_top = posed.points([body.head_top])[:, 0]
         loss, terms = losses.total_loss(
@@ -242,9 +244,9 @@ def statistics_step(
         The mean over `count` + 1 batches.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), count.astype(jnp.int32))
-    images = augment.augment(batch, key, settings.augment)["image"]
+    batch = {**batch, **augment.augment(batch, key, settings.augment)}
     model = nnx.merge(graphs.statistics, params, mean, copy=True)
-    model(images)
+    model(batch[input_field(batch)])
     _, _, stats = nnx.split(model, nnx.Param, ...)
 
     def add(mean: Array, new: Array) -> Array:
