@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from data_pipelines.bodies.settings import BodySettings
+from data_pipelines.bodies.body_settings import BodySettings
 from pare_jax.keypoints import sets
 from pare_jax.keypoints.sets import NUM_BODY_POINTS, POINT_MIRROR, POINT_NAMES
 

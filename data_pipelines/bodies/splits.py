@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from data_pipelines.bodies.drawing import draw_batch
-from data_pipelines.bodies.settings import BodySettings
+from data_pipelines.bodies.body_settings import BodySettings
+from data_pipelines.bodies.draw_bodies import draw_batch
 from data_pipelines.synthetic.pose_pool import draw_pose_pool
 from data_pipelines.synthetic.settings import DRAWING
 from pare_jax import sharding

@@ -40,10 +40,7 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Network:
     check_model(config)
     if config.name == "keypoints":
         return KeypointNetwork(
-            config.num_points,
-            width=config.points_width,
-            num_blocks=config.points_blocks,
-            rngs=rngs,
+            width=config.points_width, num_blocks=tuple(config.points_blocks), rngs=rngs
         )
     dtype = DTYPES[config.dtype]
     backbone = _build_backbone(config, dtype, rngs)
@@ -100,7 +97,10 @@ def check_model(config: ConfigDict) -> None:
 
 
 def _check_keypoint_network(config: ConfigDict) -> None:
-    _check_sizes({"points_width": config.points_width, "points_blocks": config.points_blocks})
+    stages = {f"points_blocks[{i}]": blocks for i, blocks in enumerate(config.points_blocks)}
+    _check_sizes({"points_width": config.points_width, **stages})
+    if not stages:
+        raise UserError("config.model.points_blocks is empty: give the blocks of each stage")
     if config.input != "keypoints":
         raise UserError(
             "config.model.name keypoints reads no image: set config.model.input to 'keypoints'"

@@ -6,7 +6,6 @@ existed takes its default: give a new key the value that acts as the code did be
 
 from ml_collections import ConfigDict
 
-from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.training import losses
 
 
@@ -26,9 +25,8 @@ def base_config() -> ConfigDict:
     config.model.name = "pare"  # or "baseline": no branches, no attention
     # or "keypoints": layers over body points, no backbone; only input and points_* matter then
     config.model.input = "image"  # or "keypoints"
-    config.model.num_points = NUM_BODY_POINTS  # of the input "keypoints"
-    config.model.points_width = 1024  # channels of each layer of "keypoints"
-    config.model.points_blocks = 2  # its residual blocks, two layers each
+    config.model.points_width = 512  # channels of each layer of "keypoints"
+    config.model.points_blocks = (2, 2, 2)  # residual blocks of each of its stages
     config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152, hrnet_w32, hrnet_w48
     config.model.backbone_width = 64  # channels of the stem; the rest follows in proportion
     config.model.num_blocks = 3  # blocks in each branch: 3 is final, 2 is shallow

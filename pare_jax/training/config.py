@@ -11,7 +11,6 @@ from pare_jax import skeleton
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.evaluation import protocols
-from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.models.build import check_model, part_map_stride
 from pare_jax.pretrained import load as pretrained
 from pare_jax.training import losses, optimizer
@@ -135,6 +134,10 @@ def validate(config: ConfigDict) -> None:
 
 def _validate_input(config: ConfigDict) -> None:
     """Raise UserError unless the data has what the network reads."""
+    if config.loss.points_2d and config.model.name != "keypoints":
+        raise UserError(
+            "config.loss.points_2d needs config.model.name to be 'keypoints': set it to 0"
+        )
     named = {name for name, _ in config.data.train} | {n.split("/")[0] for n in config.data.eval}
     if config.model.input == "image":
         if BODIES in named:
@@ -147,10 +150,6 @@ def _validate_input(config: ConfigDict) -> None:
         raise UserError(
             f"config.data names {others[0]}, but networks on keypoints are trained and evaluated "
             f"on {BODIES} alone: set config.model.input to 'image', or use configs/keypoints.py"
-        )
-    if config.model.num_points != NUM_BODY_POINTS:
-        raise UserError(
-            f"config.model.num_points is {config.model.num_points}: it must be {NUM_BODY_POINTS}"
         )
     for key in ("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"):
         if _lookup(config, key):
