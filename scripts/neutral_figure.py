@@ -48,7 +48,9 @@ _BETWEEN_THE_LEGS = (
     *((0, -0.115, 0.02), (0, -0.09, 0.08), (0, -0.04, 0.11)),
 )
 _EYE = Zone(_HEAD, ((0.035, 0.652, 0.097), (0.035, 0.652, 0.126)), 0.014, 0.021, 0.06)
-_MOUTH = Zone(_HEAD, ((0, 0.594, 0.143), (0, 0.582, 0.143), (0.018, 0.582, 0.134)), 0.011, 0.031, 0.1)
+_MOUTH = Zone(
+    _HEAD, ((0, 0.594, 0.143), (0, 0.582, 0.143), (0.018, 0.582, 0.134)), 0.011, 0.031, 0.1
+)
 _NOSTRIL = Zone(_HEAD, ((0.009, 0.606, 0.138),), 0.0, 0.016, 0.007)
 _ZONES = (
     Zone(_TRUNK, ((0.079, 0.287, 0.143),), 0.022, 0.1, 0.03),
@@ -62,9 +64,10 @@ _ZONES = (
 _BEHIND_THE_FACE = ((-0.046, 0.54, 0.03), (0.046, 0.68, 0.2))
 _HIDDEN_BY = 5e-4  # metres
 _LENGTH_OF_HIDDEN = 0.1
+_LAYOUT_ROUNDS = 12
 # Bounds of the cotangent weights: flat and crowded triangles have extreme ones.
 _LEAST_WEIGHT, _LARGEST_COTANGENT = 0.02, 5.0
-_MOST_JOINT_ERROR = 1e-5  # metres, for coefficients of size 3
+_MOST_JOINT_ERROR = 1e-6  # metres; of the mean shape, and for each shape coefficient
 
 
 def distance_to(path, points: np.ndarray) -> np.ndarray:
@@ -109,21 +112,28 @@ def laplacian(weights: sp.csr_matrix) -> sp.csr_matrix:
 
 
 def layout(core: np.ndarray, links: sp.csr_matrix, points: np.ndarray) -> np.ndarray:
-    """Lay out the core's vertices anew, each at the mean of its neighbours (Tutte 1963).
+    """Lay out the core's vertices anew, each at a weighted mean of its neighbours (Tutte 1963).
+
+    Weights are the squares of the edges' lengths, or the bottom of a deep fold would shrink to a
+    dot.
 
     Args:
         core: (V,) bool.
         links: (V, V), 1 for neighbours.
-        points: (V, n), n any number of fields on the surface.
+        points: (V, n), n any number of fields on the surface; the first three are coordinates.
 
     Returns:
         (V, n)
     """
-    matrix = laplacian(links)
     inside, outside = np.flatnonzero(core), np.flatnonzero(~core)
-    result = points.copy()
-    right = -matrix[inside][:, outside] @ points[outside]
-    result[inside] = splu(matrix[inside][:, inside].tocsc()).solve(right)
+    first, second = links.nonzero()
+    weights, result = np.ones(len(first)), points.copy()
+    for _ in range(_LAYOUT_ROUNDS):
+        matrix = laplacian(sp.csr_matrix((weights, (first, second)), links.shape))
+        right = -matrix[inside][:, outside] @ points[outside]
+        result[inside] = splu(matrix[inside][:, inside].tocsc()).solve(right)
+        length = np.linalg.norm(result[first, :3] - result[second, :3], axis=1)
+        weights = np.sqrt(weights) * length  # tends to the squared length
     return result
 
 
@@ -186,18 +196,48 @@ def same_joints(regressor: np.ndarray, old: np.ndarray, new: np.ndarray, mirror:
 def neutral_figure(body: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the arrays of a free body whose surface is a neutral figure.
 
-    Vertices, faces, skinning weights and the coarse mesh stay; joints too, for all coefficients.
+    Vertices keep their number and order. Faces, the coarse mesh and the joints of all shapes stay.
+    Skinning weights are smoothed like the surface, or folds would come back in a seated pose.
     """
     template, faces = body["v_template"].astype(np.float64), body["f"]
-    count, names = len(template), list(body["region_names"])
+    count = len(template)
     mirror = cKDTree(template).query(template * [-1, 1, 1])[1]
-    half = np.abs(template * [1, 0, 0]) + template * [0, 1, 1]
     hidden = behind_the_face(template, faces)
     hidden |= hidden[mirror]
     links = edges(faces, np.ones(faces.shape), count)
     links = links + links[mirror][:, mirror]
     links.data[:] = 1
-    core, lengths = hidden | (links @ hidden > 0), np.where(hidden, _LENGTH_OF_HIDDEN, 0.0)
+    core, lengths = plan(body, hidden, links)
+    core, lengths = core | core[mirror], np.maximum(lengths, lengths[mirror])
+
+    shapes = np.hstack([template, body["shapedirs"].reshape(count, -1)]).astype(np.float64)
+    laid_out = layout(core, links, np.hstack([shapes, body["weights"]]))
+    energy, areas = fairing(laid_out[:, :3], faces, mirror)
+    points, basis, weights = np.split(
+        smooth(lengths, energy, areas, laid_out), [3, shapes.shape[1]], axis=1
+    )
+    basis = basis.reshape(body["shapedirs"].shape)
+    middle = mirror == np.arange(count)
+    points[middle, 0], basis[middle, 0] = 0, 0  # not 1e-17, which would be a side
+    moves = (lengths > 0)[:, None]
+    new = body | {
+        "v_template": points.astype(np.float32),
+        "shapedirs": basis.astype(body["shapedirs"].dtype),
+        "weights": np.where(moves, four_largest(weights), body["weights"]).astype(np.float32),
+        "region_of_vertex": _regions_of_hidden(body, hidden, points),
+    }
+    stored = np.hstack([new["v_template"], new["shapedirs"].reshape(count, -1)]).astype(np.float64)
+    new["J_regressor"] = same_joints(body["J_regressor"], shapes, stored, mirror)
+    moved = new["J_regressor"].astype(np.float64) @ stored - body["J_regressor"] @ shapes
+    assert np.abs(moved).max() < _MOST_JOINT_ERROR, "the joints have moved"
+    return new
+
+
+def plan(body, hidden: np.ndarray, links: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    """Return which vertices (V,) are laid out anew, and the smoothing lengths (V,), metres."""
+    half, names = _one_side(body["v_template"]), list(body["region_names"])
+    core = hidden | (links @ hidden > 0)
+    lengths = np.where(hidden, _LENGTH_OF_HIDDEN, 0.0)
     for zone in _ZONES:
         distance = distance_to(zone.path, half)
         inside = np.isin(body["region_of_vertex"], [names.index(name) for name in zone.regions])
@@ -205,37 +245,23 @@ def neutral_figure(body: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         share = np.clip((distance - zone.core) / (zone.reach - zone.core), 0, 1)
         length = zone.length * (zone.reach / 10 / zone.length) ** share
         lengths = np.maximum(lengths, np.where(inside & (distance < zone.reach), length, 0))
-    core, lengths = core | core[mirror], np.maximum(lengths, lengths[mirror])
-
-    basis = body["shapedirs"].astype(np.float64)
-    fields = np.hstack([template, basis.reshape(count, -1)])
-    laid_out = layout(core, links, np.hstack([fields, body["weights"]]))
-    energy, areas = fairing(laid_out[:, :3], faces, mirror)
-    smoothed = smooth(lengths, energy, areas, laid_out)
-    new = body | {
-        "v_template": smoothed[:, :3].astype(np.float32),
-        "shapedirs": smoothed[:, 3:33].reshape(basis.shape).astype(body["shapedirs"].dtype),
-        "weights": np.where(lengths[:, None] > 0, skinning(smoothed[:, 33:]), body["weights"]),
-        "region_of_vertex": _regions_of_hidden(body, hidden, smoothed[:, :3]),
-    }
-    stored = np.hstack([new["v_template"], new["shapedirs"].reshape(count, -1)]).astype(np.float64)
-    new["J_regressor"] = same_joints(body["J_regressor"], fields, stored, mirror)
-    moved = new["J_regressor"].astype(np.float64) @ stored - body["J_regressor"] @ fields
-    assert np.abs(moved).max() < _MOST_JOINT_ERROR, np.abs(moved).max()
-    return new
+    return core, lengths
 
 
-def skinning(weights: np.ndarray) -> np.ndarray:
-    """Return weights (V, 24) as valid ones: the four largest of each vertex, which sum to one."""
+def _one_side(points: np.ndarray) -> np.ndarray:
+    return np.column_stack([np.abs(points[:, 0]), points[:, 1:]])
+
+
+def four_largest(weights: np.ndarray) -> np.ndarray:
+    """Return skinning weights (V, 24) with the four largest of each vertex, which sum to one."""
     fifth = -np.sort(-weights, axis=1)[:, [4]]
     weights = np.where((weights > fifth) & (weights > 1e-3), weights, 0)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def _regions_of_hidden(body, hidden: np.ndarray, template: np.ndarray) -> np.ndarray:
     """Return the regions (V,), where sockets and mouth, now on the surface, are eyes and lips."""
-    half = template.copy()
-    half[:, 0] = np.abs(half[:, 0])
+    half = _one_side(template)
     nearest = np.argmin([distance_to(z.path, half) for z in (_EYE, _MOUTH, _NOSTRIL)], axis=0)
     regions, names = body["region_of_vertex"].copy(), list(body["region_names"])
     for number, name in enumerate(("eyes", "lips", "face")):
