@@ -65,7 +65,7 @@ class BodySplits:
     """
 
     seed: int = 0
-    poses: int = 60_000
+    poses: int = 100_000
     held_out: int = 4_000
     everyday: float = 0.8
     epoch: int = 500_000
