@@ -8,9 +8,9 @@ command that predicts one photograph should not wait for its import.
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
@@ -69,18 +69,26 @@ def load_shipped(folder: Path = FOLDER) -> Shipped:
         raise UserError(f"{path} is damaged ({type(error).__name__}): {_AGAIN}") from None
 
 
+class _OneKey:
+    """Gives every weight the same key, for networks of which only the shapes matter."""
+
+    def params(self) -> jax.Array:
+        return jax.random.key(0)
+
+
 def network_of(config: ConfigDict, flat: Flat) -> nnx.Module:
     """Return the network of a config with shipped arrays, in evaluation mode.
 
     Raises:
         ValueError: the arrays are those of another architecture.
     """
-    model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
+    # Flax takes half a second to count keys while it traces. Shapes do not depend on them.
+    model = nnx.eval_shape(lambda: build_model(config.model, rngs=cast(nnx.Rngs, _OneKey())))
     graphdef, params, others = nnx.split(model, nnx.Param, ...)
     wanted = {name: tuple(value.shape) for name, value in of_network(model).items()}
     if wanted != {name: value.shape for name, value in flat.items()}:
         raise ValueError("arrays of another architecture")
-    arrays = {name: jnp.asarray(value, jnp.float32) for name, value in flat.items()}
+    arrays = jax.device_put({name: np.asarray(flat[name], np.float32) for name in flat})
     network = nnx.merge(
         graphdef, unflatten("params", params, arrays), unflatten("batch_stats", others, arrays)
     )
