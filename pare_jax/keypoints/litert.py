@@ -1,6 +1,9 @@
 """Runs networks in TensorFlow Lite's format with LiteRT (extra `keypoints`)."""
 
+import contextlib
+import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +68,29 @@ class LiteRtNetwork:
         except ImportError:
             raise UserError(f"{self.path.name} needs LiteRT: {INSTALL}") from None
         try:
-            interpreter = Interpreter(model_content=self._content, num_threads=self._threads)
-            interpreter.allocate_tensors()
+            with _silent_errors():
+                interpreter = Interpreter(model_content=self._content, num_threads=self._threads)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = reason_of(error)
             raise UserError(f"{self.path} cannot be read as a network: {reason}") from None
         return interpreter
+
+
+_silence = threading.Lock()
+
+
+@contextlib.contextmanager
+def _silent_errors() -> Iterator[None]:
+    """Close the process's stderr to LiteRT, which prints there that it uses the CPU.
+
+    It has no setting for this. The line comes once, with the first network.
+    """
+    with _silence, contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a process may have no stderr
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+        yield

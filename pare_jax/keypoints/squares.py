@@ -1,4 +1,4 @@
-"""A person's turned square, which keypoint networks see upright."""
+"""Squares of a photograph: a person's, turned so that the person is upright, and tiles."""
 
 import dataclasses
 import math
@@ -11,6 +11,8 @@ from pare_jax.io.images import Picture, cut_crop
 # BlazePose's square is centred on the middle of the hips. Its side is this many times the distance
 # to the point that says the size.
 SIDE_SCALE = 2.5
+# Two squares agree well if their points are closer than this share of that distance.
+_CLOSE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,15 @@ class Square:
         """Cut the square out of a photograph; black outside it."""
         return cut_crop(image, self.centre, self.side, size, self.angle)
 
+    def agreement(self, other: "Square") -> float:
+        """Return how well two people's squares agree in place, size and direction, 0 to 1."""
+        tops = [
+            square.centre - square.axes[:, 1] * square.side / SIDE_SCALE for square in (self, other)
+        ]
+        distances = [math.dist(self.centre, other.centre), math.dist(*tops)]
+        scale = _CLOSE * math.sqrt(self.side * other.side) / SIDE_SCALE
+        return float(np.exp(-0.5 * np.square(np.divide(distances, scale))).mean())
+
 
 def square_of(middle: Float[np.ndarray, "2"], top: Float[np.ndarray, "2"]) -> Square:
     """Return the square that BlazePose expects.
@@ -56,7 +67,7 @@ def square_of(middle: Float[np.ndarray, "2"], top: Float[np.ndarray, "2"]) -> Sq
         top: the point that says size and direction: in the square it is straight above the middle.
     """
     x, y = np.asarray(top, np.float64) - middle
-    side = SIDE_SCALE * max(math.hypot(x, y), 1e-3)
+    side = SIDE_SCALE * max(math.hypot(x, y), 1.0)
     return Square(np.asarray(middle, np.float64), side, math.atan2(x, -y))
 
 
@@ -64,3 +75,22 @@ def square_around(box: Float[np.ndarray, "4"], scale: float) -> Square:
     """Return the upright square around a box, `scale` times its longer side."""
     box = np.asarray(box, np.float64)
     return Square((box[:2] + box[2:]) / 2, scale * max(*(box[2:] - box[:2]), 1.0))
+
+
+def tiles(width: int, height: int, side: float, overlap: float) -> list[Square]:
+    """Return upright squares that cover a photograph.
+
+    Args:
+        width: of the photograph, pixels.
+        height: pixels.
+        side: of a tile, pixels; at most the photograph's shorter side, or its longer side.
+        overlap: least share of its side that a tile shares with the next one.
+    """
+
+    def middles(length: int) -> np.ndarray:
+        if side >= length:
+            return np.array([length / 2])
+        steps = math.ceil((length - side) / (side * (1 - overlap)) - 1e-9)
+        return np.linspace(side / 2, length - side / 2, steps + 1)
+
+    return [Square(np.array([x, y]), side) for y in middles(height) for x in middles(width)]
