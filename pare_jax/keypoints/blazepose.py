@@ -111,6 +111,7 @@ class BlazePose:
         shorter, longer = sorted((height, width))
         sides = [float(longer)]
         sides += [share * shorter for share in tile_shares if share * shorter < 0.9 * longer]
+        small, factor = _reduced(image, int(min(sides) // DETECTOR_SIDE))
         found: list[Seen] = []
         searched: list[Square] = []
         for side in sides:
@@ -118,17 +119,18 @@ class BlazePose:
             if any((box[2:] - box[:2]).max() >= _LARGE * shorter for box in boxes):
                 break
             areas = [
-                tile
+                tile.times(1 / factor)
                 for tile in tiles(width, height, side, _TILE_OVERLAP)
                 if all(_share_filled(tile, box) < _FULL for box in boxes)
             ]
             least = max(_LEAST_SCORE, threshold)
-            for square, score in self._people_in_reduced(image, areas, least):
+            for square, score in self.people_in(small, areas, least):
+                square = square.times(factor)
                 if any(square.agreement(other) > _SAME_SQUARE for other in searched):
                     continue
                 searched.append(square)
                 one = self._confirmed(image, square, score)
-                if one is not None and one.keypoints.score >= threshold:
+                if one is not None and (one.keypoints.score or 0.0) >= threshold:
                     found.append(one)
             known, found = len(boxes), without_duplicates(found)
             if side < longer and found and len(found) == known:
@@ -169,21 +171,6 @@ class BlazePose:
             for points, score in zip(people.points, people.scores, strict=True):
                 found.append((square_of(*area.to_photo(points[[HIPS, TOP]])), float(score)))
         return sorted(found, key=lambda pair: -pair[1])
-
-    def _people_in_reduced(
-        self, image: Picture, areas: Sequence[Square], threshold: float
-    ) -> list[tuple[Square, float]]:
-        """Do as `people_in` for areas of one size; a large photograph is reduced only once."""
-        scale = DETECTOR_SIDE / areas[0].side if areas else 1.0
-        if scale > 0.5:
-            return self.people_in(image, areas, threshold)
-        size = [max(round(scale * side), 1) for side in image.shape[1::-1]]
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        areas = [Square(scale * area.centre, scale * area.side) for area in areas]
-        return [
-            (Square(square.centre / scale, square.side / scale, square.angle), score)
-            for square, score in self.people_in(small, areas, threshold)
-        ]
 
     def landmarks_in(self, image: Picture, square: Square) -> Seen:
         """Return what the landmark network sees in a square, with the presence as its score."""
@@ -236,6 +223,17 @@ class BlazePose:
         box = _box(seen)
         is_good = seen.presence >= _LEAST_PRESENCE and (box[2:] - box[:2]).min() > 0
         return seen if is_good else None
+
+
+def _reduced(image: Picture, most: int) -> tuple[Picture, int]:
+    """Return a photograph reduced by a whole number, which is fast, and this number."""
+    height, width = image.shape[:2]
+    factor = max(1, min(most, height, width))
+    if factor == 1:
+        return image, 1
+    whole = image[: height // factor * factor, : width // factor * factor]
+    size = (width // factor, height // factor)
+    return cv2.resize(whole, size, interpolation=cv2.INTER_AREA), factor
 
 
 def _box(seen: Seen) -> Float[np.ndarray, "4"]:

@@ -51,9 +51,17 @@ def box_of_landmarks(points: Float[np.ndarray, "33 2"], image: Picture) -> Float
     return np.clip(corners, 0, [width, height, width, height])
 
 
-def without_duplicates(people: Sequence[Person]) -> list[Person]:
-    """Return each person once, the highest scores first."""
-    kept: list[Person] = []
+def without_duplicates(people: Sequence[Person], known: Sequence[Person] = ()) -> list[Person]:
+    """Return each person once.
+
+    Args:
+        people: may contain a person several times; the find with the highest score is kept.
+        known: people who are kept in any case.
+
+    Returns:
+        The known people, then the others, the highest scores first.
+    """
+    kept = list(known)
     for one in sorted(people, key=lambda person: -(person.keypoints.score or 0.0)):
         if not any(_is_same(one.keypoints, other.keypoints) for other in kept):
             kept.append(one)

@@ -35,6 +35,10 @@ class Square:
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return np.array([[cos, -sin], [sin, cos]])
 
+    def times(self, factor: float) -> "Square":
+        """Return the square in a photograph that is enlarged by a factor."""
+        return Square(self.centre * factor, self.side * factor, self.angle)
+
     def to_photo(self, points: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
         """Convert points from shares of the square's side, 0 to 1, to pixels of the photograph."""
         return self.centre + self.side * (np.asarray(points) - 0.5) @ self.axes.T

@@ -1,7 +1,7 @@
 """The interface of detectors: a photograph in, boxes with scores out; and overlap of boxes."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -36,6 +36,19 @@ class Detector(Protocol):
         Args:
             image: RGB.
         """
+        ...
+
+
+@runtime_checkable
+class FollowingDetector(Protocol):
+    """A detector that follows people through clips."""
+
+    def __call__(self, image: Picture) -> list[Detection]:
+        """Return the people in a photograph, as `Detector` does."""
+        ...
+
+    def follower(self) -> Detector:
+        """Return a detector for the frames of one clip, to be called in their order."""
         ...
 
 
