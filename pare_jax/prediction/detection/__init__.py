@@ -9,6 +9,7 @@ from pare_jax.prediction.detection.detector import (
     Detector,
     FollowingDetector,
     WholePicture,
+    for_frames,
 )
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "FollowingDetector",
     "WholePicture",
     "default_detector",
+    "for_frames",
     "make_detector",
 ]
 

@@ -52,6 +52,11 @@ class FollowingDetector(Protocol):
         ...
 
 
+def for_frames(detector: Detector) -> Detector:
+    """Return the detector for the frames of one clip: a follower, if the detector has one."""
+    return detector.follower() if isinstance(detector, FollowingDetector) else detector
+
+
 class WholePicture:
     """Detects one person, whose box is the whole photograph."""
 

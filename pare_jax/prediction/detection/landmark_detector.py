@@ -62,7 +62,7 @@ class LandmarkFollower:
         """Return the people of the next frame."""
         followed = self._network.follow(image, [one.square for one in self._people])
         people = without_duplicates([one for one in followed if one is not None])
-        if self._frames % _EVERY == 0 or len(people) < len(self._people):
+        if self._frames % _EVERY == 0 or len(people) < len(self._people) or not people:
             self._frames = 0
             newcomers = self._network.search(image, self._threshold, _CLIP_TILES)
             people = without_duplicates(newcomers, known=people)

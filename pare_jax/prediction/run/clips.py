@@ -20,7 +20,7 @@ from pare_jax.io.threads import ordered_map
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.answers import Crop, PendingPeople
 from pare_jax.prediction.boxes import check_box
-from pare_jax.prediction.detection import Detection, FollowingDetector
+from pare_jax.prediction.detection import Detection, FollowingDetector, for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person
@@ -82,9 +82,9 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
 def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
     """Detect people in every frame, or take the given boxes, and track them."""
 
-    detector, workers = run.clip_detector, None
-    if isinstance(detector, FollowingDetector):
-        detector, workers = detector.follower(), 1  # one frame after the other
+    detector = run.clip_detector and for_frames(run.clip_detector)
+    # A follower takes one frame after the other.
+    workers = 1 if isinstance(run.clip_detector, FollowingDetector) else None
 
     def detect(frame: Frame) -> tuple[float, list[Detection], int]:
         check_picture(frame.image)

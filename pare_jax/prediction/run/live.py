@@ -12,7 +12,7 @@ from pare_jax.io.images import Picture
 from pare_jax.io.media import FrameReader, Webcam
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.boxes import check_box
-from pare_jax.prediction.detection import Detector, FollowingDetector
+from pare_jax.prediction.detection import for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
@@ -95,9 +95,7 @@ class LiveTracks:
         """Start with nobody."""
         self._run = run
         assert run.clip_detector is not None
-        self._detector: Detector = run.clip_detector
-        if isinstance(run.clip_detector, FollowingDetector):
-            self._detector = run.clip_detector.follower()
+        self._detector = for_frames(run.clip_detector)
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
