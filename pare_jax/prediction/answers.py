@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from pare_jax import geometry
 from pare_jax.errors import UserError
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.prediction.person import Person
 
 # One person's arrays of the network and the body model by name, without a leading axis.
@@ -21,20 +22,34 @@ class Crop:
     """The network's input for one person.
 
     Attributes:
-        pixels: RGB.
+        pixels: RGB; of size 0 for a network on keypoints.
         box: the person's, x0, y0, x1, y1 in pixels of the photograph.
         centre: of the crop, pixels of the photograph.
         side: of the crop, pixels of the photograph.
+        keypoints: the person's, in pixels of the photograph, if they are known.
+        points: see `pare_jax.keypoints.network_points`; None for a network on pixels.
     """
 
     pixels: UInt8[np.ndarray, "size size 3"]
     box: Float[np.ndarray, "4"]
     centre: Float[np.ndarray, "2"]
     side: float
+    keypoints: Keypoints | None = None
+    points: Float[np.ndarray, "points 5"] | None = None
 
 
 class DivergedError(UserError):
     """The network's outputs are not finite for any photograph: its training diverged."""
+
+
+class NobodyError(UserError):
+    """The source of keypoints sees nobody in a box."""
+
+
+def nobody_in(box: Any) -> str:
+    """Return the words for a box in which the source of keypoints sees nobody."""
+    corners = ",".join(f"{value:g}" for value in np.round(np.asarray(box, np.float64), 1))
+    return f"no keypoints of a person are seen in box {corners}"
 
 
 class PendingPeople:
@@ -118,6 +133,8 @@ def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Pers
     focal_length = float(geometry.full_frame_focal_length(crop.side))
     joints = outputs["joints_3d"].astype(np.float64)
     joints_2d = focal_length * joints[:, :2] / joints[:, 2:] + crop.centre
+    seen = crop.keypoints
+    rows = seen and np.concatenate([seen.points, seen.confidence[:, None]], axis=1)
     return Person(
         **outputs,
         focal_length=focal_length,
@@ -127,4 +144,6 @@ def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Pers
         crop_centre=crop.centre,
         crop_side=crop.side,
         faces=faces,
+        keypoints=rows,
+        keypoint_set=seen and seen.set.name,
     )

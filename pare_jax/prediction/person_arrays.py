@@ -20,7 +20,7 @@ Faces = Int[np.ndarray, "faces 3"]
 # Source of an unknown focal length.
 ASSUMED = "assumed"
 # Fields that concern the whole photograph, which files store once.
-_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from")
+_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from", "keypoint_set")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -56,6 +56,9 @@ class PersonArrays:
         full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
             `pare_jax.prediction.scene` assumes the diagonal.
         full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
+        keypoints: x, y in pixels of the photograph and confidence, 0 to 1, of each point of the
+            set; confidence 0: unknown. None: no keypoints were used.
+        keypoint_set: the set's name, one of `pare_jax.keypoints.sets.SETS`.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -79,6 +82,8 @@ class PersonArrays:
     time: float | None = None
     full_focal_length: float | None = None
     full_focal_length_from: str = ASSUMED
+    keypoints: Float[np.ndarray, "k 3"] | None = None
+    keypoint_set: str | None = None
 
     def __repr__(self) -> str:
         """Return one line: box, place in the clip, score, and number of vertices."""

@@ -12,7 +12,9 @@ from flax import nnx
 from pare_jax import geometry
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
+from pare_jax.prediction import network_programs
 from pare_jax.prediction import predictor as predictor_module
+from pare_jax.prediction.network_inputs import PixelInput
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.workdir import write_config
@@ -251,7 +253,7 @@ def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
 
 def test_the_program_takes_the_body_model_as_an_argument(body):
     """As a constant, the free body's 12,272 vertices would take megabytes of every program."""
-    program, weights = predictor_module.compiled_network(Finder())
+    program, weights = network_programs.compiled_network(Finder(), PixelInput(SIZE, 1.2))
     lowered = program.lower(weights, body, np.zeros((2, SIZE, SIZE, 3), np.uint8))
     assert len(lowered.as_text()) < 1e6
 
