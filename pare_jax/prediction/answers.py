@@ -133,8 +133,6 @@ def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Pers
     focal_length = float(geometry.full_frame_focal_length(crop.side))
     joints = outputs["joints_3d"].astype(np.float64)
     joints_2d = focal_length * joints[:, :2] / joints[:, 2:] + crop.centre
-    seen = crop.keypoints
-    rows = seen and np.concatenate([seen.points, seen.confidence[:, None]], axis=1)
     return Person(
         **outputs,
         focal_length=focal_length,
@@ -144,6 +142,13 @@ def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Pers
         crop_centre=crop.centre,
         crop_side=crop.side,
         faces=faces,
-        keypoints=rows,
-        keypoint_set=seen and seen.set.name,
+        keypoints=None if crop.keypoints is None else _rows_of(crop.keypoints),
+        keypoint_set=None if crop.keypoints is None else crop.keypoints.set.name,
     )
+
+
+def _rows_of(keypoints: Keypoints) -> Float[np.ndarray, "k 3"]:
+    """Return x, y and confidence of each point; zeros where they are unknown."""
+    rows = np.concatenate([keypoints.points, keypoints.confidence[:, None]], axis=1)
+    known = np.isfinite(rows).all(1, keepdims=True) & (rows[:, 2:] > 0)
+    return np.where(known, rows, 0.0)

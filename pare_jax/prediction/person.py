@@ -182,12 +182,14 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
     each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
     source = str(arrays.get("full_focal_length_from", ASSUMED))
     focal_length = None if source == ASSUMED else float(arrays["full_focal_length"])
+    keypoint_set = str(arrays["keypoint_set"]) if "keypoint_set" in arrays else None
     for number in range(count):
         own = {name: rows[number] for name, rows in each.items()}
         yield Person(
             faces=arrays.get("faces"),
             full_focal_length=focal_length,
             full_focal_length_from=source,
+            keypoint_set=keypoint_set,
             **_restored(own),
         )
 

@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from pare_jax.body.io import BodyData
-from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.body.model import BodyModel
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
@@ -32,9 +31,6 @@ from pare_jax.prediction.keypoint_source import KeypointSource, PeopleSource
 from pare_jax.prediction.network_inputs import NO_PIXELS, NetworkInput, PixelInput, PointInput
 from pare_jax.prediction.network_programs import compiled_network, known_people
 from pare_jax.prediction.person import Person
-from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
-from pare_jax.training.trained_run import load_model, split_checkpoint
-from pare_jax.training.workdir import load_run_body
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
 MAX_BATCH = 16
@@ -254,7 +250,7 @@ class Predictor:
                 raise UserError("this network needs keypoints: give keypoints or a source of them")
             found = self.source.look(image, [checked[number] for number in unknown])
             for number, own in zip(unknown, found, strict=True):
-                seen[number] = own
+                seen[number] = own if own is not None and own.known > 1 else None
         return [
             None if own is None else self.input.crop(image, box, own)
             for box, own in zip(checked, seen, strict=True)
@@ -333,46 +329,6 @@ class Predictor:
         ]
         outputs = PendingPeople(known_people(self.body, *padded), crops, self.faces).outputs()
         return [person_of(row, crop, self.faces) for row, crop in zip(outputs, crops, strict=True)]
-
-
-def load_predictor(
-    checkpoint_or_workdir: str | Path,
-    weights: str = "auto",
-    body: str | Path | None = None,
-    crop_scale: float | None = None,
-    say: Callable[[str], object] | None = None,
-) -> Predictor:
-    """Load a trained network and its body model.
-
-    Args:
-        checkpoint_or_workdir: a run's folder, or one checkpoint's folder within it.
-        weights: "swa", "last", or "auto" for the run's `eval.weights`.
-        body: file of the run's body model, if it has moved; None: the path in the run's config.
-        crop_scale: side of a crop over the longer side of its box; None: the run's, which is 1.2
-            for runs without the key.
-        say: see `load_model`.
-
-    Returns:
-        The predictor; its first call compiles the network.
-
-    Raises:
-        UserError: no such run, a damaged checkpoint or one of another architecture; a body model
-            that is missing or is not the run's; or a crop scale out of range.
-    """
-    if crop_scale is not None:
-        check_crop_scale(crop_scale, "crop_scale")
-    config, module = load_model(checkpoint_or_workdir, weights, say)
-    scale = crop_scale_of(config, checkpoint_or_workdir) if crop_scale is None else crop_scale
-    workdir, _ = split_checkpoint(checkpoint_or_workdir)
-    data = load_run_body(workdir, config, body)
-    return Predictor(
-        module,
-        body_from_data(data),
-        config.image_size,
-        data,
-        crop_scale=scale,
-        warning=warning_of(config),
-    )
 
 
 def check_picture(image: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.io.images import Picture
+from pare_jax.keypoints.keypoints import Keypoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Detection:
         box: x0, y0, x1, y1, the tight box of the visible person, pixels of the photograph.
         score: the detector's confidence, 0 to 1; NaN for a box from the user.
         id: of the person's track, if the box file gives it.
+        keypoints: the person's, pixels of the photograph, where the detector finds them.
     """
 
     box: Float[np.ndarray, "4"]
     score: float
     id: int | None = None
+    keypoints: Keypoints | None = None
 
 
 class Detector(Protocol):
