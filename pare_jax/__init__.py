@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pare_jax.errors import UserError
     from pare_jax.prediction.loading import load_predictor
     from pare_jax.prediction.person import Person
-from pare_jax.prediction.predictor import Predictor
+    from pare_jax.prediction.predictor import Predictor
 
 __version__ = "0.1.0"
 
