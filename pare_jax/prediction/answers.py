@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from pare_jax import geometry
 from pare_jax.errors import UserError
@@ -38,6 +38,27 @@ class Crop:
     points: Float[np.ndarray, "points 5"] | None = None
 
 
+class FitVerdict(NamedTuple):
+    """What a fit to a person's keypoints says of itself.
+
+    Attributes:
+        error: mean distance of the keypoints that count from the body's points, in shares of the
+            longer side of their extent.
+        converged: whether the fit ended where its energy no longer falls.
+        ignored: for each point of the person's set whether it is too far from the body to count.
+    """
+
+    error: float
+    converged: bool
+    ignored: Bool[np.ndarray, " k"]
+
+
+# Returns fitted outputs and a verdict on each crop's, None where it is not fitted.
+Refine = Callable[
+    [Mapping[str, Any], Sequence[Crop]], tuple[dict[str, np.ndarray], list[FitVerdict | None]]
+]
+
+
 class DivergedError(UserError):
     """The network's outputs are not finite for any photograph: its training diverged."""
 
@@ -61,6 +82,7 @@ class PendingPeople:
         crops: Sequence[Crop],
         faces: np.ndarray,
         check: Callable[[], None] | None = None,
+        refine: Refine | None = None,
     ):
         """Take the arrays that were dispatched for these crops.
 
@@ -70,19 +92,29 @@ class PendingPeople:
             crops: the network's inputs.
             faces: of the people's meshes.
             check: raises DivergedError if the network's outputs are never finite.
+            refine: fits the bodies to the crops' keypoints, when the people are read.
         """
         self._outputs = {name: value for name, value in outputs.items() if value is not None}
-        self._crops, self._faces, self._check = crops, faces, check
+        self._crops, self._faces, self._check, self._refine = crops, faces, check, refine
 
     def wait(self) -> None:
         """Wait until everything is computed."""
         jax.block_until_ready(self._outputs)
 
     def outputs(self) -> Iterator[Outputs]:
-        """Yield each crop's outputs, in order."""
+        """Yield each crop's outputs of the network, in order."""
         rows = {name: np.asarray(value) for name, value in self._outputs.items()}
         for index in range(len(self._crops)):
             yield {name: value[index] for name, value in rows.items()}
+
+    def _answers(self) -> Iterator[tuple[Outputs, Crop, FitVerdict | None]]:
+        """Yield each crop with its outputs, fitted if that is asked for."""
+        rows = {name: np.asarray(value) for name, value in self._outputs.items()}
+        verdicts: list[FitVerdict | None] = [None] * len(self._crops)
+        if self._refine is not None:
+            rows, verdicts = self._refine(rows, self._crops)
+        for index, (crop, verdict) in enumerate(zip(self._crops, verdicts, strict=True)):
+            yield {name: value[index] for name, value in rows.items()}, crop, verdict
 
     def people(self) -> list[Person]:
         """Return one person for each crop, in order.
@@ -91,14 +123,14 @@ class PendingPeople:
             UserError: the network's outputs are not finite.
         """
         people = []
-        for outputs, crop in zip(self.outputs(), self._crops, strict=True):
+        for outputs, crop, verdict in self._answers():
             name = not_finite(outputs)
             if name is not None:
                 raise UserError(
                     f"the network's {name} are not finite: its training diverged; choose an "
                     "earlier checkpoint, WORKDIR/checkpoints/STEP"
                 )
-            people.append(person_of(outputs, crop, self._faces))
+            people.append(person_of(outputs, crop, self._faces, verdict))
         return people
 
     def people_or_none(self) -> list[Person | None]:
@@ -108,11 +140,12 @@ class PendingPeople:
             DivergedError: the network's outputs are not finite for any photograph.
         """
         people: list[Person | None] = []
-        for outputs, crop in zip(self.outputs(), self._crops, strict=True):
+        for outputs, crop, verdict in self._answers():
             is_finite = not_finite(outputs) is None
             if not is_finite and self._check is not None:
                 self._check()
-            people.append(person_of(outputs, crop, self._faces) if is_finite else None)
+            person = person_of(outputs, crop, self._faces, verdict) if is_finite else None
+            people.append(person)
         return people
 
 
@@ -121,13 +154,16 @@ def not_finite(outputs: Mapping[str, Any]) -> str | None:
     return next((name for name, value in outputs.items() if not np.isfinite(value).all()), None)
 
 
-def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Person:
+def person_of(
+    outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray, verdict: FitVerdict | None = None
+) -> Person:
     """Make a person from one crop's outputs.
 
     Args:
         outputs: arrays of the network and the body model, without a leading axis.
         crop: the network's input; the outputs are in its camera's frame.
         faces: of the mesh.
+        verdict: on the fit, if the body is fitted to keypoints.
     """
     # The crop's camera in pixels of the photograph: only the unit of length changes.
     focal_length = float(geometry.full_frame_focal_length(crop.side))
@@ -144,6 +180,9 @@ def person_of(outputs: Mapping[str, Any], crop: Crop, faces: np.ndarray) -> Pers
         faces=faces,
         keypoints=None if crop.keypoints is None else _rows_of(crop.keypoints),
         keypoint_set=None if crop.keypoints is None else crop.keypoints.set.name,
+        fit_error=None if verdict is None else verdict.error,
+        fit_converged=None if verdict is None else verdict.converged,
+        fit_ignored=None if verdict is None else verdict.ignored,
     )
 
 

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -12,7 +10,6 @@ from pare_jax.io.images import Picture, cut_crop
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.network_points import NUM_CHANNELS, network_points
 from pare_jax.keypoints.sets import COCO17, NUM_BODY_POINTS
-from pare_jax.models.inference import normalise
 from pare_jax.prediction.answers import Crop
 from pare_jax.prediction.boxes import crop_of_box
 
@@ -40,10 +37,6 @@ class NetworkInput(Protocol):
 
     def stack(self, crops: Sequence[Crop], count: int) -> np.ndarray:
         """Return the inputs as one array of `count` rows; rows without a crop are zero."""
-        ...
-
-    def prepared(self, inputs: jax.Array) -> jax.Array:
-        """Return the array that the network takes; called while the program is traced."""
         ...
 
 
@@ -75,10 +68,6 @@ class PixelInput:
             row[:] = crop.pixels
         return inputs
 
-    def prepared(self, inputs: jax.Array) -> jax.Array:
-        """Normalise the pixels."""
-        return normalise(inputs)
-
 
 class PointInput:
     """A person's body points in the square around them (`network_points`)."""
@@ -105,10 +94,6 @@ class PointInput:
         for row, crop in zip(inputs, crops, strict=False):
             row[:] = crop.points
         return inputs
-
-    def prepared(self, inputs: jax.Array) -> jax.Array:
-        """Return the points as they are."""
-        return jnp.asarray(inputs)
 
 
 # COCO's points of an upright figure that faces the camera, in a picture of 100 pixels.

@@ -4,28 +4,26 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
-from pare_jax.prediction.network_inputs import NetworkInput
+from pare_jax.models.inference import predict_step
 
 # The arrays of a batch of people by name; None for an array that the network does not have.
 Arrays = dict[str, jax.Array | None]
 
 
-def compiled_network(
-    network: nnx.Module, network_input: NetworkInput
-) -> tuple[Callable[..., Arrays], list[jax.Array]]:
+def compiled_network(network: nnx.Module) -> tuple[Callable[..., Arrays], list[jax.Array]]:
     """Return a jitted function that predicts people, and the weights that it takes.
 
     Args:
-        network: maps normalised inputs to a `Prediction`.
-        network_input: prepares the inputs.
+        network: maps normalised crops, or points, to a `Prediction`.
 
     Returns:
-        (weights, body, inputs) -> arrays of `Person` by name, with inputs as `network_input`
+        (weights, body, inputs) -> arrays of `Person` by name, with inputs as a `NetworkInput`
         stacks them; and the weights.
     """
     graphdef, params, others = nnx.split(network, nnx.Param, ...)
@@ -35,8 +33,8 @@ def compiled_network(
 
     @jax.jit
     def predict_people(weights: list[jax.Array], body: BodyModel, inputs: jax.Array) -> Arrays:
-        state = jax.tree.unflatten(structure, weights)
-        prediction = nnx.merge(graphdef, *state)(network_input.prepared(inputs))
+        params, others = jax.tree.unflatten(structure, weights)
+        prediction = predict_step(params, others, inputs, graphdef=graphdef)
         translation = geometry.camera_translation(prediction.camera)
         return {
             **_posed_body(body, prediction.betas, prediction.rotations, translation),
@@ -47,13 +45,12 @@ def compiled_network(
     return predict_people, weights
 
 
-@jax.jit
-def known_people(
+def pose_people(
     body: BodyModel,
-    betas: Float[Array, "n 10"],
-    rotations: Float[Array, "n 24 3 3"],
-    translation: Float[Array, "n 3"],
-) -> Arrays:
+    betas: Float[np.ndarray, "n 10"],
+    rotations: Float[np.ndarray, "n 24 3 3"],
+    translation: Float[np.ndarray, "n 3"],
+) -> dict[str, np.ndarray]:
     """Return the arrays of people in known poses, without attention.
 
     Args:
@@ -62,6 +59,24 @@ def known_people(
         rotations: relative to the parent joint, the root's into the camera frame.
         translation: in the frame of each crop's camera, metres.
     """
+    count = len(betas)
+    # A power of two, so that few programs are compiled.
+    padding = (1 << (count - 1).bit_length()) - count
+    padded = [
+        np.concatenate([value, np.repeat(value[:1], padding, axis=0)]).astype(np.float32)
+        for value in map(np.asarray, (betas, rotations, translation))
+    ]
+    found = _known_people(body, *padded)
+    return {name: np.asarray(value)[:count] for name, value in found.items()}
+
+
+@jax.jit
+def _known_people(
+    body: BodyModel,
+    betas: Float[Array, "n 10"],
+    rotations: Float[Array, "n 24 3 3"],
+    translation: Float[Array, "n 3"],
+) -> Arrays:
     # The crop camera is the inverse of `geometry.camera_translation`.
     depth = translation[:, 2:]
     scale = 2.0 * geometry.FOCAL_LENGTH / (geometry.CROP_RESOLUTION * depth)

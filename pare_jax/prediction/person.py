@@ -197,6 +197,9 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return one person's fields with the types of `Person`."""
     result = dict(fields)
+    if "fit_error" in fields:
+        result["fit_error"] = float(fields["fit_error"])
+        result["fit_converged"] = bool(fields["fit_converged"])
     for name in ("focal_length", "crop_side"):
         result[name] = float(fields[name])
     for name, unknown in UNKNOWN.items():

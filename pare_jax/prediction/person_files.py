@@ -85,7 +85,8 @@ def people_arrays(
     def rows_of(person: PersonArrays) -> _Block:
         rows = _as_rows(person, photo_size)
         if person.keypoint_set != keypoint_set:
-            rows.pop("keypoints", None)
+            for name in ("keypoints", "fit_ignored"):
+                rows.pop(name, None)
         return 1, rows
 
     while block := [rows_of(one) for one in itertools.islice(stream, _BLOCK)]:
@@ -290,7 +291,15 @@ def _described_keypoints(person: PersonArrays) -> dict[str, Any]:
         for name, row in zip(names, person.keypoints, strict=True)
         if name and row[2] > 0
     }
-    return {"keypoints": {"set": person.keypoint_set, "points": points}}
+    described: dict[str, Any] = {"keypoints": {"set": person.keypoint_set, "points": points}}
+    if person.fit_error is not None and person.fit_ignored is not None:
+        ignored = [name for name, far in zip(names, person.fit_ignored, strict=True) if far]
+        described["fit"] = {
+            "error": _rounded(person.fit_error, 4) if math.isfinite(person.fit_error) else None,
+            "converged": person.fit_converged,
+            "ignored": ignored,
+        }
+    return described
 
 
 def _rounded(values: Any, digits: int) -> Any:

@@ -21,6 +21,7 @@ from pare_jax.prediction.answers import (
     DivergedError,
     NobodyError,
     PendingPeople,
+    Refine,
     nobody_in,
     not_finite,
     person_of,
@@ -29,7 +30,7 @@ from pare_jax.prediction.boxes import box_of_keypoints, check_box, crop_of_box
 from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.keypoint_source import KeypointSource, PeopleSource
 from pare_jax.prediction.network_inputs import NO_PIXELS, NetworkInput, PixelInput, PointInput
-from pare_jax.prediction.network_programs import compiled_network, known_people
+from pare_jax.prediction.network_programs import compiled_network, pose_people
 from pare_jax.prediction.person import Person
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
@@ -50,7 +51,8 @@ class Predictor:
         body_data: the body model as read from its file, for animations and pages; may be None.
         warning: a sentence about the network that its users must see; None if there is none.
         input: what the network sees of a person.
-        source: finds the keypoints that the network needs; None: they must be given.
+        source: finds the keypoints that the network or `refine` needs; None: they must be given.
+        refine: fits predicted bodies to keypoints; None: they stay as predicted.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Predictor:
         crop_scale: float = BOX_SCALE,
         warning: str | None = None,
         source: KeypointSource | None = None,
+        refine: Refine | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
 
@@ -73,17 +76,18 @@ class Predictor:
             crop_scale: side of a crop over the longer side of its box.
             warning: see the attribute.
             source: see the attribute.
+            refine: see the attribute.
         """
         self.body = body
         self.body_data = body_data
         self.warning = warning
         self.crop_scale = crop_scale
-        self.source = source
+        self.source, self.refine = source, refine
         self.input: NetworkInput = (
             PointInput() if image_size is None else PixelInput(image_size, crop_scale)
         )
         self.network = fold(module)
-        self._program, self._weights = compiled_network(self.network, self.input)
+        self._program, self._weights = compiled_network(self.network)
         self._diverged: bool | None = None  # None until outputs that are not finite are met
 
     @property
@@ -229,7 +233,7 @@ class Predictor:
         boxes: Sequence[Box | Float[np.ndarray, "4"]],
         keypoints: Sequence[Keypoints | None] | None = None,
     ) -> list[Crop | None]:
-        """Make the network's input for each box; None where the source sees nobody.
+        """Make the network's input for each box; None where it needs keypoints and none are seen.
 
         Args:
             image: as in `crop`.
@@ -241,18 +245,16 @@ class Predictor:
         """
         checked = [check_box(box, *image.shape[:2]) for box in boxes]
         seen = [None] * len(checked) if keypoints is None else list(keypoints)
-        if not self.input.needs_keypoints:
-            pairs = zip(checked, seen, strict=True)
-            return [self.input.crop(image, box, own) for box, own in pairs]
         unknown = [number for number, own in enumerate(seen) if own is None]
-        if unknown:
+        if unknown and (self.input.needs_keypoints or self.refine is not None):
             if self.source is None:
-                raise UserError("this network needs keypoints: give keypoints or a source of them")
+                raise UserError("keypoints are needed: give keypoints, or a source of them")
             found = self.source.look(image, [checked[number] for number in unknown])
             for number, own in zip(unknown, found, strict=True):
                 seen[number] = own if own is not None and own.known > 1 else None
+        needed = self.input.needs_keypoints
         return [
-            None if own is None else self.input.crop(image, box, own)
+            None if needed and own is None else self.input.crop(image, box, own)
             for box, own in zip(checked, seen, strict=True)
         ]
 
@@ -269,7 +271,8 @@ class Predictor:
         padded = max(pad_to, 1 << (len(crops) - 1).bit_length())
         inputs = self.input.stack(crops, padded)
         outputs = self._program(self._weights, self.body, inputs)
-        return PendingPeople(outputs, crops, self.faces, lambda: self._check_diverged(padded))
+        check = functools.partial(self._check_diverged, padded)
+        return PendingPeople(outputs, crops, self.faces, check, self.refine)
 
     def _check_diverged(self, batch_size: int) -> None:
         """Raise DivergedError if the outputs are not finite even for a blank input."""
@@ -315,19 +318,15 @@ class Predictor:
         return people
 
     def _posed(self, betas, rotations, translations, boxes, squares) -> list[Person]:
-        count = len(betas)
-        padding = (1 << (count - 1).bit_length()) - count
-        padded = [
-            np.concatenate([value, np.repeat(value[:1], padding, axis=0)]).astype(np.float32)
-            for value in map(np.asarray, (betas, rotations, translations))
-        ]
         crops = [
             Crop(NO_PIXELS, box, square[:2], float(square[2]))
             for box, square in zip(
                 np.asarray(boxes, np.float64), np.asarray(squares, np.float64), strict=True
             )
         ]
-        outputs = PendingPeople(known_people(self.body, *padded), crops, self.faces).outputs()
+        outputs = PendingPeople(
+            pose_people(self.body, betas, rotations, translations), crops, self.faces
+        ).outputs()
         return [person_of(row, crop, self.faces) for row, crop in zip(outputs, crops, strict=True)]
 
 

@@ -15,7 +15,6 @@ from pare_jax.errors import UserError
 from pare_jax.prediction import network_programs
 from pare_jax.prediction import predictor as predictor_module
 from pare_jax.prediction.loading import load_predictor
-from pare_jax.prediction.network_inputs import PixelInput
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.workdir import write_config
@@ -254,7 +253,7 @@ def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
 
 def test_the_program_takes_the_body_model_as_an_argument(body):
     """As a constant, the free body's 12,272 vertices would take megabytes of every program."""
-    program, weights = network_programs.compiled_network(Finder(), PixelInput(SIZE, 1.2))
+    program, weights = network_programs.compiled_network(Finder())
     lowered = program.lower(weights, body, np.zeros((2, SIZE, SIZE, 3), np.uint8))
     assert len(lowered.as_text()) < 1e6
 
