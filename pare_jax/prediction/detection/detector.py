@@ -18,7 +18,7 @@ class Detection:
         box: x0, y0, x1, y1, the tight box of the visible person, pixels of the photograph.
         score: the detector's confidence, 0 to 1; NaN for a box from the user.
         id: of the person's track, if the box file gives it.
-        keypoints: the person's, pixels of the photograph, where the detector finds them.
+        keypoints: of the person, if the detector found them.
     """
 
     box: Float[np.ndarray, "4"]
