@@ -10,7 +10,7 @@ from typing import Any
 
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import OnProblem, Photo, find_sources
-from pare_jax.keypoints.keypoint_file import KeypointFile
+from pare_jax.keypoints.people_collector import KeypointFile
 from pare_jax.prediction.boxes import box_of_keypoints
 from pare_jax.prediction.detection import ONNX_THRESHOLD, Detection
 from pare_jax.prediction.detection.coco import (

@@ -7,7 +7,7 @@ from absl import flags
 
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_sources
-from pare_jax.keypoints.files import read_keypoints
+from pare_jax.keypoints.keypoint_files import read_keypoints
 from pare_jax.prediction.box_files import Box, match_keypoints, read_all_boxes
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.detection.frames import FrameDetections
