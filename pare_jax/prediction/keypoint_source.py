@@ -31,7 +31,7 @@ def make_source(name: str | Path, set_name: str | None = None) -> "KeypointSourc
         UserError: an unknown name, a missing package, or a file that is missing or no network.
     """
     if str(name) == BLAZEPOSE:
-        from pare_jax.keypoints.blazepose import load_blazepose
+        from pare_jax.keypoints.blazepose_files import load_blazepose
 
         return load_blazepose()
     if str(name).lower().endswith(".onnx"):

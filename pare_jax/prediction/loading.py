@@ -8,10 +8,12 @@ from pare_jax.body.model import body_from_data
 from pare_jax.errors import UserError
 from pare_jax.prediction.keypoint_source import BLAZEPOSE, KeypointSource, make_source
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.prediction.refinement import Refiner
 from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
 from pare_jax.training.trained_run import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
+
+# The name of the network of this package, for people.
+SHIPPED_NAME = "keypoint network"
 
 
 def load_predictor(
@@ -64,17 +66,16 @@ def load_predictor(
         source = make_source(keypoints, keypoint_set)
     if crop_scale is None:
         crop_scale = crop_scale_of(config, checkpoint_or_workdir or "the network of this package")
-    model = body_from_data(data)
-    return Predictor(
+    predictor = Predictor(
         module,
-        model,
+        body_from_data(data),
         None if needs_keypoints else config.image_size,
         data,
         crop_scale=crop_scale,
         warning=warning_of(config),
         source=source,
-        refine=Refiner(model, data) if refine else None,
     )
+    return predictor.with_refinement() if refine else predictor
 
 
 def _check_no_options(**given: object) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from pare_jax.errors import UserError
 from pare_jax.io.images import crop_to_photo
+from pare_jax.keypoints.sets import find_set
 from pare_jax.rendering.camera import Camera
 
 Faces = Int[np.ndarray, "faces 3"]
@@ -130,6 +131,12 @@ class PersonArrays:
             for name, value in fields.items()
             if value is not None
         }
+
+    def body_keypoints(self) -> Float[np.ndarray, "points 3"] | None:
+        """Return the keypoints as body points, zeros where unknown; None without keypoints."""
+        if self.keypoints is None or self.keypoint_set is None:
+            return None
+        return find_set(self.keypoint_set).spread(self.keypoints)
 
     def triangles(self, faces: Faces | None = None) -> Faces:
         """Return `faces`, or the person's own if it is None.

@@ -1,5 +1,6 @@
 """Predicts people: photographs and boxes in, `Person`s out."""
 
+import copy
 import functools
 import itertools
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ from pare_jax.prediction.keypoint_source import KeypointSource, PeopleSource
 from pare_jax.prediction.network_inputs import NO_PIXELS, NetworkInput, PixelInput, PointInput
 from pare_jax.prediction.network_programs import compiled_network, pose_people
 from pare_jax.prediction.person import Person
+from pare_jax.prediction.refinement import Refiner
 
 # People computed at once; fewer are padded to a power of two, so that few programs are compiled.
 MAX_BATCH = 16
@@ -52,7 +54,8 @@ class Predictor:
         warning: a sentence about the network that its users must see; None if there is none.
         input: what the network sees of a person.
         source: finds the keypoints that the network or `refine` needs; None: they must be given.
-        refine: fits predicted bodies to keypoints; None: they stay as predicted.
+        refine: fits predicted bodies to keypoints, see `with_refinement`; None: they stay as
+            predicted.
     """
 
     def __init__(
@@ -64,7 +67,6 @@ class Predictor:
         crop_scale: float = BOX_SCALE,
         warning: str | None = None,
         source: KeypointSource | None = None,
-        refine: Refine | None = None,
     ):
         """Take a network and fold its batch normalisations into its convolutions.
 
@@ -76,13 +78,13 @@ class Predictor:
             crop_scale: side of a crop over the longer side of its box.
             warning: see the attribute.
             source: see the attribute.
-            refine: see the attribute.
         """
         self.body = body
         self.body_data = body_data
         self.warning = warning
         self.crop_scale = crop_scale
-        self.source, self.refine = source, refine
+        self.source = source
+        self.refine: Refine | None = None
         self.input: NetworkInput = (
             PointInput() if image_size is None else PixelInput(image_size, crop_scale)
         )
@@ -111,7 +113,7 @@ class Predictor:
         image: Picture,
         boxes: Iterable[Box] | None = None,
         focal_length: float | None = None,
-        keypoints: Sequence[Keypoints] | None = None,
+        keypoints: Sequence[Keypoints | None] | None = None,
     ) -> list[Person]:
         """Predict the people in one photograph.
 
@@ -122,7 +124,8 @@ class Predictor:
                 network on pixels one person who fills the photograph.
             focal_length: of the camera that took the photograph, pixels of `image`, for people's
                 places in its scene; None: unknown. Pixels do not depend on it.
-            keypoints: of each person, in pixels; then no source of keypoints is needed.
+            keypoints: of each person, in pixels; then no source of keypoints is needed. With
+                boxes also None for a person whose keypoints the source finds.
 
         Returns:
             One person for each box, in order, without those in whose box the source of keypoints
@@ -139,7 +142,7 @@ class Predictor:
         images: Sequence[Picture],
         boxes: Sequence[Iterable[Box] | None] | None = None,
         focal_lengths: Sequence[float | None] | None = None,
-        keypoints: Sequence[Sequence[Keypoints] | None] | None = None,
+        keypoints: Sequence[Sequence[Keypoints | None] | None] | None = None,
     ) -> list[list[Person]]:
         """Predict the people in several photographs, up to `MAX_BATCH` people at once.
 
@@ -183,7 +186,10 @@ class Predictor:
         return people
 
     def _checked(
-        self, image: Picture, boxes: Iterable[Box] | None, keypoints: Sequence[Keypoints] | None
+        self,
+        image: Picture,
+        boxes: Iterable[Box] | None,
+        keypoints: Sequence[Keypoints | None] | None,
     ) -> tuple[list[np.ndarray], Sequence[Keypoints | None]]:
         """Return a box for each person of a photograph, and the keypoints that are known."""
         check_picture(image)
@@ -194,7 +200,8 @@ class Predictor:
             else:
                 boxes = [(0.0, 0.0, width, height)]
         if boxes is None:
-            boxes = [box_of_keypoints(one) for one in keypoints or ()]
+            keypoints = [one for one in keypoints or () if one is not None]
+            boxes = [box_of_keypoints(one) for one in keypoints]
         checked = [check_box(box, height, width) for box in boxes]
         if keypoints is None:
             return checked, [None] * len(checked)
@@ -204,6 +211,26 @@ class Predictor:
                 "person in each box"
             )
         return checked, keypoints
+
+    def with_refinement(self, source: KeypointSource | None = None) -> "Predictor":
+        """Return a predictor with the same network that fits its bodies to keypoints.
+
+        Args:
+            source: of the keypoints; None: that of this predictor.
+
+        Raises:
+            UserError: the body model's file is not known.
+        """
+        if self.body_data is None:
+            raise UserError("fitting needs the body model's data: pass `body_data` to Predictor")
+        other = copy.copy(self)
+        other.source = source or self.source
+        other.refine = Refiner(self.body, self.body_data)
+        return other
+
+    def warm_up(self) -> None:
+        """Compile the network for one person, so that the first call does not wait for it."""
+        self.start([self.input.blank()]).people_or_none()
 
     def crop(
         self,

@@ -32,7 +32,12 @@ class FakePredictor:
         self.body = self.body_data = body or load_body_data()
         self.calls = []
 
-    def __call__(self, image, boxes=None):
+    source = None
+
+    def warm_up(self):
+        pass
+
+    def __call__(self, image, boxes=None, keypoints=None):
         boxes = [(0, 0, *image.shape[1::-1])] if boxes is None else list(boxes)
         self.calls.append(boxes)
         return [

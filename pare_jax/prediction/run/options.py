@@ -16,6 +16,7 @@ from pare_jax.keypoints.sets import KeypointSet
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.keypoint_source import BLAZEPOSE, keypoint_file
+from pare_jax.prediction.loading import SHIPPED_NAME
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
@@ -26,10 +27,21 @@ from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
 from pare_jax.training.trained_run import split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
-OUTPUTS = ("npz", "json", "overlay", "attention", "side", "obj", "ply", "glb", "vertices", "page")
+OUTPUTS = (
+    "npz",
+    "json",
+    "overlay",
+    "attention",
+    "keypoints",
+    "side",
+    "obj",
+    "ply",
+    "glb",
+    "vertices",
+    "page",
+)
 DEFAULT_OUTPUTS = ("npz", "json", "overlay", "attention", "page")
 SMOOTHINGS = ("rotations", "shape", "camera")
-SHIPPED_NAME = "the network of this package"
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.

@@ -23,7 +23,12 @@ from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop, nobody_in
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection
-from pare_jax.prediction.drawing import attention_pictures, overlay_picture, side_and_back_picture
+from pare_jax.prediction.drawing import (
+    attention_pictures,
+    keypoint_overlay,
+    overlay_picture,
+    side_and_back_picture,
+)
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
@@ -274,6 +279,8 @@ def photo_files(
         for number, sheet in enumerate(attention_pictures(image, people, faces)):
             ending = f"_{number}" if len(people) > 1 else ""
             files[f"{name}_attention{ending}.jpg"] = encode_jpeg(sheet)
+    if run.wants("keypoints") and (picture := keypoint_overlay(image, people)) is not None:
+        files[f"{name}_keypoints.jpg"] = encode_jpeg(picture)
     if run.wants("side") and people:
         files[f"{name}_side.jpg"] = encode_jpeg(side_and_back_picture(people, faces))
     for kind in ("obj", "ply"):
