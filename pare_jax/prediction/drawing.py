@@ -108,7 +108,7 @@ def overlay_picture(
 
 
 def keypoint_overlay(image: Picture, people: Sequence[PersonArrays]) -> Picture | None:
-    """Draw people's keypoints over the photograph, shrunk as an overlay is; None if none has any."""
+    """Draw people's keypoints over the photograph, shrunk as an overlay is; None without any."""
     known = [points for points in (one.body_keypoints() for one in people) if points is not None]
     if not known:
         return None

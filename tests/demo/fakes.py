@@ -47,6 +47,7 @@ class FakePredictor:
                 x=float(box[0] + box[2]) / 2,
                 turned=0.2,
                 attention=attention_maps(),
+                box=np.asarray(box, float),
             )
             for number, box in enumerate(boxes)
         ]
