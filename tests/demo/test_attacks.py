@@ -276,7 +276,7 @@ def test_wrong_values_are_one_line_on_the_page_and_none_in_the_terminal(client, 
         assert "\n" not in alerts[0]
     _, path = client.upload(PICTURE)
     for name in (5, {"a": 1}, None, "a\nb\x1b[31m.png"):
-        assert client.join("picture", file_data(path, name), WHOLE, "", None, "head")[0] == 200
+        assert client.join("picture", file_data(path, name), WHOLE, "", None, "head", *CHOSEN)[0] == 200
         assert "found in" in json.dumps(client.result())
         _, path = client.upload(PICTURE)
     assert capfd.readouterr().err == ""
