@@ -235,6 +235,7 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
         body=values.body,
         crop_scale=values.crop_scale,
         say=say,
+        keypoints=None,  # patches hide pixels, which networks on keypoints do not see
     )
     return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 
