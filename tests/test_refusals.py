@@ -56,6 +56,8 @@ EXPECTED = """
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
+  2 pare_jax/keypoints/keypoints.py
+  2 pare_jax/keypoints/sets.py
   6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
   3 pare_jax/models/build.py
@@ -73,7 +75,7 @@ EXPECTED = """
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  5 pare_jax/prediction/predictor.py
+  8 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
   2 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
