@@ -1,0 +1,152 @@
+"""Reads COCO's keypoints: annotations, results, and AlphaPose's results.
+
+See "Data format" and "Results format" at https://cocodataset.org, and "output format" at
+https://github.com/MVIG-SJTU/AlphaPose.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pare_jax.errors import UserError
+from pare_jax.keypoints.keypoint_file import ASK, PeopleCollector, rows_of
+from pare_jax.keypoints.point_names import set_of_names
+from pare_jax.keypoints.sets import COCO17, KeypointSet
+
+# Confidence of points that annotators placed though something hides them. They are less exact.
+HIDDEN_CONFIDENCE = 0.5
+_CONFIDENCES = {0.0: 0.0, 1.0: HIDDEN_CONFIDENCE, 2.0: 1.0}
+
+
+def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> None:
+    """Add the people of a COCO dataset, crowds excepted.
+
+    Args:
+        content: the parsed JSON, with a list "annotations".
+        people: where they are added.
+
+    Raises:
+        UserError: an entry of another form, or keypoints of no known set.
+    """
+    names = _photographs(content, people)
+    sets = _sets_of_categories(content, people)
+    found = False
+    for number, entry in enumerate(_entries(people, "annotations", content["annotations"])):
+        category = entry.get("category_id")
+        if "keypoints" not in entry or (sets and category not in sets):
+            continue
+        found = True
+        if entry.get("iscrowd"):
+            continue
+        where = f"annotation {number}"
+        rows = rows_of(people.path, where, entry["keypoints"])
+        rows[:, 2] = _confidences(people, where, rows[:, 2])
+        name = names.get(entry.get("image_id"), str(entry.get("image_id")))
+        told = sets.get(category) if sets else _coco_of(len(rows))
+        people.add(name, where, rows, told, box=_box_of(entry))
+    if not found:
+        raise UserError(
+            f"{people.path} has no keypoints of people: give person_keypoints_*.json, or its "
+            "boxes as --boxes"
+        )
+
+
+def read_results(content: list[Any], people: PeopleCollector) -> None:
+    """Add the people of COCO's results, or of AlphaPose's.
+
+    Args:
+        content: the parsed JSON: a list of objects with "keypoints".
+        people: where they are added.
+
+    Raises:
+        UserError: an entry of another form, or keypoints of no known set.
+    """
+    for number, entry in enumerate(_entries(people, "the list of results", content)):
+        where = f"entry {number}"
+        name = entry.get("file_name", entry.get("image_id"))
+        if not isinstance(name, str | int) or "keypoints" not in entry:
+            raise UserError(
+                f'{people.path}: {where} needs "keypoints" and "image_id" or "file_name"'
+            )
+        rows = rows_of(people.path, where, entry["keypoints"])
+        people.add(
+            str(name), where, rows, _coco_of(len(rows)), box=_box_of(entry), score=_score_of(entry)
+        )
+
+
+def _photographs(content: Mapping[str, Any], people: PeopleCollector) -> dict[Any, str]:
+    """List the dataset's images, and return their names by id."""
+    names: dict[Any, str] = {}
+    for number, image in enumerate(_entries(people, "images", content.get("images", []))):
+        name, own_id = image.get("file_name"), image.get("id")
+        if not isinstance(name, str) or not isinstance(own_id, int | float | str):
+            raise UserError(f'{people.path}: image {number} needs "id" and "file_name"')
+        sides = image.get("width"), image.get("height")
+        known = all(isinstance(side, int | float) and side >= 1 for side in sides)
+        people.photograph(name, (float(sides[0]), float(sides[1])) if known else None)
+        names[own_id] = name
+    return names
+
+
+def _sets_of_categories(
+    content: Mapping[str, Any], people: PeopleCollector
+) -> dict[Any, KeypointSet]:
+    """Return the set of each category of people; empty where the user or nobody names it."""
+    entries = _entries(people, "categories", content.get("categories", []))
+    with_points = [entry for entry in entries if entry.get("keypoints")]
+    persons = [entry for entry in with_points if entry.get("name") == "person"] or with_points
+    if people.named:
+        return {entry.get("id"): people.named for entry in persons}
+    sets = {}
+    for entry in persons:
+        names = entry["keypoints"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f'{people.path}: "keypoints" of a category must be a list of names')
+        own = set_of_names(names)
+        if own is None:
+            raise UserError(
+                f"{people.path}: {', '.join(names[:5])} are no points of a person that are known: "
+                f"{ASK}"
+            )
+        sets[entry.get("id")] = own
+    return sets
+
+
+def _confidences(people: PeopleCollector, where: str, flags: np.ndarray) -> np.ndarray:
+    """Return the confidences of COCO's flags 0, 1 and 2."""
+    if not set(flags.tolist()) <= _CONFIDENCES.keys():
+        raise UserError(
+            f"{people.path}: {where} has visibilities other than 0, 1 and 2; give detections as a "
+            "list of results"
+        )
+    return np.array([_CONFIDENCES[flag] for flag in flags.tolist()])
+
+
+def _coco_of(count: int) -> KeypointSet | None:
+    return COCO17 if count == len(COCO17.points) else None
+
+
+def _box_of(entry: Mapping[str, Any]) -> np.ndarray | None:
+    """Return the corners of an entry's box; None if it has none that can hold a person."""
+    try:
+        x, y, width, height = (float(value) for value in entry.get("bbox", entry.get("box")))
+    except (TypeError, ValueError):
+        return None
+    box = np.array([x, y, x + width, y + height])
+    return box if np.isfinite(box).all() and min(width, height) > 0 else None
+
+
+def _score_of(entry: Mapping[str, Any]) -> float | None:
+    """Return a score from 0 to 1; None for sums over points, as AlphaPose's."""
+    score = entry.get("score")
+    if isinstance(score, bool) or not isinstance(score, int | float):
+        return None
+    return float(score) if math.isfinite(score) and 0 <= score <= 1 else None
+
+
+def _entries(people: PeopleCollector, what: str, values: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, Mapping) for value in values):
+        raise UserError(f"{people.path}: {what} must be a list of objects, as in COCO's files")
+    return values

@@ -1,0 +1,173 @@
+"""`KeypointFile`: the people of a file by photograph; checks the numbers of such files."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from pare_jax.errors import UserError, be, counted
+from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.keypoints.sets import SETS, KeypointSet, find_set
+
+# Stands for the set where a file's form does not tell it.
+ASK = "give --keypoint_set=NAME"
+
+
+@dataclasses.dataclass(frozen=True)
+class KeypointFile:
+    """The people of a file.
+
+    Attributes:
+        path: of the file or folder.
+        people: of each photograph, by the photograph's name in the file: a path, a name without
+            suffix, or a number as text. A photograph that the file lists without people has an
+            empty list.
+        sizes: width and height, pixels, of the photographs whose size the file has.
+        notes: a line for each kind of people or points that were skipped.
+    """
+
+    path: Path
+    people: dict[str, list[Keypoints]]
+    sizes: dict[str, tuple[float, float]]
+    notes: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of people."""
+        return sum(map(len, self.people.values()))
+
+
+class PeopleCollector:
+    """Collects the people of one file, checks their numbers, and counts what is skipped."""
+
+    def __init__(self, path: Path, set_name: str | None):
+        """Start with nobody.
+
+        Args:
+            path: of the file, for messages.
+            set_name: the set that the user names; None: as the file's form tells.
+
+        Raises:
+            UserError: there is no such set.
+        """
+        self.path = path
+        self.named = None if set_name is None else find_set(set_name)
+        self._people: dict[str, list[Keypoints]] = {}
+        self._sizes: dict[str, tuple[float, float]] = {}
+        self._unknown = self._not_finite = 0
+
+    def photograph(self, name: str, size: tuple[float, float] | None = None) -> None:
+        """List a photograph, which may have nobody."""
+        self._people.setdefault(name, [])
+        if size is not None:
+            self._sizes[name] = size
+
+    def add(
+        self,
+        photograph: str,
+        where: str,
+        rows: Float[np.ndarray, "k 3"],
+        told: KeypointSet | None = None,
+        world: Float[np.ndarray, "k 3"] | None = None,
+        box: Float[np.ndarray, "4"] | None = None,
+        score: float | None = None,
+    ) -> None:
+        """Add a person, or count one without a known point.
+
+        Args:
+            photograph: its name.
+            where: the person's place in the file, for messages.
+            rows: x, y in pixels and confidence, as the file has them.
+            told: the set that the file's form tells; None: guess it by the number of points.
+            world: as in `Keypoints`.
+            box: as in `Keypoints`.
+            score: as in `Keypoints`.
+
+        Raises:
+            UserError: the set is not told and cannot be guessed, or has another number of points.
+        """
+        own = self.set_of(len(rows), where, told)
+        self.photograph(photograph)
+        points, confidence = rows[:, :2], np.nan_to_num(rows[:, 2], nan=0.0)
+        broken = (confidence > 0) & ~np.isfinite(points).all(1)
+        self._not_finite += int(broken.sum())
+        known = (confidence > 0) & ~broken
+        if not known.any():
+            self._unknown += 1
+            return
+        confidence = np.where(known, np.clip(confidence, 0.0, 1.0), 0.0)
+        points = np.where(known[:, None], points, 0.0)
+        keypoints = Keypoints(own, points, confidence, world, box, score)
+        self._people[photograph].append(keypoints)
+
+    def set_of(self, count: int, where: str, told: KeypointSet | None = None) -> KeypointSet:
+        """Return the set of a person with this number of points; see `add`."""
+        own = self.named or told or self._guess(count, where)
+        if len(own.points) != count:
+            raise UserError(
+                f"{self.path}: {where} has {count} points, but {own.name} has {len(own.points)}; "
+                f"give --keypoint_set as one of {', '.join(SETS)}"
+            )
+        return own
+
+    def _guess(self, count: int, where: str) -> KeypointSet:
+        fits = [one for one in SETS.values() if len(one.points) == count]
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            names = " or ".join(one.name for one in fits)
+            raise UserError(f"{self.path}: {where} has {count} points, those of {names}: {ASK}")
+        raise UserError(
+            f"{self.path}: {where} has {count} points, as no set has; the sets are "
+            f"{', '.join(SETS)}"
+        )
+
+    def result(self) -> KeypointFile:
+        """Return the people.
+
+        Raises:
+            UserError: people were added, and none has a known point.
+        """
+        notes = []
+        if self._not_finite:
+            points = counted(self._not_finite, "point")
+            notes.append(
+                f"note: {points} of {self.path} {be(self._not_finite)} not finite and unknown"
+            )
+        if self._unknown:
+            people = counted(self._unknown, "person")
+            notes.append(f"note: {people} of {self.path} without a known point: skipped")
+            if not any(self._people.values()):
+                raise UserError(
+                    f"{self.path} has {people}, but no point is known: give a file with keypoints "
+                    "whose confidence is above 0"
+                )
+        return KeypointFile(self.path, self._people, self._sizes, tuple(notes))
+
+
+def rows_of(
+    path: Path, where: str, values: Any, numbers: int = 3
+) -> Float[np.ndarray, "k numbers"]:
+    """Return a list of numbers, flat or nested, as one row a point.
+
+    Args:
+        path: of the file, for messages.
+        where: the list's place in the file, for messages.
+        values: as read.
+        numbers: of each point.
+
+    Raises:
+        UserError: not numbers, or their count is no multiple of `numbers`.
+    """
+    try:
+        if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
+            raise ValueError
+        found = np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: {where} must be a list of numbers") from None
+    if not found.size or found.size % numbers or (found.ndim > 1 and found.shape[-1] != numbers):
+        raise UserError(f"{path}: {where} has {found.size} numbers; give {numbers} for each point")
+    return found.reshape(-1, numbers)
