@@ -134,10 +134,10 @@ class BodyModel:
         Returns:
             These vertices of the mesh that `__call__` returns.
         """
-        return self._only(indices)(betas, rotations, translation).vertices
+        return self.only(indices)(betas, rotations, translation).vertices
 
-    def _only(self, indices: Sequence[int]) -> "BodyModel":
-        """Return a body with these vertices only."""
+    def only(self, indices: Sequence[int]) -> "BodyModel":
+        """Return the body with these vertices only; with [], joints alone."""
         chosen = np.array(indices, int)
         return dataclasses.replace(
             self,
@@ -212,7 +212,7 @@ class PosedBody:
 
     def points(self, indices: Sequence[int]) -> Float[Array, "*batch points 3"]:
         """Skin some vertices: those of `mesh` with these indices."""
-        return self._skinned(self.shaped.body._only(indices))
+        return self._skinned(self.shaped.body.only(indices))
 
     def mesh(self) -> Float[Array, "*batch V 3"]:
         """Skin the body; returns the vertices in the output's frame, metres."""

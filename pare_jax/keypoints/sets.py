@@ -35,14 +35,15 @@ def point_index(name: str) -> int:
     return POINT_NAMES.index(name)
 
 
-def _mirrored(name: str) -> str:
+def mirrored_name(name: str) -> str:
+    """Return the name of a point in a mirrored picture."""
     side, _, rest = name.partition("_")
     other = {"left": "right", "right": "left"}.get(side)
     return f"{other}_{rest}" if other else name
 
 
 # In a mirrored picture point p becomes point POINT_MIRROR[p].
-POINT_MIRROR = tuple(point_index(_mirrored(name)) for name in POINT_NAMES)
+POINT_MIRROR = tuple(point_index(mirrored_name(name)) for name in POINT_NAMES)
 # The twelve joints of the limbs, which all sets have.
 LIMB_POINTS = tuple(
     point_index(name) for name in _sides("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
