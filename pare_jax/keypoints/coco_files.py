@@ -17,6 +17,7 @@ from pare_jax.keypoints.sets import COCO17, KeypointSet
 
 # Confidence of points that annotators placed though something hides them. They are less exact.
 HIDDEN_CONFIDENCE = 0.5
+_LARGEST_SIDE = 1e6
 _CONFIDENCES = {0.0: 0.0, 1.0: HIDDEN_CONFIDENCE, 2.0: 1.0}
 
 
@@ -35,7 +36,7 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
     found = False
     for number, entry in enumerate(_entries(people, "annotations", content["annotations"])):
         category = entry.get("category_id")
-        if "keypoints" not in entry or (sets and category not in sets):
+        if "keypoints" not in entry or (sets and not (_is_id(category) and category in sets)):
             continue
         found = True
         if entry.get("iscrowd"):
@@ -43,7 +44,10 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
         where = f"annotation {number}"
         rows = rows_of(people.path, where, entry["keypoints"])
         rows[:, 2] = _confidences(people, where, rows[:, 2])
-        name = names.get(entry.get("image_id"), str(entry.get("image_id")))
+        image = entry.get("image_id")
+        if not _is_id(image):
+            raise UserError(f'{people.path}: {where} needs "image_id", a number or text')
+        name = names.get(image, str(image))
         told = sets.get(category) if sets else _coco_of(len(rows))
         people.add(name, where, rows, told, box=_box_of(entry))
     if not found:
@@ -66,7 +70,7 @@ def read_results(content: list[Any], people: PeopleCollector) -> None:
     for number, entry in enumerate(_entries(people, "the list of results", content)):
         where = f"entry {number}"
         name = entry.get("file_name", entry.get("image_id"))
-        if not isinstance(name, str | int) or "keypoints" not in entry:
+        if not _is_id(name) or "keypoints" not in entry:
             raise UserError(
                 f'{people.path}: {where} needs "keypoints" and "image_id" or "file_name"'
             )
@@ -81,13 +85,19 @@ def _photographs(content: Mapping[str, Any], people: PeopleCollector) -> dict[An
     names: dict[Any, str] = {}
     for number, image in enumerate(_entries(people, "images", content.get("images", []))):
         name, own_id = image.get("file_name"), image.get("id")
-        if not isinstance(name, str) or not isinstance(own_id, int | float | str):
+        if not isinstance(name, str) or not _is_id(own_id):
             raise UserError(f'{people.path}: image {number} needs "id" and "file_name"')
-        sides = image.get("width"), image.get("height")
-        known = all(isinstance(side, int | float) and side >= 1 for side in sides)
-        people.photograph(name, (float(sides[0]), float(sides[1])) if known else None)
+        people.photograph(name, _size_of(image))
         names[own_id] = name
     return names
+
+
+def _size_of(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Return an image's width and height; None if the file does not have both."""
+    sides: list[Any] = [image.get("width"), image.get("height")]
+    if not all(isinstance(side, int | float) and 1 <= side < _LARGEST_SIDE for side in sides):
+        return None
+    return float(sides[0]), float(sides[1])
 
 
 def _sets_of_categories(
@@ -95,7 +105,7 @@ def _sets_of_categories(
 ) -> dict[Any, KeypointSet]:
     """Return the set of each category of people; empty where the user or nobody names it."""
     entries = _entries(people, "categories", content.get("categories", []))
-    with_points = [entry for entry in entries if entry.get("keypoints")]
+    with_points = [one for one in entries if one.get("keypoints") and _is_id(one.get("id"))]
     persons = [entry for entry in with_points if entry.get("name") == "person"] or with_points
     if people.named:
         return {entry.get("id"): people.named for entry in persons}
@@ -124,15 +134,21 @@ def _confidences(people: PeopleCollector, where: str, flags: np.ndarray) -> np.n
     return np.array([_CONFIDENCES[flag] for flag in flags.tolist()])
 
 
+def _is_id(value: Any) -> bool:
+    """Return whether a value can be the id of an image or a category."""
+    return isinstance(value, int | float | str)
+
+
 def _coco_of(count: int) -> KeypointSet | None:
     return COCO17 if count == len(COCO17.points) else None
 
 
 def _box_of(entry: Mapping[str, Any]) -> np.ndarray | None:
     """Return the corners of an entry's box; None if it has none that can hold a person."""
+    corners: Any = entry.get("bbox", entry.get("box"))
     try:
-        x, y, width, height = (float(value) for value in entry.get("bbox", entry.get("box")))
-    except (TypeError, ValueError):
+        x, y, width, height = (float(value) for value in corners)
+    except (TypeError, ValueError, OverflowError):
         return None
     box = np.array([x, y, x + width, y + height])
     return box if np.isfinite(box).all() and min(width, height) > 0 else None

@@ -62,10 +62,8 @@ def _read_json(path: Path, people: PeopleCollector) -> None:
         read_annotations(content, people)
     elif isinstance(content, Mapping) and "people" in content:
         read_people(content, path, people)
-    elif is_mpii(content):
-        read_mpii(content, people)
     elif isinstance(content, list):
-        read_results(content, people)
+        (read_mpii if is_mpii(content) else read_results)(content, people)
     else:
         raise UserError(
             f"{path} has no keypoints of people: give COCO's annotations or results, OpenPose's "

@@ -12,8 +12,10 @@ from pare_jax.errors import UserError, be, counted
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import SETS, KeypointSet, find_set
 
-# Stands for the set where a file's form does not tell it.
+# End of the messages about a set that the file does not tell.
 ASK = "give --keypoint_set=NAME"
+# A point further away, in pixels, is a mistake: no picture is so large.
+_FURTHEST = 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,37 @@ class KeypointFile:
         """The number of people."""
         return sum(map(len, self.people.values()))
 
+    def people_of(
+        self, name: str, photo: Path, size: tuple[int, int]
+    ) -> tuple[list[Keypoints], list[str]]:
+        """Return the people of a photograph in its pixels, and a note on those outside of it.
+
+        Args:
+            name: of the photograph in the file.
+            photo: its path, for messages.
+            size: its width and height, pixels. If the file has keypoints of a larger or smaller
+                copy, they are scaled.
+
+        Raises:
+            UserError: the file has the keypoints of a picture of another shape, or all people are
+                outside the photograph.
+        """
+        people = self.people[name]
+        given = self.sizes.get(name, size)
+        scale = np.divide(size, given)
+        if np.abs(scale[0] / scale[1] - 1) * min(*size, *given) > 1:  # sides are whole pixels
+            raise UserError(
+                f"{self.path} has keypoints of {name} for {given[0]:g} x {given[1]:g} pixels, but "
+                f"{photo} has {size[0]} x {size[1]}: give keypoints of this picture"
+            )
+        people = [_scaled(one, scale) for one in people]
+        inside = [one for one in people if _is_inside(one, size)]
+        outside = counted(len(people) - len(inside), "person")
+        where = f"{outside} of {name} in {self.path} outside the {size[0]} x {size[1]} pixels"
+        if people and not inside:
+            raise UserError(f"{where} of {photo}: give keypoints of this picture")
+        return inside, [f"note: {where}: skipped"] if len(inside) < len(people) else []
+
 
 class PeopleCollector:
     """Collects the people of one file, checks their numbers, and counts what is skipped."""
@@ -57,7 +90,7 @@ class PeopleCollector:
         self.named = None if set_name is None else find_set(set_name)
         self._people: dict[str, list[Keypoints]] = {}
         self._sizes: dict[str, tuple[float, float]] = {}
-        self._unknown = self._not_finite = 0
+        self._unknown = self._broken = 0
 
     def photograph(self, name: str, size: tuple[float, float] | None = None) -> None:
         """List a photograph, which may have nobody."""
@@ -92,8 +125,9 @@ class PeopleCollector:
         own = self.set_of(len(rows), where, told)
         self.photograph(photograph)
         points, confidence = rows[:, :2], np.nan_to_num(rows[:, 2], nan=0.0)
-        broken = (confidence > 0) & ~np.isfinite(points).all(1)
-        self._not_finite += int(broken.sum())
+        near = np.abs(points) < _FURTHEST  # false for NaN
+        broken = (confidence > 0) & ~near.all(1)
+        self._broken += int(broken.sum())
         known = (confidence > 0) & ~broken
         if not known.any():
             self._unknown += 1
@@ -132,10 +166,11 @@ class PeopleCollector:
             UserError: people were added, and none has a known point.
         """
         notes = []
-        if self._not_finite:
-            points = counted(self._not_finite, "point")
+        if self._broken:
+            points = counted(self._broken, "point")
             notes.append(
-                f"note: {points} of {self.path} {be(self._not_finite)} not finite and unknown"
+                f"note: {points} of {self.path} {be(self._broken)} not finite or far outside: "
+                "taken as unknown"
             )
         if self._unknown:
             people = counted(self._unknown, "person")
@@ -166,8 +201,19 @@ def rows_of(
         if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str):
             raise ValueError
         found = np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"{path}: {where} must be a list of numbers") from None
     if not found.size or found.size % numbers or (found.ndim > 1 and found.shape[-1] != numbers):
         raise UserError(f"{path}: {where} has {found.size} numbers; give {numbers} for each point")
     return found.reshape(-1, numbers)
+
+
+def _scaled(one: Keypoints, scale: Float[np.ndarray, "2"]) -> Keypoints:
+    box = None if one.box is None else one.box * np.tile(scale, 2)
+    return dataclasses.replace(one, points=one.points * scale, box=box)
+
+
+def _is_inside(one: Keypoints, size: tuple[int, int]) -> bool:
+    """Return whether at least one known point is in a picture."""
+    known = one.points[one.confidence > 0]
+    return bool(((known >= 0) & (known <= size)).all(1).any())

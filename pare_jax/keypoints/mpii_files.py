@@ -19,9 +19,9 @@ from pare_jax.keypoints.sets import MPII16
 _FROM_MATLAB = -0.5
 
 
-def is_mpii(content: Any) -> bool:
-    """Return whether parsed JSON has this form."""
-    first = content[0] if isinstance(content, list) and content else None
+def is_mpii(content: list[Any]) -> bool:
+    """Return whether a list of parsed JSON has this form."""
+    first = content[0] if content else None
     return isinstance(first, Mapping) and "joints" in first and "image" in first
 
 

@@ -20,6 +20,7 @@ _MIDDLE = {
     **dict.fromkeys(("upperneck", "bottomhead", "headbottom"), "upper_neck"),
     **dict.fromkeys(("root", "hip", "midhip"), "pelvis"),
     "midshoulder": "thorax",
+    "neckbase": "jaw",
 }
 
 
@@ -27,7 +28,7 @@ def set_of_names(names: Sequence[str]) -> KeypointSet | None:
     """Return the set whose points have these names; a new one where no set of ours has them.
 
     "Right Shoulder", "right_shoulder", "RShoulder" and "r_shoulder" are one point. "head" is the
-    top of the head, unless the list has such a point.
+    top of the head, unless the list has a top of the head or a jaw.
 
     Args:
         names: of the points, in the file's order.
@@ -36,7 +37,9 @@ def set_of_names(names: Sequence[str]) -> KeypointSet | None:
         The set; points with other names have no body point. None if fewer than two have one.
     """
     found = [_body_point(name) for name in names]
-    if "head_top" not in found:
+    if "jaw" in found and "neck" not in found:  # Human3.6M's head and thorax, as MMPose names them
+        found = ["neck" if point == "thorax" else point for point in found]
+    elif not {"head_top", "jaw"} & set(found):
         found = ["head_top" if point == "head" else point for point in found]
         if len(found) == len(HALPE26.points) and "left_big_toe" in found:
             found = ["thorax" if point == "neck" else point for point in found]
