@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from data_pipelines.bodies.settings import BodySettings
+from data_pipelines.bodies.body_settings import BodySettings
 from pare_jax.keypoints import sets
 from pare_jax.keypoints.sets import NUM_BODY_POINTS, POINT_MIRROR, POINT_NAMES
 
@@ -112,8 +112,9 @@ def corrupt(
     points = points + 0.2 * size * strays[..., None] * normal(1, 2)
 
     # What annotators and detectors call a hip or shoulder differs from person to person.
-    points = points + size * (0.015 * _HIPS + 0.008 * _SHOULDERS) * normal(1, 2)
-    points = points + size * (0.012 * _HIPS + 0.008 * _SHOULDERS) * normal(NUM_BODY_POINTS, 2)
+    clicks = settings.clicks * size
+    points = points + clicks * (0.015 * _HIPS + 0.008 * _SHOULDERS) * normal(1, 2)
+    points = points + clicks * (0.012 * _HIPS + 0.008 * _SHOULDERS) * normal(NUM_BODY_POINTS, 2)
     level = (
         settings.noise
         * jnp.exp(0.6 * normal(1, 1))

@@ -9,6 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+# Angles of the whole body, degrees. Without LEAN, a body leans so that it keeps its balance.
+LEAN = "lean"  # forwards; -90: on the back
+TIP = "tip"  # to the left, after the lean
+
 Angles = dict[str, float]
 Action = Callable[[np.random.Generator], Angles]
 
@@ -81,6 +85,7 @@ def sit(rng: np.random.Generator) -> Angles:
     hips = rng.uniform(75, 100)
     legs = {"hip_abduct": rng.uniform(2, 18), "hip_rotate": rng.uniform(0, 15)}
     angles = {
+        LEAN: -5.0,
         "spine_flex": rng.normal(12, 12),
         **_legs(
             legs,

@@ -19,7 +19,10 @@ from pare_jax.training.trained_run import CONFIG_FILE, load_config
 # Keys and sections of a config that fix the network.
 _NETWORK = ("model", "image_size")
 # Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
-_EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
+_EXPERIMENT = (
+    *("seed", "batch_size", "loss", "augment"),
+    *("data.train", "data.synthetic", "data.bodies"),
+)
 _START = ("pretrained.path", "pretrained.mean_parameters")
 _FREEZING = ("pretrained.freeze_epochs",)
 # Identifies the run's body model by its content, because its file may move.

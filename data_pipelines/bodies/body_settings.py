@@ -19,6 +19,7 @@ class BodySettings:
     tilted: float = 0.12  # probability of a body in any orientation
     nearest: float = 1.5  # metres from the camera, with the distances' logarithms uniform
     farthest: float = 15.0
+    clicks: float = 1.0  # how much the places of hips and shoulders differ between sources
     noise: float = 0.008  # typical error of a seen point
     failures: float = 0.06  # mean share of points that a detector puts elsewhere
     missing: float = 0.15  # mean share of points that are missing one by one

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from data_pipelines.bodies.body_settings import BodySettings
 from data_pipelines.bodies.corruption import corrupt
-from data_pipelines.bodies.settings import BodySettings
 from pare_jax.geometry import axis_angle_to_matrix
 from pare_jax.keypoints.body_points import PointBody
 from pare_jax.keypoints.keypoints import SQUARE_SCALE, SURE
