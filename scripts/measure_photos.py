@@ -3,7 +3,7 @@
     python scripts/measure_photos.py coco/labels.json --method=figure --method=checkpoint:runs/mine
     python scripts/measure_photos.py mpii/test.json spin/test.npz=spin24 --method=figure
 
-Labels are files as `pare_jax.keypoints.files` reads them, =SET names the set of a file that does
+Labels are files as `pare_jax.keypoints.keypoint_files` reads them, =SET names the set of a file that does
 not tell it. A limb joint (shoulders, elbows, wrists, hips, knees, ankles) counts as right within
 0.1 or 0.2 of the longer side of the extent of the person's annotated points (PCK), or within half a
 head's length (PCKh). All joints of all people count alike. PA-MPJPE is over the 14 common joints

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from pare_jax.errors import UserError, listed
 from pare_jax.io.images import read_size
-from pare_jax.keypoints.files import read_keypoints
+from pare_jax.keypoints.keypoint_files import read_keypoints
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import LIMB_POINTS
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.keypoint_file import ASK, PeopleCollector, rows_of
+from pare_jax.keypoints.people_collector import ASK, PeopleCollector, rows_of
 from pare_jax.keypoints.point_names import set_of_names
 from pare_jax.keypoints.sets import COCO17, KeypointSet
 

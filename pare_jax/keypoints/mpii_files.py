@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.keypoint_file import PeopleCollector, rows_of
+from pare_jax.keypoints.people_collector import PeopleCollector, rows_of
 from pare_jax.keypoints.sets import MPII16
 
 # MATLAB counts pixels from 1, at their centres; here the first pixel covers [0, 1).

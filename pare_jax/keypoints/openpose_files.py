@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.keypoint_file import PeopleCollector, rows_of
+from pare_jax.keypoints.people_collector import PeopleCollector, rows_of
 
 SUFFIX = "_keypoints.json"
 # The second is the name in early versions.

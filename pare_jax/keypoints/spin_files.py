@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from pare_jax.errors import UserError
 from pare_jax.io.archives import read_npz
-from pare_jax.keypoints.keypoint_file import PeopleCollector
+from pare_jax.keypoints.people_collector import PeopleCollector
 from pare_jax.keypoints.sets import OPENPOSE25, SPIN24, KeypointSet
 
 _ARRAYS = ("part", "openpose")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.files import read_keypoints
+from pare_jax.keypoints.keypoint_files import read_keypoints
 from pare_jax.keypoints.sets import COCO17, SETS, point_index
 
 ROWS = np.stack([np.arange(17) * 2.0 + 10, np.arange(17) * 3.0 + 20, np.full(17, 2.0)], axis=1)

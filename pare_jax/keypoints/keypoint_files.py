@@ -10,9 +10,9 @@ from pathlib import Path
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
 from pare_jax.keypoints.coco_files import read_annotations, read_results
-from pare_jax.keypoints.keypoint_file import KeypointFile, PeopleCollector
 from pare_jax.keypoints.mpii_files import is_mpii, read_mpii
 from pare_jax.keypoints.openpose_files import SUFFIX, read_people
+from pare_jax.keypoints.people_collector import KeypointFile, PeopleCollector
 from pare_jax.keypoints.spin_files import read_spin
 
 _ADVICE = "give a file of keypoints"
