@@ -1,50 +1,48 @@
 """Measure predictions on photographs whose people others annotated.
 
     python scripts/measure_photos.py coco/labels.json --method=figure --method=checkpoint:runs/mine
-    python scripts/measure_photos.py mpii/test.json spin/test.npz=spin24 --method=figure
+    python scripts/measure_photos.py mpii/test.json h36m/test.npz=h36m17 \
+        --method=network:runs/points --keypoints=rtmpose.onnx --sheet=worst.png
+    python scripts/measure_photos.py coco/labels.json --detector=hog
 
-Labels are files as `pare_jax.keypoints.keypoint_files` reads them, =SET names the set of a file that does
-not tell it. A limb joint (shoulders, elbows, wrists, hips, knees, ankles) counts as right within
-0.1 or 0.2 of the longer side of the extent of the person's annotated points (PCK), or within half a
-head's length (PCKh). All joints of all people count alike. PA-MPJPE is over the 14 common joints
-that labels and method have. People with fewer than six labelled limb joints are left out.
+Labels are files as `pare_jax.keypoints.keypoint_files` reads them; =SET names the set of a file
+that does not tell it. Methods get the annotators' boxes; without a box, the extent of the points
+plus 8 % of its width and 12 % of its height at each edge.
+
+A limb joint (shoulders, elbows, wrists, hips, knees, ankles) counts as right within 0.1 or 0.2 of
+the longer side of the extent of the person's annotated points (PCK), or within half the length from
+neck to head top (PCKh). All joints of all people count alike. PA-MPJPE is over those of LSP's 14
+joints that labels and method have. People with fewer than six labelled limb joints are left out.
+--detector measures a detector on all labelled boxes instead.
 """
 
 import argparse
 import itertools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from photo_labels import LabelledPerson, read_labels
-from photo_methods import CheckpointMethod, PhotoMethod, upright_figure
+from photo_methods import PhotoMethod, make_method
 from photo_scores import (
     PCK_THRESHOLDS,
     PhotoAnswer,
     aligned_error,
+    detection_counts,
     head_hits,
     limb_hits,
     percent,
 )
+from photo_sheet import sheet
 
 from pare_jax.errors import UserError
-from pare_jax.io.images import read_image
+from pare_jax.io.files import write_atomically
+from pare_jax.io.images import encode_png, read_image
+from pare_jax.prediction.detection import make_detector
 
-# What follows the colon of --method is the argument.
-_METHODS: dict[str, Callable[[str], PhotoMethod]] = {
-    "figure": lambda _: upright_figure,
-    "checkpoint": CheckpointMethod,
-}
 _HEADINGS = ("people", "PCK 0.1", "PCK 0.2", "PCKh", "PA-MPJPE", "with 3D")
-
-
-def make_method(text: str) -> PhotoMethod:
-    """Return the method of NAME or NAME:ARGUMENT; raise UserError for an unknown name."""
-    name, _, argument = text.partition(":")
-    if name not in _METHODS:
-        raise UserError(f"--method={text} is unknown: use one of {', '.join(_METHODS)}")
-    return _METHODS[name](argument)
+_ALL = "all"
 
 
 def answers_of(method: PhotoMethod, people: Sequence[LabelledPerson]) -> list[PhotoAnswer | None]:
@@ -58,7 +56,7 @@ def answers_of(method: PhotoMethod, people: Sequence[LabelledPerson]) -> list[Ph
 def scores_of(
     people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]
 ) -> list[float]:
-    """Return the numbers of `_HEADINGS`."""
+    """Return the numbers of `_HEADINGS`; NaN where nothing can be measured."""
     errors = np.array([aligned_error(*pair) for pair in zip(people, answers, strict=True)])
     with_3d = errors[np.isfinite(errors)]
     return [
@@ -70,34 +68,93 @@ def scores_of(
     ]
 
 
-def print_table(people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]) -> None:
+def print_scores(people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]) -> None:
     """Print a row for each folder of labels, and one for all."""
-    print(f"{'':14} " + " ".join(f"{heading:>8}" for heading in _HEADINGS))
-    groups = dict.fromkeys(one.group for one in people)
-    for group in (*groups, "all"):
-        pairs = [
-            pair for pair in zip(people, answers, strict=True) if group in (pair[0].group, "all")
-        ]
-        numbers = scores_of(*map(list, zip(*pairs, strict=True)))
-        cells = [f"{value:8.1f}" if isinstance(value, float) else f"{value:8}" for value in numbers]
-        print(f"{group:14} " + " ".join(cell.replace("nan", "  -") for cell in cells))
+    _print_row("", _HEADINGS)
+    pairs = list(zip(people, answers, strict=True))
+    for group in (*dict.fromkeys(one.group for one in people), _ALL):
+        own = [pair for pair in pairs if group in (pair[0].group, _ALL)]
+        _print_row(group, scores_of([one for one, _ in own], [answer for _, answer in own]))
 
 
-def main() -> int:
+def print_detections(people: Sequence[LabelledPerson], name: str, threshold: float | None) -> None:
+    """Print recall and false boxes of a detector for each folder of labels, and for all."""
+    detector = make_detector(name, threshold)
+    rows: dict[str, list[int]] = {}
+    for photo, group in itertools.groupby(people, lambda one: one.photo):
+        own = list(group)
+        found, others = detection_counts(
+            np.array([one.box for one in own]), detector(read_image(photo))
+        )
+        for key in (own[0].group, _ALL):
+            row = rows.setdefault(key, [0, 0, 0, 0])
+            rows[key] = [a + b for a, b in zip(row, (1, len(own), found, others), strict=True)]
+    _print_row("", ("photos", "people", "recall", "false"))
+    for key in sorted(rows, key=lambda key: key == _ALL):
+        photos, count, found, others = rows[key]
+        _print_row(key, (photos, count, f"{found / count:.2f}", f"{others / photos:.2f}"))
+
+
+def draw_worst(
+    people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None], count: int, path: Path
+) -> None:
+    """Write a picture of the people with the smallest shares of right limb joints."""
+    hits = limb_hits(people, answers, PCK_THRESHOLDS[0])
+    shares = np.nanmean(hits, axis=1)
+    chosen = np.argsort(shares, kind="stable")[:count]
+    titles = [
+        f"{people[n].group}/{people[n].photo.stem[-12:]}: {np.nansum(hits[n]):.0f} of "
+        f"{np.isfinite(hits[n]).sum()}"
+        for n in chosen
+    ]
+    picture = sheet([people[n] for n in chosen], [answers[n] for n in chosen], titles)
+    write_atomically(path, encode_png(picture))
+    print(f"{path}: the worst {len(chosen)}; labels are green")
+
+
+def _print_row(name: str, cells: Sequence[str | float]) -> None:
+    texts = [f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
+    print(f"{name:14} " + " ".join(f"{'-' if text == 'nan' else text:>8}" for text in texts))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("labels", nargs="+", metavar="LABELS[=SET]", help="files of keypoints")
     parser.add_argument("--photos", type=Path, help="folder of the photographs (default: LABELS')")
     parser.add_argument(
-        "--method", action="append", help="figure, or checkpoint:RUN; may be repeated"
+        "--method",
+        action="append",
+        help="figure, keypoints, checkpoint:RUN (on pixels) or network:RUN (on keypoints); may be "
+        "repeated (default: figure)",
     )
-    flags = parser.parse_args()
+    parser.add_argument(
+        "--keypoints",
+        default="annotated",
+        help="source for the methods keypoints and network: annotated, blazepose:FOLDER or an "
+        ".onnx file (default: annotated)",
+    )
+    parser.add_argument("--detector", help="measure this detector instead")
+    parser.add_argument("--threshold", type=float, help="the detector's least score")
+    parser.add_argument("--sheet", type=Path, help="picture of the last method's worst to write")
+    parser.add_argument("--worst", type=int, default=6, help="people on it (default: 6)")
+    flags = parser.parse_args(arguments)
     try:
-        people = [one for one in read_labels(flags.labels, flags.photos) if one.is_measured]
+        people = read_labels(flags.labels, flags.photos)
+        if flags.detector:
+            print_detections(people, flags.detector, flags.threshold)
+            return 0
+        people = [one for one in people if one.is_measured]
+        if not people:
+            raise UserError("nobody in these labels has six labelled limb joints")
+        answers: list[PhotoAnswer | None] = []
         for text in flags.method or ["figure"]:
             print(f"method {text}")
-            print_table(people, answers_of(make_method(text), people))
+            answers = answers_of(make_method(text, flags.keypoints), people)
+            print_scores(people, answers)
+        if flags.sheet:
+            draw_worst(people, answers, flags.worst, flags.sheet)
     except UserError as error:
         print(f"measure_photos: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,8 @@ from pare_jax.evaluation.metrics import pa_mpjpe
 from pare_jax.evaluation.pckh import THRESHOLD as HEAD_THRESHOLD
 from pare_jax.evaluation.pckh import hits
 from pare_jax.keypoints.sets import LIMB_POINTS, point_index
+from pare_jax.prediction.detection.detector import Detection, box_iou
+from pare_jax.prediction.person import Person
 
 PCK_THRESHOLDS = (0.1, 0.2)
 # LSP's 14 joints, which most sets and SMPL have.
@@ -19,6 +21,8 @@ _HEAD_TOP = point_index("head_top")
 # The lower end of a head's length; the first that a person has.
 _NECKS = (point_index("upper_neck"), point_index("neck"))
 _FEWEST_IN_3D = 8
+# Overlap of a detection with the labelled box that it finds.
+GOOD_IOU = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,12 @@ class PhotoAnswer:
         points: x, y of every body point in pixels; NaN where the method has none, a miss.
         world: every body point in metres about any origin, camera axes, NaN where unknown; None if
             the method has no 3D points.
+        person: the predicted person, for drawings; None for methods without a mesh.
     """
 
     points: Float[np.ndarray, "points 2"]
     world: Float[np.ndarray, "points 3"] | None = None
+    person: Person | None = None
 
 
 def limb_hits(
@@ -49,6 +55,26 @@ def limb_hits(
         1 for hits, 0 for misses, NaN for joints without a label.
     """
     return _hits(people, answers, np.array([one.extent for one in people]), threshold)
+
+
+def detection_counts(
+    labelled: Float[np.ndarray, "people 4"], found: Sequence[Detection]
+) -> tuple[int, int]:
+    """Return how many labelled boxes were found in a photograph, and how many others.
+
+    Args:
+        labelled: boxes of people.
+        found: the detector's, best scores first. Each finds the box that it overlaps most, with an
+            IoU of at least 0.5, of those that no better one has found.
+    """
+    left, others = list(range(len(labelled))), 0
+    for one in found:
+        overlaps = box_iou(one.box, labelled[left])[0] if left else np.zeros(0)
+        if len(overlaps) and overlaps.max() >= GOOD_IOU:
+            del left[int(overlaps.argmax())]
+        else:
+            others += 1
+    return len(labelled) - len(left), others
 
 
 def head_hits(
