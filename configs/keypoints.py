@@ -8,8 +8,8 @@ from configs.common import get_base
 def get_config() -> ConfigDict:
     """Return the recipe of the network that is shipped."""
     config = get_base()
-    config.batch_size = 512
-    config.num_steps = 40_000
+    config.batch_size = 256
+    config.num_steps = 24_000
     config.crop_scale = 1.2
 
     config.model.name = "keypoints"

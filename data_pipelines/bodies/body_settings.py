@@ -20,8 +20,8 @@ class BodySettings:
     nearest: float = 1.5  # metres from the camera, with the distances' logarithms uniform
     farthest: float = 15.0
     clicks: float = 1.0  # how much the places of hips and shoulders differ between sources
-    noise: float = 0.008  # typical error of a seen point
-    failures: float = 0.06  # mean share of points that a detector puts elsewhere
+    noise: float = 0.012  # typical error of a seen point
+    failures: float = 0.08  # mean share of points that a detector puts elsewhere
     missing: float = 0.15  # mean share of points that are missing one by one
     truncation: float = 0.3  # probability that the picture's edge cuts the person
     occlusion: float = 0.25  # probability that something hides a part of the person

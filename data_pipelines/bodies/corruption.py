@@ -137,8 +137,10 @@ def corrupt(
 
     # Detectors are less sure where they err; annotators skip what they do not see.
     err = jnp.linalg.norm(error, axis=-1) / size[..., 0]
-    surety = jnp.exp(-err / 0.08) * uniform(0.75, 1.0, NUM_BODY_POINTS)
-    surety = jnp.where(unsure, surety * uniform(0.05, 0.9, NUM_BODY_POINTS), surety)
+    blind = happens(0.4, NUM_BODY_POINTS)  # errors that a detector does not notice
+    surety = jnp.exp(-err / jnp.where(blind, 0.4, 0.08))
+    surety = surety * (1.0 - 0.3 * uniform(0.0, 1.0, NUM_BODY_POINTS) ** 2)
+    surety = jnp.where(unsure, surety * uniform(0.05, 1.0, NUM_BODY_POINTS), surety)
     drops = unsure & (uniform(0.0, 1.0, NUM_BODY_POINTS) < uniform(0.0, 1.0, 1))
     confidence = jnp.where(is_annotated[:, None], 1.0, surety)
     missing = uniform(0.0, 1.0, NUM_BODY_POINTS) < settings.missing * 2 * uniform(0.0, 1.0, 1)

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 import io
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from data_pipelines.bodies.body_settings import BodySettings
@@ -45,6 +46,8 @@ _ERRORS = (
 # Bodies of one random key in evaluations, so that no split depends on the batch's size.
 _CHUNK = 500
 _MEAN_CHUNKS = 10
+# Bodies of one random key in training, at most.
+_GROUP = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +65,7 @@ class BodySplits:
     """
 
     seed: int = 0
-    poses: int = 60_000
+    poses: int = 100_000
     held_out: int = 4_000
     everyday: float = 0.8
     epoch: int = 500_000
@@ -209,14 +212,35 @@ def _key(seed: int, stream: str) -> Array:
 
 
 def _compiled(mesh: Mesh, batch_size: int, settings: BodySettings) -> Callable:
-    """Return a compiled function of (key, step, poses, body) that draws a batch."""
-    replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+    """Return a compiled function of (key, step, poses, body) that draws a batch.
 
+    Rows are drawn in small groups with keys of their own, each on one device. So the batch does not
+    depend on the number of devices, and devices need not wait for each other.
+    """
+    size = math.gcd(_GROUP, batch_size // mesh.size)
+    by_rows, everywhere = PartitionSpec(sharding.DATA_AXIS), PartitionSpec()
+
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(by_rows, everywhere, everywhere),
+        out_specs=by_rows,
+        check_vma=False,
+    )
+    def draw_groups(keys: Array, pool: Array, body: PointBody) -> dict[str, Array]:
+        def draw_group(key: Array) -> dict[str, Array]:
+            return draw_batch(key, pool, body, count=size, settings=settings)
+
+        groups = jax.vmap(draw_group)(keys)
+        return {name: rows.reshape(-1, *rows.shape[2:]) for name, rows in groups.items()}
+
+    @jax.jit
     def draw(key: Array, step: Array, pool: Array, body: PointBody) -> dict[str, Array]:
         own = jax.random.fold_in(key, step)
-        return draw_batch(own, pool, body, count=batch_size, settings=settings)
+        keys = jax.vmap(functools.partial(jax.random.fold_in, own))(np.arange(batch_size // size))
+        return draw_groups(keys, pool, body)
 
-    return jax.jit(draw, in_shardings=replicated, out_shardings=by_rows)
+    return draw
 
 
 # Joints whose keypoint says whether the network sees them: column of the keypoints by joint.

@@ -54,7 +54,8 @@ NUM_ANGLES = len(NAMES)
 
 # Joints that bend with the spine or the neck: each one's share, and where its angles are in NAMES.
 _BENT_JOINTS = [joint_index(name) for name in ("spine1", "spine2", "spine3", "neck", "head")]
-_BENT_SHARES = np.array([0.4, 0.35, 0.25, 0.5, 0.5])
+SPINE_SHARES = (0.4, 0.35, 0.25)
+_BENT_SHARES = np.array([*SPINE_SHARES, 0.5, 0.5])
 _BENT_ANGLES = np.array([[0, 0, 0, 3, 3], [1, 1, 1, 4, 4], [2, 2, 2, 5, 5]])
 _LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
 _LIMB_JOINTS = np.array([[joint_index(f"left_{n}"), joint_index(f"right_{n}")] for n in _LIMBS])

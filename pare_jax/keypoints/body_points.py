@@ -58,12 +58,12 @@ _SMPL_VERTICES = {
 # The free body: found on its mesh.
 _FREE_VERTICES: dict[str, int] = {
     "nose": 4949,
-    "left_eye": 6231,
-    "right_eye": 1,
+    "left_eye": 7196,
+    "right_eye": 1058,
     "left_ear": 11548,
     "right_ear": 5505,
-    "left_mouth": 9850,
-    "right_mouth": 3736,
+    "left_mouth": 6575,
+    "right_mouth": 369,
     "left_index": 9275,
     "right_index": 3161,
     "left_pinky": 9266,
