@@ -2,18 +2,16 @@
 
 import importlib
 import json
+import types
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.geometry import camera_translation, project
 from pare_jax.io.images import encode_png, read_image
-from pare_jax.keypoints.body_points import body_points
 from pare_jax.keypoints.sets import COCO17, LIMB_POINTS, MPII16, NUM_BODY_POINTS, SPIN24
 from pare_jax.models.prediction import Prediction
 from pare_jax.prediction.detection import Detection
@@ -151,29 +149,33 @@ def test_3d_errors_are_aligned_over_the_points_that_both_have(script):
 
 
 def test_a_network_on_keypoints_sees_them_in_the_persons_square(script, monkeypatch):
-    methods, data, seen = script("photo_methods"), load_body_data(), []
-    answer = Prediction(jnp.tile(jnp.eye(3), (1, 24, 1, 1)), jnp.zeros((1, 10)), jnp.ones((1, 3)))
+    methods, seen = script("photo_methods"), []
+    placed = np.random.default_rng(2).normal(size=(NUM_BODY_POINTS, 3)).astype(np.float32)
+    known = np.arange(NUM_BODY_POINTS) != 3
+    body = types.SimpleNamespace(known=known, place=lambda *_: (placed[None], None))
+    answer = Prediction(np.zeros((1, 24, 3, 3)), np.zeros((1, 10)), np.ones((1, 3), np.float32))
 
     def network(keypoints):
         seen.append(np.asarray(keypoints[0]))
         return answer
 
     monkeypatch.setattr(methods, "load_model", lambda run: (None, network))
-    monkeypatch.setattr(methods, "load_run_body", lambda *_: data)
+    monkeypatch.setattr(methods, "load_run_body", lambda *_: None)
+    monkeypatch.setattr(methods, "body_points", lambda _: body)
     points = upright(script)
     person = person_of(script, COCO17, points, np.tile([0.0, 0.0, 0.3], (17, 1)))
     method = methods.NetworkMethod("run", lambda image, people: [people[0].keypoints, None])
     found, nobody = method(np.zeros((9, 9, 3), np.uint8), [person, person])
     assert nobody is None
-    known = points[:, 2] > 0
-    low, high = points[known, :2].min(0), points[known, :2].max(0)
+    marked = points[:, 2] > 0
+    low, high = points[marked, :2].min(0), points[marked, :2].max(0)
     centre, half = (low + high) / 2, 0.6 * (high - low).max()
     rows = seen[0][list(COCO17.indices)]
-    np.testing.assert_allclose(rows[known, :2], (points[known, :2] - centre) / half, atol=1e-5)
-    np.testing.assert_array_equal(rows[:, 2:].T, [known, 0.3 * known.astype("f4"), known])
-    placed, _ = body_points(data).place(answer.rotations, answer.betas)
-    units = np.asarray(project(placed, camera_translation(answer.camera)))[0]
-    np.testing.assert_allclose(found.points, units * half + centre, atol=1e-3)
+    np.testing.assert_allclose(rows[marked, :2], (points[marked, :2] - centre) / half, atol=1e-5)
+    np.testing.assert_array_equal(rows[:, 2:].T, [marked, marked * np.float32(0.3), marked])
+    units = np.asarray(project(placed, camera_translation(answer.camera)[0]))
+    np.testing.assert_allclose(found.points[known], (units * half + centre)[known], atol=1e-3)
+    np.testing.assert_array_equal(np.isnan(found.world).any(1), ~known)
 
 
 def test_bad_flags_and_labels_are_named(script, tmp_path, capsys):
