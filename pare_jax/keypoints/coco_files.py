@@ -4,7 +4,6 @@ See "Data format" and "Results format" at https://cocodataset.org, and "output f
 https://github.com/MVIG-SJTU/AlphaPose.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -159,7 +158,7 @@ def _score_of(entry: Mapping[str, Any]) -> float | None:
     score = entry.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
         return None
-    return float(score) if math.isfinite(score) and 0 <= score <= 1 else None
+    return float(score) if 0 <= score <= 1 else None
 
 
 def _entries(people: PeopleCollector, what: str, values: Any) -> list[Mapping[str, Any]]:

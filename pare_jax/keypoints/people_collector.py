@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.errors import UserError, be, counted
+from pare_jax.io.exif import swaps_sides, upright_box
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import SETS, KeypointSet, find_set
 
@@ -42,15 +43,17 @@ class KeypointFile:
         return sum(map(len, self.people.values()))
 
     def people_of(
-        self, name: str, photo: Path, size: tuple[int, int]
+        self, name: str, photo: Path, size: tuple[int, int], orientation: int = 1
     ) -> tuple[list[Keypoints], list[str]]:
         """Return the people of a photograph in its pixels, and a note on those outside of it.
 
         Args:
             name: of the photograph in the file.
             photo: its path, for messages.
-            size: its width and height, pixels. If the file has keypoints of a larger or smaller
-                copy, they are scaled.
+            size: its width and height when upright, pixels. If the file has keypoints of a larger
+                or smaller copy, they are scaled.
+            orientation: its EXIF orientation. If the file has keypoints of the pixels as stored,
+                on their side, they are turned.
 
         Raises:
             UserError: the file has the keypoints of a picture of another shape, or all people are
@@ -58,13 +61,16 @@ class KeypointFile:
         """
         people = self.people[name]
         given = self.sizes.get(name, size)
-        scale = np.divide(size, given)
-        if np.abs(scale[0] / scale[1] - 1) * min(*size, *given) > 1:  # sides are whole pixels
+        if swaps_sides(orientation) and not _is_copy(given, size):
+            people = [_upright(one, orientation, given) for one in people]
+            given = given[1], given[0]
+        if not _is_copy(given, size):
+            width, height = self.sizes[name]
             raise UserError(
-                f"{self.path} has keypoints of {name} for {given[0]:g} x {given[1]:g} pixels, but "
+                f"{self.path} has keypoints of {name} for {width:g} x {height:g} pixels, but "
                 f"{photo} has {size[0]} x {size[1]}: give keypoints of this picture"
             )
-        people = [_scaled(one, scale) for one in people]
+        people = [_scaled(one, np.divide(size, given)) for one in people]
         inside = [one for one in people if _is_inside(one, size)]
         outside = counted(len(people) - len(inside), "person")
         where = f"{outside} of {name} in {self.path} outside the {size[0]} x {size[1]} pixels"
@@ -206,6 +212,19 @@ def rows_of(
     if not found.size or found.size % numbers or (found.ndim > 1 and found.shape[-1] != numbers):
         raise UserError(f"{path}: {where} has {found.size} numbers; give {numbers} for each point")
     return found.reshape(-1, numbers)
+
+
+def _is_copy(given: tuple[float, float], size: tuple[float, float]) -> bool:
+    """Return whether one size is a multiple of the other, but for rounding to whole pixels."""
+    ratio = size[0] * given[1] / (size[1] * given[0])
+    return abs(ratio - 1) * min(*size, *given) <= 1
+
+
+def _upright(one: Keypoints, orientation: int, size: tuple[float, float]) -> Keypoints:
+    """Return keypoints in the pixels of the upright picture; `size` is that of the stored one."""
+    points = [upright_box(np.tile(point, 2), orientation, size)[:2] for point in one.points]
+    box = None if one.box is None else upright_box(one.box, orientation, size)
+    return dataclasses.replace(one, points=np.array(points), box=box)
 
 
 def _scaled(one: Keypoints, scale: Float[np.ndarray, "2"]) -> Keypoints:

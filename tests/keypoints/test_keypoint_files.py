@@ -169,8 +169,12 @@ def test_people_are_moved_into_the_photograph_that_is_there(tmp_path):
     (person,), (note,) = found.people_of("street/a.jpg", photo, (100, 50))
     np.testing.assert_allclose(person.points, ROWS[:, :2] / 2)
     assert "1 person" in note
-    with pytest.raises(UserError, match="100 x 100"):
-        found.people_of("street/a.jpg", photo, (100, 100))
+    # Stored on its side; 200 x 100 becomes 100 x 200, turned clockwise.
+    (person,), _ = found.people_of("street/a.jpg", photo, (100, 200), orientation=6)
+    np.testing.assert_allclose(person.points, np.stack([100 - ROWS[:, 1], ROWS[:, 0]], 1))
+    for size in ((100, 100), (100, 200)):
+        with pytest.raises(UserError, match="200 x 100"):
+            found.people_of("street/a.jpg", photo, size)
     content = dataset({"keypoints": flat(far)})
     outside = read_keypoints(write(tmp_path / "o.json", content))
     with pytest.raises(UserError, match=r"a\.jpg"):
