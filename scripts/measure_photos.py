@@ -3,7 +3,7 @@
     python scripts/measure_photos.py coco/labels.json --method=figure --method=checkpoint:runs/mine
     python scripts/measure_photos.py mpii/test.json h36m/test.npz=h36m17 \
         --method=network:runs/points --keypoints=rtmpose.onnx --sheet=worst.png
-    python scripts/measure_photos.py coco/labels.json --detector=hog
+    python scripts/measure_photos.py coco/labels.json --detector=blazepose
 
 Labels are files as `pare_jax.keypoints.keypoint_files` reads them; =SET names the set of a file
 that does not tell it. Methods get the annotators' boxes; without a box, the extent of the points
@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keypoints",
         default="annotated",
-        help="source for the methods keypoints and network: annotated, blazepose:FOLDER or an "
+        help="source for the methods keypoints and network: annotated, blazepose or an "
         ".onnx file (default: annotated)",
     )
     parser.add_argument("--detector", help="measure this detector instead")

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from photo_scores import PhotoAnswer
 from pare_jax.errors import UserError
 from pare_jax.geometry import camera_translation, project
 from pare_jax.io.images import Picture
+from pare_jax.keypoints.blazepose_files import load_blazepose
 from pare_jax.keypoints.body_points import PointBody, body_points
 from pare_jax.keypoints.keypoints import SQUARE_SCALE, Keypoints, extent
 from pare_jax.keypoints.onnx_keypoints import OnnxKeypoints
@@ -57,7 +57,7 @@ def make_method(text: str, source: str) -> PhotoMethod:
     Args:
         text: "figure", "keypoints", "checkpoint:RUN" for a network on pixels, or "network:RUN" for
             one on keypoints.
-        source: of the keypoints: "annotated", "blazepose:FOLDER" or an ONNX file.
+        source: of the keypoints: "annotated", "blazepose" or an ONNX file.
 
     Raises:
         UserError: another name, or a run or a source that cannot be loaded.
@@ -77,22 +77,14 @@ def make_method(text: str, source: str) -> PhotoMethod:
 
 def make_source(text: str) -> KeypointSource:
     """Return a source of keypoints by name; see `make_method`."""
-    name, _, argument = text.partition(":")
-    if name == "annotated":
+    if text == "annotated":
         return lambda _, people: [dataclasses.replace(one.keypoints, world=None) for one in people]
-    if name == "blazepose":
-        from pare_jax.keypoints.blazepose import BlazePose
-
-        folder = Path(argument)
-        look = BlazePose(
-            folder / "pose_detection.tflite", folder / "pose_landmark_full.tflite"
-        ).look
+    if text == "blazepose":
+        look = load_blazepose().look
     elif text.lower().endswith(".onnx"):
         look = OnnxKeypoints(text).look
     else:
-        raise UserError(
-            f"--keypoints={text} is unknown: use annotated, blazepose:FOLDER or an .onnx file"
-        )
+        raise UserError(f"--keypoints={text} is unknown: use annotated, blazepose or an .onnx file")
     return lambda image, people: look(image, [one.box for one in people])
 
 

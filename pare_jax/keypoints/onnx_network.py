@@ -18,7 +18,7 @@ class OnnxNetwork:
         size: width and height of the input, pixels.
     """
 
-    def __init__(self, path: Path, what: str, size: tuple[int, int], forms: str, instead: str = ""):
+    def __init__(self, path: Path, what: str, size: tuple[int, int], forms: str):
         """Load the file.
 
         Args:
@@ -26,7 +26,6 @@ class OnnxNetwork:
             what: the network's purpose, for messages, such as "detector".
             size: width and height where the file leaves them open.
             forms: the outputs that are known, for messages.
-            instead: end of the message for a missing file, such as ", or --detector=whole".
 
         Raises:
             UserError: onnxruntime or the file is missing, the file is no ONNX model, or has other
@@ -35,7 +34,7 @@ class OnnxNetwork:
         self.path = path
         self._what, self._forms = what, forms
         if not path.is_file():
-            raise UserError(f"the {what} {path} is missing: name an ONNX file{instead}")
+            raise UserError(f"the {what} {path} is missing: name an ONNX file")
         state = path.stat()
         self._session = _session(path, what, state.st_size, state.st_mtime_ns)
         inputs = self._session.get_inputs()

@@ -52,9 +52,7 @@ class OnnxDetector:
         """
         self.path = Path(path)
         self.threshold = threshold
-        self._network = OnnxNetwork(
-            self.path, "person detector", _DEFAULT_SIZE, _LAYOUTS, ", or --detector=hog"
-        )
+        self._network = OnnxNetwork(self.path, "person detector", _DEFAULT_SIZE, _LAYOUTS)
         self._size = width, height = self._network.size
         # A grey input gives the outputs' shapes, which files often leave open.
         outputs = self._network(np.full((3, height, width), _PADDING, np.float32))
