@@ -60,7 +60,7 @@ def rates_of_poses(everyday: float, count: int, repeats: int) -> dict[str, float
     }
 
 
-def _fastest(work: Callable[[], None], repeats: int) -> float:
+def _fastest(work: Callable[[], object], repeats: int) -> float:
     """Return the least processor time of several repeats, seconds."""
     best = float("inf")
     for _ in range(repeats):
