@@ -29,14 +29,17 @@ from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
 from pare_jax.io.progress import say
-from pare_jax.prediction.detection import WholePicture, make_detector
+from pare_jax.prediction.detection import WholePicture, default_detector, make_detector
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     command_line.define_run_flags(values)
     texts = {
-        "detector": ("whole", "whole (each photograph is one person), hog, or an .onnx file."),
+        "detector": (
+            None,
+            "blazepose (default if installed), whole (one person fills it), or an .onnx file.",
+        ),
         "host": ("127.0.0.1", "Address to listen on; 0.0.0.0 allows other machines."),
     }
     for name, (default, text) in texts.items():
@@ -88,6 +91,10 @@ def _run(values: flags.FlagValues) -> None:
         listen(values.host, values.port) as listener,
     ):
         import_gradio()  # writes into the folder
+        if values.detector is None:
+            values.detector, note = default_detector()
+            if note:
+                print(note, flush=True)
         detector = make_detector(values.detector, values.threshold)
         predictor = load_predictor(
             values.checkpoint,

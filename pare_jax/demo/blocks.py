@@ -34,7 +34,7 @@ _SHOW_RESULT = """() => {
   if (innerWidth < 700 && message?.textContent.trim()) message.scrollIntoView({block: "start"});
 }"""
 # Names of detectors on the page, if other than the flag's.
-_NAMES = {"hog": "OpenCV's HOG, which misses many"}
+_NAMES = {"blazepose": "BlazePose"}
 
 
 def import_gradio() -> Any:

@@ -25,8 +25,8 @@ def base_config() -> ConfigDict:
     config.model.name = "pare"  # or "baseline": no branches, no attention
     # or "keypoints": layers over body points, no backbone; only input and points_* matter then
     config.model.input = "image"  # or "keypoints"
-    config.model.points_width = 512  # channels of each layer of "keypoints"
-    config.model.points_blocks = (2, 2, 2)  # residual blocks of each of its stages
+    config.model.points_width = 384  # channels of each layer of "keypoints"
+    config.model.points_blocks = (2, 1, 1)  # residual blocks of each of its stages
     config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152, hrnet_w32, hrnet_w48
     config.model.backbone_width = 64  # channels of the stem; the rest follows in proportion
     config.model.num_blocks = 3  # blocks in each branch: 3 is final, 2 is shallow

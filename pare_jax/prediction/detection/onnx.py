@@ -139,7 +139,9 @@ class OnnxDetector:
 
 def _open_session(path: Path) -> Any:
     if not path.is_file():
-        raise UserError(f"the detector {path} is missing: name an ONNX file, or --detector=hog")
+        raise UserError(
+            f"the detector {path} is missing: name an ONNX file, or --detector=blazepose"
+        )
     state = path.stat()
     return _cached_session(path, state.st_size, state.st_mtime_ns)
 

@@ -20,7 +20,7 @@ from pare_jax.io.threads import ordered_map
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.answers import Crop, PendingPeople
 from pare_jax.prediction.boxes import check_box
-from pare_jax.prediction.detection import Detection
+from pare_jax.prediction.detection import Detection, FollowingDetector, for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person
@@ -82,11 +82,15 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
 def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
     """Detect people in every frame, or take the given boxes, and track them."""
 
+    detector = run.clip_detector and for_frames(run.clip_detector)
+    # A follower takes one frame after the other.
+    workers = 1 if isinstance(run.clip_detector, FollowingDetector) else None
+
     def detect(frame: Frame) -> tuple[float, list[Detection], int]:
         check_picture(frame.image)
         if job.boxes is None:
-            assert run.clip_detector is not None
-            return frame.time, run.clip_detector(frame.image), 0
+            assert detector is not None
+            return frame.time, detector(frame.image), 0
         own = job.boxes.get(frame.number, [])
         size = frame.image.shape[:2]
         good = [dataclasses.replace(one, box=box) for one in own for box in _good(one.box, *size)]
@@ -100,7 +104,7 @@ def _find_people(run: PredictionRun, job: Job) -> _TrackedClip:
         ProgressBar(f"{job.path.name}: finding people", reader.frame_count) as bar,
     ):
         run.focal.of_input(reader.size)  # refuses a focal length before the clip is predicted
-        for time, found, bad in ordered_map(detect, reader):
+        for time, found, bad in ordered_map(detect, reader, workers):
             times.append(time)
             per_frame.append(found)
             refused += bad

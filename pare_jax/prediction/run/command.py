@@ -12,7 +12,7 @@ from pare_jax.io.media import Clip, Photo, Source, Webcam, find_clips
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.prediction.answers import DivergedError
-from pare_jax.prediction.detection import make_detector
+from pare_jax.prediction.detection import FollowingDetector, default_detector, make_detector
 from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.predictor import load_predictor
 from pare_jax.prediction.run.clips import predict_clip
@@ -34,14 +34,7 @@ from pare_jax.prediction.run.reporting import Reporter, write_run_page
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
 
-_HOG_HINT = (
-    " (the detector hog misses most people: give --boxes, an ONNX detector, or --detector=whole "
-    "where a picture shows one person)"
-)
-_WHOLE_NOTE = (
-    "note: each picture is taken as one person, who fills it: for several people or smaller ones "
-    "give --boxes, or --detector=FILE.onnx"
-)
+_HINT = " (give --boxes, or --detector=whole where a picture shows one person)"
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -55,7 +48,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
-    text("detector", "whole", "whole (each picture is one person), hog, or an .onnx file.")
+    detector = "blazepose (default if installed), whole (each picture is one person), or FILE.onnx."
+    text("detector", None, detector)
     flags.DEFINE_multi_string(
         "clip", [], "A folder of numbered frames, or a file to read as a clip.", flag_values=values
     )
@@ -89,8 +83,11 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     checked_outputs(values.outputs)
     focal = FocalFlags(values.focal, values.fov)
     reporter = Reporter()
-    if values.detector == "hog" and not values.boxes:
-        reporter.hint = _HOG_HINT
+    note = None
+    if values.detector is None:
+        values.detector, note = default_detector()
+    if values.detector != "whole" and not values.boxes:
+        reporter.hint = _HINT
     # Checked before the network is loaded, which takes seconds.
     with claimed_folder(Path(values.output)) as folder:
         clips = find_clips(values.clip, values.fps)
@@ -102,8 +99,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         if not sources:
             return reporter.status
         run = _load_run(values, folder, reporter, sources, boxes, focal)
-        if not values.boxes and not values["detector"].present:
-            reporter.warn(_WHOLE_NOTE)
+        if note and not values.boxes:
+            reporter.warn(note)
         return _predict_and_report(run, values, sources, boxes)
 
 
@@ -125,8 +122,10 @@ def _load_run(
     clip_detector = None
     detected = [s for s in sources if isinstance(s, Webcam) or boxes[s.path] is None]
     if not all(isinstance(source, Photo) for source in detected):
-        # The tracker uses detections with low scores, too.
-        clip_detector = make_detector(values.detector, tracking.low_score)
+        clip_detector = detector
+        if not isinstance(detector, FollowingDetector):
+            # The tracker uses detections with low scores, too.
+            clip_detector = make_detector(values.detector, tracking.low_score)
     predictor = load_predictor(
         values.checkpoint,
         values.weights,

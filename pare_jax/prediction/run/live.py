@@ -12,6 +12,7 @@ from pare_jax.io.images import Picture
 from pare_jax.io.media import FrameReader, Webcam
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.boxes import check_box
+from pare_jax.prediction.detection import for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
@@ -93,6 +94,8 @@ class LiveTracks:
     def __init__(self, run: PredictionRun, views: LargestViews):
         """Start with nobody."""
         self._run = run
+        assert run.clip_detector is not None
+        self._detector = for_frames(run.clip_detector)
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
@@ -108,8 +111,7 @@ class LiveTracks:
         """
         run = self._run
         check_picture(image)
-        assert run.clip_detector is not None
-        tracked = self._tracker.update(run.clip_detector(image), number / FRAME_RATE)
+        tracked = self._tracker.update(self._detector(image), number / FRAME_RATE)
         self._frames += 1
         # Ids are never used again.
         for left in self._smoothers.keys() - {one.id for one in tracked}:
