@@ -6,7 +6,7 @@ import pytest
 from data_pipelines.synthetic import angles as anatomy
 from data_pipelines.synthetic.actions import LEAN, TIP
 from data_pipelines.synthetic.collisions import body_size, collisions
-from data_pipelines.synthetic.limb_targets import Figure, reach
+from data_pipelines.synthetic.limb_targets import Figure, reach, step
 from data_pipelines.synthetic.meshes import load_mesh
 from data_pipelines.synthetic.pose_pool import POOL_ACTIONS, draw_pose_pool
 from data_pipelines.synthetic.poses import sample_pose, sample_poses
@@ -184,11 +184,12 @@ def test_hands_and_feet_come_to_their_points(rest_joints, side, x):
     assert abs(foot[1] - flat[1]) < 0.03
 
 
-def test_an_elbow_bends_where_it_can():
-    """A shoulder cannot turn the forearm to every side, so another direction is taken."""
+def test_limbs_that_cannot_turn_so_far_take_another_way():
+    """The elbow bends elsewhere; a hip that is flexed too far does not become extended."""
     behind = reach("left", (0.3, 0.3, -0.1), (0.0, 0.0, -1.0))
-    lowest, highest = anatomy.SIDE_RANGES["arm_rotate"]
-    assert lowest <= behind["left_arm_rotate"] <= highest
+    assert abs(behind["left_arm_rotate"]) < 110
+    drawn_up = step("right", (-0.1, 0.1, 0.05), (0.0, 1.0, -0.2))
+    assert drawn_up["right_hip_flex"] > 120
 
 
 def test_everyday_people_stand_on_their_feet(rest_joints):
