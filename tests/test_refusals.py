@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
-  4 data_pipelines/datasets.py
+  2 data_pipelines/bodies/splits.py
+  5 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
@@ -56,13 +57,18 @@ EXPECTED = """
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
+  3 pare_jax/keypoints/blazepose_files.py
+  5 pare_jax/keypoints/get.py
+  2 pare_jax/keypoints/keypoints.py
+  3 pare_jax/keypoints/litert.py
+  2 pare_jax/keypoints/sets.py
   6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
-  3 pare_jax/models/build.py
+  6 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
  14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
-  2 pare_jax/prediction/detection/__init__.py
+  3 pare_jax/prediction/detection/__init__.py
  11 pare_jax/prediction/detection/coco.py
   5 pare_jax/prediction/detection/frames.py
   5 pare_jax/prediction/detection/onnx.py
@@ -98,7 +104,7 @@ EXPECTED = """
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  10 pare_jax/training/checkpoints.py
- 12 pare_jax/training/config.py
+ 17 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   1 pare_jax/training/train.py
   7 pare_jax/training/trained_run.py

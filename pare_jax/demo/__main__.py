@@ -94,7 +94,7 @@ def _run(values: flags.FlagValues) -> None:
         if values.detector is None:
             values.detector, note = default_detector()
             if note:
-                print(note, flush=True)
+                print(f"note: {note}", flush=True)
         detector = make_detector(values.detector, values.threshold)
         predictor = load_predictor(
             values.checkpoint,

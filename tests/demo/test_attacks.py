@@ -36,7 +36,7 @@ def running_demo():
     disable_telemetry()
     with UploadFolder() as folder, listen("127.0.0.1", 0) as listener:
         session = Session(FakePredictor(small_body()), WholePicture(), folder)
-        app = make_app(session, folder, HostNames("127.0.0.1"), "hog")
+        app = make_app(session, folder, HostNames("127.0.0.1"), "blazepose")
         server = make_server(app, idle=_IDLE)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -256,7 +256,7 @@ def test_without_a_detector_the_page_takes_the_whole_photograph(predictor, folde
     assert session.find(view.key, WHOLE, "").people == ("person 0",)
     pytest.importorskip("gradio")
     for number, detector in enumerate((None, FakeDetector())):
-        page = build_page(Session(predictor, detector, folder), "hog")
+        page = build_page(Session(predictor, detector, folder), "blazepose")
         (how,) = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "how"]
         assert [value for _, value in how.choices] == [DETECTOR, WHOLE, BOXES][1 - number :]
         assert how.value == [WHOLE, DETECTOR][number]

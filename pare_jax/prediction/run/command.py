@@ -100,7 +100,7 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
             return reporter.status
         run = _load_run(values, folder, reporter, sources, boxes, focal)
         if note and not values.boxes:
-            reporter.warn(note)
+            reporter.warn(f"note: {note}, or give --boxes or --detector=FILE.onnx")
         return _predict_and_report(run, values, sources, boxes)
 
 
