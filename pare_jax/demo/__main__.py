@@ -96,7 +96,7 @@ def _run(values: flags.FlagValues) -> None:
         if values.detector is None:
             values.detector, note = default_detector()
             if note:
-                print(note, flush=True)
+                print(f"note: {note}", flush=True)
         detector = make_detector(values.detector, values.threshold)
         networks = _networks(values)
         for network in networks:

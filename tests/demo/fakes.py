@@ -57,4 +57,5 @@ if __name__ == "__main__":
     from pare_jax.demo import __main__ as command
 
     command.load_predictor = lambda *_, **__: FakePredictor()
+    command.make_detector = lambda *_: lambda image: []
     sys.exit(command.main(sys.argv))

@@ -37,8 +37,13 @@ def running_demo():
     """Serve the page in a thread; return the port, the folder, the session and the application."""
     disable_telemetry()
     with UploadFolder() as folder, listen("127.0.0.1", 0) as listener:
+<<<<<<< HEAD
         session = Session([DemoNetwork("net", FakePredictor(small_body()))], WholePicture(), folder)
         app = make_app(session, folder, HostNames("127.0.0.1"), "hog")
+=======
+        session = Session(FakePredictor(small_body()), WholePicture(), folder)
+        app = make_app(session, folder, HostNames("127.0.0.1"), "blazepose")
+>>>>>>> wt_blaze
         server = make_server(app, idle=_IDLE)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

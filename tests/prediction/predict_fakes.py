@@ -88,7 +88,7 @@ def run_predict(output: Path, arguments: Sequence[object], capsys: pytest.Captur
     """Run the command; return its exit status, its output and its lines on stderr."""
     argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
     if not any(argument.startswith("--boxes") for argument in argv):
-        argv.insert(1, "--detector=whole")  # HOG does not find red spots
+        argv.insert(1, "--detector=whole")  # a default that needs no files
     status = predict.main(argv)
     printed = capsys.readouterr()
     # Slow machines print progress.
