@@ -58,7 +58,6 @@ EXPECTED = """
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
   3 pare_jax/keypoints/blazepose_files.py
-<<<<<<< HEAD
   8 pare_jax/keypoints/coco_files.py
   5 pare_jax/keypoints/get.py
   5 pare_jax/keypoints/keypoint_files.py
@@ -71,12 +70,6 @@ EXPECTED = """
   8 pare_jax/keypoints/people_collector.py
   2 pare_jax/keypoints/sets.py
   4 pare_jax/keypoints/spin_files.py
-=======
-  5 pare_jax/keypoints/get.py
-  2 pare_jax/keypoints/keypoints.py
-  3 pare_jax/keypoints/litert.py
-  2 pare_jax/keypoints/sets.py
->>>>>>> wt_blaze
   6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
   6 pare_jax/models/build.py

@@ -37,13 +37,8 @@ def running_demo():
     """Serve the page in a thread; return the port, the folder, the session and the application."""
     disable_telemetry()
     with UploadFolder() as folder, listen("127.0.0.1", 0) as listener:
-<<<<<<< HEAD
         session = Session([DemoNetwork("net", FakePredictor(small_body()))], WholePicture(), folder)
-        app = make_app(session, folder, HostNames("127.0.0.1"), "hog")
-=======
-        session = Session(FakePredictor(small_body()), WholePicture(), folder)
         app = make_app(session, folder, HostNames("127.0.0.1"), "blazepose")
->>>>>>> wt_blaze
         server = make_server(app, idle=_IDLE)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -281,7 +276,10 @@ def test_wrong_values_are_one_line_on_the_page_and_none_in_the_terminal(client, 
         assert "\n" not in alerts[0]
     _, path = client.upload(PICTURE)
     for name in (5, {"a": 1}, None, "a\nb\x1b[31m.png"):
-        assert client.join("picture", file_data(path, name), WHOLE, "", None, "head", *CHOSEN)[0] == 200
+        assert (
+            client.join("picture", file_data(path, name), WHOLE, "", None, "head", *CHOSEN)[0]
+            == 200
+        )
         assert "found in" in json.dumps(client.result())
         _, path = client.upload(PICTURE)
     assert capfd.readouterr().err == ""

@@ -257,11 +257,7 @@ def test_without_a_detector_the_page_takes_the_whole_photograph(predictor, folde
     assert session.find(view.key, WHOLE, "").people == ("person 0",)
     pytest.importorskip("gradio")
     for number, detector in enumerate((None, FakeDetector())):
-<<<<<<< HEAD
         page = build_page(Session([DemoNetwork("net", predictor)], detector, folder), "blazepose")
-=======
-        page = build_page(Session(predictor, detector, folder), "blazepose")
->>>>>>> wt_blaze
         (how,) = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "how"]
         assert [value for _, value in how.choices] == [DETECTOR, WHOLE, BOXES][1 - number :]
         assert how.value == [WHOLE, DETECTOR][number]

@@ -106,13 +106,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         if not sources:
             return reporter.status
         run = _load_run(values, folder, reporter, sources, boxes, focal)
-<<<<<<< HEAD
         if note and not values.boxes and not keypoint_file(values.keypoints):
-            reporter.warn(note)
-=======
-        if note and not values.boxes:
             reporter.warn(f"note: {note}, or give --boxes or --detector=FILE.onnx")
->>>>>>> wt_blaze
         return _predict_and_report(run, values, sources, boxes)
 
 
