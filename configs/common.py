@@ -1,8 +1,9 @@
 """The base of all experiments.
 
 An experiment file calls `get_base()` and assigns what differs. Every key is documented in
-`pare_jax/training/base_config.py`, and those of `data.synthetic` in
-`data_pipelines/synthetic/settings.py`. Any key can be overridden on the command line:
+`pare_jax/training/base_config.py`, those of `data.synthetic` in
+`data_pipelines/synthetic/settings.py`, and those of `data.bodies` in
+`data_pipelines/bodies/splits.py` and `settings.py`. Any key can be overridden on the command line:
 `--config.optimizer.learning_rate=1e-4`. An unknown key is an error.
 """
 
@@ -10,6 +11,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from data_pipelines.bodies import splits
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.training.base_config import base_config
 
@@ -18,6 +20,7 @@ def get_base() -> ConfigDict:
     """Return the full config at the report's final recipe (ResNet-50, three blocks, SWA)."""
     config = base_config()
     config.data.synthetic = ConfigDict(dataclasses.asdict(SyntheticSettings()))
+    config.data.bodies = ConfigDict(splits.default_values())
     config.data.synthetic.image_size = 336  # 1.5 times the network's input, for a margin
     config.data.synthetic.mesh = "full"
     # A misspelt key in an experiment file is an error.

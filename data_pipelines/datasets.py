@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines.bodies import splits as body_splits
+from data_pipelines.bodies.splits import DrawnBodies
 from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
 from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
+from pare_jax.training.config import BODIES
 from pare_jax.training.data import HeldOut, RunData
 
 _STATISTICS_FILE = "train_statistics.json"
@@ -29,7 +32,7 @@ _LABEL_EXAMPLES = 200
 
 
 def check_config(config: ConfigDict) -> None:
-    """Check what a config says of synthetic people, before any data is read.
+    """Check what a config says of synthetic people or drawn bodies, before any data is read.
 
     Args:
         config: passed `pare_jax.training.config.validate`.
@@ -37,6 +40,14 @@ def check_config(config: ConfigDict) -> None:
     Raises:
         UserError: a setting is unknown or out of range, or a split that the config uses is empty.
     """
+    if _has_bodies(config):
+        body_splits.from_mapping(config.data.bodies)
+        for name in config.data.eval:
+            if name.split("/")[1] not in body_splits.SPLITS:
+                raise UserError(
+                    f"config.data.eval names {name}: bodies have {', '.join(body_splits.SPLITS)}"
+                )
+        return
     used = [*_train_names(config), *config.data.eval]
     splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
     if not splits:
@@ -60,6 +71,8 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     Raises:
         UserError: a dataset or split is missing or damaged.
     """
+    if _has_bodies(config):
+        return _load_bodies(config)
     opened = _open_all(config, [*_train_names(config), *config.data.eval])
     sources = _mixture(config, opened)
     room = config.data.memory * 2**30 / len(sources)
@@ -103,6 +116,8 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     Raises:
         UserError: an evaluation split is missing or damaged.
     """
+    if _has_bodies(config):
+        return _held_out_bodies(config, _drawn_bodies(config))
     opened = _open_all(config, config.data.eval)
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
@@ -121,6 +136,33 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
         else:
             mean = _mean_joints(config, workdir, sources)
     return _held_out(config, opened, mean)
+
+
+def _has_bodies(config: ConfigDict) -> bool:
+    return any(name == BODIES for name, _ in config.data.train)
+
+
+def _drawn_bodies(config: ConfigDict) -> DrawnBodies:
+    splits, settings = body_splits.from_mapping(config.data.bodies)
+    return DrawnBodies(splits, settings, Path(config.data.root) / BODIES, config.body_model or None)
+
+
+def _load_bodies(config: ConfigDict) -> RunData:
+    bodies = _drawn_bodies(config)
+    stream = partial(bodies.train_batches, batch_size=config.batch_size, seed=config.seed)
+    return RunData(
+        train=stream,
+        steps_per_epoch=max(1, bodies.splits.epoch // config.batch_size),
+        held_out=_held_out_bodies(config, bodies),
+    )
+
+
+def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
+    evals = {
+        name: partial(bodies.eval_batches, name.split("/")[1], batch_size=config.eval.batch_size)
+        for name in config.data.eval
+    }
+    return HeldOut(evals, dict.fromkeys(evals, bodies.names), bodies.mean_joints())
 
 
 def tensorboard_writer(workdir: Path) -> Any:

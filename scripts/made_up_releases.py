@@ -44,7 +44,7 @@ _NOTHING = np.zeros((0, 0))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
+class _DrawnLabels:
     """A person in a photograph: joints in its pixels, and in the camera frame in metres."""
 
     pixels: Float[np.ndarray, "24 2"]
@@ -124,7 +124,7 @@ def write_mpii(folder: Path, photographs: int, quality: int, workers: int) -> No
 
 def _draw_all(
     paths: Sequence[Path], people: Sequence[int], seed: int, quality: int, workers: int
-) -> list[list[_Drawn]]:
+) -> list[list[_DrawnLabels]]:
     draw = functools.partial(_draw_photograph, seed=seed, quality=quality)
     with processes.pool(workers) as pool:
         return list(pool.map(draw, paths, people, range(len(paths))))
@@ -132,7 +132,7 @@ def _draw_all(
 
 def _draw_photograph(
     path: Path, people: int, number: int, *, seed: int, quality: int
-) -> list[_Drawn]:
+) -> list[_DrawnLabels]:
     """Draw and write a photograph; return its people."""
     rng = np.random.default_rng([seed, number])
     horizon = rng.uniform(0.3, 0.7) * HEIGHT
@@ -156,7 +156,7 @@ def _add_person(
     slot: int,
     slots: int,
     index: int,
-) -> _Drawn:
+) -> _DrawnLabels:
     """Draw a person and its crop's background into one of the picture's slots."""
     most = min(HEIGHT, WIDTH // slots)
     side = 2 * int(rng.uniform(0.6, 1.0) * most / 2)
@@ -179,7 +179,7 @@ def _detail(rng: np.random.Generator) -> np.ndarray:
     return detail
 
 
-def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _Drawn:
+def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _DrawnLabels:
     """Return joints in the photograph's camera frame that project to the drawn pixels.
 
     The person turns with the ray to the pelvis, so that the camera sees the same side of the body.
@@ -194,7 +194,7 @@ def _place(scene: Scene, corner: Float[np.ndarray, "2"]) -> _Drawn:
     depths = joints[0, 2] * nearer + ((joints - joints[0]) @ turn.T)[:, 2]
     rotations = scene.person.rotations.copy()
     rotations[0] = turn @ rotations[0]
-    return _Drawn(pixels, rays * depths[:, None], rotations, scene.person.betas)
+    return _DrawnLabels(pixels, rays * depths[:, None], rotations, scene.person.betas)
 
 
 def _turn(one: Float[np.ndarray, "3"], other: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3 3"]:
@@ -206,7 +206,7 @@ def _turn(one: Float[np.ndarray, "3"], other: Float[np.ndarray, "3"]) -> Float[n
     return Rotation.from_rotvec(axis * (angle / max(length, 1e-12))).as_matrix()
 
 
-def _sequence(name: str, frames: Sequence[Sequence[_Drawn]]) -> dict[str, Any]:
+def _sequence(name: str, frames: Sequence[Sequence[_DrawnLabels]]) -> dict[str, Any]:
     """Return the fields of a sequence's pickle; the camera stays at the world's origin."""
     people = list(zip(*frames, strict=True))
     count = len(frames)
@@ -228,11 +228,11 @@ def _sequence(name: str, frames: Sequence[Sequence[_Drawn]]) -> dict[str, Any]:
     }
 
 
-def _axis_angles(person: _Drawn) -> Float[np.ndarray, "72"]:
+def _axis_angles(person: _DrawnLabels) -> Float[np.ndarray, "72"]:
     return Rotation.from_matrix(person.rotations).as_rotvec().ravel()
 
 
-def _image(name: str, people: Sequence[_Drawn]) -> dict[str, Any]:
+def _image(name: str, people: Sequence[_DrawnLabels]) -> dict[str, Any]:
     """Return an image's element of RELEASE.annolist."""
     return {
         "image": _structs({"name": name}),
@@ -242,7 +242,7 @@ def _image(name: str, people: Sequence[_Drawn]) -> dict[str, Any]:
     }
 
 
-def _rect(person: _Drawn) -> dict[str, Any]:
+def _rect(person: _DrawnLabels) -> dict[str, Any]:
     low, high = person.pixels.min(0), person.pixels.max(0)
     scale = float((high - low).max()) / 200
     position = (low + high) / 2

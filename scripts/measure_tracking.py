@@ -2,7 +2,7 @@
 
     python scripts/draw_clip.py --output=clip.mp4
     python scripts/measure_tracking.py --truth=clip.npz
-    python scripts/measure_tracking.py --truth=clip.npz --clip=clip.mp4 --detector=hog
+    python scripts/measure_tracking.py --truth=clip.npz --clip=clip.mp4 --detector=blazepose
 
 With --clip a detector runs on the clip itself. Without, noise simulates a detector and a network,
 --trials times: true boxes with noise, some missing, none of mostly hidden people; true rotations,
@@ -24,7 +24,12 @@ from pare_jax.body import numpy_body
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, FrameReader
-from pare_jax.prediction.detection import Detection, make_detector
+from pare_jax.prediction.detection import (
+    Detection,
+    FollowingDetector,
+    for_frames,
+    make_detector,
+)
 from pare_jax.prediction.detection.detector import box_iou
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackSettings, track_clip
@@ -112,7 +117,7 @@ def main() -> int:
     )
     parser.add_argument("--truth", type=Path, required=True, help=".npz of scripts/draw_clip.py")
     parser.add_argument("--clip", type=Path, help="clip to run a detector on")
-    parser.add_argument("--detector", default="hog", help="hog or an .onnx file")
+    parser.add_argument("--detector", default="blazepose", help="blazepose or an .onnx file")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--box_noise", type=float, default=0.02, help="share of the height")
     parser.add_argument("--missing", type=float, default=0.1, help="share of detections")
@@ -154,10 +159,13 @@ def main() -> int:
 
 def print_detector(truth: dict[str, np.ndarray], flags: argparse.Namespace) -> None:
     """Print the results of a detector and the tracker on the clip."""
-    # The tracker needs detections of low scores too.
-    detector = make_detector(flags.detector, TrackSettings.low_score)
+    detector = make_detector(flags.detector)
+    if not isinstance(detector, FollowingDetector):
+        # The tracker needs detections of low scores too.
+        detector = make_detector(flags.detector, TrackSettings.low_score)
+    find = for_frames(detector)
     with FrameReader(Clip(flags.clip)) as reader:
-        detections = [detector(frame.image) for frame in reader]
+        detections = [find(frame.image) for frame in reader]
     right = sum(
         int((box_iou(boxes[seen >= _DETECTED], _boxes(found)).max(-1, initial=0.0) >= 0.5).sum())
         for boxes, seen, found in zip(truth["boxes"], truth["seen"], detections, strict=True)

@@ -10,6 +10,7 @@ from pare_jax.training.data import HeldOut
 
 TINY_MODEL = {
     "name": "pare",
+    "input": "image",
     "backbone": "resnet18",
     "backbone_width": 4,
     "num_blocks": 3,

@@ -12,7 +12,7 @@ import pytest
 
 from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
-from pare_jax.body.io import load_body_data
+from pare_jax.body.io import FREE_BODY, load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
 from pare_jax.rendering.skeleton_lines import LEFT, RIGHT
 from pare_jax.rendering.text import PAPER
@@ -127,6 +127,27 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
         assert np.abs(marked - colour).sum(1).min() < 40
     assert sheet.main([*flags, "--count=0"]) == 2
     assert "--count=0" in capsys.readouterr().err
+
+
+def test_a_neutral_figure_loses_details_of_every_shape_and_keeps_its_joints(script):
+    """A dent of 3 cm in the belly and one in a shape direction are smoothed away."""
+    with np.load(FREE_BODY) as arrays:
+        body = dict(arrays)
+    belly = np.linalg.norm(body["v_template"] - [0, 0.095, 0.123], axis=1) < 0.015
+    hands = np.abs(body["v_template"][:, 0]) > 0.3
+    dented = body | {name: body[name].copy() for name in ("v_template", "shapedirs")}
+    dented["v_template"][belly, 2] -= 0.03
+    dented["shapedirs"][belly, 2, 4] += 0.03
+    neutral = script("neutral_figure").neutral_figure(dented)
+    for name in ("v_template", "shapedirs"):
+        joints = [
+            b["J_regressor"].astype(float) @ b[name].reshape(12272, -1) for b in (dented, neutral)
+        ]
+        np.testing.assert_allclose(*joints, atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(neutral[name][hands], body[name][hands])
+        assert np.abs(neutral[name] - body[name])[belly, 2].max() < 0.004, name
+    assert ((neutral["weights"] > 0).sum(1) <= 4).all()
+    np.testing.assert_allclose(neutral["weights"].sum(1), 1, atol=1e-6)
 
 
 def test_simulated_boxes_are_written_and_counted(script, monkeypatch, tmp_path, capsys):

@@ -9,6 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+# Angles of the whole body, degrees. Without LEAN, a body leans so that it keeps its balance.
+LEAN = "lean"  # forwards; -90: on the back
+TIP = "tip"  # to the left, after the lean
+
 Angles = dict[str, float]
 Action = Callable[[np.random.Generator], Angles]
 
@@ -25,7 +29,7 @@ def _legs(both: Angles | None = None, left: Angles | None = None, right: Angles 
 _arms = _legs
 
 
-def _stance(rng: np.random.Generator) -> Angles:
+def stance(rng: np.random.Generator) -> Angles:
     """Return standing legs, with the weight on both or on one and the other knee slack."""
     wide = rng.uniform(0, 10)
     slack = max(0.0, rng.normal(0, 12))
@@ -36,7 +40,7 @@ def _stance(rng: np.random.Generator) -> Angles:
 
 
 def stand(rng: np.random.Generator) -> Angles:
-    return _stance(rng)
+    return stance(rng)
 
 
 def walk(rng: np.random.Generator) -> Angles:
@@ -81,6 +85,7 @@ def sit(rng: np.random.Generator) -> Angles:
     hips = rng.uniform(75, 100)
     legs = {"hip_abduct": rng.uniform(2, 18), "hip_rotate": rng.uniform(0, 15)}
     angles = {
+        LEAN: -5.0,
         "spine_flex": rng.normal(12, 12),
         **_legs(
             legs,
@@ -133,7 +138,7 @@ def lunge(rng: np.random.Generator) -> Angles:
             left={"hip_flex": front, "knee": front, "ankle": -2},
             right={"hip_flex": -back, "knee": max(hind, 3), "ankle": 5, "toes": 35},
         ),
-        **_any_arms(rng),
+        **any_arms(rng),
     }
 
 
@@ -144,7 +149,7 @@ def kneel(rng: np.random.Generator) -> Angles:
             left={"hip_flex": rng.uniform(75, 95), "knee": rng.uniform(85, 105)},
             right={"hip_flex": rng.normal(-5, 6), "knee": rng.uniform(85, 110), "ankle": 20},
         ),
-        **_any_arms(rng),
+        **any_arms(rng),
     }
 
 
@@ -171,7 +176,7 @@ def crouch_reach(rng: np.random.Generator) -> Angles:
 def reach(rng: np.random.Generator) -> Angles:
     raised = rng.uniform(60, 170)
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_flex": -0.25 * (raised - 90),
         "spine_side": rng.normal(0, 8),
         **_arms(
@@ -187,7 +192,7 @@ def reach(rng: np.random.Generator) -> Angles:
 
 def arms_up(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_flex": rng.normal(-8, 8),
         **_arms(
             {
@@ -202,7 +207,7 @@ def arms_up(rng: np.random.Generator) -> Angles:
 
 def arms_out(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         **_arms(
             {
                 "arm_plane": rng.uniform(-10, 40),
@@ -215,7 +220,7 @@ def arms_out(rng: np.random.Generator) -> Angles:
 
 def wave(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         **_arms(
             left={
                 "arm_plane": rng.uniform(0, 45),
@@ -230,7 +235,7 @@ def wave(rng: np.random.Generator) -> Angles:
 
 def point(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_twist": rng.uniform(0, 40),
         **_arms(
             left={
@@ -251,14 +256,14 @@ def _crossed() -> tuple[Angles, Angles]:
 
 def cross_arms(rng: np.random.Generator) -> Angles:
     upper, lower = _crossed()
-    return {**_stance(rng), **_arms(left=upper, right=lower)}
+    return {**stance(rng), **_arms(left=upper, right=lower)}
 
 
 def hands_on_hips(rng: np.random.Generator) -> Angles:
-    return {**_stance(rng), **_arms(_akimbo(rng))}
+    return {**stance(rng), **_arms(akimbo(rng))}
 
 
-def _akimbo(rng: np.random.Generator) -> Angles:
+def akimbo(rng: np.random.Generator) -> Angles:
     return {
         "arm_plane": rng.uniform(-45, -20),
         "arm_raise": rng.uniform(42, 52),
@@ -272,7 +277,7 @@ def _akimbo(rng: np.random.Generator) -> Angles:
 def phone(rng: np.random.Generator) -> Angles:
     """Hold a hand to the ear."""
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_side": -rng.uniform(0, 12),
         **_arms(
             left={
@@ -288,7 +293,7 @@ def phone(rng: np.random.Generator) -> Angles:
 def read(rng: np.random.Generator) -> Angles:
     """Hold both hands in front of the chest, as with a book, a telephone or a plate."""
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_flex": rng.uniform(5, 30),
         **_arms(
             {
@@ -320,7 +325,7 @@ def carry(rng: np.random.Generator) -> Angles:
 def think(rng: np.random.Generator) -> Angles:
     """Hold a hand to the chin, the other arm across the belly or hanging."""
     return {
-        **_stance(rng),
+        **stance(rng),
         "neck_flex": rng.uniform(0, 15),
         **_arms(
             left={"arm_plane": 78, "arm_raise": 36, "arm_rotate": -14, "elbow": 128},
@@ -331,7 +336,7 @@ def think(rng: np.random.Generator) -> Angles:
 
 def hands_behind_head(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         **_arms(
             {
                 "arm_plane": rng.uniform(10, 35),
@@ -351,7 +356,7 @@ def kick(rng: np.random.Generator) -> Angles:
             left={"hip_flex": height, "knee": rng.uniform(0, 70), "ankle": 20},
             right={"knee": rng.uniform(0, 20)},
         ),
-        **_any_arms(rng),
+        **any_arms(rng),
     }
 
 
@@ -373,11 +378,11 @@ def throw(rng: np.random.Generator) -> Angles:
 
 def stretch_side(rng: np.random.Generator) -> Angles:
     return {
-        **_stance(rng),
+        **stance(rng),
         "spine_side": -rng.uniform(10, 32),
         **_arms(
             left={"arm_plane": 10, "arm_raise": rng.uniform(140, 178), "elbow": 20},
-            right=_akimbo(rng),
+            right=akimbo(rng),
         ),
     }
 
@@ -391,11 +396,11 @@ def dance(rng: np.random.Generator) -> Angles:
             left={"hip_flex": rng.uniform(0, 60), "knee": rng.uniform(5, 90)},
             right={"hip_flex": rng.uniform(0, 25), "knee": rng.uniform(0, 40)},
         ),
-        **_any_arms(rng),
+        **any_arms(rng),
     }
 
 
-def _any_arms(rng: np.random.Generator) -> Angles:
+def any_arms(rng: np.random.Generator) -> Angles:
     """Return two independent arms that balance or gesture."""
 
     def arm() -> Angles:

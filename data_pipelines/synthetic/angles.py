@@ -1,18 +1,19 @@
 """Anatomical joint angles, their ranges of motion, and their conversion to SMPL's rotations.
 
+Functions take any leading batch axes.
+
 Angles are in degrees. Left and right have the same sign for the same movement: abduction leads
 away from the body on both sides. All zeros is the anatomical stance: upright, arms hanging, palms
 at the thighs. Rotations are relative to the parent and identity in SMPL's rest pose (arms about
 along x, y up, chest to +z).
 """
 
-import math
-
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from pare_jax.body.rest_pose import rest_turns
-from pare_jax.skeleton import MIRROR, NUM_JOINTS, PARENTS, joint_index
+from pare_jax.skeleton import NUM_JOINTS, PARENTS, joint_index
 
 # (lowest, highest), degrees. Ranges of healthy adults after the American Academy of Orthopaedic
 # Surgeons ("Joint Motion: Method of Measuring and Recording", 1965; also in Norkin & White,
@@ -51,9 +52,17 @@ _ALL_RANGES = np.array([*CENTRAL_RANGES.values(), *SIDE_RANGES.values(), *SIDE_R
 LOWEST, HIGHEST = _ALL_RANGES[:, 0], _ALL_RANGES[:, 1]
 NUM_ANGLES = len(NAMES)
 
-_FLIP = np.diag([-1.0, 1.0, 1.0])
+# Joints that bend with the spine or the neck: each one's share, and where its angles are in NAMES.
+_BENT_JOINTS = [joint_index(name) for name in ("spine1", "spine2", "spine3", "neck", "head")]
+SPINE_SHARES = (0.4, 0.35, 0.25)
+_BENT_SHARES = np.array([*SPINE_SHARES, 0.5, 0.5])
+_BENT_ANGLES = np.array([[0, 0, 0, 3, 3], [1, 1, 1, 4, 4], [2, 2, 2, 5, 5]])
+_LIMBS = ("hip", "knee", "ankle", "foot", "collar", "shoulder", "elbow", "wrist")
+_LIMB_JOINTS = np.array([[joint_index(f"left_{n}"), joint_index(f"right_{n}")] for n in _LIMBS])
+_FLIP_SIGNS = np.outer([-1.0, 1.0, 1.0], [-1.0, 1.0, 1.0])  # of a mirrored rotation's elements
 # The angles turn the straight limbs of an exact T-pose; SMPL's limbs are a little bent at rest.
 _TO_REST = rest_turns()
+_FROM_REST = _TO_REST.swapaxes(1, 2)
 _PARENT_TO_REST = _TO_REST[[max(parent, 0) for parent in PARENTS]]
 
 
@@ -67,20 +76,20 @@ def zeros() -> Float[np.ndarray, " angles"]:
     return np.zeros(NUM_ANGLES)
 
 
-def clip(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]:
+def clip(angles: Float[np.ndarray, "*batch angles"]) -> Float[np.ndarray, "*batch angles"]:
     """Clip every angle to its range of motion."""
     return np.minimum(np.maximum(angles, LOWEST), HIGHEST)
 
 
-def mirror(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, " angles"]:
+def mirror(angles: Float[np.ndarray, "*batch angles"]) -> Float[np.ndarray, "*batch angles"]:
     """Swap left and right."""
     sides = len(SIDE_RANGES)
-    centre = angles[: len(CENTRAL_RANGES)] * [1, -1, -1, 1, -1, -1]
-    left, right = angles[-2 * sides : -sides], angles[-sides:]
-    return np.concatenate([centre, right, left])
+    centre = angles[..., : len(CENTRAL_RANGES)] * [1, -1, -1, 1, -1, -1]
+    left, right = angles[..., -2 * sides : -sides], angles[..., -sides:]
+    return np.concatenate([centre, right, left], axis=-1)
 
 
-def rotations(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, "24 3 3"]:
+def rotations(angles: Float[np.ndarray, "*batch angles"]) -> Float[np.ndarray, "*batch 24 3 3"]:
     """Convert angles to SMPL's rotations; the root's is the identity.
 
     Args:
@@ -90,74 +99,84 @@ def rotations(angles: Float[np.ndarray, " angles"]) -> Float[np.ndarray, "24 3 3
         Rotation matrices relative to the parent joint.
     """
     radians = np.deg2rad(angles)
-    result = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
-    flex, side, twist = radians[:3]
-    for name, share in (("spine1", 0.4), ("spine2", 0.35), ("spine3", 0.25)):
-        result[joint_index(name)] = _bend(share * flex, share * side, share * twist)
-    flex, side, twist = radians[3:6]
-    for name in ("neck", "head"):
-        result[joint_index(name)] = _bend(0.5 * flex, 0.5 * side, 0.5 * twist)
-    count = len(SIDE_RANGES)
-    _set_left_limbs(result, dict(zip(SIDE_RANGES, radians[6 : 6 + count], strict=True)))
-    # The right side is the left side's mirror image.
-    other = np.tile(np.eye(3), (NUM_JOINTS, 1, 1))
-    _set_left_limbs(other, dict(zip(SIDE_RANGES, radians[6 + count :], strict=True)))
-    for joint, twin in enumerate(MIRROR):
-        if joint < twin:
-            result[twin] = _FLIP @ other[joint] @ _FLIP
+    batch, centre = radians.shape[:-1], len(CENTRAL_RANGES)
+    result = np.zeros((NUM_JOINTS, *batch, 3, 3))
+    result[..., [0, 1, 2], [0, 1, 2]] = 1.0
+    # Spine and neck bend forwards and to the left and turn left.
+    bends = radians[..., _BENT_ANGLES] * _BENT_SHARES
+    flex, side, twist = np.moveaxis(bends, (-2, -1), (0, 1))
+    result[_BENT_JOINTS] = about_y(twist) @ about_z(-side) @ about_x(flex)
+    sides = radians[..., centre:].reshape(*batch, 2, -1)
+    limbs = _left_limbs(np.moveaxis(sides, (-1, -2), (0, 1)))
+    limbs[:, 1] *= _FLIP_SIGNS  # the right side is the left side's mirror image
+    result[_LIMB_JOINTS] = limbs
     # Every part keeps its orientation in space, but counts its rotation from SMPL's rest pose.
-    return _PARENT_TO_REST @ result @ _TO_REST.swapaxes(1, 2)
+    return _PARENT_TO_REST @ np.moveaxis(result, 0, -3) @ _FROM_REST
 
 
-def _set_left_limbs(result: np.ndarray, angle: dict[str, float]) -> None:
-    result[joint_index("left_hip")] = (
-        about_x(-angle["hip_flex"]) @ about_z(angle["hip_abduct"]) @ about_y(angle["hip_rotate"])
-    )
-    result[joint_index("left_knee")] = about_x(angle["knee"])
-    result[joint_index("left_ankle")] = about_x(angle["ankle"])
-    result[joint_index("left_foot")] = about_x(-angle["toes"])
-
+def _left_limbs(radians: np.ndarray) -> np.ndarray:
+    """Return the rotations (8, ..., 3, 3) of _LIMBS from a left side's angles (13, ...)."""
+    angle = dict(zip(SIDE_RANGES, radians, strict=True))
     # Beyond 40 degrees, the shoulder blade turns by about a third of the arm's raise: the
     # scapulohumeral rhythm (Inman et al., 1944).
-    raised = angle["arm_raise"]
-    collar = about_z(min(max((raised - math.radians(40.0)) / 3.0, 0.0), math.radians(35.0)))
-    plane = angle["arm_plane"]
-    axis = np.array([-math.sin(plane), 0.0, math.cos(plane)])
-    hanging = about_y(angle["arm_rotate"]) @ about_z(-np.pi / 2)
-    result[joint_index("left_collar")] = collar
-    result[joint_index("left_shoulder")] = collar.T @ about(axis, raised) @ hanging
-    turn = about_x(0.5 * angle["forearm"])
-    result[joint_index("left_elbow")] = about_y(-angle["elbow"]) @ turn
-    result[joint_index("left_wrist")] = (
-        turn @ about_y(angle["wrist_side"]) @ about_z(-angle["wrist_flex"])
+    raised, plane = angle["arm_raise"], angle["arm_plane"]
+    collar = np.clip((raised - np.deg2rad(40.0)) / 3.0, 0.0, np.deg2rad(35.0))
+    # Rotations about one axis are computed together.
+    flex, knee, ankle, foot, turn = about_x(
+        np.array(
+            [
+                -angle["hip_flex"],
+                angle["knee"],
+                angle["ankle"],
+                -angle["toes"],
+                0.5 * angle["forearm"],
+            ]
+        )
     )
+    rotate, back, forth, elbow, tilt = about_y(
+        np.array(
+            [
+                angle["hip_rotate"],
+                -plane,
+                plane + angle["arm_rotate"],
+                -angle["elbow"],
+                angle["wrist_side"],
+            ]
+        )
+    )
+    abduct, lift, blade, wrist = about_z(
+        np.array([angle["hip_abduct"], raised, collar, -angle["wrist_flex"]])
+    )
+    hip = flex @ abduct @ rotate
+    shoulder = np.swapaxes(blade, -1, -2) @ back @ lift @ forth @ _HANGING
+    hand = turn @ tilt @ wrist
+    return np.array([hip, knee, ankle, foot, blade, shoulder, elbow @ turn, hand])
 
 
-def _bend(flex: float, side: float, twist: float) -> np.ndarray:
-    """Return a rotation that bends forwards and to the left and turns left."""
-    return about_y(twist) @ about_z(-side) @ about_x(flex)
-
-
-def about_x(angle: float) -> Float[np.ndarray, "3 3"]:
+def about_x(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about x."""
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+    return _about(0, angle)
 
 
-def about_y(angle: float) -> Float[np.ndarray, "3 3"]:
+def about_y(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about y."""
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
+    return _about(1, angle)
 
 
-def about_z(angle: float) -> Float[np.ndarray, "3 3"]:
+def about_z(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about z."""
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    return _about(2, angle)
 
 
-def about(axis: Float[np.ndarray, "3"], angle: float) -> Float[np.ndarray, "3 3"]:
-    """Return the rotation by `angle` (radians) about a unit axis (Rodrigues' formula)."""
-    x, y, z = axis
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + math.sin(angle) * cross + (1.0 - math.cos(angle)) * (cross @ cross)
+def _about(axis: int, angle: ArrayLike) -> np.ndarray:
+    cosine, sine = np.cos(angle), np.sin(angle)
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    result = np.zeros((*np.shape(angle), 3, 3))
+    result[..., axis, axis] = 1.0
+    result[..., first, first] = result[..., second, second] = cosine
+    result[..., first, second] = -sine
+    result[..., second, first] = sine
+    return result
+
+
+_HANGING = about_z(-np.pi / 2)  # from an arm along x to an arm that hangs

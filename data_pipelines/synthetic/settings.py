@@ -17,7 +17,7 @@ SPLITS = {"train": 0, "validation": 1, "test": 2, "test_occluded": 3}
 MESHES = ("full", "coarse")
 # Raise it with every change to the pictures or labels that the same settings give. Datasets of an
 # earlier version are then prepared again.
-DRAWING = 4
+DRAWING = 5
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 _PROBABILITIES = (

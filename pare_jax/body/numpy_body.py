@@ -69,12 +69,21 @@ def forward_kinematics(
         Global rotations and the joints in metres, in the frame that the root's rotation maps into.
     """
     turned = np.array(rotations, rest.dtype)
-    posed = np.array(rest)
     for level, above in _tree_levels(parents):
-        bones = rest[..., level, :] - rest[..., above, :]
-        posed[..., level, :] = posed[..., above, :] + _rotate(turned[..., above, :, :], bones)
         turned[..., level, :, :] = turned[..., above, :, :] @ turned[..., level, :, :]
-    return turned, posed
+    above = np.maximum(parents, 0)
+    bones = _rotate(turned[..., above, :, :], rest - rest[..., above, :])
+    chains = _chains(parents, np.dtype(rest.dtype))
+    return turned, rest[..., :1, :] + chains @ bones  # one product: a single body is fast
+
+
+@functools.cache
+def _chains(parents: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return a matrix that sums the bones from the root to each joint."""
+    chains = np.eye(len(parents), dtype=dtype)
+    for joint, parent in enumerate(parents[1:], start=1):
+        chains[joint] += chains[parent]
+    return chains
 
 
 @functools.cache

@@ -22,8 +22,9 @@ from pare_jax.errors import UserError
 from pare_jax.evaluation import protocols, sample_errors
 from pare_jax.evaluation.protocols import Protocol, TrueBodies
 from pare_jax.evaluation.sample_errors import HostBatch, SampleErrors
-from pare_jax.models.inference import predict_step
+from pare_jax.models.inference import input_field, predict_step
 from pare_jax.rendering import overlay
+from pare_jax.rendering.keypoint_picture import keypoint_picture
 
 # `eval_step` with its graph bound, jitted once by the caller.
 EvalStep = Callable[..., dict[str, Array]]
@@ -69,7 +70,7 @@ class PredictedSample:
 
     Attributes:
         index: its row in the split.
-        image: the network's crop, RGB, (S, S, 3) uint8.
+        image: the network's crop, or a picture of its keypoints, RGB, (S, S, 3) uint8.
         vertices: the predicted mesh in the camera frame, metres, (V, 3).
         root: the root's predicted rotation into the camera frame, (3, 3).
         attention: each joint's attention, which sums to 1 over its map, (h, w, 24); None for a
@@ -117,7 +118,7 @@ def eval_step(
         params: the network's parameters.
         batch_stats: its batch statistics.
         body: the body that poses predictions.
-        batch: has `image`, (B, S, S, 3) uint8; other fields are not read.
+        batch: has the network's input, see `input_field`; other fields are not read.
         graphdef: the network's static graph, in evaluation mode.
 
     Returns:
@@ -129,7 +130,7 @@ def eval_step(
         points_2d: `skeleton.POINT_NAMES` in the crop, (B, 25, 2).
         attention: (B, h, w, 24); missing for a network without attention.
     """
-    prediction = predict_step(params, batch_stats, batch["image"], graphdef=graphdef)
+    prediction = predict_step(params, batch_stats, batch[input_field(batch)], graphdef=graphdef)
     posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
     vertices = posed.mesh()
     translation = geometry.camera_translation(prediction.camera)
@@ -183,11 +184,12 @@ class _Pending(NamedTuple):
 def _start_measuring(
     step: EvalStep, weights: Weights, setup: EvaluationSetup, batch: HostBatch
 ) -> _Pending:
-    names = ("image", *sample_errors.LABELS)
+    field = input_field(batch)
+    names = (field, *sample_errors.LABELS)
     labels = sharding.put_batch({name: batch[name] for name in names}, setup.mesh)
-    # The image alone, as in `draw`: other fields would compile another program.
-    image = {"image": labels.pop("image")}
-    outputs = step(weights.params, weights.batch_stats, setup.body, image)
+    # The input alone, as in `draw`: other fields would compile another program.
+    inputs = {field: labels.pop(field)}
+    outputs = step(weights.params, weights.batch_stats, setup.body, inputs)
     errors = sample_errors.batch_errors(
         outputs, labels, setup.protocol, setup.truth, setup.mean_joints
     )
@@ -247,13 +249,14 @@ def draw(
     start = 0
     try:
         for batch in batches:
-            images = batch["image"]
-            here = [row for row in range(start, start + len(images)) if row in wanted]
+            field = input_field(batch)
+            inputs = batch[field]
+            here = [row for row in range(start, start + len(inputs)) if row in wanted]
             if here:
-                image = sharding.put_batch({"image": images}, setup.mesh)
-                outputs = step(weights.params, weights.batch_stats, setup.body, image)
-                found |= _samples(outputs, images, start, here)
-            start += len(images)
+                sent = sharding.put_batch({field: inputs}, setup.mesh)
+                outputs = step(weights.params, weights.batch_stats, setup.body, sent)
+                found |= _samples(outputs, inputs, start, here)
+            start += len(inputs)
             if len(found) == len(wanted):
                 break
     finally:
@@ -262,7 +265,7 @@ def draw(
 
 
 def _samples(
-    outputs: Mapping[str, Array], images: np.ndarray, start: int, rows: Sequence[int]
+    outputs: Mapping[str, Array], inputs: np.ndarray, start: int, rows: Sequence[int]
 ) -> dict[int, PredictedSample]:
     """Collect some samples of a batch that begins at row `start` of its split."""
     names = ("vertices", "translation", "rotations", "attention")
@@ -271,13 +274,18 @@ def _samples(
     return {
         row: PredictedSample(
             row,
-            images[row - start],
+            _picture(inputs[row - start]),
             vertices[row - start],
             host["rotations"][row - start, 0],
             None if attention is None else attention[row - start],
         )
         for row in rows
     }
+
+
+def _picture(sample: np.ndarray) -> np.ndarray:
+    """Return a network's input as a picture."""
+    return sample if sample.dtype == np.uint8 else keypoint_picture(sample)
 
 
 def panels(

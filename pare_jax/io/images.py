@@ -9,6 +9,7 @@ import ctypes
 import dataclasses
 import functools
 import logging
+import math
 import pathlib
 import threading
 import warnings
@@ -296,7 +297,7 @@ def _too_many_pixels(path: pathlib.Path, size: tuple[int, int] | None = None) ->
 
 
 def crop_to_photo(
-    centre: Float[np.ndarray, "2"], side: float, size: int
+    centre: Float[np.ndarray, "2"], side: float, size: int, angle: float = 0.0
 ) -> Float[np.ndarray, "2 3"]:
     """Return the affine from a square crop's pixels to the photograph's.
 
@@ -304,14 +305,16 @@ def crop_to_photo(
         centre: the crop's centre in the photograph, pixels.
         side: the crop's side in the photograph, pixels.
         size: the crop's own side, pixels.
+        angle: by which the crop is turned in the photograph, clockwise, radians.
     """
-    scale = side / size
-    corner = np.asarray(centre, np.float64) - side / 2.0
-    return np.array([[scale, 0.0, corner[0]], [0.0, scale, corner[1]]])
+    x, y = side / size * math.cos(angle), side / size * math.sin(angle)
+    turn = np.array([[x, -y], [y, x]])
+    corner = np.asarray(centre, np.float64) - turn @ (size / 2.0, size / 2.0)
+    return np.column_stack([turn, corner])
 
 
 def cut_crop(
-    image: Picture, centre: Float[np.ndarray, "2"], side: float, size: int
+    image: Picture, centre: Float[np.ndarray, "2"], side: float, size: int, angle: float = 0.0
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Cut a square crop out of a photograph without aliasing; black outside the photograph.
 
@@ -323,17 +326,19 @@ def cut_crop(
         centre: the crop's centre in the photograph, pixels.
         side: the crop's side in the photograph, pixels.
         size: the crop's own side, pixels.
+        angle: by which the crop is turned in the photograph, clockwise, radians.
 
     Returns:
         The crop, (size, size, 3) uint8.
     """
     finer = int(np.clip(np.ceil(side / size), 1, max(1, _MAX_CANVAS // size)))
-    affine = crop_to_photo(centre, side, size * finer)
+    affine = crop_to_photo(centre, side, size * finer, angle)
     # OpenCV's coordinates start at the first pixel's centre: shift by half a pixel on both sides.
     affine[:, 2] += affine[:, :2] @ (0.5, 0.5) - 0.5
     # OpenCV warps four channels in about half the time of three, with the same bytes. Only the part
     # that the crop shows gets a fourth.
-    x, y = (_shown(centre[axis], side, image.shape[1 - axis]) for axis in (0, 1))
+    extent = side * (abs(math.cos(angle)) + abs(math.sin(angle)))
+    x, y = (_shown(centre[axis], extent, image.shape[1 - axis]) for axis in (0, 1))
     affine[:, 2] -= (x.start, y.start)
     canvas = cv2.warpAffine(
         cv2.cvtColor(np.ascontiguousarray(image[y, x]), cv2.COLOR_RGB2RGBA),

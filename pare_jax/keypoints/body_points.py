@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel, PosedBody, body_from_data
 from pare_jax.keypoints.sets import NUM_BODY_POINTS, POINT_NAMES, mirrored_name
-from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS, joint_index
+from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS, PARENTS, joint_index
 
 
 class _Anchor(NamedTuple):
@@ -58,12 +58,12 @@ _SMPL_VERTICES = {
 # The free body: found on its mesh.
 _FREE_VERTICES: dict[str, int] = {
     "nose": 4949,
-    "left_eye": 6231,
-    "right_eye": 1,
+    "left_eye": 7196,
+    "right_eye": 1058,
     "left_ear": 11548,
     "right_ear": 5505,
-    "left_mouth": 9850,
-    "right_mouth": 3736,
+    "left_mouth": 6575,
+    "right_mouth": 369,
     "left_index": 9275,
     "right_index": 3161,
     "left_pinky": 9266,
@@ -248,3 +248,42 @@ def _part(
         return data.template[vertex], data.shape_basis[vertex].T, data.weights[vertex]
     joint = joint_index(name)
     return data.joint_template[joint], data.joint_basis[joint].T, np.eye(NUM_JOINTS)[joint]
+
+
+# The arrays that define a `PointBody`, with their shapes.
+CONSTANTS = {
+    "template": (NUM_BODY_POINTS, 3),
+    "basis": (NUM_BETAS, NUM_BODY_POINTS, 3),
+    "weights": (NUM_BODY_POINTS, NUM_JOINTS),
+    "known": (NUM_BODY_POINTS,),
+    "joint_template": (NUM_JOINTS, 3),
+    "joint_basis": (NUM_BETAS, 3 * NUM_JOINTS),
+}
+
+
+def constants_of(body: PointBody) -> dict[str, Array]:
+    """Return the arrays of `CONSTANTS`."""
+    of_points = {name: getattr(body, name) for name in ("template", "basis", "weights", "known")}
+    skeleton = body.skeleton
+    return of_points | {
+        "joint_template": skeleton.joint_template,
+        "joint_basis": skeleton.joint_basis,
+    }
+
+
+def body_of_constants(constants: Mapping[str, Array]) -> PointBody:
+    """Return the body that `constants_of` described."""
+    none = jnp.zeros((NUM_BETAS, 0))
+    skeleton = BodyModel(
+        template=jnp.zeros((3, 0)),
+        blend_basis=(none, none, none),
+        skin=jnp.zeros((NUM_JOINTS, 0)),
+        joint_template=constants["joint_template"],
+        joint_basis=constants["joint_basis"],
+        faces=jnp.zeros((0, 3), int),
+        parents=PARENTS,
+        head_top=0,
+        name="",
+    )
+    of_points = {name: constants[name] for name in ("template", "basis", "weights", "known")}
+    return PointBody(skeleton, **of_points)

@@ -1,5 +1,7 @@
 """Builds the network of a config's `model` section, and checks that section."""
 
+from collections.abc import Mapping
+
 import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
@@ -8,15 +10,20 @@ from pare_jax.errors import UserError
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.baseline import Baseline
 from pare_jax.models.hrnet import WIDTHS, HRNet, finest_features
+from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.models.pare import Pare, map_stride
 from pare_jax.models.resnet import DEPTHS, ResNet
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-NAMES = ("baseline", "pare")
+NAMES = ("baseline", "keypoints", "pare")
+INPUTS = ("image", "keypoints")
 BACKBONES = (*DEPTHS, *WIDTHS)
 
 
-def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
+Network = Pare | Baseline | KeypointNetwork
+
+
+def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Network:
     """Build the network of a config, with random weights.
 
     Args:
@@ -31,6 +38,10 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Pare | Baseline:
         UserError: a name is unknown or a size is not positive.
     """
     check_model(config)
+    if config.name == "keypoints":
+        return KeypointNetwork(
+            width=config.points_width, num_blocks=tuple(config.points_blocks), rngs=rngs
+        )
     dtype = DTYPES[config.dtype]
     backbone = _build_backbone(config, dtype, rngs)
     hidden = {key: tuple(config[key]) for key in ("pose_hidden", "shape_hidden", "camera_hidden")}
@@ -63,21 +74,42 @@ def part_map_stride(config: ConfigDict) -> float:
 
 def check_model(config: ConfigDict) -> None:
     """Raise UserError if a config's `model` section has an unknown name or a size below 1."""
-    for key, known in (("name", NAMES), ("backbone", BACKBONES), ("dtype", DTYPES)):
+    known_values = {"name": NAMES, "input": INPUTS, "backbone": BACKBONES, "dtype": DTYPES}
+    for key, known in known_values.items():
         if config[key] not in known:
             raise UserError(
                 f"config.model.{key}: unknown value {config[key]!r}; use one of {', '.join(known)}"
             )
+    if config.name == "keypoints":
+        _check_keypoint_network(config)
+        return
     sizes = {"backbone_width": config.backbone_width}
     if config.name == "pare":
         sizes |= {key: config[key] for key in ("num_blocks", "branch_features", "shape_features")}
     for key in ("pose_hidden", "shape_hidden", "camera_hidden"):
         sizes |= {f"{key}[{index}]": width for index, width in enumerate(config[key])}
-    for key, size in sizes.items():
-        if size < 1:
-            raise UserError(f"config.model.{key}: must be at least 1, but is {size}")
+    _check_sizes(sizes)
     if config.backbone in WIDTHS and not finest_features(config.backbone, config.backbone_width):
         raise UserError(
             f"config.model.backbone_width: {config.backbone_width} gives {config.backbone} a "
             "fractional number of channels; use 64, or another multiple of 4"
         )
+
+
+def _check_keypoint_network(config: ConfigDict) -> None:
+    stages = {f"points_blocks[{i}]": blocks for i, blocks in enumerate(config.points_blocks)}
+    _check_sizes({"points_width": config.points_width, **stages})
+    if not stages:
+        raise UserError("config.model.points_blocks is empty: give the blocks of each stage")
+    if config.input != "keypoints":
+        raise UserError(
+            "config.model.name keypoints reads no image: set config.model.input to 'keypoints'"
+        )
+    if config.dtype != "float32":
+        raise UserError("config.precision: the network on keypoints computes in float32 only")
+
+
+def _check_sizes(sizes: Mapping[str, int]) -> None:
+    for key, size in sizes.items():
+        if size < 1:
+            raise UserError(f"config.model.{key}: must be at least 1, but is {size}")

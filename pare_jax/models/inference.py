@@ -1,4 +1,6 @@
-"""Runs a network on uint8 crops: normalisation and one prediction step."""
+"""Runs a network on crops or keypoints: its input, and one prediction step."""
+
+from collections.abc import Container
 
 import jax.numpy as jnp
 from flax import nnx
@@ -18,19 +20,28 @@ def standardise(images: Float[Array, "*b s s 3"]) -> Float[Array, "*b s s 3"]:
     return (images - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
 
 
+def input_field(batch: Container[str]) -> str:
+    """Return the field of a batch that the network reads: `keypoints` if it is there, or `image`.
+
+    Batches have one of them; see `data_pipelines/example.py`.
+    """
+    return "keypoints" if "keypoints" in batch else "image"
+
+
 def predict_step(
     params: nnx.State,
     batch_stats: nnx.State,
-    images: UInt8[Array, "b s s 3"],
+    inputs: UInt8[Array, "b s s 3"] | Float[Array, "b points 5"],
     *,
     graphdef: nnx.GraphDef,
 ) -> Prediction:
-    """Run a network on crops.
+    """Run a network on crops or keypoints.
 
     Args:
         params: the network's parameters.
         batch_stats: its batch statistics.
-        images: RGB.
+        inputs: RGB crops, which are normalised here, or keypoints, which are taken as they are.
         graphdef: the network's static graph, in evaluation mode.
     """
-    return nnx.merge(graphdef, params, batch_stats)(normalise(images))
+    is_image = inputs.dtype == jnp.uint8
+    return nnx.merge(graphdef, params, batch_stats)(normalise(inputs) if is_image else inputs)

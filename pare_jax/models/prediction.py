@@ -18,6 +18,8 @@ class Prediction(struct.PyTreeNode):
             network without attention.
         align_corners: whether the first and last cells of the maps are centred on the crop's first
             and last pixels, as in PARE. False: the cells tile the crop.
+        earlier: predictions of earlier stages, from first to last, for networks that correct their
+            answer; losses count them too.
     """
 
     rotations: Float[Array, "batch 24 3 3"]
@@ -26,3 +28,4 @@ class Prediction(struct.PyTreeNode):
     part_logits: Float[Array, "batch height width 25"] | None = None
     attention: Float[Array, "batch height width 24"] | None = None
     align_corners: bool = struct.field(pytree_node=False, default=False)
+    earlier: tuple["Prediction", ...] = ()

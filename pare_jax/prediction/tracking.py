@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.prediction.detection.detector import Detection, box_iou
 
 _FIRST_ID = 1
@@ -81,12 +82,14 @@ class TrackedBox:
         box: x0, y0, x1, y1 in pixels, detected or, for a hidden person, predicted.
         score: the detection's, NaN for a box from the user; 0 for a hidden person.
         seen: whether this frame has a detection of the person.
+        keypoints: the detection's, if it has them.
     """
 
     id: int
     box: Float[np.ndarray, "4"]
     score: float
     seen: bool
+    keypoints: Keypoints | None = None
 
 
 class _Track:
@@ -285,7 +288,7 @@ def given_tracks(
         frames.append([])
         for one in found:
             assert one.id is not None
-            tracked = TrackedBox(one.id, one.box, one.score, seen=True)
+            tracked = TrackedBox(one.id, one.box, one.score, seen=True, keypoints=one.keypoints)
             sightings.setdefault(one.id, []).append((number, tracked))
     for _, seen in sorted(sightings.items()):
         for frame, tracked in _with_gaps_filled(seen, clock, settings.max_gap):
@@ -329,7 +332,8 @@ def _with_gaps_filled(
 def _tracked_box(track: _Track) -> TrackedBox:
     if track.missed:
         return TrackedBox(track.id, track.box, 0.0, seen=False)
-    return TrackedBox(track.id, track.last.box, track.last.score, seen=True)
+    last = track.last
+    return TrackedBox(track.id, last.box, last.score, seen=True, keypoints=last.keypoints)
 
 
 def _overlap(track: _Track, detections: list[Detection]) -> Float[np.ndarray, " detections"]:

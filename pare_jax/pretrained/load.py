@@ -77,7 +77,7 @@ def load(config: ConfigDict) -> Loaded:
                 f'mean parameters in {section.path}: set it to ""'
             )
         notes.append(str(report))
-    elif config.model.backbone_width == _USUAL_WIDTH:
+    elif config.model.backbone_width == _USUAL_WIDTH and config.model.input == "image":
         notes.append(
             "the backbone starts from random weights: --config.pretrained.path=FILE starts from "
             "pretrained ones, for instance ImageNet's (docs/weights.md)"

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt8
 
-from pare_jax.models.inference import standardise
+from pare_jax.models.inference import input_field, standardise
 from pare_jax.skeleton import PART_BACKGROUND
 
 # Luma of ITU-R BT.601, the grey that saturation moves towards.
@@ -53,7 +53,7 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
 
     Occluders are random rectangles and ellipses of one colour with some grain, after Zhong et al.
     (random erasing, arXiv:1708.04896) and Sárándi et al. (arXiv:1808.09316). Part labels under them
-    become background.
+    become background. A batch of keypoints is not changed: its points are drawn with errors.
 
     Args:
         batch: reads image and, for occluders, part_labels.
@@ -63,6 +63,8 @@ def augment(batch: Mapping[str, Array], key: Array, settings: AugmentSettings) -
     Returns:
         The changed fields: image in float32, normalised; part_labels if there are occluders.
     """
+    if input_field(batch) != "image":
+        return {}
     count, size = batch["image"].shape[:2]
     numbers_key, grain_key = jax.random.split(key)
     numbers = jax.random.uniform(numbers_key, (count, _COLOUR_NUMBERS + _OCCLUDER_NUMBERS))

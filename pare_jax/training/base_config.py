@@ -23,6 +23,10 @@ def base_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.name = "pare"  # or "baseline": no branches, no attention
+    # or "keypoints": layers over body points, no backbone; only input and points_* matter then
+    config.model.input = "image"  # or "keypoints"
+    config.model.points_width = 384  # channels of each layer of "keypoints"
+    config.model.points_blocks = (2, 1, 1)  # residual blocks of each of its stages
     config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152, hrnet_w32, hrnet_w48
     config.model.backbone_width = 64  # channels of the stem; the rest follows in proportion
     config.model.num_blocks = 3  # blocks in each branch: 3 is final, 2 is shallow
@@ -49,8 +53,10 @@ def base_config() -> ConfigDict:
     config.data.workers = 0  # processes that draw synthetic people; 0: one a core
     config.data.memory = 1.0  # GiB for decoded training crops; 0: none
     config.data.synthetic = ConfigDict()  # added by configs/common.py
+    # Of ("bodies", 1.0): drawn bodies for networks on keypoints, never a picture.
+    config.data.bodies = ConfigDict()  # added by configs/common.py
 
-    config.augment = ConfigDict()
+    config.augment = ConfigDict()  # of crops; bodies have theirs in data.bodies
     config.augment.scale = 0.25  # the crop's side changes by up to this share
     config.augment.rotation = 30.0  # degrees; standard deviation, clipped at twice it
     config.augment.flip = 0.5  # probability of mirroring

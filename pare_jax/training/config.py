@@ -21,6 +21,9 @@ SYNTHETIC_ALONE = (
     "on photographs"
 )
 
+# The data set of drawn bodies, as config.data names it.
+BODIES = "bodies"
+
 _Check = tuple[Callable[[Any], bool], str]
 
 _POSITIVE: _Check = (lambda v: v > 0, "must be greater than 0")
@@ -113,8 +116,12 @@ def validate(config: ConfigDict) -> None:
             f"config.swa.start_epoch is {config.swa.start_epoch}, before the backbone thaws: make "
             f"it greater than pretrained.freeze_epochs, {config.pretrained.freeze_epochs}"
         )
-    if config.loss.parts and config.model.name == "baseline":
-        raise UserError("config.loss.parts needs part maps, which the baseline lacks: set it to 0")
+    _validate_input(config)
+    if config.loss.parts and config.model.name != "pare":
+        raise UserError(
+            f"config.loss.parts needs part maps, which model.name {config.model.name} lacks: set "
+            "it to 0"
+        )
     if config.loss.parts and part_map_stride(config.model) < losses.LABEL_STRIDE:
         raise UserError(
             f"config.loss.parts needs part maps no finer than the labels, 1/{losses.LABEL_STRIDE} "
@@ -123,6 +130,32 @@ def validate(config: ConfigDict) -> None:
         )
     if len(config.profile) != 2 or not 0 <= config.profile[0] <= config.profile[1]:
         raise UserError(f"config.profile is {config.profile}: give (first step, last step)")
+
+
+def _validate_input(config: ConfigDict) -> None:
+    """Raise UserError unless the data has what the network reads."""
+    if config.loss.points_2d and config.model.name != "keypoints":
+        raise UserError(
+            "config.loss.points_2d needs config.model.name to be 'keypoints': set it to 0"
+        )
+    named = {name for name, _ in config.data.train} | {n.split("/")[0] for n in config.data.eval}
+    if config.model.input == "image":
+        if BODIES in named:
+            raise UserError(
+                f"config.data names {BODIES}, which have no pictures: set config.model.input to "
+                "'keypoints'"
+            )
+        return
+    if others := sorted(named - {BODIES}):
+        raise UserError(
+            f"config.data names {others[0]}, but networks on keypoints are trained and evaluated "
+            f"on {BODIES} alone: set config.model.input to 'image', or use configs/keypoints.py"
+        )
+    for key in ("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"):
+        if _lookup(config, key):
+            raise UserError(f"config.{key} is for networks on images: leave it empty or 0")
+    if config.loss.parts:
+        raise UserError("config.loss.parts needs part labels, which bodies lack: set it to 0")
 
 
 def _validate_data(config: ConfigDict) -> None:

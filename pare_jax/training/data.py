@@ -7,10 +7,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from pare_jax.evaluation.sample_errors import HostBatch
 from pare_jax.evaluation.sequences import SplitNames
+
+# Drawn on the devices.
+DeviceBatch = Mapping[str, Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +37,11 @@ class RunData:
 
     Attributes:
         train: maps the step to start at to an endless stream of this process' training batches,
-            which is a function of (seed, step) alone.
+            which is a function of (seed, step) alone. Batches drawn on the devices are global.
         steps_per_epoch: length of an epoch.
         held_out: the data of the run's evaluations.
     """
 
-    train: Callable[[int], Iterator[HostBatch]]
+    train: Callable[[int], Iterator[HostBatch | DeviceBatch]]
     steps_per_epoch: int
     held_out: HeldOut

@@ -32,11 +32,13 @@ class Posed(NamedTuple):
         prediction: the network's prediction.
         joints: the body's joints, metres, camera axes.
         head_top: the top of the body's head, likewise.
+        points: the body points of keypoints, likewise; None for networks on images.
     """
 
     prediction: Prediction
     joints: Float[Array, "batch 24 3"]
     head_top: Float[Array, "batch 3"]
+    points: Float[Array, "batch points 3"] | None = None
 
 
 class Term(NamedTuple):
@@ -46,7 +48,8 @@ class Term(NamedTuple):
         compute: maps the predictions and the batch's labels to the term, before its weight.
         weight: default of `config.loss.NAME`. Give a new term 0: then experiments and runs of
             before stay as they are.
-        labels: fields of `data_pipelines/example.py`'s BATCH_FIELDS that it reads.
+        labels: fields of `data_pipelines/example.py`'s BATCH_FIELDS that it reads. Fields that only
+            drawn bodies have are not among them: these are always drawn.
     """
 
     compute: Callable[[Posed, Mapping[str, Array]], Float[Array, ""]]
@@ -66,6 +69,7 @@ def total_loss(
     head_top: Float[Array, "batch 3"],
     batch: Mapping[str, Array],
     weights: Mapping[str, float],
+    points: Float[Array, "batch points 3"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Return the weighted sum of the terms.
 
@@ -76,11 +80,12 @@ def total_loss(
         batch: the labels and their weights, see `data_pipelines/example.py`.
         weights: the weight of each term by name; a term with weight 0, or without a weight, is not
             computed.
+        points: the body points of keypoints, metres, camera axes; None for networks on images.
 
     Returns:
         The total, and the weighted terms by name (they add up to the total).
     """
-    posed = Posed(prediction, joints, head_top)
+    posed = Posed(prediction, joints, head_top, points)
     used = {name: term for name, term in TERMS.items() if weights.get(name)}
     terms = {name: weights[name] * term.compute(posed, batch) for name, term in used.items()}
     return sum(terms.values(), start=jnp.zeros(())), terms
@@ -126,6 +131,40 @@ def pose_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
 def shape_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the squared error of betas."""
     return squared_error(posed.prediction.betas, batch["betas"], batch["betas_weight"])
+
+
+def joints_l1_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the mean distance along x, y and z of joints, pelvises at the origin, metres.
+
+    Body points, where there are any, count as joints do.
+    """
+    root = posed.joints[:, :1]
+    error = jnp.mean(jnp.abs(posed.joints - root - batch["joints_3d"]), axis=(1, 2))
+    if posed.points is not None:
+        error += jnp.mean(jnp.abs(posed.points - root - batch["points_3d"]), axis=(1, 2))
+    return _average(error, batch["joints_3d_weight"])
+
+
+def points_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the mean distance of projected body points, at most 1, crop units.
+
+    Points that the network sees count three times, and points far outside the square less.
+    """
+    if posed.points is None:
+        raise ValueError("loss.points_2d needs a network on keypoints: set loss.points_2d to 0")
+    translation = geometry.camera_translation(posed.prediction.camera)
+    true = batch["points_2d"]
+    # The small number keeps the gradient finite at 0.
+    missed = geometry.project(posed.points, translation) - true + 1e-6
+    distance = jnp.minimum(jnp.linalg.norm(missed, axis=-1), 1.0)
+    seen = 0.5 + (batch["keypoints"][..., 2] > 0)
+    return jnp.mean(distance * seen / (1.0 + jnp.max(jnp.abs(true), -1) ** 2))
+
+
+def pose_l1_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the mean absolute error of rotation matrices."""
+    error = jnp.abs(posed.prediction.rotations - batch["rotations"])
+    return _average(jnp.mean(error, axis=(1, 2, 3)), batch["pose_weight"])
 
 
 def camera_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
@@ -227,4 +266,7 @@ TERMS: dict[str, Term] = {
     "shape": Term(shape_loss, 0.06, ("betas", "betas_weight")),
     "camera": Term(camera_loss, 1.0),
     "parts": Term(parts_loss, 0.0, ("part_labels", "parts_weight")),
+    "joints_l1": Term(joints_l1_loss, 0.0, ("joints_3d", "joints_3d_weight")),
+    "pose_l1": Term(pose_l1_loss, 0.0, ("rotations", "pose_weight")),
+    "points_2d": Term(points_2d_loss, 0.0),
 }

@@ -17,14 +17,18 @@ from flax import nnx, struct
 from jaxtyping import Array, Float
 
 from pare_jax.body.model import BodyModel
+from pare_jax.keypoints.body_points import PointBody
 from pare_jax.models.baseline import Baseline
+from pare_jax.models.build import Network
+from pare_jax.models.inference import input_field
+from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.models.layers import BatchNorm
 from pare_jax.models.pare import Pare
+from pare_jax.models.prediction import Prediction
 from pare_jax.training import augment, losses, swa
 from pare_jax.training.optimizer import is_backbone
 
 Batch = Mapping[str, Array]
-Network = Pare | Baseline
 
 
 class TrainState(struct.PyTreeNode):
@@ -94,7 +98,8 @@ def network_graphs(model: Network) -> Graphs:
     training, frozen, statistics, evaluation = (nnx.clone(model) for _ in range(4))
     training.train()
     frozen.train()
-    frozen.backbone.eval()
+    if isinstance(frozen, Pare | Baseline):
+        frozen.backbone.eval()
     statistics.train()
     for _, module in nnx.iter_modules(statistics):
         if isinstance(module, BatchNorm):
@@ -161,12 +166,14 @@ def train_step(
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
         graph = graphs.frozen if frozen else graphs.training
         model = nnx.merge(graph, params, state.batch_stats, copy=True)
-        prediction = model(batch["image"])
-        posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
-        head_top = posed.points([body.head_top])[:, 0]
-        loss, terms = losses.total_loss(
-            prediction, posed.joints, head_top, batch, dict(settings.loss_weights)
-        )
+        last = model(batch[input_field(batch)])
+        points = model.body if isinstance(model, KeypointNetwork) else None
+        weights = dict(settings.loss_weights)
+        found = [
+            _loss_of_prediction(prediction, body, points, batch, weights)
+            for prediction in (*last.earlier, last)
+        ]
+        loss, terms = jax.tree.map(lambda *values: sum(values) / len(values), *found)
         _, _, batch_stats = nnx.split(model, nnx.Param, ...)
         return loss, (batch_stats, terms)
 
@@ -213,6 +220,19 @@ def train_step(
     return state, scalars | {f"loss/{name}": value for name, value in terms.items()}
 
 
+def _loss_of_prediction(
+    prediction: Prediction,
+    body: BodyModel,
+    points: PointBody | None,
+    batch: Batch,
+    weights: Mapping[str, float],
+) -> tuple[Array, dict[str, Array]]:
+    posed = body.with_shape(prediction.betas).with_pose(prediction.rotations)
+    head_top = posed.points([body.head_top])[:, 0]
+    placed = None if points is None else points.of_posed(posed)
+    return losses.total_loss(prediction, posed.joints, head_top, batch, weights, placed)
+
+
 def _without_backbone_gradient(params: nnx.State) -> nnx.State:
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.lax.stop_gradient(leaf) if is_backbone(path) else leaf, params
@@ -242,9 +262,9 @@ def statistics_step(
         The mean over `count` + 1 batches.
     """
     key = jax.random.fold_in(jax.random.key(settings.seed), count.astype(jnp.int32))
-    images = augment.augment(batch, key, settings.augment)["image"]
+    batch = {**batch, **augment.augment(batch, key, settings.augment)}
     model = nnx.merge(graphs.statistics, params, mean, copy=True)
-    model(images)
+    model(batch[input_field(batch)])
     _, _, stats = nnx.split(model, nnx.Param, ...)
 
     def add(mean: Array, new: Array) -> Array:

@@ -64,7 +64,7 @@ def is_measured(swa: SwaState) -> bool:
 def measure_statistics(
     swa: SwaState,
     statistics_step: Callable[..., Any],
-    open_batches: Callable[[], Iterable[Mapping[str, np.ndarray]]],
+    open_batches: Callable[[], Iterable[Mapping[str, np.ndarray | jax.Array]]],
     num_batches: int,
     mesh: Mesh,
 ) -> SwaState:

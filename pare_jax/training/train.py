@@ -18,13 +18,16 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from pare_jax import sharding
+from pare_jax.body.io import load_body_data
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.evaluation import challenge, evaluate, report
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.io.progress import ProgressBar
+from pare_jax.keypoints.body_points import body_points
 from pare_jax.models import build_model
+from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained import load as pretrained
 from pare_jax.training import config as config_lib
 from pare_jax.training import swa
@@ -96,6 +99,8 @@ def train(
     trained = workdir_lib.check(workdir, config, defaults)
     resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+    if isinstance(model, KeypointNetwork):
+        model.set_body(body_points(load_body_data(config.body_model or None)))
     loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
     pretrained.fill(model, loaded.flat)
     notes = list(loaded.notes)

@@ -19,11 +19,17 @@ from pare_jax.training.trained_run import CONFIG_FILE, load_config
 # Keys and sections of a config that fix the network.
 _NETWORK = ("model", "image_size")
 # Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
-_EXPERIMENT = ("seed", "batch_size", "loss", "augment", "data.train", "data.synthetic")
+_EXPERIMENT = (
+    *("seed", "batch_size", "loss", "augment"),
+    *("data.train", "data.synthetic", "data.bodies"),
+)
 _START = ("pretrained.path", "pretrained.mean_parameters")
 _FREEZING = ("pretrained.freeze_epochs",)
 # Identifies the run's body model by its content, because its file may move.
 _BODY_FILE = "body.json"
+# Digests of earlier free bodies with the joints and shape coefficients of today's. Only their
+# surfaces differ, and only where details were smoothed (docs/body.md), so that their runs go on.
+_EARLIER_FREE_BODIES = ("6b651e02b17eece0",)
 
 
 def check(
@@ -130,12 +136,15 @@ def load_run_body(
 def check_same_body(workdir: Path, body: BodyData) -> None:
     """Raise UserError if a body model is not the run's.
 
-    Only its content counts, not the place, name or format of its file.
+    Only its content counts, not the place, name or format of its file. A run of an earlier free
+    body accepts today's.
     """
     path = workdir / _BODY_FILE
     try:
         trained = read_json(path, "copy the run again, with all its files")
-        same = trained["digest"] == body.digest
+        same = trained["digest"] == body.digest or (
+            trained["digest"] in _EARLIER_FREE_BODIES and body.digest == load_body_data().digest
+        )
         was = f"{trained['name']} with {trained['vertices']} vertices"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -147,7 +147,8 @@ def test_coarse_mesh_is_the_same_body(free):
     np.testing.assert_array_equal(joints, same)
     for one, other in zip(coarse, fine, strict=True):
         distance, _ = cKDTree(other).query(one)
-        assert np.quantile(distance, 0.99) < 0.03
+        # The coarse mesh keeps the inside of its mouth, 1.5 % of its vertices.
+        assert np.quantile(distance, 0.97) < 0.03
 
 
 def test_parts_and_regions_are_in_the_right_places(free):
@@ -170,6 +171,42 @@ def test_parts_and_regions_are_in_the_right_places(free):
     for j in range(24):
         gap = free.template[parts == j].mean(0) - free.joint_template[j]
         assert np.linalg.norm(gap) < 0.25
+
+
+def test_the_surface_is_a_neutral_figure(free):
+    """Trunk and face have no creases, and chest and belly no detail, in any shape.
+
+    The largest angles between neighbouring triangles of the body with details were 151 degrees on
+    the trunk, 129 on the face, 21 on the chest and 26 on the belly.
+    """
+    names = list(free.extras["region_names"])
+    region = free.extras["region_of_vertex"]
+    x, y, z = free.template.T
+
+    def near(*point):
+        return np.linalg.norm(free.template - point, axis=1) < 0.015
+
+    trunk = np.isin(region, [names.index(name) for name in ("torso", "pelvis")])
+    face = np.isin(region, [names.index(name) for name in ("face", "eyes", "lips", "brows")])
+    places = {
+        "trunk": (trunk & (y < 0.35) & (abs(x) < 0.14), 60),
+        "face": (face & (z > 0.06), 45),
+        "chest": (near(0.079, 0.287, 0.135), 9),
+        "belly": (near(0, 0.095, 0.123), 9),
+    }
+    pairs = np.sort(np.stack([free.faces, np.roll(free.faces, -1, 1)], -1).reshape(-1, 2), 1)
+    order = np.lexsort(pairs.T)
+    edges, faces = pairs[order[::2]], order.reshape(-1, 2) // 3
+    rng = np.random.default_rng(0)
+    for betas in (np.zeros(10), *np.clip(rng.normal(size=(8, 10)), -2.5, 2.5)):
+        a, b, c = (free.template + free.shape_basis @ betas)[free.faces].swapaxes(0, 1)
+        normals = unit(np.cross(b - a, c - a))
+        cosines = np.einsum("ei,ei->e", *normals[faces].swapaxes(0, 1))
+        angles = np.rad2deg(np.arccos(np.clip(cosines, -1, 1)))
+        for place, (inside, most) in places.items():
+            chosen = angles[inside[edges].all(1)]
+            assert len(chosen) > 10, place
+            assert chosen.max() < most, place
 
 
 def test_rotations_bend_as_in_smpl(free):

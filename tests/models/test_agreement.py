@@ -87,6 +87,7 @@ def make_config(**changes):
         {
             "name": "pare",
             "backbone": "resnet50",
+            "input": "image",
             "backbone_width": 16,
             "num_blocks": 3,
             "branch_features": 32,

@@ -21,6 +21,7 @@ def make_network(name="pare", backbone="resnet50", **changes):
         {
             "name": name,
             "backbone": backbone,
+            "input": "image",
             "backbone_width": 8,
             "num_blocks": 2,
             "branch_features": 16,

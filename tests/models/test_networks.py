@@ -21,6 +21,7 @@ def make_config(**changes):
         {
             "name": "pare",
             "backbone": "resnet18",
+            "input": "image",
             "backbone_width": 4,
             "num_blocks": 2,
             "branch_features": 8,

@@ -84,6 +84,19 @@ def test_every_array_of_a_body_decides(tmp_path, name):
     assert len(digests) == 2
 
 
+def test_a_run_of_the_free_body_with_details_accepts_the_neutral_figure_alone(run):
+    """Their joints and coefficients are the same."""
+    workdir, _ = run
+    earlier = {"name": "free_body", "vertices": 12272, "digest": "6b651e02b17eece0"}
+    (workdir / "body.json").write_text(json.dumps(earlier))
+    workdir_lib.check_same_body(workdir, load_body_data())
+    with pytest.raises(UserError, match="free_body with 12272 vertices"):
+        workdir_lib.check_same_body(workdir, load_body_data(workdir / "body.npz"))
+    (workdir / "body.json").write_text(json.dumps(earlier | {"digest": "6b651e02b17eece1"}))
+    with pytest.raises(UserError, match="free_body with 12272 vertices"):
+        workdir_lib.check_same_body(workdir, load_body_data())
+
+
 def test_a_damaged_note_is_named(run):
     workdir, config = run
     (workdir / "body.json").write_text("{}")

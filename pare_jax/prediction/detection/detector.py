@@ -1,12 +1,13 @@
 """The interface of detectors: a photograph in, boxes with scores out; and overlap of boxes."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from pare_jax.io.images import Picture
+from pare_jax.keypoints.keypoints import Keypoints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Detection:
         box: x0, y0, x1, y1, the tight box of the visible person, pixels of the photograph.
         score: the detector's confidence, 0 to 1; NaN for a box from the user.
         id: of the person's track, if the box file gives it.
+        keypoints: of the person, if the detector found them.
     """
 
     box: Float[np.ndarray, "4"]
     score: float
     id: int | None = None
+    keypoints: Keypoints | None = None
 
 
 class Detector(Protocol):
@@ -34,6 +37,24 @@ class Detector(Protocol):
             image: RGB.
         """
         ...
+
+
+@runtime_checkable
+class FollowingDetector(Protocol):
+    """A detector that follows people through clips."""
+
+    def __call__(self, image: Picture) -> list[Detection]:
+        """Return the people in a photograph, as `Detector` does."""
+        ...
+
+    def follower(self) -> Detector:
+        """Return a detector for the frames of one clip, to be called in their order."""
+        ...
+
+
+def for_frames(detector: Detector) -> Detector:
+    """Return the detector for the frames of one clip: a follower, if the detector has one."""
+    return detector.follower() if isinstance(detector, FollowingDetector) else detector
 
 
 class WholePicture:

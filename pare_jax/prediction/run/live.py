@@ -12,6 +12,7 @@ from pare_jax.io.images import Picture
 from pare_jax.io.media import FrameReader, Webcam
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
 from pare_jax.prediction.boxes import check_box
+from pare_jax.prediction.detection import for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import check_picture
@@ -93,6 +94,8 @@ class LiveTracks:
     def __init__(self, run: PredictionRun, views: LargestViews):
         """Start with nobody."""
         self._run = run
+        assert run.clip_detector is not None
+        self._detector = for_frames(run.clip_detector)
         self._tracker = Tracker(run.tracking)
         self._smoothers: dict[int, MotionSmoother] = {}
         self._last = -1
@@ -108,14 +111,16 @@ class LiveTracks:
         """
         run = self._run
         check_picture(image)
-        assert run.clip_detector is not None
-        tracked = self._tracker.update(run.clip_detector(image), number / FRAME_RATE)
+        tracked = self._tracker.update(self._detector(image), number / FRAME_RATE)
         self._frames += 1
         # Ids are never used again.
         for left in self._smoothers.keys() - {one.id for one in tracked}:
             del self._smoothers[left]
         tracked = [one for one in tracked if one.seen and _is_good(one.box, image)]
-        crops = [run.predictor.crop(image, one.box) for one in tracked]
+        keypoints = [one.keypoints for one in tracked]
+        found = run.predictor.crops(image, [one.box for one in tracked], keypoints)
+        tracked = [one for one, crop in zip(tracked, found, strict=True) if crop is not None]
+        crops = [crop for crop in found if crop is not None]
         predicted = run.predictor.start(crops).people_or_none() if crops else []
         known = [
             (person, one, crop)
@@ -173,10 +178,18 @@ class LiveTracks:
             )
         rotations, betas, translations = (np.stack(part) for part in zip(*motions, strict=True))
         boxes = np.stack([person.box for person, _ in found])
-        posed = self._run.predictor.pose(betas, rotations, translations, boxes)
+        squares = np.stack([(*person.crop_centre, person.crop_side) for person, _ in found])
+        posed = self._run.predictor.pose(betas, rotations, translations, boxes, squares)
         return [
-            dataclasses.replace(person, id=one.id, frame=number, score=one.score)
-            for person, (_, one) in zip(posed, found, strict=True)
+            dataclasses.replace(
+                person,
+                id=one.id,
+                frame=number,
+                score=one.score,
+                keypoints=predicted.keypoints,
+                keypoint_set=predicted.keypoint_set,
+            )
+            for person, (predicted, one) in zip(posed, found, strict=True)
         ]
 
 

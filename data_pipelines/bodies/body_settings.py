@@ -1,0 +1,31 @@
+"""Settings of the bodies that a keypoint network is trained on (`config.data.bodies`)."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class BodySettings:
+    """How often and how much poses, cameras and keypoints vary.
+
+    Lengths of keypoints' errors are shares of the person's extent in the picture.
+    """
+
+    exchange: float = 0.5  # probability that the legs, and that an arm, are another pose's
+    jitter: float = 6.0  # degrees; standard deviation of the typical jitter of each joint
+    shape: float = 1.0  # standard deviation of the shape coefficients
+    pitch: float = 12.0  # degrees; standard deviation of the camera's pitch
+    roll: float = 8.0  # degrees; standard deviation of the camera's roll
+    high: float = 0.15  # probability of a camera far above or below
+    tilted: float = 0.12  # probability of a body in any orientation
+    nearest: float = 1.5  # metres from the camera, with the distances' logarithms uniform
+    farthest: float = 15.0
+    clicks: float = 1.0  # how much the places of hips and shoulders differ between sources
+    noise: float = 0.012  # typical error of a seen point
+    failures: float = 0.08  # mean share of points that a detector puts elsewhere
+    missing: float = 0.15  # mean share of points that are missing one by one
+    truncation: float = 0.3  # probability that the picture's edge cuts the person
+    occlusion: float = 0.25  # probability that something hides a part of the person
+    swaps: float = 0.04  # probability that left and right are exchanged, for legs and for arms
+    neighbours: float = 0.04  # probability that a limb is that of a neighbour
+    depth: float = 0.55  # probability that depths are known
+    annotated: float = 0.3  # share of people whose points are annotators', not a detector's

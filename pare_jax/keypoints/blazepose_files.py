@@ -1,0 +1,75 @@
+"""BlazePose's two files in the user's cache folder: where they are, and what they must contain."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pare_jax.errors import UserError
+from pare_jax.keypoints.blazepose import BlazePose
+from pare_jax.keypoints.litert import INSTALL, has_litert
+
+GET = "python -m pare_jax.keypoints.get"
+DETECTOR, LANDMARKS = "pose_detection.tflite", "pose_landmark_full.tflite"
+# SHA-256 of the files in mediapipe 0.10.21.
+HASHES = {
+    DETECTOR: "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c",
+    LANDMARKS: "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+}
+_LARGEST = 1 << 25  # bytes
+
+
+def cache_folder() -> Path:
+    """Return the folder of files that are fetched once: PARE_JAX_CACHE, else the user's cache.
+
+    Raises:
+        UserError: the user has no home folder.
+    """
+    if named := os.environ.get("PARE_JAX_CACHE"):
+        return Path(named)
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(caches) if os.path.isabs(caches) else Path.home() / ".cache"
+    except RuntimeError:
+        raise UserError("there is no home folder: set PARE_JAX_CACHE to a folder") from None
+    return base / "pare_jax"
+
+
+def missing() -> str | None:
+    """Return what to run before BlazePose can be used; None if everything is there."""
+    if not has_litert():
+        return f"{INSTALL} && {GET}"
+    folder = cache_folder()
+    return None if all((folder / name).is_file() for name in HASHES) else GET
+
+
+def load_blazepose(threads: int = 1) -> BlazePose:
+    """Load BlazePose from the cache folder.
+
+    Args:
+        threads: that compute one call.
+
+    Raises:
+        UserError: LiteRT or a file is missing, or a file is damaged.
+    """
+    if advice := missing():
+        raise UserError(f"BlazePose is not installed: run {advice}")
+    folder = cache_folder()
+    for name in HASHES:
+        if not is_good(folder / name):
+            raise UserError(f"{folder / name} is damaged: run {GET}")
+    return BlazePose(folder / DETECTOR, folder / LANDMARKS, threads)
+
+
+def is_good(path: Path) -> bool:
+    """Return whether one of the files is there and has the right content."""
+    try:
+        with path.open("rb") as file:
+            return is_content(path.name, file.read(_LARGEST))
+    except OSError:
+        return False
+
+
+def is_content(name: str, content: bytes, hashes: Mapping[str, str] = HASHES) -> bool:
+    """Return whether a file's content has the hash of its name."""
+    return hashlib.sha256(content).hexdigest() == hashes[name]
