@@ -152,11 +152,8 @@ class _Clip:
                 after = np.where(own + 1 < len(frames), own + 1, own - 1)
                 near = (places[before] + places[after]) / 2.0
                 found.append(self.solved(own, _take(pose, own), _STEPS, near))
-                pose = Pose(
-                    *(
-                        _replaced(all_frames, own, new)
-                        for all_frames, new in zip(pose, found[-1].pose, strict=True)
-                    )
+                pose = jax.tree.map(
+                    lambda old, new, own=own: _replaced(old, own, new), pose, found[-1].pose
                 )
         return _take(_joined(found), order)
 
