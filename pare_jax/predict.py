@@ -9,7 +9,8 @@
 
 BlazePose finds the people where it is installed (python -m pare_jax.keypoints.get); else each
 picture is taken as one person. --detector names another way: whole (one person fills the picture),
-or the path of an ONNX file. --boxes gives boxes: the tight box of one person, x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JSON with
+or the path of an ONNX file. --boxes gives boxes: the tight box of one person, x0,y0,x1,y1 in
+pixels. Give --boxes once for each person, or a file of boxes: JSON with
 {"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, MOT Challenge or
 YOLO (also a folder) write.
 
@@ -27,8 +28,8 @@ import sys
 from collections.abc import Sequence
 
 from pare_jax.io import command_line
+from pare_jax.prediction.loading import load_predictor as load_predictor
 from pare_jax.prediction.person import Person as Person
-from pare_jax.prediction.predictor import load_predictor as load_predictor
 from pare_jax.prediction.run.command import define_flags, run_command
 
 

@@ -23,7 +23,6 @@ from jaxtyping import Array, Float
 from data_pipelines.bodies.body_settings import BodySettings
 from data_pipelines.bodies.draw_bodies import draw_batch
 from data_pipelines.synthetic.pose_pool import draw_pose_pool
-from data_pipelines.synthetic.settings import DRAWING
 from pare_jax import sharding
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
@@ -46,6 +45,8 @@ _ERRORS = (
 # Bodies of one random key in evaluations, so that no split depends on the batch's size.
 _CHUNK = 500
 _MEAN_CHUNKS = 10
+# Poses that are drawn again to compare kept ones with.
+_COMPARED = 1_000
 # Bodies of one random key in training, at most.
 _GROUP = 16
 
@@ -276,11 +277,13 @@ def pose_pool(splits: BodySplits, folder: Path) -> Float[np.ndarray, "poses 24 3
         splits: number and seed of the poses.
         folder: where they are kept. Where it cannot be written they are drawn at each start.
     """
-    name = f"poses_{splits.seed}_{splits.poses}_{splits.everyday:g}_v{DRAWING}.npy"
-    path = folder / name
+    path = folder / f"poses_{splits.seed}_{splits.poses}_{splits.everyday:g}.npy"
     with contextlib.suppress(OSError, ValueError, EOFError):
         poses = np.load(path, allow_pickle=False)
-        if poses.shape == (splits.poses, NUM_JOINTS, 3, 3) and poses.dtype == np.float32:
+        # Kept poses of another version of the generator, or of a damaged file, begin differently.
+        first = draw_pose_pool(splits.seed, min(_COMPARED, splits.poses), splits.everyday)
+        wanted = (splits.poses, NUM_JOINTS, 3, 3)
+        if poses.shape == wanted and np.array_equal(poses[:_COMPARED], first.rotations):
             return poses
     say(f"drawing {splits.poses:,} poses; kept in {path}")
     poses = draw_pose_pool(splits.seed, splits.poses, splits.everyday).rotations

@@ -73,7 +73,6 @@ def test_a_port_in_use_is_refused_before_loading(run):
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ((), "--checkpoint"),
         (("--checkpoint=/no/such/run",), "/no/such/run"),
         (("--checkpoint=run", "photo.jpg"), "photo.jpg"),
         (("--checkpoint=run", "--port=99999"), "99999"),
