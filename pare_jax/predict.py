@@ -7,9 +7,10 @@
     python -m pare_jax.predict --checkpoint=runs/final --output=out \\
         --boxes=370,683,870,1394 photo.jpg
 
-Each picture is taken as one person, unless --boxes gives boxes or --detector finds them: the path
-of an ONNX file, or hog (OpenCV's, which misses most people). A box is the tight box of one person,
-x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JSON with
+BlazePose finds the people where it is installed (python -m pare_jax.keypoints.get); else each
+picture is taken as one person. --detector names another way: whole (one person fills the picture),
+or the path of an ONNX file. --boxes gives boxes: the tight box of one person, x0,y0,x1,y1 in
+pixels. Give --boxes once for each person, or a file of boxes: JSON with
 {"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, MOT Challenge or
 YOLO (also a folder) write.
 

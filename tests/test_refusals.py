@@ -48,6 +48,8 @@ EXPECTED = """
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   5 pare_jax/export/stablehlo.py
+  6 pare_jax/fitting/batches.py
+  6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
   3 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
