@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pare_jax.body.model import BodyModel, BodyOutput, load_body_model
     from pare_jax.errors import UserError
+    from pare_jax.prediction.loading import load_predictor
     from pare_jax.prediction.person import Person
-    from pare_jax.prediction.predictor import Predictor, load_predictor
+    from pare_jax.prediction.predictor import Predictor
 
 __version__ = "0.1.0"
 
@@ -23,7 +24,7 @@ _MODULE_OF = {
     "UserError": "pare_jax.errors",
     "Person": "pare_jax.prediction.person",
     "Predictor": "pare_jax.prediction.predictor",
-    "load_predictor": "pare_jax.prediction.predictor",
+    "load_predictor": "pare_jax.prediction.loading",
 }
 
 __all__ = [

@@ -27,8 +27,8 @@ import sys
 from collections.abc import Sequence
 
 from pare_jax.io import command_line
+from pare_jax.prediction.loading import load_predictor as load_predictor
 from pare_jax.prediction.person import Person as Person
-from pare_jax.prediction.predictor import load_predictor as load_predictor
 from pare_jax.prediction.run.command import define_flags, run_command
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
-  4 data_pipelines/datasets.py
+  2 data_pipelines/bodies/splits.py
+  5 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
@@ -33,12 +34,12 @@ EXPECTED = """
   7 data_pipelines/synthetic/settings.py
   2 pare_jax/body/gendered.py
  16 pare_jax/body/io.py
-  2 pare_jax/demo/__main__.py
+  1 pare_jax/demo/__main__.py
   2 pare_jax/demo/blocks.py
   1 pare_jax/demo/hosts.py
   2 pare_jax/demo/memory.py
   2 pare_jax/demo/server.py
-  8 pare_jax/demo/session.py
+ 12 pare_jax/demo/session.py
   6 pare_jax/demo/uploads.py
   5 pare_jax/evaluation/challenge.py
   1 pare_jax/evaluation/evaluate.py
@@ -56,26 +57,40 @@ EXPECTED = """
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
+  3 pare_jax/keypoints/blazepose_files.py
+  8 pare_jax/keypoints/coco_files.py
+  5 pare_jax/keypoints/get.py
+  5 pare_jax/keypoints/keypoint_files.py
+  2 pare_jax/keypoints/keypoints.py
+  3 pare_jax/keypoints/litert.py
+  2 pare_jax/keypoints/mpii_files.py
+  1 pare_jax/keypoints/onnx_keypoints.py
+  5 pare_jax/keypoints/onnx_network.py
+  2 pare_jax/keypoints/openpose_files.py
+  8 pare_jax/keypoints/people_collector.py
+  2 pare_jax/keypoints/sets.py
+  4 pare_jax/keypoints/spin_files.py
   6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
-  3 pare_jax/models/build.py
+  6 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
  14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
-  2 pare_jax/prediction/detection/__init__.py
+  3 pare_jax/prediction/detection/__init__.py
  11 pare_jax/prediction/detection/coco.py
   5 pare_jax/prediction/detection/frames.py
-  5 pare_jax/prediction/detection/onnx.py
  11 pare_jax/prediction/detection/other_formats.py
   1 pare_jax/prediction/detection/picture_sizes.py
   4 pare_jax/prediction/focal_length.py
+  1 pare_jax/prediction/keypoint_source.py
+  1 pare_jax/prediction/loading.py
   3 pare_jax/prediction/page/entries.py
   1 pare_jax/prediction/page/packing.py
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
-  5 pare_jax/prediction/predictor.py
+  9 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
-  2 pare_jax/prediction/run/inputs.py
+  3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
   7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
@@ -98,8 +113,9 @@ EXPECTED = """
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  10 pare_jax/training/checkpoints.py
- 12 pare_jax/training/config.py
+ 17 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
+  6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py
   7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
@@ -107,6 +123,10 @@ EXPECTED = """
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
+  1 scripts/measure_photos.py
+  2 scripts/photo_labels.py
+  3 scripts/photo_methods.py
+  3 scripts/ship_keypoint_network.py
 """
 
 

@@ -47,7 +47,7 @@ def lift_barbell(rng: np.random.Generator) -> Angles:
     grip = rng.uniform(0.25, 0.48)
     level = 0.42 * np.array([0.0, np.cos(np.radians(lean)), np.sin(np.radians(lean))])
     if kind < 0.6:  # on the shoulders
-        x, y, z = level + np.array([grip, rng.uniform(0.0, 0.1), rng.uniform(-0.08, 0.02)])
+        x, y, z = level + np.array([grip, rng.uniform(0.0, 0.08), rng.uniform(-0.02, 0.05)])
         figure.hands((x, y, z), (0.4, -1.0, -0.5))
     elif kind < 0.8:  # overhead
         figure.hands((grip, 0.85, 0.05 + level[2]), (1.0, 0.0, 0.3))

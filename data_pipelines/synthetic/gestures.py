@@ -40,7 +40,13 @@ def clasp_low(rng: np.random.Generator) -> Angles:
 
 
 def clasp_behind(rng: np.random.Generator) -> Angles:
-    return _both(rng, (0.06, -0.36, -0.2), _BACK) | _forearms(60)
+    arms = {}
+    for side in ("left", "right"):  # at the edge of the shoulder's range
+        arms[f"{side}_arm_plane"] = rng.uniform(-60, -50)
+        arms[f"{side}_arm_raise"] = rng.uniform(38, 52)
+        arms[f"{side}_arm_rotate"] = rng.uniform(-70, -60)
+        arms[f"{side}_elbow"] = rng.uniform(70, 92)
+    return arms | _forearms(60)
 
 
 def clasp_high(rng: np.random.Generator) -> Angles:

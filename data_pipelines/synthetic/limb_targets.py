@@ -22,6 +22,7 @@ _SPINE = ((0.0, 0.103, 0.007), (0.0, 0.106, -0.013), (0.0, 0.121, -0.031), (0.0,
 _ELBOW, _KNEE = (0.4, -1.0, -0.3), (0.15, 0.0, 1.0)
 # Other directions of a left elbow.
 _BENDS = ((0.4, -1.0, 0.0), (1.0, -0.3, 0.3), (1.0, 0.5, 0.5), (0.3, -0.3, -1.0), (0.3, 0.3, 1.0))
+_TOLERANCE = 20.0  # degrees by which an arm may leave its ranges before another is tried
 _NEVER = 1e-9
 
 
@@ -101,12 +102,12 @@ def reach(side: str, wrist: Point, elbow: Point = _ELBOW) -> Angles:
     Args:
         side: "left" or "right".
         wrist: the wrist in the chest's axes, from the middle of the shoulders.
-        elbow: direction to which the elbow bends; another one where the shoulder cannot turn so.
+        elbow: direction to which the elbow bends; another one if the shoulder cannot turn so far.
     """
     if side == "right":
         wrist, elbow = mirrored(wrist), mirrored(elbow)
     angles, excess = _arm(wrist, elbow)
-    if excess > 0.0:
+    if excess > _TOLERANCE:
         angles, _ = min((_arm(wrist, bend) for bend in (elbow, *_BENDS)), key=lambda arm: arm[1])
     return {f"{side}_{name}": angle for name, angle in angles.items()}
 
@@ -118,6 +119,8 @@ def _arm(wrist: Point, elbow: Point) -> tuple[Angles, float]:
         shoulder = _plus(_COLLAR, _turn_z(_CLAVICLE, lift))
         upper, bend, lower = _two_bones(_minus(wrist, shoulder), elbow, _UPPER_ARM, _FOREARM)
         plane = math.atan2(upper[2], upper[0])
+        if plane < math.radians(-145.0):  # as for the hip
+            plane += 2 * math.pi
         raised = math.acos(min(max(-upper[1], -1.0), 1.0))
         front = _turn_z(_turn_y(lower, plane), -raised)
         rotate = math.degrees(math.atan2(front[0], front[2]) - plane)
@@ -147,6 +150,8 @@ def step(side: str, ankle: Point, knee: Point = _KNEE) -> Angles:
         ankle, knee = mirrored(ankle), mirrored(knee)
     upper, bend, lower = _two_bones(_minus(ankle, _HIP), knee, _THIGH, _SHIN)
     flex = math.atan2(upper[2], -upper[1])
+    if flex < math.radians(-135.0):  # beyond the range, but on the side of its upper end
+        flex += 2 * math.pi
     abduct = math.asin(min(max(upper[0], -1.0), 1.0))
     back = _turn_z(_turn_x(lower, flex), -abduct)
     return {

@@ -69,14 +69,14 @@ _LEAN_STEPS = 3
 _SUPPORT_SOFTNESS = 0.2  # metres above the lowest point where a foot bears little weight
 
 
-class _Drawn(NamedTuple):
+class _DrawnAngles(NamedTuple):
     """Angles of several people, and how each turns as a whole; degrees."""
 
     angles: np.ndarray  # (N, angles)
     lean: np.ndarray  # (N,), forwards; NaN: as balance needs
     tip: np.ndarray  # (N,), to the left
 
-    def put(self, rows: np.ndarray, drawn: "_Drawn") -> None:
+    def put(self, rows: np.ndarray, drawn: "_DrawnAngles") -> None:
         for own, new in zip(self, drawn, strict=True):
             own[rows] = new
 
@@ -121,7 +121,7 @@ def sample_poses(
 
     rotations = np.empty((count, NUM_JOINTS, 3, 3))
     joints = np.empty((count, NUM_JOINTS, 3))
-    drawn = _Drawn(np.empty((count, anatomy.NUM_ANGLES)), np.empty(count), np.empty(count))
+    drawn = _DrawnAngles(np.empty((count, anatomy.NUM_ANGLES)), np.empty(count), np.empty(count))
     rows = np.arange(count)
 
     def settle(angles: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def sample_poses(
     return rotations
 
 
-def _sample_angles(rng: np.random.Generator, actions: Sequence[Action | None]) -> _Drawn:
+def _sample_angles(rng: np.random.Generator, actions: Sequence[Action | None]) -> _DrawnAngles:
     """Draw the angles of one person for each action; None: from the range of motion."""
     count = len(actions)
     angles = np.tile(_RELAXED_ANGLES, (count, 1))
@@ -173,7 +173,7 @@ def _sample_angles(rng: np.random.Generator, actions: Sequence[Action | None]) -
         tip[acting] *= np.where(mirrored, -1.0, 1.0)
     if not acting.all():
         angles[~acting] = _sample_range(rng, np.count_nonzero(~acting))
-    return _Drawn(angles, lean, tip)
+    return _DrawnAngles(angles, lean, tip)
 
 
 def _sample_range(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -67,7 +67,7 @@ def sit_cross_legged(rng: np.random.Generator) -> Angles:
 
 def sit_on_floor(rng: np.random.Generator) -> Angles:
     """Sit with legs stretched, or with one or both knees up."""
-    figure = Figure(rng.uniform(-25, 25), rng.uniform(0, 35), 0, rng.normal(0, 10))
+    figure = Figure(rng.uniform(-25, 30), rng.uniform(0, 45), 0, rng.normal(0, 10))
     for side, sign in (("left", 1), ("right", -1)):
         ahead = rng.uniform(0.3, 0.82)
         ankle = (sign * rng.uniform(0.05, 0.35), -0.05, ahead)
@@ -84,7 +84,7 @@ def sit_sideways(rng: np.random.Generator) -> Angles:
 
 
 def _resting(rng: np.random.Generator, figure: Figure, ahead: float, height: float) -> Angles:
-    """Add arms to someone on the floor: behind for support, on the legs, or a gesture."""
+    """Add arms to someone on the floor: behind for support, on or along the legs, a gesture."""
     kind = rng.random()
     if kind < 0.3:
         return {**gesture(rng), **figure.angles}
@@ -93,7 +93,8 @@ def _resting(rng: np.random.Generator, figure: Figure, ahead: float, height: flo
             wrist = (sign * rng.uniform(0.2, 0.38), -0.02, rng.uniform(-0.4, 0.05))
             figure.hand(side, wrist, (sign * 0.5, 0.2, -1.0))
         else:
-            wrist = about(rng, (sign * rng.uniform(0.03, 0.3), height, ahead), 0.06)
+            along = ahead + rng.uniform(-0.1, 0.3)
+            wrist = about(rng, (sign * rng.uniform(0.03, 0.3), height, along), 0.06)
             figure.hand(side, wrist, (sign * 1.0, -0.3, -0.2))
     return {**figure.angles, "neck_flex": rng.normal(0, 15)}
 
@@ -131,11 +132,12 @@ def bend_hands_on_knees(rng: np.random.Generator) -> Angles:
 
 
 def bend_down(rng: np.random.Generator) -> Angles:
-    """Bend to the floor, a shoe or a low table, with straight or bent legs."""
-    lean, flex = rng.uniform(35, 85), rng.uniform(15, 50)
+    """Bend to the floor, a shoe or a low table, with straight or bent legs, also in a stride."""
+    lean, flex = rng.uniform(35, 105), rng.uniform(15, 50)
+    stride = rng.uniform(0.05, 0.25)
     figure = Figure(lean, flex, rng.normal(0, 6), rng.normal(0, 10))
     for side, sign in (("left", 1), ("right", -1)):
-        ankle = (sign * rng.uniform(0.06, 0.3), rng.uniform(-0.84, -0.6), rng.normal(0.05, 0.12))
+        ankle = (sign * rng.uniform(0.06, 0.3), rng.uniform(-0.84, -0.6), rng.normal(0.05, stride))
         figure.foot(side, ankle, (sign * 0.2, 0.0, 1.0))
         wrist = (sign * rng.uniform(-0.05, 0.3), rng.uniform(-0.7, 0.0), rng.uniform(0.3, 0.6))
         figure.hand(side, wrist, (sign * 1.0, -0.3, 0.0))

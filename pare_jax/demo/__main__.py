@@ -1,5 +1,6 @@
 """Serve a web page that finds the people in a photograph and shows them in 3D.
 
+    python -m pare_jax.demo
     python -m pare_jax.demo --checkpoint=runs/final
 
 Drop a photograph on the page, or take one with the webcam. Photographs are not stored. Only this
@@ -9,8 +10,8 @@ machine can open the page, unless --host allows others. Ctrl-C stops it.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from absl import flags
 
 from pare_jax import load_predictor
@@ -24,12 +25,15 @@ from pare_jax.demo.server import (
     make_app,
     make_server,
 )
-from pare_jax.demo.session import Session
+from pare_jax.demo.session import DemoNetwork, Session
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
 from pare_jax.io import command_line
 from pare_jax.io.progress import say
 from pare_jax.prediction.detection import WholePicture, default_detector, make_detector
+from pare_jax.prediction.keypoint_source import KeypointSource
+from pare_jax.prediction.loading import SHIPPED_NAME
+from pare_jax.prediction.predictor import Predictor
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -81,8 +85,6 @@ def _serve(values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
 
 def _run(values: flags.FlagValues) -> None:
-    if not values.checkpoint:
-        raise UserError("--checkpoint=RUN is needed; see --help")
     names = HostNames(values.host, values.names)
     disable_telemetry()
     with (
@@ -94,22 +96,15 @@ def _run(values: flags.FlagValues) -> None:
         if values.detector is None:
             values.detector, note = default_detector()
             if note:
-                print(note, flush=True)
+                print(f"note: {note}", flush=True)
         detector = make_detector(values.detector, values.threshold)
-        predictor = load_predictor(
-            values.checkpoint,
-            values.weights,
-            body=values.body,
-            crop_scale=values.crop_scale,
-            say=say,
-        )
-        if predictor.warning:
-            command_line.complain(predictor.warning, "warning")
-        # Compiles the network, so that the first photograph does not wait for it.
-        predictor(np.zeros((64, 64, 3), np.uint8))
+        networks = _networks(values)
+        for network in networks:
+            if network.predictor.warning:
+                command_line.complain(network.predictor.warning, "warning")
         # The page always offers the whole photograph.
         finds_people = None if isinstance(detector, WholePicture) else detector
-        session = Session(predictor, finds_people, folder, draw_examples())
+        session = Session(networks, finds_people, folder, draw_examples())
         app = make_app(session, folder, names, Path(values.detector).name)
         port = listener.getsockname()[1]
         host = f"[{values.host}]" if ":" in values.host else values.host
@@ -117,6 +112,33 @@ def _run(values: flags.FlagValues) -> None:
         if not is_local(values.host):
             print("note: other machines can use the page; it has no password", flush=True)
         make_server(app, folder.remove).run(sockets=[listener])
+
+
+def _networks(values: flags.FlagValues) -> list[DemoNetwork]:
+    """Load the run that --checkpoint names, if any, and the network of this package."""
+    options: dict[str, Any] = {"weights": values.weights, "body": values.body}
+    options |= {"crop_scale": values.crop_scale, "say": say}
+    if not values.checkpoint:
+        return [_network(SHIPPED_NAME, load_predictor(None, **options))]
+    run = load_predictor(values.checkpoint, **options)
+    name = Path(values.checkpoint).resolve().name
+    try:
+        shipped = load_predictor(None)
+    except UserError as error:
+        print(f"note: the page offers {name} alone: {error}", flush=True)
+        return [_network(name, run)]
+    return [_network(name, run, shipped.source), _network(SHIPPED_NAME, shipped)]
+
+
+def _network(name: str, predictor: Predictor, source: KeypointSource | None = None) -> DemoNetwork:
+    """Compile a network, so that the first photograph does not wait for it."""
+    predictor.warm_up()
+    source = predictor.source or source
+    if source is None:
+        return DemoNetwork(name, predictor)
+    refined = predictor.with_refinement(source)
+    refined.warm_up()
+    return DemoNetwork(name, predictor, refined)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,8 @@ class _Widgets:
     how: Any
     boxes: Any
     again: Any
+    network: Any
+    refine: Any
     examples: list[Any]
     message: Any
     shown: Any
@@ -138,8 +140,25 @@ def _lay_out_inputs(gr: Any, session: Session, detector_name: str) -> dict[str, 
             elem_id="boxes",
         )
         again = gr.Button(LOOK_AGAIN, elem_id="again")
+        networks = _networks(gr, session)
         examples = _examples(gr, session)
-    return {"picture": picture, "how": how, "boxes": boxes, "again": again, "examples": examples}
+    inputs = {"picture": picture, "how": how, "boxes": boxes, "again": again}
+    return {**inputs, **networks, "examples": examples}
+
+
+def _networks(gr: Any, session: Session) -> dict[str, Any]:
+    """Build the choice of the network and of fitting, which show if there is a choice."""
+    names = [network.name for network in session.networks]
+    network = gr.Radio(
+        names, value=names[0], label="Network", visible=len(names) > 1, elem_id="network"
+    )
+    refine = gr.Checkbox(
+        False,
+        label="Fit the body to the keypoints",
+        visible=any(one.refined for one in session.networks),
+        elem_id="refine",
+    )
+    return {"network": network, "refine": refine}
 
 
 def _lay_out_outputs(gr: Any) -> dict[str, Any]:
@@ -180,7 +199,8 @@ def _lay_out_person(gr: Any) -> dict[str, Any]:
 def _connect(gr: Any, session: Session, w: _Widgets) -> None:
     """Connect the events of the page with the session."""
     person = [w.attention, w.table, w.body]
-    outputs = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, *person]
+    outputs = [w.key, w.message, w.shown, w.downloads, w.who, w.joints, w.joint, *person]
+    chosen = [w.network, w.refine]
     nothing = [gr.skip()] * len(outputs)
 
     def show(view: PhotographView, joint_name: Any) -> list[Any]:
@@ -198,27 +218,44 @@ def _connect(gr: Any, session: Session, w: _Widgets) -> None:
             view.downloads,
             gr.update(**several),
             gr.update(visible=found),
+            gr.update(visible=first.has_attention),
             *_person_values(first),
         ]
 
-    def received(upload: Any, how: Any, boxes: Any, key: str, joint: Any, request: Any) -> Any:
+    def received(
+        upload: Any,
+        how: Any,
+        boxes: Any,
+        key: str,
+        joint: Any,
+        network: Any,
+        refine: Any,
+        request: Any,
+    ) -> Any:
         if upload is None:  # cleared by the page or by the user
             return [None, gr.skip(), *nothing]
         if key is not None:  # they are boxes of the photograph before
             boxes = ""
-        view = session.receive(upload, how, boxes, key, _visit(request))
+        view = session.receive(upload, how, boxes, key, _visit(request), network, refine)
         return [None, gr.update(value=boxes), *show(view, joint)]
 
-    def found_again(key: str, how: Any, boxes: Any, joint: Any) -> list[Any]:
-        return show(session.find(key, how, boxes), joint)
+    def found_again(
+        key: str, how: Any, boxes: Any, joint: Any, network: Any, refine: Any
+    ) -> list[Any]:
+        return show(session.find(key, how, boxes, network, refine), joint)
+
+    def network_chosen(key: str, *choices: Any) -> list[Any]:
+        return nothing if key is None else found_again(key, *choices)
 
     def source_chosen(key: str, how: Any, joint: Any) -> list[Any]:
         view = session.choose(key, how)
         return [*_box_widgets(gr, how), *(nothing if view is None else show(view, joint))]
 
     def chooser(number: int) -> Any:
-        def example_chosen(key: str, joint: Any, request: Any) -> list[Any]:
-            view, boxes = session.example(number, key, _visit(request))
+        def example_chosen(
+            key: str, joint: Any, network: Any, refine: Any, request: Any
+        ) -> list[Any]:
+            view, boxes = session.example(number, key, _visit(request), network, refine)
             field, button = _box_widgets(gr, BOXES)
             return [BOXES, field | {"value": boxes}, button, *show(view, joint)]
 
@@ -233,19 +270,20 @@ def _connect(gr: Any, session: Session, w: _Widgets) -> None:
     on_results = {"fn": None, "js": _SHOW_RESULT, "api_visibility": "private"}
     w.picture.input(
         _with_request(gr, received),
-        [w.picture, w.how, w.boxes, w.key, w.joint],
+        [w.picture, w.how, w.boxes, w.key, w.joint, *chosen],
         [w.picture, w.boxes, *outputs],
         **options,
         **_ONE_AT_A_TIME,
     ).then(**on_results)
-    w.again.click(
-        found_again, [w.key, w.how, w.boxes, w.joint], outputs, **options, **_ONE_AT_A_TIME
-    ).then(**on_results)
+    finding = [w.key, w.how, w.boxes, w.joint, *chosen]
+    w.again.click(found_again, finding, outputs, **options, **_ONE_AT_A_TIME).then(**on_results)
+    for choice in chosen:
+        choice.input(network_chosen, finding, outputs, **options, **_ONE_AT_A_TIME)
     w.how.input(source_chosen, [w.key, w.how, w.joint], [w.boxes, w.again, *outputs], **options)
     for number, button in enumerate(w.examples):
         button.click(
             chooser(number),
-            [w.key, w.joint],
+            [w.key, w.joint, *chosen],
             [w.how, w.boxes, w.again, *outputs],
             **options,
             **_ONE_AT_A_TIME,

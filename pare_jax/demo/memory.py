@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 
+from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
 from pare_jax.prediction.focal_length import FocalLength
@@ -26,6 +27,7 @@ class PhotographResult:
         people: the people found.
         owner: name of the visit, which is an open page.
         focal_length: of the camera, pixels of `image`, if the file's EXIF tags give it.
+        body: the body model of the people, for a rigged GLB.
     """
 
     name: str
@@ -34,6 +36,7 @@ class PhotographResult:
     people: tuple[Person, ...] = ()
     owner: str = ""
     focal_length: FocalLength = dataclasses.field(default_factory=FocalLength)
+    body: BodyData | None = None
 
 
 class Memory:

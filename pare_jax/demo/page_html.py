@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pare_jax.body.io import BodyData
 from pare_jax.demo.memory import PhotographResult
 from pare_jax.io.images import Picture, cut_crop
 from pare_jax.prediction.drawing import draw_people, person_number
 from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.scene import scene_glb
 from pare_jax.rendering.attention_maps import draw_attention
+from pare_jax.rendering.keypoint_picture import draw_keypoints
 from pare_jax.skeleton import JOINT_NAMES, joint_index
 
 _JPEG_QUALITY = 92
@@ -50,10 +50,16 @@ def overlay_html(result: PhotographResult) -> str:
 
 
 def attention_html(result: PhotographResult, person: Person, joint: str) -> str:
-    """Return the attention map of a joint over the person's crop."""
-    if person.attention is None:
-        return message_html("This network has no attention maps.")
+    """Return the attention map of a joint over the person's crop, else the keypoints over it."""
     crop = cut_crop(result.image, person.crop_centre, person.crop_side, _CROP_SIDE)
+    if person.attention is None:
+        points = person.body_keypoints()
+        if points is None:
+            return message_html("This network has no attention maps.")
+        scale = _CROP_SIDE / person.crop_side
+        corner = person.crop_centre - person.crop_side / 2
+        points = np.column_stack([(points[:, :2] - corner) * scale, points[:, 2]])
+        return _image("attention", draw_keypoints(crop, points), "the keypoints: left blue")
     shown = draw_attention(crop, person.attention[..., joint_index(joint)])
     return _image("attention", shown, f"attention of the {readable(joint)}")
 
@@ -78,12 +84,11 @@ def joints_html(person: Person) -> str:
     )
 
 
-def downloads_html(result: PhotographResult, body: BodyData | None = None) -> str:
+def downloads_html(result: PhotographResult) -> str:
     """Return download links of the people in three formats; the links contain the files.
 
     Args:
         result: has the people.
-        body: the body model, for a rigged GLB.
     """
     if not result.people:
         return ""
@@ -92,7 +97,7 @@ def downloads_html(result: PhotographResult, body: BodyData | None = None) -> st
     files = (
         ("people.npz", "application/octet-stream", people_npz(people, people[0].faces, size)),
         ("people.json", "application/json", people_json(people, result.name, size).encode()),
-        ("people.glb", "model/gltf-binary", scene_glb(people, size, body)),
+        ("people.glb", "model/gltf-binary", scene_glb(people, size, result.body)),
     )
     links = "".join(
         f'<a download="{name}" href="{_data(kind, content)}">{name}</a>'

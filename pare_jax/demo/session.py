@@ -34,9 +34,26 @@ class PeoplePredictor(Protocol):
     warning: str | None
     body_data: BodyData | None
 
-    def __call__(self, image: Picture, boxes: Sequence[Any] | None = None) -> list[Person]:
-        """Return one person for each box."""
+    def __call__(
+        self, image: Picture, boxes: Sequence[Any] | None = None, *, keypoints: Sequence[Any]
+    ) -> list[Person]:
+        """Return one person for each box, without those whose keypoints nobody sees."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoNetwork:
+    """A network that the page offers.
+
+    Attributes:
+        name: shown on the page.
+        predictor: predicts the people in boxes.
+        refined: the same, and fits the bodies to the people's keypoints; None: not offered.
+    """
+
+    name: str
+    predictor: PeoplePredictor
+    refined: PeoplePredictor | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +83,13 @@ class PersonView:
         attention: HTML.
         joints: HTML.
         body: GLB file.
+        has_attention: whether `attention` shows a joint's attention map.
     """
 
     attention: str = ""
     joints: str = ""
     body: Path | None = None
+    has_attention: bool = True
 
 
 class Session:
@@ -79,33 +98,42 @@ class Session:
     A request may send any value for a choice or a text: each is checked here.
 
     Attributes:
-        warning: of the predictor, shown at the top of the page.
+        warning: of the networks, shown at the top of the page.
+        networks: the networks to choose from, the default first.
         has_detector: whether `DETECTOR` is one of the choices.
     """
 
     def __init__(
         self,
-        predictor: PeoplePredictor,
+        networks: Sequence[DemoNetwork],
         detector: Detector | None,
         folder: UploadFolder,
         examples: Sequence[Example] = (),
     ):
-        """Take the predictor, the detector and the files of the page.
+        """Take the networks, the detector and the files of the page.
 
         Args:
-            predictor: predicts the people in boxes.
+            networks: at least one.
             detector: finds the boxes for `DETECTOR`; None: the page does not offer this choice.
             folder: folder of uploads.
             examples: images offered on the page.
         """
         self.examples = list(examples)
         self.memory = Memory()
-        self.warning = predictor.warning
+        self.networks = list(networks)
+        self.warning = _joint_warning(self.networks)
         self.has_detector = detector is not None
-        self._predictor, self._detector, self._folder = predictor, detector, folder
+        self._detector, self._folder = detector, folder
 
     def receive(
-        self, upload: Any, how: Any, boxes: Any, key: str | None, owner: str = ""
+        self,
+        upload: Any,
+        how: Any,
+        boxes: Any,
+        key: str | None,
+        owner: str = "",
+        network: Any = None,
+        refine: Any = False,
     ) -> PhotographView:
         """Read an uploaded photograph and find the people in it.
 
@@ -115,6 +143,8 @@ class Session:
             boxes: text, for `BOXES`; if empty the page asks to draw boxes.
             key: key of the photograph shown before, which is removed from memory.
             owner: name of the visit.
+            network: name of the network; None: the default.
+            refine: whether to fit the bodies to the keypoints.
         """
         self.memory.forget(key)
         try:
@@ -129,7 +159,7 @@ class Session:
             PhotographResult(name, photograph.image, scale, owner=owner, focal_length=focal_length)
         )
         drawing = None if boxes else self.choose(key, how)
-        return drawing or self.find(key, how, boxes)
+        return drawing or self.find(key, how, boxes, network, refine)
 
     def choose(self, key: str | None, how: Any) -> PhotographView | None:
         """Return the view after another choice of where boxes come from; None: no change.
@@ -146,15 +176,24 @@ class Session:
         message = f"Drag a box around each person, then press “{PREDICT_BOXES}”."
         return self._shown(key, result, page_html.message_html(message))
 
-    def example(self, number: int, key: str | None, owner: str = "") -> tuple[PhotographView, str]:
+    def example(
+        self,
+        number: int,
+        key: str | None,
+        owner: str = "",
+        network: Any = None,
+        refine: Any = False,
+    ) -> tuple[PhotographView, str]:
         """Return the view of an example with its own boxes, and the boxes as text."""
         self.memory.forget(key)
         example = self.examples[number]
         boxes = "\n".join(",".join(f"{value:g}" for value in box) for box in example.boxes)
         key = self.memory.put(PhotographResult(example.name, example.image, 1.0, owner=owner))
-        return self.find(key, BOXES, boxes), boxes
+        return self.find(key, BOXES, boxes, network, refine), boxes
 
-    def find(self, key: str | None, how: Any, boxes: Any) -> PhotographView:
+    def find(
+        self, key: str | None, how: Any, boxes: Any, network: Any = None, refine: Any = False
+    ) -> PhotographView:
         """Find the people in a stored photograph again; replaces its people."""
         try:
             result = self.memory.get(key)
@@ -162,20 +201,28 @@ class Session:
             return PhotographView(None, page_html.message_html(_sentence(error), True))
         result = dataclasses.replace(result, people=())
         try:
+            predictor = self._predictor(network, refine)
             found = self._detect(result, how, boxes)
             shown = found[:MAX_PEOPLE]
-            people = self._predictor(result.image, [detection.box for detection in shown])
+            people = predictor(
+                result.image,
+                [detection.box for detection in shown],
+                keypoints=[detection.keypoints for detection in shown],
+            )
+            if not people:
+                raise UserError("no keypoints of a person are seen: draw another box")
             people = [result.focal_length.of(person) for person in people]
         except UserError as error:
             return self._shown(key, result, page_html.message_html(_sentence(error), True))
-        left_out = len(found) - len(people)
         if how == DETECTOR:
+            scores = {tuple(detection.box): detection.score for detection in shown}
             people = [
-                dataclasses.replace(person, score=detection.score)
-                for person, detection in zip(people, shown, strict=True)
+                dataclasses.replace(person, score=scores.get(tuple(person.box)))
+                for person in people
             ]
-        result = dataclasses.replace(result, people=tuple(people))
-        return self._shown(key, result, page_html.message_html(_summary(result, left_out)))
+        result = dataclasses.replace(result, people=tuple(people), body=predictor.body_data)
+        left_out, unseen = len(found) - len(shown), len(shown) - len(people)
+        return self._shown(key, result, page_html.message_html(_summary(result, left_out, unseen)))
 
     def write_example(self, number: int) -> Path:
         """Write the picture of an example for the page; it is removed when the page stops."""
@@ -196,7 +243,8 @@ class Session:
             body = self._folder.write("person.glb", person.to_glb(), result.owner)
         except UserError as error:
             return PersonView(page_html.message_html(_sentence(error), True))
-        return PersonView(attention, page_html.joints_html(person), body)
+        has_attention = person.attention is not None
+        return PersonView(attention, page_html.joints_html(person), body, has_attention)
 
     def attention(self, key: str | None, who: Any, joint: Any) -> str:
         """Return the attention map of one joint as HTML; predicts nothing."""
@@ -213,6 +261,19 @@ class Session:
         if who is not None and who not in labels:
             raise UserError(f"there is no {_shortened(who)}: choose one of {', '.join(labels)}")
         return result, result.people[labels.index(who) if who is not None else 0]
+
+    def _predictor(self, name: Any, refine: Any) -> PeoplePredictor:
+        chosen = [one for one in self.networks if name is None or one.name == name]
+        if not chosen:
+            raise UserError(f"there is no network {_shortened(name)}: choose another")
+        network = chosen[0]
+        if refine not in (None, True, False):
+            raise UserError(f"{_shortened(refine)} is no yes or no: choose again")
+        if not refine:
+            return network.predictor
+        if network.refined is None:
+            raise UserError(f"the bodies of {network.name} cannot be fitted to keypoints here")
+        return network.refined
 
     def _detect(self, result: PhotographResult, how: Any, boxes: Any) -> list[Detection]:
         height, width = result.image.shape[:2]
@@ -236,7 +297,7 @@ class Session:
             self.memory.put(result, key),
             message,
             page_html.overlay_html(result),
-            page_html.downloads_html(result, self._predictor.body_data),
+            page_html.downloads_html(result),
             tuple(page_html.people_names(result.people)),
         )
 
@@ -265,13 +326,23 @@ def parse_boxes(text: Any) -> list[tuple[float, ...]]:
     return boxes
 
 
-def _summary(result: PhotographResult, left_out: int) -> str:
+def _joint_warning(networks: Sequence[DemoNetwork]) -> str | None:
+    """Return the warnings of the networks in one line; None if there are none."""
+    warnings = [(one.name, one.predictor.warning) for one in networks if one.predictor.warning]
+    if len(networks) == 1:
+        return warnings[0][1] if warnings else None
+    return "; ".join(f"{name}: {warning}" for name, warning in warnings) or None
+
+
+def _summary(result: PhotographResult, left_out: int, unseen: int) -> str:
     height, width = result.image.shape[:2]
     count = len(result.people)
     people = "One person" if count == 1 else counted(count, "person")
     text = f"{people} found in {result.name!r}"
     if left_out:
         text += f"; {left_out} more skipped, the page shows at most {MAX_PEOPLE}"
+    if unseen:
+        text += f"; in {counted(unseen, 'box')} no keypoints of a person are seen"
     if result.scale < 1:
         return (
             f"{text}, reduced to {width} x {height} pixels: coordinates on the page and in the "

@@ -43,6 +43,11 @@ class Keypoints:
                 f"{np.shape(self.confidence)} are not {self.set.name}'s {count} keypoints"
             )
 
+    @property
+    def known(self) -> int:
+        """The number of known points that are body points."""
+        return int((self.body_points()[:, 2] > 0).sum())
+
     def body_points(self) -> Float[np.ndarray, "points 3"]:
         """Return x, y in pixels and the confidence of every body point; 0 where unknown."""
         known = self.confidence > 0

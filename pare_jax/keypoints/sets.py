@@ -116,6 +116,8 @@ _OPENPOSE_ARMS = (
     *_limb("right", "shoulder", "elbow", "wrist"),
     *_limb("left", "shoulder", "elbow", "wrist"),
 )
+_OPENPOSE_LEGS = (*_limb("right", "hip", "knee", "ankle"), *_limb("left", "hip", "knee", "ankle"))
+_TOES = ("big_toe", "small_toe", "heel")
 _OPENPOSE_FACE = ("right_eye", "left_eye", "right_ear", "left_ear")
 _LEGS = _chain("ankle", "knee", "hip")
 _ARMS = _chain("wrist", "elbow", "shoulder")
@@ -129,20 +131,13 @@ HALPE26 = KeypointSet(
 OPENPOSE25 = KeypointSet(
     "openpose25",
     (
-        *("nose", "thorax", *_OPENPOSE_ARMS, "pelvis"),
-        *(*_limb("right", "hip", "knee", "ankle"), *_limb("left", "hip", "knee", "ankle")),
-        *_OPENPOSE_FACE,
-        *_limb("left", "big_toe", "small_toe", "heel"),
-        *_limb("right", "big_toe", "small_toe", "heel"),
+        *("nose", "thorax", *_OPENPOSE_ARMS, "pelvis", *_OPENPOSE_LEGS, *_OPENPOSE_FACE),
+        *(*_limb("left", *_TOES), *_limb("right", *_TOES)),
     ),
 )
 OPENPOSE18 = KeypointSet(
     "openpose18",
-    (
-        *("nose", "thorax", *_OPENPOSE_ARMS),
-        *(*_limb("right", "hip", "knee", "ankle"), *_limb("left", "hip", "knee", "ankle")),
-        *_OPENPOSE_FACE,
-    ),
+    ("nose", "thorax", *_OPENPOSE_ARMS, *_OPENPOSE_LEGS, *_OPENPOSE_FACE),
 )
 MPII16 = KeypointSet("mpii16", (*_LEGS, "pelvis", "thorax", "upper_neck", "head_top", *_ARMS))
 BLAZEPOSE33 = KeypointSet(
@@ -163,12 +158,7 @@ SPIN24 = KeypointSet(
 LSP14 = KeypointSet("lsp14", (*_LSP, "neck", "head_top"))
 AIC14 = KeypointSet(
     "aic14",
-    (
-        *(*_limb("right", "shoulder", "elbow", "wrist"), *_limb("left", "shoulder", "elbow")),
-        "left_wrist",
-        *(*_limb("right", "hip", "knee", "ankle"), *_limb("left", "hip", "knee", "ankle")),
-        *("head_top", "neck"),
-    ),
+    (*_OPENPOSE_ARMS, *_OPENPOSE_LEGS, "head_top", "neck"),
 )
 H36M17 = KeypointSet(
     "h36m17",
@@ -179,11 +169,30 @@ H36M17 = KeypointSet(
         "right_wrist",
     ),
 )
+MPI_INF_3DHP17 = KeypointSet(
+    "mpi_inf_3dhp17",
+    ("head_top", "neck", *_OPENPOSE_ARMS, *_OPENPOSE_LEGS, "pelvis", "spine", "head"),
+)
+# COCO-WholeBody: COCO's points, feet, 68 points of the face, and 21 of each hand.
+_FACE68 = {48: "right_mouth", 54: "left_mouth"}
+_HAND21 = {2: "thumb", 5: "index", 17: "pinky"}
+WHOLEBODY133 = KeypointSet(
+    "wholebody133",
+    (
+        *(*_COCO, *_limb("left", *_TOES), *_limb("right", *_TOES)),
+        *(_FACE68.get(number, "") for number in range(68)),
+        *(
+            f"{side}_{_HAND21[number]}" if number in _HAND21 else ""
+            for side in ("left", "right")
+            for number in range(21)
+        ),
+    ),
+)
 SETS = {
     own.name: own
     for own in (
         *(COCO17, HALPE26, OPENPOSE25, OPENPOSE18, MPII16, BLAZEPOSE33, SPIN24, LSP14),
-        *(AIC14, H36M17),
+        *(AIC14, H36M17, MPI_INF_3DHP17, WHOLEBODY133),
     )
 }
 

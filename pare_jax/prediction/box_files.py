@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pare_jax.errors import UserError, listed
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import OnProblem, Photo, find_sources
+from pare_jax.keypoints.people_collector import KeypointFile
+from pare_jax.prediction.boxes import box_of_keypoints
 from pare_jax.prediction.detection import ONNX_THRESHOLD, Detection
 from pare_jax.prediction.detection.coco import (
     ImagePeople,
@@ -149,6 +151,52 @@ def read_all_boxes(
             by_frame = own if isinstance(own, dict) else _by_frame(clip, own)
             of_clips[clip] = check_ids(path, by_frame, warn)
     return boxes, of_clips
+
+
+def match_keypoints(
+    file: KeypointFile,
+    photos: Sequence[Path],
+    clips: Sequence[Path],
+    threshold: float | None,
+    warn: Callable[[str], None],
+    missing: Sequence[Path] = (),
+    on_misfit: Callable[[Path, str], None] | None = None,
+) -> tuple[dict[Path, list[Detection]], dict[Path, FrameDetections]]:
+    """Return the people of a file of keypoints in each photograph, and in each clip by frame.
+
+    Args:
+        file: the people by the name of their photograph.
+        photos: as in `read_all_boxes`.
+        clips: as in `read_all_boxes`.
+        threshold: as in `read_all_boxes`.
+        warn: as in `read_all_boxes`.
+        missing: as in `read_all_boxes`.
+        on_misfit: as in `read_all_boxes`.
+
+    Raises:
+        UserError: the file names none of the inputs, or one of its names matches several.
+    """
+
+    named: dict[str, list[ImagePeople]] = {}
+    unusable = 0
+    for name, own in file.people.items():
+        people = []
+        for one in own:
+            score = math.nan if one.score is None else one.score
+            try:
+                people.append(Detection(box_of_keypoints(one), score, None, one))
+            except UserError:
+                unusable += 1
+        named[name] = [ImagePeople(name, people=people, size=file.sizes.get(name))]
+    if unusable:
+        people = counted(unusable, "person")
+        warn(f"note: {people} of {file.path} with fewer than two known keypoints: skipped")
+    inputs = _Inputs(photos, clips, missing, threshold, warn, on_misfit)
+    found = _boxes_of_people(file.path, named, None, inputs)
+    return (
+        {path: own for path, own in found.items() if path in photos},
+        {path: own for path, own in found.items() if path in clips},
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pare_jax.io.images import cut_crop
 from pare_jax.prediction.person_arrays import Faces, PersonArrays
 from pare_jax.rendering.attention_maps import attention_sheet
 from pare_jax.rendering.camera import crop_camera
+from pare_jax.rendering.keypoint_picture import draw_keypoints
 from pare_jax.rendering.normals import vertex_normals
 from pare_jax.rendering.overlay import (
     BODY_COLOURS,
@@ -63,9 +64,7 @@ def draw_people(
         max_side: a photograph with a longer side than this is shrunk to it, pixels.
         normals: of each person's vertices; None computes them.
     """
-    scale = min(1.0, max_side / max(image.shape[:2]))
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    picture = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    picture, scale = _shrunk(image, max_side)
     # People are ordered by size in pixels: each has another camera, so depths do not compare.
     by_size = sorted(
         range(len(people)), key=lambda i: people[i].focal_length / people[i].translation[2]
@@ -106,6 +105,17 @@ def overlay_picture(
         height = picture.shape[0]
         return row([picture, *_figures(people, faces, height, _MAX_PANEL_WIDTH, normals)])
     return column([picture, _figures_below(people, faces, picture.shape[1], normals)], gap=8)
+
+
+def keypoint_overlay(image: Picture, people: Sequence[PersonArrays]) -> Picture | None:
+    """Draw people's keypoints over the photograph, shrunk as an overlay is; None without any."""
+    known = [points for points in (one.body_keypoints() for one in people) if points is not None]
+    if not known:
+        return None
+    picture, scale = _shrunk(image, MAX_OVERLAY_SIDE)
+    for points in known:
+        picture = draw_keypoints(picture, points * (scale, scale, 1.0))
+    return picture
 
 
 def side_and_back_picture(people: Sequence[PersonArrays], faces: Faces | None = None) -> Picture:
@@ -194,6 +204,13 @@ def attention_picture(
     sheet[: top.shape[0], : top.shape[1]] = top
     sheet[top.shape[0] + 12 :] = maps
     return sheet
+
+
+def _shrunk(image: Picture, max_side: int) -> tuple[Picture, float]:
+    """Return a photograph whose longer side is at most `max_side`, and its scale."""
+    scale = min(1.0, max_side / max(image.shape[:2]))
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 
 
 def _normals(person: PersonArrays, triangles: Faces) -> Normals:

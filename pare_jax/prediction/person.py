@@ -182,12 +182,14 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
     each.setdefault("vertices", np.zeros((count, 0, 3), np.float32))
     source = str(arrays.get("full_focal_length_from", ASSUMED))
     focal_length = None if source == ASSUMED else float(arrays["full_focal_length"])
+    keypoint_set = str(arrays["keypoint_set"]) if "keypoint_set" in arrays else None
     for number in range(count):
         own = {name: rows[number] for name, rows in each.items()}
         yield Person(
             faces=arrays.get("faces"),
             full_focal_length=focal_length,
             full_focal_length_from=source,
+            keypoint_set=keypoint_set,
             **_restored(own),
         )
 
@@ -195,6 +197,9 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return one person's fields with the types of `Person`."""
     result = dict(fields)
+    if "fit_error" in fields:
+        result["fit_error"] = float(fields["fit_error"])
+        result["fit_converged"] = bool(fields["fit_converged"])
     for name in ("focal_length", "crop_side"):
         result[name] = float(fields[name])
     for name, unknown in UNKNOWN.items():

@@ -8,10 +8,11 @@ x right, y down, z forward, in metres. Needs no JAX.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from pare_jax.errors import UserError
 from pare_jax.io.images import crop_to_photo
+from pare_jax.keypoints.sets import find_set
 from pare_jax.rendering.camera import Camera
 
 Faces = Int[np.ndarray, "faces 3"]
@@ -20,7 +21,7 @@ Faces = Int[np.ndarray, "faces 3"]
 # Source of an unknown focal length.
 ASSUMED = "assumed"
 # Fields that concern the whole photograph, which files store once.
-_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from")
+_OF_PHOTOGRAPH = ("faces", "full_focal_length", "full_focal_length_from", "keypoint_set")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -56,6 +57,14 @@ class PersonArrays:
         full_focal_length: of the camera that took the photograph, pixels; None: unknown, and
             `pare_jax.prediction.scene` assumes the diagonal.
         full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
+        keypoints: x, y in pixels of the photograph and confidence, 0 to 1, of each point of the
+            set; confidence 0: unknown. None: no keypoints were used.
+        keypoint_set: the set's name, one of `pare_jax.keypoints.sets.SETS`.
+        fit_error: of a body that was fitted to the keypoints: mean distance of the keypoints that
+            count from the body's points, in shares of the longer side of their extent. None: the
+            body was not fitted.
+        fit_converged: whether the fit ended where its energy no longer falls.
+        fit_ignored: whether each point of the set is too far from the body to count.
     """
 
     betas: Float[np.ndarray, "10"]
@@ -79,6 +88,11 @@ class PersonArrays:
     time: float | None = None
     full_focal_length: float | None = None
     full_focal_length_from: str = ASSUMED
+    keypoints: Float[np.ndarray, "k 3"] | None = None
+    keypoint_set: str | None = None
+    fit_error: float | None = None
+    fit_converged: bool | None = None
+    fit_ignored: Bool[np.ndarray, " k"] | None = None
 
     def __repr__(self) -> str:
         """Return one line: box, place in the clip, score, and number of vertices."""
@@ -106,15 +120,23 @@ class PersonArrays:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every field of this person by name, except those that are None.
 
-        `id` and `frame` are int32, `time` is float64, all others float32.
+        `id` and `frame` are int32, `time` is float64, `fit_converged` and `fit_ignored` are bool,
+        all others float32.
         """
         fields = {name: getattr(self, name) for name in PERSON_FIELDS}
         kinds = {"id": np.int32, "frame": np.int32, "time": np.float64}
+        kinds |= {"fit_converged": np.bool_, "fit_ignored": np.bool_}
         return {
             name: np.asarray(value, kinds.get(name, np.float32))
             for name, value in fields.items()
             if value is not None
         }
+
+    def body_keypoints(self) -> Float[np.ndarray, "points 3"] | None:
+        """Return the keypoints as body points, zeros where unknown; None without keypoints."""
+        if self.keypoints is None or self.keypoint_set is None:
+            return None
+        return find_set(self.keypoint_set).spread(self.keypoints)
 
     def triangles(self, faces: Faces | None = None) -> Faces:
         """Return `faces`, or the person's own if it is None.

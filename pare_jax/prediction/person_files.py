@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pare_jax.io.archives import read_npz
+from pare_jax.keypoints.sets import find_set
 from pare_jax.prediction.person_arrays import ASSUMED, Faces, PersonArrays
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
@@ -46,6 +47,8 @@ def people_npz(
     `full_principal_point` (2,), pixels, and `full_translation` (people, 3) in its frame, metres;
     `full_focal_length_from` () is "assumed", "exif", "flag" or "given".
     If only some people have an id, a frame, a score or a time, the others have -1, -1, NaN, NaN.
+    With keypoints it has `keypoint_set` () and `keypoint_names` (k,), "" for points of the set that
+    are no body points; without them if some people have none, or those of another set.
 
     Args:
         people: any number.
@@ -77,7 +80,16 @@ def people_arrays(
     if first is not None:
         stream = itertools.chain([first], stream)
     blocks: list[_Block] = []
-    while block := [(1, _as_rows(one, photo_size)) for one in itertools.islice(stream, _BLOCK)]:
+    keypoint_set = None if first is None else first.keypoint_set
+
+    def rows_of(person: PersonArrays) -> _Block:
+        rows = _as_rows(person, photo_size)
+        if person.keypoint_set != keypoint_set:
+            for name in ("keypoints", "fit_ignored"):
+                rows.pop(name, None)
+        return 1, rows
+
+    while block := [rows_of(one) for one in itertools.islice(stream, _BLOCK)]:
         blocks.append(_joined(block))
     count, arrays = _joined(blocks)
     if "frame" in arrays:  # NaN: a box from the user; 0: the person is hidden in this frame
@@ -85,6 +97,9 @@ def people_arrays(
     if faces is not None:
         arrays["faces"] = np.asarray(faces, np.int32)
     arrays["joint_names"] = np.array(JOINT_NAMES)
+    if "keypoints" in arrays and keypoint_set is not None:
+        arrays["keypoint_set"] = np.array(keypoint_set)
+        arrays["keypoint_names"] = np.array(find_set(keypoint_set).points)
     if photo_size is not None:
         arrays["photo_size"] = np.array(photo_size, np.int32)
         camera = scene_camera(photo_size, first and first.full_focal_length)
@@ -263,7 +278,28 @@ def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict
             }
             for joint, name in enumerate(JOINT_NAMES)
         },
+        **_described_keypoints(person),
     }
+
+
+def _described_keypoints(person: PersonArrays) -> dict[str, Any]:
+    if person.keypoints is None or person.keypoint_set is None:
+        return {}
+    names = find_set(person.keypoint_set).points
+    points = {
+        name: {"photo_px": _rounded(row[:2], 1), "confidence": _rounded(row[2], 4)}
+        for name, row in zip(names, person.keypoints, strict=True)
+        if name and row[2] > 0
+    }
+    described: dict[str, Any] = {"keypoints": {"set": person.keypoint_set, "points": points}}
+    if person.fit_error is not None and person.fit_ignored is not None:
+        ignored = [name for name, far in zip(names, person.fit_ignored, strict=True) if far]
+        described["fit"] = {
+            "error": _rounded(person.fit_error, 4) if math.isfinite(person.fit_error) else None,
+            "converged": person.fit_converged,
+            "ignored": ignored,
+        }
+    return described
 
 
 def _rounded(values: Any, digits: int) -> Any:

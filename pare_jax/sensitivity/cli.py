@@ -36,8 +36,9 @@ from pare_jax.io.images import encode_png, read_photograph
 from pare_jax.io.progress import ProgressBar, say
 from pare_jax.prediction.box_files import Box, find_photos, read_boxes
 from pare_jax.prediction.boxes import check_box
+from pare_jax.prediction.loading import load_predictor
 from pare_jax.prediction.output_names import output_names
-from pare_jax.prediction.predictor import Predictor, load_predictor
+from pare_jax.prediction.predictor import Predictor
 from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_sensitivity
 from pare_jax.sensitivity.occlusion_errors import occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
@@ -241,6 +242,7 @@ def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
         body=values.body,
         crop_scale=values.crop_scale,
         say=say,
+        keypoints=None,  # patches hide pixels, which networks on keypoints do not see
     )
     return predictor, patch_grid(predictor.image_size, values.patch, values.stride), output
 

@@ -32,7 +32,12 @@ class FakePredictor:
         self.body = self.body_data = body or load_body_data()
         self.calls = []
 
-    def __call__(self, image, boxes=None):
+    source = None
+
+    def warm_up(self):
+        pass
+
+    def __call__(self, image, boxes=None, keypoints=None):
         boxes = [(0, 0, *image.shape[1::-1])] if boxes is None else list(boxes)
         self.calls.append(boxes)
         return [
@@ -42,6 +47,7 @@ class FakePredictor:
                 x=float(box[0] + box[2]) / 2,
                 turned=0.2,
                 attention=attention_maps(),
+                box=np.asarray(box, float),
             )
             for number, box in enumerate(boxes)
         ]
@@ -51,4 +57,5 @@ if __name__ == "__main__":
     from pare_jax.demo import __main__ as command
 
     command.load_predictor = lambda *_, **__: FakePredictor()
+    command.make_detector = lambda *_: lambda image: []
     sys.exit(command.main(sys.argv))

@@ -15,7 +15,7 @@ import pytest
 
 from pare_jax.demo.hosts import HostNames
 from pare_jax.demo.server import disable_telemetry, listen, make_app, make_server
-from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, Session
+from pare_jax.demo.session import BOXES, DETECTOR, WHOLE, DemoNetwork, Session
 from pare_jax.demo.uploads import MAX_FILES_OF_ONE, UploadFolder
 from pare_jax.io.images import encode_png
 from pare_jax.prediction.detection import WholePicture
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(
 )
 PICTURE = encode_png(np.full((300, 400, 3), 90, np.uint8))
 _IDLE = 2.0
+# The network and whether to fit, as a page sends them.
+CHOSEN = ("net", False)
 
 
 @pytest.fixture(scope="module", name="demo")
@@ -35,8 +37,8 @@ def running_demo():
     """Serve the page in a thread; return the port, the folder, the session and the application."""
     disable_telemetry()
     with UploadFolder() as folder, listen("127.0.0.1", 0) as listener:
-        session = Session(FakePredictor(small_body()), WholePicture(), folder)
-        app = make_app(session, folder, HostNames("127.0.0.1"), "hog")
+        session = Session([DemoNetwork("net", FakePredictor(small_body()))], WholePicture(), folder)
+        app = make_app(session, folder, HostNames("127.0.0.1"), "blazepose")
         server = make_server(app, idle=_IDLE)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -64,7 +66,7 @@ def files_in(folder):
 def predict(client, how=WHOLE):
     """Upload a photograph and return the page's new values."""
     _, path = client.upload(PICTURE)
-    assert client.join("picture", file_data(path), how, "", None, "left_wrist")[0] == 200
+    assert client.join("picture", file_data(path), how, "", None, "left_wrist", *CHOSEN)[0] == 200
     return client.result()
 
 
@@ -92,7 +94,7 @@ def test_files_that_were_not_uploaded_are_neither_read_nor_copied(client, demo, 
     ):
         begun = time.monotonic()
         data = file_data(str(path))
-        answers.add(client.join("picture", data, WHOLE, "", None, "left_wrist"))
+        answers.add(client.join("picture", data, WHOLE, "", None, "left_wrist", *CHOSEN))
         assert time.monotonic() - begun < 5
     # The answer is always the same, so that it does not tell which files exist.
     ((status, _),) = answers
@@ -107,12 +109,12 @@ def test_files_in_other_places_of_an_event_are_refused(client, demo, tmp_path):
     before = files_in(demo[1])
     hidden = file_data(str(outside))
     for values in (
-        (None, hidden, "", None, "left_wrist"),
-        (None, WHOLE, [hidden], None, "left_wrist"),
-        (None, WHOLE, "", None, {"deep": [hidden]}),
-        ([hidden], WHOLE, "", None, "left_wrist"),
-        (file_data(["a"]), WHOLE, "", None, "left_wrist"),
-        (file_data("https://example.org/a.png"), WHOLE, "", None, "left_wrist"),
+        (None, hidden, "", None, "left_wrist", *CHOSEN),
+        (None, WHOLE, [hidden], None, "left_wrist", *CHOSEN),
+        (None, WHOLE, "", None, {"deep": [hidden]}, *CHOSEN),
+        ([hidden], WHOLE, "", None, "left_wrist", *CHOSEN),
+        (file_data(["a"]), WHOLE, "", None, "left_wrist", *CHOSEN),
+        (file_data("https://example.org/a.png"), WHOLE, "", None, "left_wrist", *CHOSEN),
     ):
         assert client.join("picture", *values)[0] in (400, 403)
     # What the browser gives for a state is not used, nor is what the page does not send.
@@ -203,7 +205,7 @@ def test_browsers_see_and_use_only_their_own_files_and_pages(client, demo):
     file = f"/gradio_api/file={path}"
     assert client.status("GET", file) == 200
     assert other.status("GET", file) == 404
-    status, _ = other.join("picture", file_data(path), WHOLE, "", None, "left_wrist")
+    status, _ = other.join("picture", file_data(path), WHOLE, "", None, "left_wrist", *CHOSEN)
     assert status == 403
     other.visit = client.visit
     assert other.join("joint", None, None, "left_wrist")[0] == 403
@@ -244,7 +246,7 @@ def test_everything_of_a_page_is_gone_when_it_is_closed(demo):
     ("target", "values", "message"),
     [
         ("joint", (None, None, "elbow"), "No photograph yet"),
-        ("again", (None, DETECTOR, "", "left_wrist"), "No photograph yet"),
+        ("again", (None, DETECTOR, "", "left_wrist", *CHOSEN), "No photograph yet"),
     ],
 )
 def test_events_before_a_photograph_are_one_line(client, target, values, message):
@@ -259,10 +261,13 @@ def test_wrong_values_are_one_line_on_the_page_and_none_in_the_terminal(client, 
         ("joint", (None, None, 7), "7"),
         ("joint", (None, "person 99", "left_wrist"), "person 99"),
         ("who", (None, 0.5, "left_wrist"), "0.5"),
-        ("again", (None, "guess", "", "left_wrist"), "guess"),
-        ("again", (None, True, "", "left_wrist"), "True"),
-        ("again", (None, "boxes", 12, "left_wrist"), "12"),
-        ("again", (None, "boxes", "1,2,3,1e999", "left_wrist"), "inf"),
+        ("again", (None, "guess", "", "left_wrist", *CHOSEN), "guess"),
+        ("again", (None, True, "", "left_wrist", *CHOSEN), "True"),
+        ("again", (None, "boxes", 12, "left_wrist", *CHOSEN), "12"),
+        ("again", (None, "whole", "", "left_wrist", "other", False), "other"),
+        ("again", (None, "whole", "", "left_wrist", "net", "perhaps"), "perhaps"),
+        ("refine", (None, "whole", "", "left_wrist", "net", True), "net"),
+        ("again", (None, "boxes", "1,2,3,1e999", "left_wrist", *CHOSEN), "inf"),
     ):
         assert client.join(target, *values)[0] == 200
         alerts = [v for v in client.result() if isinstance(v, str) and 'role="alert"' in v]
@@ -271,7 +276,10 @@ def test_wrong_values_are_one_line_on_the_page_and_none_in_the_terminal(client, 
         assert "\n" not in alerts[0]
     _, path = client.upload(PICTURE)
     for name in (5, {"a": 1}, None, "a\nb\x1b[31m.png"):
-        assert client.join("picture", file_data(path, name), WHOLE, "", None, "head")[0] == 200
+        assert (
+            client.join("picture", file_data(path, name), WHOLE, "", None, "head", *CHOSEN)[0]
+            == 200
+        )
         assert "found in" in json.dumps(client.result())
         _, path = client.upload(PICTURE)
     assert capfd.readouterr().err == ""
@@ -339,7 +347,7 @@ def test_one_browser_cannot_fill_the_folder(client, demo):
 def test_choosing_people_does_not_fill_the_folder(client, demo):
     boxes = "60,40,140,260\n260,40,340,260"
     _, path = client.upload(PICTURE)
-    client.join("picture", file_data(path), BOXES, boxes, None, "left_wrist")
+    client.join("picture", file_data(path), BOXES, boxes, None, "left_wrist", *CHOSEN)
     client.result()
     for number in range(MAX_FILES_OF_ONE + 2):
         assert client.join("who", None, f"person {number % 2}", "left_wrist")[0] == 200

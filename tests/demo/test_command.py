@@ -17,6 +17,7 @@ from pare_jax.demo.hosts import HostNames, is_local
 from pare_jax.demo.server import listen
 from pare_jax.demo.uploads import UploadFolder
 from pare_jax.errors import UserError
+from pare_jax.prediction.detection import WholePicture
 from tests.demo.fakes import FakePredictor
 from tests.prediction.made_up_people import small_body
 
@@ -72,7 +73,6 @@ def test_a_port_in_use_is_refused_before_loading(run):
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ((), "--checkpoint"),
         (("--checkpoint=/no/such/run",), "/no/such/run"),
         (("--checkpoint=run", "photo.jpg"), "photo.jpg"),
         (("--checkpoint=run", "--port=99999"), "99999"),
@@ -152,10 +152,16 @@ def test_a_name_that_no_request_can_have_is_refused(name):
 
 @pytest.mark.parametrize(
     ("arguments", "finds_people"),
-    [((), False), (("--detector=whole",), False), (("--detector=hog",), True)],
+    [((), False), (("--detector=whole",), False), (("--detector=blazepose",), True)],
 )
-def test_people_are_found_only_where_a_detector_is_given(run, monkeypatch, arguments, finds_people):
+def test_people_are_found_only_where_a_detector_is_given(
+    run, monkeypatch, tmp_path, arguments, finds_people
+):
     found = []
+    monkeypatch.setenv("PARE_JAX_CACHE", str(tmp_path))  # without BlazePose
+
+    def make_detector(name, _):
+        return WholePicture() if name == "whole" else list
 
     def make_app(session, *_):
         found.append(session.has_detector)
@@ -163,6 +169,7 @@ def test_people_are_found_only_where_a_detector_is_given(run, monkeypatch, argum
 
     monkeypatch.setattr(command, "load_predictor", lambda *_, **__: FakePredictor(small_body()))
     monkeypatch.setattr(command, "draw_examples", list)
+    monkeypatch.setattr(command, "make_detector", make_detector)
     monkeypatch.setattr(command, "make_app", make_app)
     assert run("--checkpoint=run", "--port=0", *arguments)[1][-1] == "error: enough"
     assert found == [finds_people]

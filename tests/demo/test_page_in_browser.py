@@ -39,7 +39,7 @@ def server(browser, tmp_path_factory):
             "tests.demo.fakes",
             "--checkpoint=fake",
             "--port=0",
-            "--detector=hog",
+            "--detector=blazepose",
         ],
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},

@@ -19,6 +19,7 @@ from pare_jax.demo.session import (
     MAX_PEOPLE,
     PREDICT_BOXES,
     WHOLE,
+    DemoNetwork,
     Session,
     parse_boxes,
 )
@@ -64,7 +65,7 @@ def detector():
 @pytest.fixture
 def session(predictor, detector, folder):
     example = Example("a pair", PICTURE, np.array([[60, 40, 140, 260], [260, 40, 340, 260]]))
-    return Session(predictor, detector, folder, [example])
+    return Session([DemoNetwork("net", predictor)], detector, folder, [example])
 
 
 def receive(session, folder, how=DETECTOR, boxes="", key=None, **what):
@@ -249,14 +250,14 @@ def test_a_new_photograph_replaces_the_old(session, folder):
 
 
 def test_without_a_detector_the_page_takes_the_whole_photograph(predictor, folder):
-    session = Session(predictor, None, folder)
+    session = Session([DemoNetwork("net", predictor)], None, folder)
     view = receive(session, folder, DETECTOR)
     assert 'role="alert"' in view.message
     assert DETECTOR in view.message
     assert session.find(view.key, WHOLE, "").people == ("person 0",)
     pytest.importorskip("gradio")
     for number, detector in enumerate((None, FakeDetector())):
-        page = build_page(Session(predictor, detector, folder), "hog")
+        page = build_page(Session([DemoNetwork("net", predictor)], detector, folder), "blazepose")
         (how,) = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "how"]
         assert [value for _, value in how.choices] == [DETECTOR, WHOLE, BOXES][1 - number :]
         assert how.value == [WHOLE, DETECTOR][number]

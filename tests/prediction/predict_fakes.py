@@ -11,7 +11,10 @@ from flax import nnx
 
 from pare_jax import geometry, predict
 from pare_jax.body.io import load_body_data
+from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.keypoints.sets import COCO17, point_index
 from pare_jax.models.prediction import Prediction
+from pare_jax.prediction.network_inputs import UPRIGHT
 from pare_jax.prediction.predictor import Predictor
 
 SIZE = 64
@@ -85,9 +88,51 @@ def run_predict(output: Path, arguments: Sequence[object], capsys: pytest.Captur
     """Run the command; return its exit status, its output and its lines on stderr."""
     argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
     if not any(argument.startswith("--boxes") for argument in argv):
-        argv.insert(1, "--detector=whole")  # HOG does not find red spots
+        argv.insert(1, "--detector=whole")  # a default that needs no files
     status = predict.main(argv)
     printed = capsys.readouterr()
     # Slow machines print progress.
     errors = [line for line in printed.err.splitlines() if not line.endswith(" left")]
     return status, printed.out, errors
+
+
+class PointReader(nnx.Module):
+    """Predicts an upright person whose pelvis is at the middle of the hips, from body points."""
+
+    def __call__(self, points):
+        hips = jnp.array([point_index("left_hip"), point_index("right_hip")])
+        place = points[:, hips, :2].mean(1)
+        scale = jnp.full(len(points), 0.6)
+        turn = geometry.axis_angle_to_matrix(jnp.array([jnp.pi, 0.0, 0.0]))
+        rotations = jnp.broadcast_to(jnp.eye(3), (len(points), 24, 3, 3)).at[:, 0].set(turn)
+        shift = place / scale[:, None] - jnp.array(Finder.pelvis)
+        camera = jnp.concatenate([scale[:, None], shift], -1)
+        return Prediction(rotations, jnp.zeros((len(points), 10)), camera)
+
+
+class SpotSource:
+    """Sees a person where a box has red pixels: COCO's points of an upright figure about them."""
+
+    def look(self, image, boxes):
+        found = []
+        for x0, y0, x1, y1 in np.asarray(boxes, int):
+            part = image[max(y0, 0) : y1, max(x0, 0) : x1].astype(int)
+            rows, columns = np.nonzero(part[..., 0] - part[..., 1] > 100)
+            if not len(rows):
+                found.append(None)
+                continue
+            at = (columns.mean() + max(x0, 0) + 0.5, rows.mean() + max(y0, 0) + 0.5)
+            found.append(coco_figure(at, np.array([x0, y0, x1, y1], float)))
+        return found
+
+
+def coco_figure(hips, box=None, size: float = 2.0) -> Keypoints:
+    """Return COCO's keypoints of an upright figure whose hips are about a place."""
+    places = (np.array(UPRIGHT) - (50.0, 49.0)) * size / 2 + hips
+    return Keypoints(COCO17, places, np.full(len(places), 0.9), None, box, 0.8)
+
+
+def make_point_predictor(body, source=None) -> Predictor:
+    """Return a predictor with a `PointReader`."""
+    make_predictor(body)  # sets the pelvis
+    return Predictor(PointReader(), body, None, load_body_data(), source=source)

@@ -12,7 +12,9 @@ from flax import nnx
 from pare_jax import geometry
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
+from pare_jax.prediction import network_programs
 from pare_jax.prediction import predictor as predictor_module
+from pare_jax.prediction.loading import load_predictor
 from pare_jax.skeleton import JOINT_NAMES
 from pare_jax.training.config import SYNTHETIC_ALONE
 from pare_jax.training.workdir import write_config
@@ -251,7 +253,7 @@ def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
 
 def test_the_program_takes_the_body_model_as_an_argument(body):
     """As a constant, the free body's 12,272 vertices would take megabytes of every program."""
-    program, weights = predictor_module.compiled_network(Finder())
+    program, weights = network_programs.compiled_network(Finder())
     lowered = program.lower(weights, body, np.zeros((2, SIZE, SIZE, 3), np.uint8))
     assert len(lowered.as_text()) < 1e6
 
@@ -265,30 +267,30 @@ def run_with_body(tmp_path, monkeypatch):
     workdir = tmp_path / "run"
     workdir.mkdir()
     write_config(workdir, config)
-    monkeypatch.setattr(predictor_module, "load_model", lambda *_: (config, Finder()))
+    monkeypatch.setattr("pare_jax.prediction.loading.load_model", lambda *_: (config, Finder()))
     return workdir
 
 
 def test_the_body_model_of_a_run_may_move(run_with_body, tmp_path):
-    vertices = predictor_module.load_predictor(run_with_body).body.num_vertices
+    vertices = load_predictor(run_with_body).body.num_vertices
     assert vertices == 60
     moved = (tmp_path / "body.npz").rename(tmp_path / "moved.npz")
     with pytest.raises(UserError) as refusal:
-        predictor_module.load_predictor(run_with_body)
+        load_predictor(run_with_body)
     message = str(refusal.value)
     assert "\n" not in message
     for shown in (tmp_path / "body.npz", run_with_body, "--body=FILE"):
         assert str(shown) in message
-    assert predictor_module.load_predictor(run_with_body, body=moved).body.num_vertices == 60
+    assert load_predictor(run_with_body, body=moved).body.num_vertices == 60
 
 
 def test_a_predictor_has_the_warning_of_its_runs_config(run_with_body):
-    assert predictor_module.load_predictor(run_with_body).warning == SYNTHETIC_ALONE
+    assert load_predictor(run_with_body).warning == SYNTHETIC_ALONE
 
 
 def test_another_body_model_than_the_runs_is_refused(run_with_body, tmp_path):
     np.savez(tmp_path / "other.npz", **random_body_fields(seed=1))
     with pytest.raises(UserError, match=re.escape(str(run_with_body))):
-        predictor_module.load_predictor(run_with_body, body=tmp_path / "other.npz")
+        load_predictor(run_with_body, body=tmp_path / "other.npz")
     with pytest.raises(UserError, match=r"absent\.npz"):
-        predictor_module.load_predictor(run_with_body, body=tmp_path / "absent.npz")
+        load_predictor(run_with_body, body=tmp_path / "absent.npz")

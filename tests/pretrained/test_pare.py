@@ -15,7 +15,7 @@ from configs.pare import get_config
 from pare_jax.errors import UserError
 from pare_jax.models import build_model, flat_state
 from pare_jax.models.inference import normalise
-from pare_jax.prediction.predictor import load_predictor
+from pare_jax.prediction.loading import load_predictor
 from pare_jax.pretrained import convert, load, table
 from pare_jax.pretrained import pare_weights as pare
 from pare_jax.pretrained.pare_options import notes_of, options_of

@@ -31,14 +31,14 @@ def default_detector() -> tuple[str, str | None]:
     """Return the name of the detector that is used if none is named.
 
     Returns:
-        "blazepose" and None where it is installed. Else "whole", and a line that says so.
+        "blazepose" and None where it is installed. Else "whole", and text that says so.
     """
     advice = missing()
     if advice is None:
         return "blazepose", None
     return "whole", (
-        "note: each picture is taken as one person, who fills it, because BlazePose is not "
-        f"installed: run {advice}, or give --boxes"
+        "each picture is taken as one person, who fills it, because BlazePose is not installed: "
+        f"run {advice}"
     )
 
 

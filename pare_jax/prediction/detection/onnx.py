@@ -15,21 +15,19 @@ The photograph is shrunk to fit the input's top-left corner; the rest is grey 11
 person, as in COCO.
 """
 
-import functools
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from jaxtyping import Float, Int
 
-from pare_jax.errors import UserError, reason_of
 from pare_jax.io.images import Picture
+from pare_jax.keypoints.onnx_network import OnnxNetwork
 from pare_jax.prediction.detection.detector import Detection, suppress_overlaps
 
 _PERSON = 0
 _PADDING = 114
-_DEFAULT_SIDE = 640  # where the file leaves the input's size open
+_DEFAULT_SIZE = (640, 640)  # where the file leaves the input's size open
 _MAX_IOU = 0.45  # as in YOLOX
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64))
 # ImageNet's mean and deviation, BGR, on the scale 0 to 255.
@@ -54,32 +52,24 @@ class OnnxDetector:
         """
         self.path = Path(path)
         self.threshold = threshold
-        self._session = _open_session(self.path)
-        inputs = self._session.get_inputs()
-        shape = inputs[0].shape if len(inputs) == 1 else []
-        if len(shape) != 4 or shape[1] not in (3, None, *_names(shape)):
-            raise self._unknown_layout("inputs " + (_described(inputs) or "none"))
-        self._input = inputs[0].name
-        height, width = (
-            side if isinstance(side, int) and side > 0 else _DEFAULT_SIDE for side in shape[2:]
-        )
-        self._size = (width, height)
+        self._network = OnnxNetwork(self.path, "person detector", _DEFAULT_SIZE, _LAYOUTS)
+        self._size = width, height = self._network.size
         # A grey input gives the outputs' shapes, which files often leave open.
-        outputs = self._run(np.full((3, height, width), _PADDING, np.float32))
+        outputs = self._network(np.full((3, height, width), _PADDING, np.float32))
         self._is_yolox = len(outputs) == 1 and outputs[0].ndim == 3 and outputs[0].shape[2] > 5
         if self._is_yolox:
             self._cells = _cells(self._size, outputs[0].shape[1])
             if self._cells is None:
-                raise self._unknown_layout("outputs " + _shapes(outputs))
+                raise self._network.unknown(outputs)
         elif not _is_rtmdet(outputs):
-            raise self._unknown_layout("outputs " + _shapes(outputs))
+            raise self._network.unknown(outputs)
         self._is_normalised = not self._is_yolox and "yolox" not in self.path.stem.lower()
 
     def __call__(self, image: Picture) -> list[Detection]:
         """Return the people in a photograph, the highest scores first; see `Detector`."""
         height, width = image.shape[:2]
         scale = min(self._size[0] / width, self._size[1] / height)
-        outputs = self._run(self._letterbox(image, scale))
+        outputs = self._network(self._letterbox(image, scale))
         boxes, scores = self._yolox(outputs[0][0]) if self._is_yolox else _rtmdet(outputs)
         good = scores >= self.threshold
         boxes = np.clip(boxes[good] / scale, 0, [width, height, width, height])
@@ -121,51 +111,6 @@ class OnnxDetector:
         boxes = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
         return boxes[is_person], scores[is_person]
 
-    def _run(self, picture: Float[np.ndarray, "3 height width"]) -> list[np.ndarray]:
-        try:
-            outputs = self._session.run(None, {self._input: picture[None]})
-        # onnxruntime's exceptions have no base class of their own.
-        except Exception as error:
-            reason = reason_of(error)
-            raise UserError(f"{self.path} cannot be run as a detector: {reason}") from None
-        return [np.asarray(output) for output in outputs]
-
-    def _unknown_layout(self, found: str) -> UserError:
-        return UserError(
-            f"{self.path} is not a known person detector, it has {found}: use {_LAYOUTS} of "
-            "inputs (1, 3, height, width)"
-        )
-
-
-def _open_session(path: Path) -> Any:
-    if not path.is_file():
-        raise UserError(
-            f"the detector {path} is missing: name an ONNX file, or --detector=blazepose"
-        )
-    state = path.stat()
-    return _cached_session(path, state.st_size, state.st_mtime_ns)
-
-
-# Detectors of one file share a session: photographs and clips have different thresholds.
-@functools.lru_cache(maxsize=1)
-def _cached_session(path: Path, size: int, modified: int) -> Any:
-    try:
-        import onnxruntime  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        raise UserError(
-            f"the detector {path} needs onnxruntime: pip install 'pare-jax[onnx]'"
-        ) from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # errors are raised here, in one line
-    try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=onnxruntime.get_available_providers()
-        )
-    # onnxruntime's exceptions have no base class of their own.
-    except Exception as error:
-        reason = reason_of(error)
-        raise UserError(f"{path} cannot be read as an ONNX model: {reason}") from None
-
 
 def _cells(size: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return corner and stride of each of YOLOX's cells, pixels; None if they are not `count`."""
@@ -196,16 +141,3 @@ def _rtmdet(
     )
     rows = rows[labels == _PERSON]
     return rows[:, :4], rows[:, 4]
-
-
-def _names(shape: list[Any]) -> tuple[Any, ...]:
-    """Return the names of sizes that a file leaves open."""
-    return tuple(side for side in shape if isinstance(side, str))
-
-
-def _described(inputs: list[Any]) -> str:
-    return ", ".join(f"{entry.name} {tuple(entry.shape)}" for entry in inputs)
-
-
-def _shapes(outputs: list[np.ndarray]) -> str:
-    return ", ".join(str(output.shape) for output in outputs) or "none"

@@ -15,6 +15,7 @@ from pare_jax.errors import UserError, be, counted, listed
 from pare_jax.io.exif import swaps_sides, upright_box
 from pare_jax.io.images import read_size
 from pare_jax.io.media import Clip, FrameReader, numbered_frames
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.prediction.detection.coco import RELATIVE, ImagePeople
 from pare_jax.prediction.detection.detector import Detection
 
@@ -136,7 +137,19 @@ def _is_copy(given: Size, size: Size) -> bool:
 
 
 def _changed(image: ImagePeople, change: Callable[[np.ndarray], np.ndarray]) -> list[Detection]:
-    return [dataclasses.replace(one, box=change(one.box)) for one in image.people]
+    """Return an image's people with their boxes and keypoints changed."""
+
+    def changed(keypoints: Keypoints | None) -> Keypoints | None:
+        if keypoints is None:
+            return None
+        # A point changes as a box without size does.
+        points = [change(np.tile(point, 2))[:2] for point in keypoints.points]
+        return dataclasses.replace(keypoints, points=np.array(points), box=None)
+
+    return [
+        dataclasses.replace(one, box=change(one.box), keypoints=changed(one.keypoints))
+        for one in image.people
+    ]
 
 
 def _add(names: list[str], name: str) -> None:

@@ -35,7 +35,14 @@ from pare_jax.prediction.run.track_files import (
     in_size,
     write_tracks,
 )
-from pare_jax.prediction.run.tracks import Rows, join_rows, people_of_rows, smooth_rows, stack_rows
+from pare_jax.prediction.run.tracks import (
+    Rows,
+    fill_gaps,
+    join_rows,
+    people_of_rows,
+    smooth_rows,
+    stack_rows,
+)
 from pare_jax.prediction.tracking import TrackedBox, given_tracks, track_clip
 
 
@@ -60,6 +67,8 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
     with run.folder.scratch() as views_folder, run.folder.scratch() as scratch:
         views = LargestViews(views_folder)
         rows, lost = _predict_people(run, job, clip, views)
+        if run.predictor.input.needs_keypoints:
+            rows = fill_gaps(rows, clip.boxes, clip.times)
         rows = smooth_rows(rows, run.smoothing)
         source = printable(str(job.path))
         title = printable(job.path.name)
@@ -73,7 +82,7 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
             key=job.key,
             people=len(np.unique(rows["id"])),
             is_clip=True,
-            complaints=clip.complaints + frames_left_out(lost),
+            complaints=[*clip.complaints, *frames_left_out(lost), *_unseen(run, job, clip, rows)],
             facts=run.facts_of(is_clip=True),
         )
         return run.folder.publish(scratch, record)
@@ -188,14 +197,28 @@ def _queries(
         ProgressBar(f"{job.path.name}: predicting", len(clip.boxes)) as bar,
     ):
         for frame, tracked in zip(reader, clip.boxes, strict=False):
-            for one in tracked:
-                # A box between two detections may lie outside the picture.
-                for box in _good(one.box, *frame.image.shape[:2]):
-                    crop, view = run.predictor.crop(frame.image, box), None
-                    if run.wants("attention"):
-                        view = views.candidate(frame.number, one, crop, frame.image)
-                    yield _Query(frame.number, one, crop, view)
+            for one, crop in _crops(run.predictor, frame, tracked):
+                view = None
+                if run.wants("attention"):
+                    view = views.candidate(frame.number, one, crop, frame.image)
+                yield _Query(frame.number, one, crop, view)
             bar.advance()
+
+
+def _crops(
+    predictor: Predictor, frame: Frame, tracked: list[TrackedBox]
+) -> Iterator[tuple[TrackedBox, Crop]]:
+    """Yield the people of a frame whose input can be made, with their crops."""
+    if predictor.input.needs_keypoints:
+        # A hidden person's keypoints would be those of whoever hides it.
+        tracked = [one for one in tracked if one.seen]
+    # A box between two detections may lie outside the picture.
+    tracked = [one for one in tracked for _ in _good(one.box, *frame.image.shape[:2])]
+    keypoints = [one.keypoints for one in tracked]
+    crops = predictor.crops(frame.image, [one.box for one in tracked], keypoints)
+    for one, crop in zip(tracked, crops, strict=True):
+        if crop is not None:
+            yield one, crop
 
 
 def _in_batches(
@@ -210,6 +233,16 @@ def _in_batches(
         computing = batch, pending
     if computing is not None:
         yield computing[0], computing[1].people_or_none()
+
+
+def _unseen(run: PredictionRun, job: Job, clip: _TrackedClip, rows: Rows) -> list[str]:
+    """Return a complaint if given tracks have no keypoints in any frame."""
+    if not run.predictor.input.needs_keypoints or job.boxes is None:  # a detector may be wrong
+        return []
+    tracks = {one.id for tracked in clip.boxes for one in tracked}
+    unseen = len(tracks - set(rows["id"].tolist()))
+    skipped = f"{counted(unseen, 'person')} skipped: no keypoints are seen in any frame"
+    return [skipped] if unseen else []
 
 
 def _draw(run: PredictionRun, job: Job, rows: Rows, path: Path, clip: _TrackedClip) -> None:

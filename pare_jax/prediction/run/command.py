@@ -11,10 +11,12 @@ from pare_jax.io import command_line
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_clips
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
+from pare_jax.keypoints.sets import SETS
 from pare_jax.prediction.answers import DivergedError
 from pare_jax.prediction.detection import FollowingDetector, default_detector, make_detector
 from pare_jax.prediction.focal_length import FocalFlags
-from pare_jax.prediction.predictor import load_predictor
+from pare_jax.prediction.keypoint_source import BLAZEPOSE, keypoint_file
+from pare_jax.prediction.loading import load_predictor
 from pare_jax.prediction.run.clips import predict_clip
 from pare_jax.prediction.run.inputs import Boxes, boxes_of, named_sources
 from pare_jax.prediction.run.live import predict_webcam
@@ -44,12 +46,17 @@ def define_flags(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, default, description, flag_values=values)
 
     command_line.define_run_flags(values)
-    text("output", None, "The output folder.")
+    text("output", "predictions", "The output folder.")
     flags.DEFINE_multi_string(
         "boxes", [], "x0,y0,x1,y1, once for each person, or a file of boxes.", flag_values=values
     )
     detector = "blazepose (default if installed), whole (each picture is one person), or FILE.onnx."
     text("detector", None, detector)
+    text("keypoints", None, "blazepose (default), an .onnx file, or people's keypoints in a file.")
+    text("keypoint_set", None, f"The points of --keypoints=FILE: {', '.join(SETS)}.")
+    flags.DEFINE_bool(
+        "refine", False, "Fit the predicted bodies to the keypoints.", flag_values=values
+    )
     flags.DEFINE_multi_string(
         "clip", [], "A folder of numbered frames, or a file to read as a clip.", flag_values=values
     )
@@ -78,8 +85,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     Raises:
         UserError: the command line is wrong, or nothing can be done.
     """
-    if not values.checkpoint or not values.output:
-        raise UserError("--checkpoint=RUN and --output=FOLDER are needed; see --help")
+    if not values.output:
+        raise UserError("--output= is empty: give a folder, which may be a new one")
     checked_outputs(values.outputs)
     focal = FocalFlags(values.focal, values.fov)
     reporter = Reporter()
@@ -99,8 +106,8 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         if not sources:
             return reporter.status
         run = _load_run(values, folder, reporter, sources, boxes, focal)
-        if note and not values.boxes:
-            reporter.warn(note)
+        if note and not values.boxes and not keypoint_file(values.keypoints):
+            reporter.warn(f"note: {note}, or give --boxes or --detector=FILE.onnx")
         return _predict_and_report(run, values, sources, boxes)
 
 
@@ -132,6 +139,9 @@ def _load_run(
         body=values.body,
         crop_scale=values.crop_scale,
         say=reporter.say,
+        keypoints=None if keypoint_file(values.keypoints) else values.keypoints or BLAZEPOSE,
+        keypoint_set=values.keypoint_set,
+        refine=values.refine,
     )
     if predictor.warning:
         reporter.warn(f"warning: {predictor.warning}")
@@ -144,7 +154,7 @@ def _load_run(
         tracking=tracking,
         smoothing=Smoothing(values.smooth_rotations, values.smooth_shape, values.smooth_camera),
         reporter=reporter,
-        facts=facts_of_flags(values, predictor.warning),
+        facts=facts_of_flags(values, predictor),
         focal=focal,
     )
 
@@ -187,7 +197,7 @@ def _predict(
             others.append((source, lambda s=source, n=name: predict_webcam(run, s, n)))
             continue
         own = boxes[source.path]
-        key = key_of(source, own, values, run.outputs, run.predictor.crop_scale)
+        key = key_of(source, own, values, run.outputs, run.predictor)
         if record := run.folder.done(name, key):
             run.reporter.done(record, earlier=True)
         elif isinstance(source, Photo):

@@ -7,9 +7,11 @@ from absl import flags
 
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import Clip, Photo, Source, Webcam, find_sources
-from pare_jax.prediction.box_files import Box, read_all_boxes
+from pare_jax.keypoints.keypoint_files import read_keypoints
+from pare_jax.prediction.box_files import Box, match_keypoints, read_all_boxes
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.detection.frames import FrameDetections
+from pare_jax.prediction.keypoint_source import keypoint_file
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.run.output_folder import RECORDS, OutputFolder
 from pare_jax.prediction.run.reporting import Reporter
@@ -109,7 +111,7 @@ def _without_outputs(
 def boxes_of(
     values: flags.FlagValues, sources: Sequence[Source], missing: Sequence[Path], reporter: Reporter
 ) -> Boxes:
-    """Read --boxes.
+    """Read --boxes, or the people of --keypoints=FILE.
 
     Args:
         values: the command's flags.
@@ -122,23 +124,34 @@ def boxes_of(
         The boxes of every photograph and clip without such a failure.
 
     Raises:
-        UserError: the boxes cannot be read or do not fit the inputs.
+        UserError: the boxes or keypoints cannot be read or do not fit the inputs, or both are
+            given.
     """
-    if values.boxes and any(isinstance(source, Webcam) for source in sources):
-        raise UserError("--boxes cannot be used with a camera: use --detector")
+    file = keypoint_file(values.keypoints)
+    if file and values.boxes:
+        raise UserError(f"--keypoints={file} has the people already: give it without --boxes")
+    for name in ("boxes", "keypoints"):
+        given = values.boxes if name == "boxes" else file
+        if given and any(isinstance(source, Webcam) for source in sources):
+            raise UserError(f"--{name}=FILE cannot be used with a camera: use --detector")
     photos = [source.path for source in sources if isinstance(source, Photo)]
     clips = [source.path for source in sources if isinstance(source, Clip)]
-    of_photos, of_clips = read_all_boxes(
-        values.boxes,
-        photos,
-        clips,
-        values.threshold,
-        reporter.warn,
-        missing,
-        lambda path, reason: reporter.failed(str(path), reason),
-    )
-    if not values.boxes and values.detector == "whole" and values.threshold is not None:
+
+    def on_misfit(path: Path, reason: str) -> None:
+        reporter.failed(str(path), reason)
+
+    if file:
+        people = read_keypoints(file, values.keypoint_set)
+        for note in people.notes:
+            reporter.warn(note)
+        own = (people, photos, clips, values.threshold, reporter.warn, missing, on_misfit)
+        of_photos, of_clips = match_keypoints(*own)
+    else:
+        own = (values.boxes, photos, clips, values.threshold, reporter.warn, missing, on_misfit)
+        of_photos, of_clips = read_all_boxes(*own)
+    given = f"--keypoints={file}" if file else "--boxes"
+    if not (file or values.boxes) and values.detector == "whole" and values.threshold is not None:
         reporter.warn(f"note: --threshold={values.threshold:g} has no effect without a detector")
-    if values.boxes and values["detector"].present:
-        reporter.warn(f"note: --detector={values.detector} has no effect beside --boxes")
+    if (file or values.boxes) and values["detector"].present:
+        reporter.warn(f"note: --detector={values.detector} has no effect beside {given}")
     return {**of_photos, **of_clips}

@@ -117,7 +117,10 @@ class LiveTracks:
         for left in self._smoothers.keys() - {one.id for one in tracked}:
             del self._smoothers[left]
         tracked = [one for one in tracked if one.seen and _is_good(one.box, image)]
-        crops = [run.predictor.crop(image, one.box) for one in tracked]
+        keypoints = [one.keypoints for one in tracked]
+        found = run.predictor.crops(image, [one.box for one in tracked], keypoints)
+        tracked = [one for one, crop in zip(tracked, found, strict=True) if crop is not None]
+        crops = [crop for crop in found if crop is not None]
         predicted = run.predictor.start(crops).people_or_none() if crops else []
         known = [
             (person, one, crop)
@@ -175,10 +178,18 @@ class LiveTracks:
             )
         rotations, betas, translations = (np.stack(part) for part in zip(*motions, strict=True))
         boxes = np.stack([person.box for person, _ in found])
-        posed = self._run.predictor.pose(betas, rotations, translations, boxes)
+        squares = np.stack([(*person.crop_centre, person.crop_side) for person, _ in found])
+        posed = self._run.predictor.pose(betas, rotations, translations, boxes, squares)
         return [
-            dataclasses.replace(person, id=one.id, frame=number, score=one.score)
-            for person, (_, one) in zip(posed, found, strict=True)
+            dataclasses.replace(
+                person,
+                id=one.id,
+                frame=number,
+                score=one.score,
+                keypoints=predicted.keypoints,
+                keypoint_set=predicted.keypoint_set,
+            )
+            for person, (predicted, one) in zip(posed, found, strict=True)
         ]
 
 

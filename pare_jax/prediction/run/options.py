@@ -12,8 +12,11 @@ from absl import flags
 
 from pare_jax.errors import UserError
 from pare_jax.io.media import Clip, Photo, numbered_frames
+from pare_jax.keypoints.sets import KeypointSet
 from pare_jax.prediction.detection import Detector
 from pare_jax.prediction.focal_length import FocalFlags
+from pare_jax.prediction.keypoint_source import BLAZEPOSE, keypoint_file
+from pare_jax.prediction.loading import SHIPPED_NAME
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.output_folder import OutputFolder
@@ -24,13 +27,25 @@ from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
 from pare_jax.training.trained_run import split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
-OUTPUTS = ("npz", "json", "overlay", "attention", "side", "obj", "ply", "glb", "vertices", "page")
+OUTPUTS = (
+    "npz",
+    "json",
+    "overlay",
+    "attention",
+    "keypoints",
+    "side",
+    "obj",
+    "ply",
+    "glb",
+    "vertices",
+    "page",
+)
 DEFAULT_OUTPUTS = ("npz", "json", "overlay", "attention", "page")
 SMOOTHINGS = ("rotations", "shape", "camera")
 # The fact that holds for clips only.
 _SMOOTHED = "Smoothed in clips"
 # Raise it when files change their content for the same settings; outputs are then made again.
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +127,7 @@ def key_of(
     boxes: Any,
     values: flags.FlagValues,
     outputs: frozenset[str],
-    crop_scale: float,
+    predictor: Predictor,
 ) -> str:
     """Return a digest of everything that decides the outputs of one input.
 
@@ -121,7 +136,7 @@ def key_of(
         boxes: of the people in it, or None.
         values: the command's flags.
         outputs: the chosen outputs.
-        crop_scale: the predictor's.
+        predictor: the network; whether it needs a source of keypoints counts.
     """
     settings = {
         "format": _FORMAT,
@@ -129,15 +144,18 @@ def key_of(
         "body": values.body and _file_identity(Path(values.body)),
         "input": _file_identity(source.path),
         "boxes": boxes,
-        "crop_scale": crop_scale,
+        "crop_scale": predictor.crop_scale,
+        "refine": values.refine,
         # The page is of the whole folder.
         "outputs": sorted(outputs - {"page"}),
         "threshold": values.threshold,
         "focal": [values.focal, values.fov],
     }
     if boxes is None:
-        file = Path(values.detector)
-        settings["detector"] = _file_identity(file) if file.is_file() else values.detector
+        settings["detector"] = _name_or_file(values.detector)
+    if predictor.source is not None:
+        name = values.keypoints or BLAZEPOSE
+        settings["keypoints"] = [_name_or_file(name), values.keypoint_set]
     if isinstance(source, Clip):
         settings["smoothing"] = [values[f"smooth_{name}"].value for name in SMOOTHINGS]
         if source.frame_rate is not None:
@@ -152,11 +170,13 @@ def key_of(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, str]:
+def facts_of_flags(values: flags.FlagValues, predictor: Predictor) -> dict[str, str]:
     """Return network, detector and smoothing, and a predictor's warning, as the page shows them."""
-    step = _checkpoint_identity(values)[1]
+    warning, needs_source = predictor.warning, predictor.source is not None
+    file = keypoint_file(values.keypoints)
+    step = _checkpoint_identity(values)[1] if values.checkpoint else None
     network = [
-        values.checkpoint,
+        values.checkpoint or SHIPPED_NAME,
         *[f"step {step}"] * (step is not None),
         *[f"{values.weights} weights"] * (values.weights != "auto"),
         *[f"body {values.body}"] * bool(values.body),
@@ -166,10 +186,13 @@ def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, s
         *[f"{values.focal} pixels"] * (values.focal is not None),
         *[f"angle of view {values.fov} degrees"] * (values.fov is not None),
     ]
+    found_by = "boxes that were given" if values.boxes else values.detector
     smoothed = [name for name in SMOOTHINGS if values[f"smooth_{name}"].value]
     return {
         "Network": ", ".join(network),
-        "People found by": "boxes that were given" if values.boxes else values.detector,
+        "People found by": f"keypoints of {file}" if file else found_by,
+        **({"Keypoints by": values.keypoints or BLAZEPOSE} if needs_source else {}),
+        **({"Refined": "by fitting the body to the keypoints"} if values.refine else {}),
         **({"Focal length": focal[0]} if focal else {}),
         _SMOOTHED: ", ".join(smoothed) or "nothing",
         **({WARNING: warning} if warning else {}),
@@ -178,6 +201,8 @@ def facts_of_flags(values: flags.FlagValues, warning: str | None) -> dict[str, s
 
 def _checkpoint_identity(values: flags.FlagValues) -> list[Any]:
     """Return a checkpoint's folder, step, time of writing and kind of weights."""
+    if not values.checkpoint:
+        return [SHIPPED_NAME, hashlib.sha256(shipped_file().read_bytes()).hexdigest()]
     workdir, step = split_checkpoint(values.checkpoint)
     folder = workdir / CHECKPOINT_FOLDER
     with contextlib.suppress(OSError, ValueError):
@@ -186,6 +211,11 @@ def _checkpoint_identity(values: flags.FlagValues) -> list[Any]:
         changed = (folder / str(step)).stat().st_mtime_ns
         return [str(folder.resolve()), step, changed, values.weights]
     return [str(folder.absolute()), step, values.weights]
+
+
+def _name_or_file(name: str) -> Any:
+    """Return a file's identity, or the name if there is no such file."""
+    return _file_identity(Path(name)) if Path(name).is_file() else name
 
 
 def _file_identity(path: Path) -> list[Any]:
@@ -198,4 +228,6 @@ def _file_identity(path: Path) -> list[Any]:
 
 
 def _as_json(value: Any) -> Any:
+    if isinstance(value, KeypointSet):
+        return value.name
     return vars(value) if dataclasses.is_dataclass(value) else value.tolist()

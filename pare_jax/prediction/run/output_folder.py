@@ -31,7 +31,7 @@ _FILES_OF = tuple(
     re.compile(r"(.+)" + ending, re.DOTALL)
     for ending in (
         r"\.(?:npz|json|obj|ply|glb)",
-        r"_(?:overlay\.(?:jpg|mp4|webm)|side\.jpg|attention(?:_\d+)?\.jpg)",
+        r"_(?:overlay\.(?:jpg|mp4|webm)|keypoints\.jpg|side\.jpg|attention(?:_\d+)?\.jpg)",
         r"_track_\d+(?:\.(?:npz|json|glb)|_side\.(?:mp4|webm)|_attention\.jpg|_obj|_ply)",
     )
 )

@@ -20,10 +20,15 @@ from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.meshes.formats import mesh_bytes
-from pare_jax.prediction.answers import Crop
+from pare_jax.prediction.answers import Crop, nobody_in
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection
-from pare_jax.prediction.drawing import attention_pictures, overlay_picture, side_and_back_picture
+from pare_jax.prediction.drawing import (
+    attention_pictures,
+    keypoint_overlay,
+    overlay_picture,
+    side_and_back_picture,
+)
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person, people_json, people_npz
 from pare_jax.prediction.predictor import check_picture
@@ -174,31 +179,46 @@ def _read(run: PredictionRun, job: Job) -> _LoadedPhoto:
     image = photograph.image
     check_picture(image)
     run.focal.of_input(photograph.size)  # refuses a focal length before the network works
-    boxes, scores, complaints = _find(run, job, photograph)
-    crops = [run.predictor.crop(image, box) for box in boxes]
-    return _LoadedPhoto(job, photograph, crops, scores, complaints)
+    found, complaints = _find(run, job, photograph)
+    crops = run.predictor.crops(image, [one.box for one in found], [o.keypoints for o in found])
+    seen = [(crop, one) for crop, one in zip(crops, found, strict=True) if crop is not None]
+    if job.boxes is not None:  # a detector may be wrong, the user's boxes show people
+        complaints += [
+            f"{nobody_in(one.box)}: skipped"
+            for crop, one in zip(crops, found, strict=True)
+            if crop is None
+        ]
+    scores = [None if math.isnan(one.score) else one.score for _, one in seen]
+    return _LoadedPhoto(job, photograph, [crop for crop, _ in seen], scores, complaints)
 
 
 def _find(
     run: PredictionRun, job: Job, photograph: Photograph
-) -> tuple[list[np.ndarray], list[float | None], list[str]]:
-    """Return the boxes of people, their scores, and why boxes are skipped."""
+) -> tuple[list[Detection], list[str]]:
+    """Return the people, in pixels of the image in memory, and why boxes are skipped."""
     if job.boxes is None:
         assert run.detector is not None
-        found = run.detector(photograph.image)
-        return [detection.box for detection in found], [d.score for d in found], []
-    boxes, scores, complaints = [], [], []
+        return run.detector(photograph.image), []
+    found, complaints = [], []
     width, height = photograph.size
-    for one in job.boxes:
-        box, score = (one.box, one.score) if isinstance(one, Detection) else (one, math.nan)
+    for given in job.boxes:
+        one = given if isinstance(given, Detection) else Detection(given, math.nan)
         try:
-            boxes.append(photograph.box_in_image(check_box(box, height, width)))
-            scores.append(None if math.isnan(score) else score)
+            found.append(_in_image(one, check_box(one.box, height, width), photograph))
         except UserError as error:
             complaints.append(str(error))
-    if complaints and not boxes:
+    if complaints and not found:
         raise UserError(f"none of its boxes can be used ({complaints[0]}); nothing written")
-    return boxes, scores, complaints
+    return found, complaints
+
+
+def _in_image(one: Detection, box: np.ndarray, photograph: Photograph) -> Detection:
+    """Return a person in pixels of the image in memory, which may be reduced."""
+    keypoints = one.keypoints
+    if keypoints is not None:
+        points = keypoints.points * photograph.scale
+        keypoints = dataclasses.replace(keypoints, points=points, box=None)
+    return dataclasses.replace(one, box=photograph.box_in_image(box), keypoints=keypoints)
 
 
 @errors_as_user_errors()
@@ -259,6 +279,8 @@ def photo_files(
         for number, sheet in enumerate(attention_pictures(image, people, faces)):
             ending = f"_{number}" if len(people) > 1 else ""
             files[f"{name}_attention{ending}.jpg"] = encode_jpeg(sheet)
+    if run.wants("keypoints") and (picture := keypoint_overlay(image, people)) is not None:
+        files[f"{name}_keypoints.jpg"] = encode_jpeg(picture)
     if run.wants("side") and people:
         files[f"{name}_side.jpg"] = encode_jpeg(side_and_back_picture(people, faces))
     for kind in ("obj", "ply"):
@@ -275,4 +297,7 @@ def _in_pixels_of_file(person: Person, photograph: Photograph) -> Person:
     factor = 1.0 / float(np.sqrt(photograph.scale.prod()))
     if factor == 1.0:
         return person
-    return dataclasses.replace(person, **{name: getattr(person, name) * factor for name in _PIXELS})
+    scaled = {name: getattr(person, name) * factor for name in _PIXELS}
+    if person.keypoints is not None:
+        scaled["keypoints"] = person.keypoints * (factor, factor, 1.0)
+    return dataclasses.replace(person, **scaled)

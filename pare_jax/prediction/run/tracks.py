@@ -4,14 +4,17 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
+from pare_jax.keypoints.sets import find_set
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackedBox
+from pare_jax.skeleton import NUM_JOINTS
 
-# A row for one person in one frame; 1.1 kB each.
+# A row for one person in one frame; 1.1 kB each, with keypoints 1.5 kB.
 Rows = dict[str, np.ndarray]
 
 _POSE = ("betas", "rotations", "translation")
@@ -36,13 +39,81 @@ def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
     for name, shape in _OF_PERSON.items():
         values = [getattr(person, name) for *_, person in people]
         rows[name] = np.array(values, np.float32).reshape(len(people), *shape)
+    # People without keypoints of the clip's set have zeros.
+    sets = {person.keypoint_set for *_, person in people} - {None}
+    if sets:
+        keypoint_set = min(sets)
+        unknown = np.zeros((len(find_set(keypoint_set).points), 3))
+        seen = [p.keypoints if p.keypoint_set == keypoint_set else unknown for *_, p in people]
+        rows["keypoints"] = np.array(seen, np.float32)
+        rows["keypoint_set"] = np.full(len(people), keypoint_set)
     return rows
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Concatenate rows; no parts give arrays of length 0."""
-    parts = [stack_rows([]), *parts]
+    parts = [part for part in parts if len(part["id"])] or [stack_rows([])]
+    for name in ("keypoints", "keypoint_set"):
+        known = next((part[name] for part in parts if name in part), None)
+        if known is not None:
+            parts = [_filled(part, name, known) for part in parts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _filled(part: Rows, name: str, example: np.ndarray) -> Rows:
+    """Return rows with a field: zeros or the example's text where they lack it."""
+    if name in part:
+        return part
+    count = len(part["id"])
+    is_text = example.dtype.kind == "U"
+    value = np.full(count, example[0]) if is_text else np.zeros((count, *example.shape[1:]))
+    return {**part, name: value.astype(example.dtype)}
+
+
+def fill_gaps(rows: Rows, boxes: Sequence[Sequence[TrackedBox]], times: np.ndarray) -> Rows:
+    """Return the rows with every track's body interpolated in frames that lack it.
+
+    Args:
+        rows: of all people in all frames.
+        boxes: of the tracked people in every frame; other frames get no row.
+        times: of every frame, seconds.
+    """
+    frames: dict[int, list[int]] = {}
+    for frame, tracked in enumerate(boxes):
+        for one in tracked:
+            frames.setdefault(one.id, []).append(frame)
+    parts = [rows]
+    for number, own in rows_by_track(rows):
+        known = rows["frame"][own]
+        gaps = np.setdiff1d(frames.get(number, []), known)
+        gaps = gaps[(gaps > known[0]) & (gaps < known[-1])]
+        if len(gaps):
+            parts.append(_interpolated(rows, own, gaps.astype(np.int32), times[gaps]))
+    return join_rows(parts)
+
+
+def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.ndarray) -> Rows:
+    """Return rows of one track in frames between those of its rows `own`."""
+    clock = rows["time"][own]
+    after = np.searchsorted(clock, times)
+    before = own[after - 1]
+    share = (times - clock[after - 1]) / (clock[after] - clock[after - 1])
+    after = own[after]
+    count = len(frames)
+    found: Rows = {"frame": frames, "time": times, "id": rows["id"][before]}
+    found["score"] = np.zeros(count, np.float32)  # hidden
+    for name in ("box", "crop_centre", "crop_side", "betas", "translation"):
+        start, end = rows[name][before], rows[name][after]
+        along = share.reshape(-1, *[1] * (start.ndim - 1))
+        found[name] = ((1 - along) * start + along * end).astype(np.float32)
+    start, end = (
+        Rotation.from_matrix(rows["rotations"][which].reshape(-1, 3, 3))
+        for which in (before, after)
+    )
+    turns = (start.inv() * end).as_rotvec() * np.repeat(share, NUM_JOINTS)[:, None]
+    turned = (start * Rotation.from_rotvec(turns)).as_matrix()
+    found["rotations"] = turned.reshape(count, NUM_JOINTS, 3, 3).astype(np.float32)
+    return found
 
 
 def smooth_rows(rows: Rows, smoothing: Smoothing) -> Rows:
@@ -86,7 +157,8 @@ def people_of_rows(
     people = []
     for start in range(0, len(which), MAX_BATCH):
         part = which[start : start + MAX_BATCH]
-        posed = predictor.pose(*(rows[name][part] for name in (*_POSE, "box")))
+        squares = np.column_stack([rows["crop_centre"][part], rows["crop_side"][part]])
+        posed = predictor.pose(*(rows[name][part] for name in (*_POSE, "box")), squares)
         for row, person in zip(part, posed, strict=True):
             score = float(rows["score"][row])
             people.append(
@@ -97,6 +169,8 @@ def people_of_rows(
                     frame=int(rows["frame"][row]),
                     time=float(rows["time"][row]),
                     score=None if np.isnan(score) else score,
+                    keypoints=rows["keypoints"][row] if "keypoints" in rows else None,
+                    keypoint_set=str(rows["keypoint_set"][row]) if "keypoints" in rows else None,
                 )
             )
     return people

@@ -6,9 +6,11 @@ import pytest
 from pare_jax.errors import UserError
 from pare_jax.prediction.detection import make_detector
 
-onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx import helper  # noqa: E402
+
+from tests.tiny_onnx import constant_outputs, constant_values, save_graph  # noqa: E402
 
 SIDE = 64  # of the tiny detectors' input
 CELLS = [(x * s, y * s, s) for s in (8, 16, 32) for y in range(SIDE // s) for x in range(SIDE // s)]
@@ -16,22 +18,15 @@ CELLS = [(x * s, y * s, s) for s in (8, 16, 32) for y in range(SIDE // s) for x 
 
 def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
     """Save a model with constant outputs; with `echo` the first score tells the input's maximum."""
-    nodes, infos, values = [], [], []
-    for number, array in enumerate(outputs):
-        name = f"out{number}"
-        values.append(numpy_helper.from_array(array, f"value{number}"))
-        nodes.append(helper.make_node("Identity", [f"value{number}"], [name]))
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        infos.append(helper.make_tensor_value_info(name, kind, array.shape))
+    nodes, infos, values = constant_outputs(outputs)
     if echo:
         # The first box's score is 0.5 + maximum of the blue channel / 1000.
-        constants = {
-            "where": np.array([0, 0, 4]),
-            "blue": np.array([0]),
-            "unit": np.float32(1e-3),
-            "offset": np.float32(0.5),
-        }
-        values += [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+        values += constant_values(
+            where=np.array([0, 0, 4]),
+            blue=np.array([0]),
+            unit=np.float32(1e-3),
+            offset=np.float32(0.5),
+        )
         nodes = [
             helper.make_node("Gather", ["picture", "blue"], ["channel"], axis=1),
             helper.make_node("ReduceMax", ["channel"], ["most"], keepdims=0),
@@ -40,13 +35,7 @@ def save(path, outputs, *, shape=(1, 3, SIDE, SIDE), echo=False):
             helper.make_node("ScatterND", ["value0", "where", "score"], ["out0"]),
             *nodes[1:],
         ]
-    inputs = []
-    if shape is not None:
-        inputs.append(helper.make_tensor_value_info("picture", TensorProto.FLOAT, shape))
-    graph = helper.make_graph(nodes, "tiny", inputs, infos, values)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return str(path)
+    return save_graph(path, nodes, infos, values, shape)
 
 
 def yolox_rows(*, decoded: bool, people, others=()):

@@ -14,7 +14,7 @@ from pare_jax.io.images import encode_png
 from pare_jax.prediction.run import command as command_module
 from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.prediction.predict_fakes import box_about, photo_with_spots
-from tests.prediction.run.folders import save_photos, stamps
+from tests.prediction.run.folders import save_photos, spots_detector, stamps
 
 SPOT = photo_with_spots((200.0, 150.0))
 
@@ -164,11 +164,12 @@ def test_four_numbers_alone_are_one_box(command, tmp_path, photo, form):
     assert "boxes.json" in errors[0]
 
 
-def test_flags_without_effect_beside_boxes_give_a_note(command, tmp_path, photo):
+def test_flags_without_effect_beside_boxes_give_a_note(command, monkeypatch, tmp_path, photo):
+    monkeypatch.setattr(command_module, "make_detector", lambda *_: spots_detector)
     typed = "--boxes=150,60,250,240"
-    status, _, errors, _ = command(typed, "--detector=hog", photo)
+    status, _, errors, _ = command(typed, "--detector=blazepose", photo)
     assert (status, len(errors)) == (0, 1)
-    assert errors[0].startswith("note: --detector=hog ")
+    assert errors[0].startswith("note: --detector=blazepose ")
     listed = tmp_path / "boxes.json"
     listed.write_text("[[150, 60, 250, 240]]")
     for boxes in (typed, f"--boxes={listed}"):
@@ -256,10 +257,11 @@ def test_files_of_a_damaged_record_count_as_the_users(command, photo):
     assert (output / "a.json").read_text() == "before"
 
 
-def test_each_picture_is_one_person_unless_a_flag_says_otherwise(
+def test_without_blazepose_each_picture_is_one_person(
     predictor, monkeypatch, tmp_path, capsys, photo
 ):
     """One line says so; boxes, or a detector that is named, need no such line."""
+    monkeypatch.setenv("PARE_JAX_CACHE", str(tmp_path / "nothing"))  # without BlazePose
     monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: predictor)
     output = tmp_path / "out"
     argv = ["predict", "--checkpoint=run", f"--output={output}", "--outputs=json", str(photo)]

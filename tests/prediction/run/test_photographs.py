@@ -22,7 +22,7 @@ from pare_jax.prediction.run import output_folder, photographs
 from pare_jax.prediction.run.output_folder import OutputFolder
 from tests.meshes.glb_reader import Glb
 from tests.prediction.predict_fakes import box_about, photo_with_spots
-from tests.prediction.run.folders import save_photos, stamps
+from tests.prediction.run.folders import save_photos, spots_detector, stamps
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -100,9 +100,11 @@ def test_what_changes_nothing_about_a_photograph_does_not_redo_it(command, tmp_p
     folder = save_photos(tmp_path / "photos", 1)
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"p00.png": [box_about(60.0, 90.0)]}))
+    monkeypatch.setattr(command_module, "make_detector", lambda *_: spots_detector)
+    found = ["--detector=blazepose", "--threshold=0.9"]
     for given, idle, effective in (
-        ([], ["--nosmooth_shape", "--outputs=npz,vertices"], ["--detector=hog", "--threshold=0.9"]),
-        ([f"--boxes={boxes}"], ["--nosmooth_camera", "--detector=hog", "--threshold=0.9"], []),
+        ([], ["--nosmooth_shape", "--outputs=npz,vertices"], found),
+        ([f"--boxes={boxes}"], ["--nosmooth_camera", *found], []),
     ):
         output = command("--outputs=npz", *given, folder)[3]
         before = stamps(output)
@@ -258,12 +260,13 @@ def test_ctrl_c_leaves_what_is_done(command, stopped_after, tmp_path):
     assert len(list(output.glob("p*.npz"))) == 20
 
 
-def test_a_photograph_of_nobody_is_listed_and_no_failure(command, tmp_path):
+def test_a_photograph_of_nobody_is_listed_and_no_failure(command, monkeypatch, tmp_path):
     folder = save_photos(tmp_path / "photos", 1)
-    status, printed, errors, output = command("--detector=hog", folder)
+    monkeypatch.setattr(command_module, "make_detector", lambda *_: lambda image: [])
+    status, printed, errors, output = command("--detector=blazepose", folder)
     assert (status, errors) == (0, [])
     assert any("no person found ->" in line for line in printed)
-    assert any(line.startswith("no person found in 1: ") and "hog" in line for line in printed)
+    assert any(line.startswith("no person found in 1: ") and "--boxes" in line for line in printed)
     assert "Nobody was found" in (output / "index.html").read_text()
 
 

@@ -1,0 +1,240 @@
+"""Fits bodies to keypoints: from scratch (`fit`) or from a network's answer (`refine`).
+
+    fit = fitter.fit(points, body=body_points(load_body_data()))
+    fit = fitter.refine(points, start, body=body)
+
+Points are in crop units of the person's square, as every network's crop camera is.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+
+from pare_jax.fitting.batches import (
+    FitInputs,
+    Start,
+    checked_inputs,
+    padded_batches,
+    problem_of,
+    used_points,
+)
+from pare_jax.fitting.energy import EVERYTHING, Pose, Problem, Weights
+from pare_jax.fitting.prior import PosePrior, load_pose_prior
+from pare_jax.fitting.solver import Solved, solve
+from pare_jax.fitting.starts import find_starts
+from pare_jax.keypoints.body_points import PointBody
+from pare_jax.keypoints.sets import NUM_BODY_POINTS
+from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
+
+# A fit has converged when the next step promises less energy than this.
+_CONVERGED = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """Settings of a fit.
+
+    Attributes:
+        starts: number of poses of the dictionary that each person's fit starts from.
+        kept: number of those that are continued.
+        first_steps: Levenberg-Marquardt steps of each start.
+        steps: further steps of those that are continued.
+        refine_steps: steps of `refine`.
+        ignored: keypoints further from the body, in shares of the person's extent, are reported as
+            ignored.
+        weights: of the terms of the energy.
+        batch: most people at once; more are fitted batch by batch. On an accelerator thousands are
+            fastest.
+    """
+
+    starts: int = 8
+    kept: int = 2
+    first_steps: int = 10
+    steps: int = 20
+    refine_steps: int = 12
+    ignored: float = 0.1
+    weights: Weights = dataclasses.field(default_factory=Weights)
+    batch: int = 256
+
+
+class Fit(NamedTuple):
+    """Fitted bodies; `pare_jax.fitting.verdict` says which of them are good.
+
+    Attributes:
+        rotations: relative to the parents; the root's into the camera frame.
+        betas: shape coefficients.
+        camera: crop camera (s, tx, ty).
+        energy: of the fit; comparable among fits to the same keypoints.
+        error: mean distance of the keypoints that count from the body's, in shares of the extent of
+            the person's keypoints; infinite if none counts.
+        ignored: keypoints that are known but too far from the body to count.
+        converged: whether a further step would hardly lower the energy.
+    """
+
+    rotations: Float[np.ndarray, "batch 24 3 3"]
+    betas: Float[np.ndarray, "batch 10"]
+    camera: Float[np.ndarray, "batch 3"]
+    energy: Float[np.ndarray, " batch"]
+    error: Float[np.ndarray, " batch"]
+    ignored: Bool[np.ndarray, "batch points"]
+    converged: Bool[np.ndarray, " batch"]
+
+
+_DEFAULT = FitSettings()
+
+
+def fit(
+    points: Float[np.ndarray, "batch points 3"],
+    *,
+    body: PointBody,
+    world: Float[np.ndarray, "batch points 3"] | None = None,
+    start: Start | None = None,
+    lens: Float[np.ndarray, "batch 3"] | None = None,
+    prior: PosePrior | None = None,
+    settings: FitSettings = _DEFAULT,
+) -> Fit:
+    """Fit bodies to keypoints from several starts.
+
+    Args:
+        points: body points, x and y in crop units and confidence; 0: unknown.
+        body: of the points, from `body_points`.
+        world: the same points in 3D, metres, camera axes; NaN: unknown. Their origin and scale do
+            not matter.
+        start: a further start, for instance a network's answer.
+        lens: each person's focal length, and x and y of the principal point, in crop units, for a
+            known camera (`crop_lens`); default: the crop camera.
+        prior: of poses; default: this package's.
+        settings: of the fit.
+
+    Returns:
+        The best fit of each person. The crop camera is that of `full_frame_translation`, with the
+        lens's focal length. A person without known points gets a likely pose.
+
+    Raises:
+        UserError: arrays of other shapes, or NaN or infinity among known points.
+    """
+    inputs = checked_inputs(points, world, start, lens)
+    return _fit_batches(inputs, body, prior, settings, search=True)
+
+
+def refine(
+    points: Float[np.ndarray, "batch points 3"],
+    start: Start,
+    *,
+    body: PointBody,
+    world: Float[np.ndarray, "batch points 3"] | None = None,
+    lens: Float[np.ndarray, "batch 3"] | None = None,
+    prior: PosePrior | None = None,
+    settings: FitSettings = _DEFAULT,
+) -> Fit:
+    """Improve a network's answer by few steps (as EFT, Joo et al. 2020, does by its weights).
+
+    Args:
+        points: as of `fit`.
+        start: the network's answer, with crop cameras of the same squares.
+        body: as of `fit`.
+        world: as of `fit`.
+        lens: as of `fit`.
+        prior: as of `fit`.
+        settings: `refine_steps`, `weights`, `ignored` and `batch` of it are used.
+
+    Returns:
+        The fit of each person.
+
+    Raises:
+        UserError: as of `fit`.
+    """
+    inputs = checked_inputs(points, world, start, lens)
+    return _fit_batches(inputs, body, prior, settings, search=False)
+
+
+def crop_lens(
+    crop_centre: Float[np.ndarray, "batch 2"],
+    crop_side: Float[np.ndarray, " batch"],
+    picture_size: tuple[float, float],
+    focal_length: float,
+) -> Float[np.ndarray, "batch 3"]:
+    """Return the lens of crops of a photograph whose camera is known.
+
+    Args:
+        crop_centre: of the square crops, pixels of the photograph.
+        crop_side: pixels of the photograph.
+        picture_size: the photograph's width and height, pixels.
+        focal_length: of the photograph's camera, pixels.
+    """
+    side = np.asarray(crop_side, np.float64)[:, None]
+    middle = (np.asarray(picture_size) / 2.0 - np.asarray(crop_centre)) * 2.0 / side
+    return np.concatenate([2.0 * focal_length / side, middle], 1).astype(np.float32)
+
+
+def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: bool) -> Fit:
+    prior = load_pose_prior() if prior is None else prior
+    if not len(inputs.points):
+        return _nobody()
+    used = used_points(inputs)
+    parts = []
+    for batch, size in padded_batches(inputs, settings.batch):
+        problem = problem_of(batch, body, prior, used)
+        if search:
+            solved = search_starts(problem, batch.pose, settings)
+        else:
+            assert batch.pose is not None
+            solved = solve(problem, batch.pose, settings.weights, EVERYTHING, settings.refine_steps)
+        found = fit_of(solved, batch, used, settings)
+        parts.append(jax.tree.map(lambda x, size=size: x[:size], found))
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def candidates(problem: Problem, pose: Pose | None, settings: FitSettings) -> list[Solved]:
+    """Return a short fit from each start, the network's answer last."""
+    starts = find_starts(problem, settings.starts)
+    poses = [jax.tree.map(lambda x, k=k: x[:, k], starts) for k in range(settings.starts)]
+    poses += [] if pose is None else [pose]
+    return [
+        solve(problem, one, settings.weights, EVERYTHING, settings.first_steps) for one in poses
+    ]
+
+
+def search_starts(problem: Problem, pose: Pose | None, settings: FitSettings) -> Solved:
+    """Return the fit of the lowest energy from several starts."""
+    found = candidates(problem, pose, settings)
+    order = np.argsort(np.stack([one.energy for one in found]), axis=0, kind="stable")
+    kept = [chosen(found, order[k]) for k in range(min(settings.kept, len(found)))]
+    further = [
+        solve(problem, one.pose, settings.weights, EVERYTHING, settings.steps) for one in kept
+    ]
+    return chosen(further, np.stack([one.energy for one in further]).argmin(0))
+
+
+def chosen(found: Sequence[Solved], index: np.ndarray) -> Solved:
+    """Return each person's fit number `index`."""
+    rows = np.arange(len(index))
+    return jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs])[index, rows], *found)
+
+
+def fit_of(solved: Solved, inputs: FitInputs, used: tuple[int, ...], settings: FitSettings) -> Fit:
+    """Return solved problems as fits, with the points that count."""
+    xy, known = inputs.points[..., :2], inputs.points[..., 2] > 0
+    low = np.where(known[..., None], xy, np.inf).min(1)
+    high = np.where(known[..., None], xy, -np.inf).max(1)
+    extent = np.where(known.any(1), np.maximum((high - low).max(-1), 1e-6), 1.0)
+    distance = np.zeros(known.shape, np.float32)
+    squared = np.asarray(solved.squared)
+    distance[:, list(used)] = np.sqrt(squared) * settings.weights.sigma / extent[:, None]
+    ignored = known & (distance > settings.ignored)
+    counted = known & ~ignored
+    total = counted.sum(-1)
+    error = np.where(total > 0, (distance * counted).sum(-1) / np.maximum(total, 1), np.inf)
+    pose = [np.asarray(x) for x in solved.pose]
+    converged = np.asarray(solved.decrease) < _CONVERGED
+    return Fit(*pose, np.asarray(solved.energy), error.astype(np.float32), ignored, converged)
+
+
+def _nobody() -> Fit:
+    shapes = ((0, NUM_JOINTS, 3, 3), (0, NUM_BETAS), (0, 3), (0,), (0,), (0, NUM_BODY_POINTS), (0,))
+    types = (*[np.float32] * 5, bool, bool)
+    return Fit(*(np.zeros(s, t) for s, t in zip(shapes, types, strict=True)))
