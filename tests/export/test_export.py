@@ -18,6 +18,7 @@ from PIL import Image
 from configs import common
 from pare_jax.body.io import FREE_BODY
 from pare_jax.body.model import load_body_model
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
 from pare_jax.export.description import crop_input, keypoint_input
