@@ -3,9 +3,9 @@
     python scripts/benchmark_one_photo.py photo.jpg [--checkpoint=RUN] [--rounds=20]
 
 The models are loaded and compiled before. Times are the process's CPU time, so that other work on
-the machine counts little; on an idle core they are the time that passes. The stages are those of `pare_jax.predict`: reading the
-file, finding the person with BlazePose (detector and landmarks), network and body, fitting (not in
-the total), drawing the overlay with the view from the side, and encoding it.
+the machine counts little; on an idle core they are the time that passes. The stages are those of
+`pare_jax.predict`: reading the file, finding the person with BlazePose, network and body, fitting
+(not in the total), drawing the overlay with the view from the side, and encoding it.
 """
 
 import argparse
