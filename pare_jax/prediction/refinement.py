@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from pare_jax import geometry
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel
 from pare_jax.fitting.fitter import refine
+from pare_jax.fitting.verdict import verdicts as fit_verdicts
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.network_points import in_square
@@ -42,29 +44,34 @@ class Refiner:
         outputs = {name: np.array(value) for name, value in outputs.items()}
         verdicts: list[FitVerdict | None] = [None] * len(crops)
         finite = np.isfinite(outputs["vertices"]).all((1, 2))
-        rows = [n for n, crop in enumerate(crops) if crop.keypoints is not None and finite[n]]
-        if not rows:
+        fitted = {
+            row: crop.keypoints
+            for row, crop in enumerate(crops)
+            if crop.keypoints is not None and finite[row]
+        }
+        if not fitted:
             return outputs, verdicts
-        seen = [crops[row].keypoints for row in rows]
-        points = [
-            in_square(one.body_points(), crops[row].centre, crops[row].side)
-            for row, one in zip(rows, seen, strict=True)
-        ]
+        rows, seen = list(fitted), list(fitted.values())
+        squares = [(crops[row].centre, crops[row].side) for row in rows]
+        points = np.stack(
+            [in_square(one.body_points(), *own) for one, own in zip(seen, squares, strict=True)]
+        )
         world = np.stack([one.body_world() for one in seen])
         start = Prediction(*(outputs[name][rows] for name in ("rotations", "betas", "camera_crop")))
         fit = refine(
-            np.stack(points),
+            points,
             start,
             body=self._points,
             world=world if np.isfinite(world).any() else None,
         )
-        translation = np.asarray(geometry.camera_translation(fit.camera))
-        fitted = pose_people(self._body, fit.betas, fit.rotations, translation)
-        for name, value in fitted.items():
+        translation = np.asarray(geometry.camera_translation(jnp.asarray(fit.camera)))
+        posed = pose_people(self._body, fit.betas, fit.rotations, translation)
+        for name, value in posed.items():
             outputs[name][rows] = value
-        for place, (row, one) in enumerate(zip(rows, seen, strict=True)):
-            ignored = _of_set(one, fit.ignored[place])
-            verdicts[row] = FitVerdict(float(fit.error[place]), bool(fit.converged[place]), ignored)
+        reports = fit_verdicts(fit, points)
+        for row, one, report, ignored in zip(rows, seen, reports, fit.ignored, strict=True):
+            problems = "; ".join(report.reasons)
+            verdicts[row] = FitVerdict(report.error, problems, _of_set(one, ignored))
         return outputs, verdicts
 
 

@@ -2,22 +2,22 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
-from pare_jax.keypoints.sets import find_set
 from pare_jax.prediction.person import Person
+from pare_jax.prediction.person_arrays import KEYPOINT_FIELDS
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackedBox
 from pare_jax.skeleton import NUM_JOINTS
 
-# A row for one person in one frame; 1.1 kB each, with keypoints 1.5 kB.
-Rows = dict[str, np.ndarray]
+# A row for one person in one frame; 1.1 kB each, with keypoints 2 kB.
+Rows = dict[str, Any]
 
-_POSE = ("betas", "rotations", "translation")
 _OF_PERSON = {
     "box": (4,),
     "crop_centre": (2,),
@@ -39,35 +39,17 @@ def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
     for name, shape in _OF_PERSON.items():
         values = [getattr(person, name) for *_, person in people]
         rows[name] = np.array(values, np.float32).reshape(len(people), *shape)
-    # People without keypoints of the clip's set have zeros.
-    sets = {person.keypoint_set for *_, person in people} - {None}
-    if sets:
-        keypoint_set = min(sets)
-        unknown = np.zeros((len(find_set(keypoint_set).points), 3))
-        seen = [p.keypoints if p.keypoint_set == keypoint_set else unknown for *_, p in people]
-        rows["keypoints"] = np.array(seen, np.float32)
-        rows["keypoint_set"] = np.full(len(people), keypoint_set)
+    rows["keypoints"] = np.empty(len(people), object)
+    rows["keypoints"][:] = [
+        {name: getattr(person, name) for name in KEYPOINT_FIELDS} for *_, person in people
+    ]
     return rows
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Concatenate rows; no parts give arrays of length 0."""
-    parts = [part for part in parts if len(part["id"])] or [stack_rows([])]
-    for name in ("keypoints", "keypoint_set"):
-        known = next((part[name] for part in parts if name in part), None)
-        if known is not None:
-            parts = [_filled(part, name, known) for part in parts]
+    parts = [stack_rows([]), *parts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _filled(part: Rows, name: str, example: np.ndarray) -> Rows:
-    """Return rows with a field: zeros or the example's text where they lack it."""
-    if name in part:
-        return part
-    count = len(part["id"])
-    is_text = example.dtype.kind == "U"
-    value = np.full(count, example[0]) if is_text else np.zeros((count, *example.shape[1:]))
-    return {**part, name: value.astype(example.dtype)}
 
 
 def fill_gaps(rows: Rows, boxes: Sequence[Sequence[TrackedBox]], times: np.ndarray) -> Rows:
@@ -102,6 +84,8 @@ def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.nda
     count = len(frames)
     found: Rows = {"frame": frames, "time": times, "id": rows["id"][before]}
     found["score"] = np.zeros(count, np.float32)  # hidden
+    found["keypoints"] = np.empty(count, object)
+    found["keypoints"][:] = [{} for _ in range(count)]
     for name in ("box", "crop_centre", "crop_side", "betas", "translation"):
         start, end = rows[name][before], rows[name][after]
         along = share.reshape(-1, *[1] * (start.ndim - 1))
@@ -158,7 +142,8 @@ def people_of_rows(
     for start in range(0, len(which), MAX_BATCH):
         part = which[start : start + MAX_BATCH]
         squares = np.column_stack([rows["crop_centre"][part], rows["crop_side"][part]])
-        posed = predictor.pose(*(rows[name][part] for name in (*_POSE, "box")), squares)
+        poses = (rows[name][part] for name in ("betas", "rotations", "translation"))
+        posed = predictor.pose(*poses, boxes=rows["box"][part], squares=squares)
         for row, person in zip(part, posed, strict=True):
             score = float(rows["score"][row])
             people.append(
@@ -169,8 +154,7 @@ def people_of_rows(
                     frame=int(rows["frame"][row]),
                     time=float(rows["time"][row]),
                     score=None if np.isnan(score) else score,
-                    keypoints=rows["keypoints"][row] if "keypoints" in rows else None,
-                    keypoint_set=str(rows["keypoint_set"][row]) if "keypoints" in rows else None,
+                    **rows["keypoints"][row],
                 )
             )
     return people
