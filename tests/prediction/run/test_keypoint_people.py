@@ -1,4 +1,4 @@
-"""The command with a network on keypoints: sources, files of keypoints, clips with hidden people."""
+"""The command with a network on keypoints: sources, files of keypoints, hidden people."""
 
 import json
 
