@@ -8,9 +8,12 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
+from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.models.prediction import Prediction
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.person_arrays import KEYPOINT_FIELDS
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
+from pare_jax.prediction.refinement import Refiner
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackedBox
 from pare_jax.skeleton import NUM_JOINTS
@@ -28,8 +31,16 @@ _OF_PERSON = {
 }
 
 
-def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
-    """Return a row for each frame number, time in seconds, tracked box and person."""
+def stack_rows(
+    people: Sequence[tuple[int, float, TrackedBox, Person]],
+    seen: Sequence[Keypoints | None] | None = None,
+) -> Rows:
+    """Return a row for each frame number, time in seconds, tracked box and person.
+
+    Args:
+        people: the rows.
+        seen: the keypoints of each, for `refine_rows`; None: none are known.
+    """
     rows = {
         "frame": np.array([frame for frame, *_ in people], np.int32),
         "time": np.array([time for _, time, *_ in people], np.float64),
@@ -43,6 +54,8 @@ def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
     rows["keypoints"][:] = [
         {name: getattr(person, name) for name in KEYPOINT_FIELDS} for *_, person in people
     ]
+    rows["seen"] = np.empty(len(people), object)
+    rows["seen"][:] = [None] * len(people) if seen is None else list(seen)
     return rows
 
 
@@ -86,6 +99,7 @@ def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.nda
     found["score"] = np.zeros(count, np.float32)  # hidden
     found["keypoints"] = np.empty(count, object)
     found["keypoints"][:] = [{} for _ in range(count)]
+    found["seen"] = np.empty(count, object)
     for name in ("box", "crop_centre", "crop_side", "betas", "translation"):
         start, end = rows[name][before], rows[name][after]
         along = share.reshape(-1, *[1] * (start.ndim - 1))
@@ -98,6 +112,35 @@ def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.nda
     turned = (start * Rotation.from_rotvec(turns)).as_matrix()
     found["rotations"] = turned.reshape(count, NUM_JOINTS, 3, 3).astype(np.float32)
     return found
+
+
+def refine_rows(rows: Rows, refiner: Refiner) -> Rows:
+    """Return the rows with every track's bodies fitted to its keypoints, with one shape.
+
+    Args:
+        rows: of all people in all frames; their `seen` has the keypoints.
+        refiner: fits.
+    """
+    result = {name: np.array(values) for name, values in rows.items()}
+    for _, own in rows_by_track(rows):
+        seen = list(rows["seen"][own])
+        if not any(one is not None for one in seen):
+            continue
+        squares = np.column_stack([rows["crop_centre"][own], rows["crop_side"][own]])
+        place = rows["translation"][own]
+        scale = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * place[:, 2:])
+        camera = np.concatenate([scale, place[:, :2]], axis=1)
+        start = Prediction(rows["rotations"][own], rows["betas"][own], camera)
+        fit, verdicts = refiner.track(seen, squares, start)
+        result["rotations"][own], result["betas"][own] = fit.rotations, fit.betas
+        depth = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * fit.camera[:, :1])
+        result["translation"][own] = np.concatenate([fit.camera[:, 1:], depth], axis=1)
+        for row, verdict in zip(own, verdicts, strict=True):
+            judged = dict(rows["keypoints"][row])
+            if verdict is not None:
+                judged |= {f"fit_{name}": value for name, value in verdict._asdict().items()}
+            result["keypoints"][row] = judged
+    return result
 
 
 def smooth_rows(rows: Rows, smoothing: Smoothing) -> Rows:
