@@ -1,15 +1,20 @@
 """Predict the people of photographs, clips or a camera's stream.
 
-    python -m pare_jax.predict --checkpoint=runs/final --output=out photo.jpg folder/ "shots/*.jpg"
-    python -m pare_jax.predict --checkpoint=runs/final --output=out clip.mp4
-    python -m pare_jax.predict --checkpoint=runs/final --output=out --clip=frames/ --fps=25
-    python -m pare_jax.predict --checkpoint=runs/final --output=out webcam:0
-    python -m pare_jax.predict --checkpoint=runs/final --output=out \\
-        --boxes=370,683,870,1394 photo.jpg
+    python -m pare_jax.predict photo.jpg folder/ "shots/*.jpg"
+    python -m pare_jax.predict --output=out --refine clip.mp4
+    python -m pare_jax.predict --output=out --clip=frames/ --fps=25
+    python -m pare_jax.predict --output=out webcam:0
+    python -m pare_jax.predict --output=out --keypoints=labels.json photos/
+    python -m pare_jax.predict --checkpoint=runs/final --boxes=370,683,870,1394 photo.jpg
 
-Each picture is taken as one person, unless --boxes gives boxes or --detector finds them: the path
-of an ONNX file, or hog (OpenCV's, which misses most people). A box is the tight box of one person,
-x0,y0,x1,y1 in pixels. Give --boxes once for each person, or a file of boxes: JSON with
+Without --checkpoint the network of this package predicts people from their keypoints. --keypoints
+says where these come from: blazepose (the default), an ONNX file, or a file of people (COCO,
+OpenPose, MPII, SPIN). --refine fits the bodies to the keypoints.
+
+BlazePose finds the people where it is installed (python -m pare_jax.keypoints.get); else each
+picture is taken as one person. --detector names another way: whole (one person fills the picture),
+or the path of an ONNX file. --boxes gives boxes: the tight box of one person, x0,y0,x1,y1 in
+pixels. Give --boxes once for each person, or a file of boxes: JSON with
 {"photo.jpg": [[x0,y0,x1,y1], ...], ...}, or what COCO, AlphaPose, MegaDetector, MOT Challenge or
 YOLO (also a folder) write.
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the project, trains a small model on synthetic people, evaluates it and draws results.
-# It writes only to .venv, data/ and runs/quickstart/ in this checkout. --photo=FILE predicts the
-# people of a photograph at the end, with the new network and with the keypoint network of this
-# package; other arguments go to pare_jax.main.
+# It writes to .venv, data/ and runs/quickstart/ in this checkout, and fetches BlazePose's files into
+# the user's cache folder. --photo=FILE predicts the people of a photograph at the end, with the new
+# network and with the keypoint network of this package; other arguments go to pare_jax.main.
 set -euo pipefail
 photo=""
 arguments=()

@@ -84,3 +84,10 @@ _set_up() {
 
 # Callers without extras pass "": a file sourced without arguments would get its caller's.
 _set_up "$@"
+
+# BlazePose's files are fetched once, into the user's cache folder.
+for _extra in "$@"; do
+    if [[ $_extra == keypoints ]] && ! "$PYTHON" -m pare_jax.keypoints.get >/dev/null; then
+        echo "setup: continuing without BlazePose" >&2
+    fi
+done

@@ -41,6 +41,8 @@ _LEAST_SCORE, _LEAST_PRESENCE = 0.3, 0.5
 # overlap, so that most people are whole in one of them.
 _TILES = (1.0, 1 / 1.5)
 _TILE_OVERLAP = 1 / 3
+# Smaller tiles would only be enlarged; and a strip of a picture would have thousands of tiles.
+_LEAST_TILE, _MOST_TILES = DETECTOR_SIDE / 2, 64
 # No smaller tiles are searched once a person has this share of the shorter side.
 _LARGE = 0.8
 # A tile is skipped if a person who was found fills this share of it.
@@ -107,23 +109,20 @@ class BlazePose:
             threshold: people with a lower score are skipped.
             tile_shares: sides of the tiles, as shares of the photograph's shorter side.
         """
-        height, width = image.shape[:2]
-        shorter, longer = sorted((height, width))
-        sides = [float(longer)]
-        sides += [share * shorter for share in tile_shares if share * shorter < 0.9 * longer]
-        small, factor = _reduced(image, int(min(sides) // DETECTOR_SIDE))
+        levels = _levels(image.shape[1], image.shape[0], tile_shares)
+        small, factor = _reduced(image, int(levels[-1][0].side // DETECTOR_SIDE))
+        least = max(_LEAST_SCORE, threshold)
         found: list[Seen] = []
         searched: list[Square] = []
-        for side in sides:
+        for level in levels:
             boxes = [_box(one) for one in found]
-            if any((box[2:] - box[:2]).max() >= _LARGE * shorter for box in boxes):
+            if any((box[2:] - box[:2]).max() >= _LARGE * min(image.shape[:2]) for box in boxes):
                 break
             areas = [
                 tile.times(1 / factor)
-                for tile in tiles(width, height, side, _TILE_OVERLAP)
+                for tile in level
                 if all(_share_filled(tile, box) < _FULL for box in boxes)
             ]
-            least = max(_LEAST_SCORE, threshold)
             for square, score in self.people_in(small, areas, least):
                 square = square.times(factor)
                 if any(square.agreement(other) > _SAME_SQUARE for other in searched):
@@ -133,7 +132,7 @@ class BlazePose:
                 if one is not None and (one.keypoints.score or 0.0) >= threshold:
                     found.append(one)
             known, found = len(boxes), without_duplicates(found)
-            if side < longer and found and len(found) == known:
+            if level is not levels[0] and found and len(found) == known:
                 break  # a closer look found nobody else
         return found
 
@@ -223,6 +222,17 @@ class BlazePose:
         box = _box(seen)
         is_good = seen.presence >= _LEAST_PRESENCE and (box[2:] - box[:2]).min() > 0
         return seen if is_good else None
+
+
+def _levels(width: int, height: int, tile_shares: Sequence[float]) -> list[list[Square]]:
+    """Return the whole photograph as a square, then its tiles of each side."""
+    shorter, longer = sorted((height, width))
+    levels = [tiles(width, height, float(longer), _TILE_OVERLAP)]
+    for side in (share * shorter for share in tile_shares):
+        if _LEAST_TILE <= side < 0.9 * longer:
+            level = tiles(width, height, side, _TILE_OVERLAP)
+            levels += [level] * (len(level) <= _MOST_TILES)
+    return levels
 
 
 def _reduced(image: Picture, most: int) -> tuple[Picture, int]:

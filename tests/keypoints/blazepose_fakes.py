@@ -20,7 +20,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 # The real files, where they are installed; looked up before tests set another cache folder.
 needs_files = pytest.mark.skipif(missing() is not None, reason=f"needs BlazePose: {missing()}")
 # The detector sees people of at least this share of its input.
-_LEAST_SHARE = 0.2
+_LEAST_SHARE = 0.15
 
 
 def picture_of(*people, height=300, width=400):
