@@ -93,6 +93,7 @@ EXPECTED = """
   1 pare_jax/prediction/person_arrays.py
   9 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/fit_command.py
   3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
   7 pare_jax/prediction/run/output_folder.py
