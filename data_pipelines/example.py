@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 # Side of the stored crop over the network's crop: room for rotation and scale.
@@ -93,6 +94,20 @@ BATCH_FIELDS: dict[str, Field] = {
     "parts_weight": Field(("B",), "float32", "as stored"),
     "gender": Field(("B",), "int32", "0 neutral, 1 male, 2 female: pare_jax.body.io.GENDERS"),
     "sample_weight": Field(("B",), "float32", "1; 0 for the padding of a split's last batch"),
+}
+
+# A batch of drawn bodies has these in place of `image` and `part_labels`: data_pipelines/bodies.
+BODY_FIELDS: dict[str, Field] = {
+    "keypoints": Field(
+        ("B", NUM_BODY_POINTS, 5),
+        "float32",
+        "what the network sees: x and y in crop units of the person's square, confidence, depth "
+        "about the middle of the hips (metres), 1 if the depth is known; zeros for unknown points",
+    ),
+    "points_2d": Field(("B", NUM_BODY_POINTS, 2), "float32", "true body points, crop units"),
+    "points_3d": Field(
+        ("B", NUM_BODY_POINTS, 3), "float32", "true body points, metres, camera frame, pelvis at 0"
+    ),
 }
 
 # The fields that pare_jax.evaluation and pare_jax.sensitivity read.

@@ -1,11 +1,15 @@
 """Predict the people of photographs, clips or a camera's stream.
 
-    python -m pare_jax.predict --checkpoint=runs/final --output=out photo.jpg folder/ "shots/*.jpg"
-    python -m pare_jax.predict --checkpoint=runs/final --output=out clip.mp4
-    python -m pare_jax.predict --checkpoint=runs/final --output=out --clip=frames/ --fps=25
-    python -m pare_jax.predict --checkpoint=runs/final --output=out webcam:0
-    python -m pare_jax.predict --checkpoint=runs/final --output=out \\
-        --boxes=370,683,870,1394 photo.jpg
+    python -m pare_jax.predict photo.jpg folder/ "shots/*.jpg"
+    python -m pare_jax.predict --output=out --refine clip.mp4
+    python -m pare_jax.predict --output=out --clip=frames/ --fps=25
+    python -m pare_jax.predict --output=out webcam:0
+    python -m pare_jax.predict --output=out --keypoints=labels.json photos/
+    python -m pare_jax.predict --checkpoint=runs/final --boxes=370,683,870,1394 photo.jpg
+
+Without --checkpoint the network of this package predicts people from their keypoints. --keypoints
+says where these come from: blazepose (the default), an ONNX file, or a file of people (COCO,
+OpenPose, MPII, SPIN). --refine fits the bodies to the keypoints.
 
 BlazePose finds the people where it is installed (python -m pare_jax.keypoints.get); else each
 picture is taken as one person. --detector names another way: whole (one person fills the picture),

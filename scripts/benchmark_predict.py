@@ -28,7 +28,8 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
     import jax
     from flax import nnx
 
-    from pare_jax.export.stablehlo import INPUT, crops_to_people, export
+    from pare_jax.export.description import crop_input
+    from pare_jax.export.stablehlo import export, people_function
     from pare_jax.models.folding import fold
     from pare_jax.models.inference import predict_step
 
@@ -39,8 +40,8 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
 
     network.eval()
     ways = {"as trained": compiled(network), "folded": compiled(fold(network))}
-    function = crops_to_people(network)
-    exported = jax.jit(jax.export.deserialize(export(function, image_size, "jax")).call)
+    function, file_input = people_function(network), crop_input(image_size)
+    exported = jax.jit(jax.export.deserialize(export(function, file_input, "jax")).call)
     ways["jax.export file"] = lambda crops: jax.block_until_ready(exported(crops))
     try:
         import onnxruntime
@@ -51,9 +52,9 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        path.write_bytes(export(function, image_size, "onnx"))
+        path.write_bytes(export(function, file_input, "onnx"))
         session = onnxruntime.InferenceSession(path, options)
-    ways["ONNX file, onnxruntime"] = lambda crops: session.run(None, {INPUT: crops})
+    ways["ONNX file, onnxruntime"] = lambda crops: session.run(None, {file_input.name: crops})
     return ways
 
 

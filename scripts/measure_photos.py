@@ -1,6 +1,6 @@
 """Measure predictions on photographs whose people others annotated.
 
-    python scripts/measure_photos.py coco/labels.json --method=figure --method=checkpoint:runs/mine
+    python scripts/measure_photos.py coco/labels.json --method=figure --method=network:runs/mine
     python scripts/measure_photos.py mpii/test.json h36m/test.npz=h36m17 \
         --method=network:runs/points --keypoints=rtmpose.onnx --sheet=worst.png
     python scripts/measure_photos.py coco/labels.json --detector=blazepose
@@ -126,15 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--method",
         action="append",
-        help="figure, keypoints, checkpoint:RUN (on pixels) or network:RUN (on keypoints); may be "
-        "repeated (default: figure)",
+        help="figure, keypoints, network (of this package) or network:RUN; may be repeated "
+        "(default: figure)",
     )
     parser.add_argument(
         "--keypoints",
         default="annotated",
-        help="source for the methods keypoints and network: annotated, blazepose or an "
-        ".onnx file (default: annotated)",
+        help="source for the methods keypoints and network: annotated, blazepose or an .onnx file "
+        "(default: annotated)",
     )
+    parser.add_argument("--refine", action="store_true", help="fit networks' bodies to keypoints")
     parser.add_argument("--detector", help="measure this detector instead")
     parser.add_argument("--threshold", type=float, help="the detector's least score")
     parser.add_argument("--sheet", type=Path, help="picture of the last method's worst to write")
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answers: list[PhotoAnswer | None] = []
         for text in flags.method or ["figure"]:
             print(f"method {text}")
-            answers = answers_of(make_method(text, flags.keypoints), people)
+            answers = answers_of(make_method(text, flags.keypoints, flags.refine), people)
             print_scores(people, answers)
         if flags.sheet:
             draw_worst(people, answers, flags.worst, flags.sheet)

@@ -10,17 +10,14 @@ from photo_labels import LabelledPerson
 from photo_scores import PhotoAnswer
 
 from pare_jax.errors import UserError
-from pare_jax.geometry import camera_translation, project
 from pare_jax.io.images import Picture
-from pare_jax.keypoints.blazepose_files import load_blazepose
-from pare_jax.keypoints.body_points import PointBody, body_points
-from pare_jax.keypoints.keypoints import SQUARE_SCALE, Keypoints, extent
-from pare_jax.keypoints.onnx_keypoints import OnnxKeypoints
+from pare_jax.keypoints.body_points import body_points
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import NUM_BODY_POINTS, point_index
+from pare_jax.prediction.keypoint_source import make_source
+from pare_jax.prediction.loading import load_predictor
 from pare_jax.prediction.person import Person
-from pare_jax.prediction.predictor import load_predictor
-from pare_jax.training.trained_run import load_model, split_checkpoint
-from pare_jax.training.workdir import load_run_body
+from pare_jax.prediction.predictor import Predictor
 
 # An upright figure that faces the camera: shares of the box's width and height.
 _UPRIGHT = {
@@ -32,7 +29,7 @@ _UPRIGHT = {
     "ankle": (0.63, 0.94),
 }
 # Finds the keypoints of people in their boxes; None where it finds nobody.
-KeypointSource = Callable[[Picture, Sequence[LabelledPerson]], Sequence[Keypoints | None]]
+BoxedSource = Callable[[Picture, Sequence[LabelledPerson]], Sequence[Keypoints | None]]
 
 
 class PhotoMethod(Protocol):
@@ -51,40 +48,33 @@ class PhotoMethod(Protocol):
         ...
 
 
-def make_method(text: str, source: str) -> PhotoMethod:
+def make_method(text: str, keypoints: str, refine: bool = False) -> PhotoMethod:
     """Return a method by name.
 
     Args:
-        text: "figure", "keypoints", "checkpoint:RUN" for a network on pixels, or "network:RUN" for
-            one on keypoints.
-        source: of the keypoints: "annotated", "blazepose" or an ONNX file.
+        text: "figure", "keypoints", "network" for the network of this package, or "network:RUN".
+        keypoints: source of the keypoints: "annotated", or as `make_source` knows them.
+        refine: whether a network's bodies are fitted to the keypoints.
 
     Raises:
         UserError: another name, or a run or a source that cannot be loaded.
     """
-    name, _, argument = text.partition(":")
-    if name == "figure":
+    name, _, run = text.partition(":")
+    if text == "figure":
         return upright_figure
-    if name == "keypoints":
-        return KeypointMethod(make_source(source))
-    if name in ("checkpoint", "network") and argument:
-        own = NetworkMethod(argument, make_source(source)) if name == "network" else None
-        return own or CheckpointMethod(argument)
-    raise UserError(
-        f"--method={text} is unknown: use figure, keypoints, checkpoint:RUN or network:RUN"
-    )
+    if text == "keypoints":
+        return KeypointMethod(source_of(keypoints))
+    if name == "network" and text != "network:":
+        predictor = load_predictor(run or None, keypoints=None, refine=refine)
+        return NetworkMethod(predictor, source_of(keypoints))
+    raise UserError(f"--method={text} is unknown: use figure, keypoints, network or network:RUN")
 
 
-def make_source(text: str) -> KeypointSource:
+def source_of(text: str) -> BoxedSource:
     """Return a source of keypoints by name; see `make_method`."""
     if text == "annotated":
         return lambda _, people: [dataclasses.replace(one.keypoints, world=None) for one in people]
-    if text == "blazepose":
-        look = load_blazepose().look
-    elif text.lower().endswith(".onnx"):
-        look = OnnxKeypoints(text).look
-    else:
-        raise UserError(f"--keypoints={text} is unknown: use annotated, blazepose or an .onnx file")
+    look = make_source(text).look
     return lambda image, people: look(image, [one.box for one in people])
 
 
@@ -100,7 +90,7 @@ def upright_figure(image: Picture, people: Sequence[LabelledPerson]) -> list[Pho
 class KeypointMethod:
     """Answers with the keypoints themselves."""
 
-    def __init__(self, source: KeypointSource):
+    def __init__(self, source: BoxedSource):
         """Take a source."""
         self._source = source
 
@@ -111,75 +101,41 @@ class KeypointMethod:
         return [one and _answer_of_keypoints(one) for one in self._source(image, people)]
 
 
-class CheckpointMethod:
-    """Predicts with a network on pixels, in the annotators' boxes."""
-
-    def __init__(self, checkpoint: str):
-        """Load the network of a run or a checkpoint; raises UserError as `load_predictor`."""
-        self._predictor = load_predictor(checkpoint)
-        data = self._predictor.body_data
-        self._body = None if data is None else body_points(data)
-
-    def __call__(
-        self, image: Picture, people: Sequence[LabelledPerson]
-    ) -> Sequence[PhotoAnswer | None]:
-        """Return the points of the predicted bodies."""
-        boxes = [one.box.tolist() for one in people]
-        return [answer_of_person(one, self._body) for one in self._predictor(image, boxes)]
-
-
 class NetworkMethod:
-    """Predicts with a network on keypoints."""
+    """Predicts with a network, in the annotators' boxes."""
 
-    def __init__(self, run: str, source: KeypointSource):
-        """Load the network of a run or a checkpoint; raises UserError as `load_model`."""
-        config, self._network = load_model(run)
-        self._body = body_points(load_run_body(split_checkpoint(run)[0], config, None))
-        self._source = source
+    def __init__(self, predictor: Predictor, source: BoxedSource):
+        """Take a predictor, and a source for those that need keypoints.
+
+        Raises:
+            UserError: the predictor's body is unknown.
+        """
+        if predictor.body_data is None:
+            raise UserError("the predictor has no body data: load it from a run")
+        self._predictor, self._source = predictor, source
+        self._body = body_points(predictor.body_data)
 
     def __call__(
         self, image: Picture, people: Sequence[LabelledPerson]
     ) -> Sequence[PhotoAnswer | None]:
-        """Return the points of the predicted bodies."""
-        return [one and self._answer(one) for one in self._source(image, people)]
-
-    def _answer(self, keypoints: Keypoints) -> PhotoAnswer:
-        points, world = keypoints.body_points(), keypoints.body_world()
-        box = extent(points)
-        centre, half = (box[:2] + box[2:]) / 2, SQUARE_SCALE * (box[2:] - box[:2]).max() / 2
-        known = points[:, 2:] > 0
-        deep = known & np.isfinite(world[:, 2:])
-        rows = [
-            np.where(known, (points[:, :2] - centre) / half, 0.0),
-            points[:, 2:],
-            np.where(deep, world[:, 2:], 0.0),
-            deep,
-        ]
-        prediction = self._network(jnp.asarray(np.concatenate(rows, 1)[None], jnp.float32))
-        placed, _ = self._body.place(prediction.rotations, prediction.betas)
-        pixels = project(placed, camera_translation(prediction.camera))
-        has = np.asarray(self._body.known)[:, None] > 0
-        return PhotoAnswer(
-            np.where(has, np.asarray(pixels[0]) * half + centre, np.nan),
-            np.where(has, np.asarray(placed[0]), np.nan),
+        """Return the points of the predicted bodies; None where the source sees nobody."""
+        boxes = [one.box.tolist() for one in people]
+        if not (self._predictor.input.needs_keypoints or self._predictor.refine):
+            return [self._answer(one) for one in self._predictor(image, boxes)]
+        seen = self._source(image, people)
+        chosen = [number for number, one in enumerate(seen) if one is not None]
+        answers: list[PhotoAnswer | None] = [None] * len(people)
+        predicted = self._predictor(
+            image, [boxes[n] for n in chosen], keypoints=[seen[n] for n in chosen]
         )
+        for number, person in zip(chosen, predicted, strict=True):
+            answers[number] = self._answer(person)
+        return answers
 
-
-def answer_of_person(person: Person, body: PointBody | None) -> PhotoAnswer:
-    """Return the body points of a predicted person.
-
-    Args:
-        person: from a predictor.
-        body: the points of its body.
-
-    Raises:
-        UserError: the body is unknown.
-    """
-    if body is None:
-        raise UserError("the predictor has no body data: load it from a run")
-    placed, _ = body.place(jnp.asarray(person.rotations), jnp.asarray(person.betas))
-    world = np.where(np.asarray(body.known)[:, None] > 0, np.asarray(placed), np.nan)
-    return PhotoAnswer(person.camera.project(world + person.translation), world, person)
+    def _answer(self, person: Person) -> PhotoAnswer:
+        placed, _ = self._body.place(jnp.asarray(person.rotations), jnp.asarray(person.betas))
+        world = np.where(np.asarray(self._body.known)[:, None] > 0, np.asarray(placed), np.nan)
+        return PhotoAnswer(person.camera.project(world + person.translation), world, person)
 
 
 def _answer_of_keypoints(keypoints: Keypoints) -> PhotoAnswer:

@@ -1,11 +1,13 @@
 """Fakes shared by tests: a tiny network's config, random batches, a metric writer."""
 
 import numpy as np
+from flax import nnx
 from scipy.spatial.transform import Rotation
 
 from configs.common import get_base
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
 from pare_jax.evaluation.sequences import SampleName, SplitNames
+from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.training.data import HeldOut
 
 TINY_MODEL = {
@@ -131,3 +133,24 @@ def tiny_config():
     config.eval.pictures = 2
     config.log_every_steps = 2
     return config
+
+
+def make_keypoint_network(seed=0):
+    """Return a small network on keypoints, with the free body's points and random weights."""
+    from pare_jax.body.io import load_body_data
+    from pare_jax.keypoints.body_points import body_points
+    from pare_jax.models.keypoint_network import KeypointNetwork
+
+    network = KeypointNetwork(width=16, num_blocks=(1, 1), rngs=nnx.Rngs(seed))
+    network.set_body(body_points(load_body_data(None)))
+    network.eval()
+    return network
+
+
+def keypoints_of(count, seed=0):
+    """Return random keypoints of people; each point is unknown for some of them."""
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(-1, 1, (count, NUM_BODY_POINTS, 5)).astype(np.float32)
+    points[..., 2] = rng.uniform(0.1, 1, points.shape[:2])
+    points[..., 4] = 1.0
+    return points * (rng.uniform(size=points.shape[:2]) > 0.3)[..., None]

@@ -10,11 +10,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from pare_jax.errors import UserError
-from pare_jax.geometry import camera_translation, project
 from pare_jax.io.images import encode_png, read_image
 from pare_jax.keypoints.sets import COCO17, LIMB_POINTS, MPII16, NUM_BODY_POINTS, SPIN24
-from pare_jax.models.prediction import Prediction
 from pare_jax.prediction.detection import Detection
+from pare_jax.rendering.camera import Camera
 
 LIMBS = list(LIMB_POINTS)
 BOX = [20.0, 10.0, 40.0, 80.0]  # x, y, width, height
@@ -148,33 +147,36 @@ def test_3d_errors_are_aligned_over_the_points_that_both_have(script):
     assert np.isnan(scores.aligned_error(person, None))
 
 
-def test_a_network_on_keypoints_sees_them_in_the_persons_square(script, monkeypatch):
-    methods, seen = script("photo_methods"), []
+@pytest.mark.parametrize("on_keypoints", [True, False])
+def test_bodies_are_predicted_in_the_boxes_from_the_sources_keypoints(
+    script, monkeypatch, on_keypoints
+):
+    methods, asked = script("photo_methods"), []
     placed = np.random.default_rng(2).normal(size=(NUM_BODY_POINTS, 3)).astype(np.float32)
     known = np.arange(NUM_BODY_POINTS) != 3
-    body = types.SimpleNamespace(known=known, place=lambda *_: (placed[None], None))
-    answer = Prediction(np.zeros((1, 24, 3, 3)), np.zeros((1, 10)), np.ones((1, 3), np.float32))
-
-    def network(keypoints):
-        seen.append(np.asarray(keypoints[0]))
-        return answer
-
-    monkeypatch.setattr(methods, "load_model", lambda run: (None, network))
-    monkeypatch.setattr(methods, "load_run_body", lambda *_: None)
+    body = types.SimpleNamespace(known=known, place=lambda *_: (placed, None))
     monkeypatch.setattr(methods, "body_points", lambda _: body)
-    points = upright(script)
-    person = person_of(script, COCO17, points, np.tile([0.0, 0.0, 0.3], (17, 1)))
-    method = methods.NetworkMethod("run", lambda image, people: [people[0].keypoints, None])
-    found, nobody = method(np.zeros((9, 9, 3), np.uint8), [person, person])
-    assert nobody is None
-    marked = points[:, 2] > 0
-    low, high = points[marked, :2].min(0), points[marked, :2].max(0)
-    centre, half = (low + high) / 2, 0.6 * (high - low).max()
-    rows = seen[0][list(COCO17.indices)]
-    np.testing.assert_allclose(rows[marked, :2], (points[marked, :2] - centre) / half, atol=1e-5)
-    np.testing.assert_array_equal(rows[:, 2:].T, [marked, marked * np.float32(0.3), marked])
-    units = np.asarray(project(placed, camera_translation(answer.camera)[0]))
-    np.testing.assert_allclose(found.points[known], (units * half + centre)[known], atol=1e-3)
+    predicted = types.SimpleNamespace(
+        rotations=np.zeros((24, 3, 3)),
+        betas=np.zeros(10),
+        translation=np.array([0.1, 0.2, 9.0]),
+        camera=Camera(500.0, (40.0, 50.0)),
+    )
+
+    def predict(image, boxes, keypoints=None):
+        asked.append((boxes, keypoints))
+        return [predicted] * len(boxes)
+
+    predict.body_data, predict.refine = 1, None
+    predict.input = types.SimpleNamespace(needs_keypoints=on_keypoints)
+    first, second = (person_of(script, COCO17, upright(script)) for _ in range(2))
+    method = methods.NetworkMethod(predict, lambda image, people: [None, people[1].keypoints])
+    nobody, found = method(np.zeros((9, 9, 3), np.uint8), [first, second])
+    box = [0.0] * 4
+    assert asked == [([box], [second.keypoints]) if on_keypoints else ([box, box], None)]
+    assert (nobody is None) == on_keypoints
+    pixels = predicted.camera.project(placed + predicted.translation)
+    np.testing.assert_allclose(found.points[known], pixels[known])
     np.testing.assert_array_equal(np.isnan(found.world).any(1), ~known)
 
 
@@ -183,7 +185,7 @@ def test_bad_flags_and_labels_are_named(script, tmp_path, capsys):
     twice = labels(tmp_path / "street", upright(script), name="again.json")
     for flags, culprit in (
         ([path, "--method=magic"], "--method=magic"),
-        ([path, "--method=keypoints", "--keypoints=magic"], "--keypoints=magic"),
+        ([path, "--method=keypoints", "--keypoints=magic"], "'magic'"),
         ([path, twice], "again.json"),
         ([path, f"--photos={tmp_path / 'nowhere'}"], "nowhere"),
         ([f"{path}=coco71"], "coco71"),
@@ -195,6 +197,7 @@ def test_bad_flags_and_labels_are_named(script, tmp_path, capsys):
         assert culprit in line
 
 
-def test_a_method_that_needs_a_body_refuses_without(script):
+def test_a_predictor_without_a_body_is_refused(script):
+    predictor = types.SimpleNamespace(body_data=None)
     with pytest.raises(UserError, match="body"):
-        script("photo_methods").answer_of_person(None, None)
+        script("photo_methods").NetworkMethod(predictor, None)

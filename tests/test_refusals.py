@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
+  1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
   5 data_pipelines/datasets.py
   9 data_pipelines/prepare.py
@@ -47,7 +48,7 @@ EXPECTED = """
   1 pare_jax/evaluation/report.py
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
-  5 pare_jax/export/stablehlo.py
+  6 pare_jax/export/stablehlo.py
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
@@ -74,7 +75,7 @@ EXPECTED = """
   4 pare_jax/keypoints/spin_files.py
   6 pare_jax/main.py
   1 pare_jax/meshes/animation.py
-  6 pare_jax/models/build.py
+  7 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
  14 pare_jax/prediction/box_files.py
   6 pare_jax/prediction/boxes.py
@@ -92,12 +93,13 @@ EXPECTED = """
   1 pare_jax/prediction/person_arrays.py
   9 pare_jax/prediction/predictor.py
   1 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/fit_command.py
   3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
   7 pare_jax/prediction/run/output_folder.py
   2 pare_jax/prediction/run/photographs.py
   1 pare_jax/prediction/scene.py
-  9 pare_jax/pretrained/convert.py
+ 10 pare_jax/pretrained/convert.py
   2 pare_jax/pretrained/hrnet_weights.py
   3 pare_jax/pretrained/load.py
   3 pare_jax/pretrained/mean_parameters.py
@@ -109,7 +111,7 @@ EXPECTED = """
   3 pare_jax/pretrained/torch_file.py
   1 pare_jax/pretrained/weight_format.py
   4 pare_jax/pretrained/write.py
-  8 pare_jax/sensitivity/cli.py
+  9 pare_jax/sensitivity/cli.py
   1 pare_jax/sensitivity/occlusion_errors.py
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
@@ -127,7 +129,7 @@ EXPECTED = """
   2 scripts/measure_clip.py
   1 scripts/measure_photos.py
   2 scripts/photo_labels.py
-  3 scripts/photo_methods.py
+  2 scripts/photo_methods.py
   3 scripts/ship_keypoint_network.py
 """
 

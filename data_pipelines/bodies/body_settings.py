@@ -2,6 +2,13 @@
 
 import dataclasses
 
+from pare_jax.errors import UserError
+
+_PROBABILITIES = (
+    *("exchange", "high", "tilted", "failures", "missing", "truncation", "occlusion", "swaps"),
+    *("neighbours", "depth", "annotated"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class BodySettings:
@@ -29,3 +36,17 @@ class BodySettings:
     neighbours: float = 0.04  # probability that a limb is that of a neighbour
     depth: float = 0.55  # probability that depths are known
     annotated: float = 0.3  # share of people whose points are annotators', not a detector's
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            self._check(field.name, 0 <= value < float("inf"), "0 or more")
+            if field.name in _PROBABILITIES:
+                self._check(field.name, value <= 1, "between 0 and 1")
+        self._check("nearest", 0 < self.nearest <= self.farthest, f"up to {self.farthest} m")
+
+    def _check(self, name: str, good: bool, wanted: str) -> None:
+        if not good:
+            raise UserError(
+                f"config.data.bodies.{name} is {getattr(self, name)!r}: it must be {wanted}"
+            )

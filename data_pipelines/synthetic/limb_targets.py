@@ -119,7 +119,7 @@ def _arm(wrist: Point, elbow: Point) -> tuple[Angles, float]:
         shoulder = _plus(_COLLAR, _turn_z(_CLAVICLE, lift))
         upper, bend, lower = _two_bones(_minus(wrist, shoulder), elbow, _UPPER_ARM, _FOREARM)
         plane = math.atan2(upper[2], upper[0])
-        if plane < math.radians(-145.0):  # as for the hip
+        if plane < math.radians(-145.0):  # nearer to the upper end of the range
             plane += 2 * math.pi
         raised = math.acos(min(max(-upper[1], -1.0), 1.0))
         front = _turn_z(_turn_y(lower, plane), -raised)
@@ -150,7 +150,7 @@ def step(side: str, ankle: Point, knee: Point = _KNEE) -> Angles:
         ankle, knee = mirrored(ankle), mirrored(knee)
     upper, bend, lower = _two_bones(_minus(ankle, _HIP), knee, _THIGH, _SHIN)
     flex = math.atan2(upper[2], -upper[1])
-    if flex < math.radians(-135.0):  # beyond the range, but on the side of its upper end
+    if flex < math.radians(-90.0):  # a knee drawn up beyond the shoulder, not one far behind
         flex += 2 * math.pi
     abduct = math.asin(min(max(upper[0], -1.0), 1.0))
     back = _turn_z(_turn_x(lower, flex), -abduct)

@@ -59,7 +59,7 @@ def sit_hands_on_legs(rng: np.random.Generator) -> Angles:
 
 
 def sit_cross_legged(rng: np.random.Generator) -> Angles:
-    figure = Figure(rng.uniform(-10, 15), rng.uniform(5, 30), rng.normal(0, 4))
+    figure = Figure(rng.uniform(-18, 5), rng.uniform(5, 45), rng.normal(0, 4))
     figure.foot("left", about(rng, (-0.12, -0.06, 0.26), 0.03), (1.0, 0.15, 0.7), flat=False)
     figure.foot("right", about(rng, (0.12, -0.06, 0.34), 0.03), (-1.0, 0.15, 0.7), flat=False)
     return {**_resting(rng, figure, 0.28, 0.10), "left_ankle": 30, "right_ankle": 30}
@@ -67,7 +67,7 @@ def sit_cross_legged(rng: np.random.Generator) -> Angles:
 
 def sit_on_floor(rng: np.random.Generator) -> Angles:
     """Sit with legs stretched, or with one or both knees up."""
-    figure = Figure(rng.uniform(-25, 30), rng.uniform(0, 45), 0, rng.normal(0, 10))
+    figure = Figure(rng.uniform(-30, 5), rng.uniform(0, 60), 0, rng.normal(0, 10))
     for side, sign in (("left", 1), ("right", -1)):
         ahead = rng.uniform(0.3, 0.82)
         ankle = (sign * rng.uniform(0.05, 0.35), -0.05, ahead)
@@ -111,8 +111,8 @@ def kneel_on_both(rng: np.random.Generator) -> Angles:
 
 def squat_low(rng: np.random.Generator) -> Angles:
     """Squat on the feet or the toes: catchers, gardeners, children."""
-    lean, apart = rng.uniform(5, 40), rng.uniform(0.12, 0.32)
-    figure = Figure(lean, rng.uniform(5, 40), 0, rng.normal(0, 8))
+    lean, apart = rng.uniform(-15, 20), rng.uniform(0.12, 0.32)
+    figure = Figure(lean, rng.uniform(10, 55), 0, rng.normal(0, 8))
     drop = -rng.uniform(0.2, 0.38)
     for side, sign in (("left", 1), ("right", -1)):
         ankle = about(rng, (sign * apart, drop, 0.12), 0.04)

@@ -159,6 +159,8 @@ def elementwise(
         return graph.add("Reciprocal", [graph.add("Sqrt", inputs, shape)], shape)
     if name == "square" or (name == "integer_pow" and parameters["y"] == 2):
         return graph.add("Mul", inputs * 2, shape)
+    if name == "integer_pow" and parameters["y"] == 3:
+        return graph.add("Mul", [graph.add("Mul", inputs * 2, shape), *inputs], shape)
     if name == "integer_pow":
         raise NotImplementedError(f"the operation integer_pow with exponent {parameters['y']}")
     if name == "select_n":
@@ -200,6 +202,15 @@ def _unstack(graph: Graph, inputs: list[Value], shape: Shape, parameters: Mappin
     return [
         graph.reshape(_cut(graph, inputs[0], {axis: (index, index + 1, 1)}), shape)
         for index in range(inputs[0].shape[axis])
+    ]
+
+
+def _split(graph: Graph, inputs: list[Value], _: Shape, parameters: Mapping) -> list[Value]:
+    axis = parameters["axis"]
+    ends = np.cumsum(parameters["sizes"])
+    return [
+        _cut(graph, inputs[0], {axis: (int(end - size), int(end), 1)})
+        for size, end in zip(parameters["sizes"], ends, strict=True)
     ]
 
 
@@ -325,6 +336,7 @@ OPERATIONS: dict[str, Callable] = {
     "reduce_sum": _reduce("ReduceSum"),
     "reshape": _reshape,
     "slice": _slice,
+    "split": _split,
     "squeeze": _reshape,
     "stack": _stack,
     "transpose": _transpose,

@@ -4,9 +4,9 @@
     python -m pare_jax.export --checkpoint=runs/final --output=final.onnx --with-body
 
 The suffix .onnx writes an ONNX model; any other a StableHLO program for JAX (CPU, CUDA and TPU).
-Both take crops, (batch, side, side, 3) uint8 RGB, with any batch size, and return named arrays; see
-docs/export.md. How to cut the crops is in the ONNX file's metadata, or in NAME.json beside another
-file. Missing folders of --output are made.
+Both take crops, (batch, side, side, 3) uint8 RGB, or keypoints, as the network does, with any batch
+size, and return named arrays; see docs/export.md. How to make the input is in the ONNX file's
+metadata, or in NAME.json beside another file. Missing folders of --output are made.
 """
 
 import json
@@ -18,19 +18,19 @@ import jax.export
 import jax.numpy as jnp
 from absl import flags
 from flax import nnx
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
+from ml_collections import ConfigDict
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel, body_from_data
-from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
-from pare_jax.export.description import INPUT, describe_file
+from pare_jax.export.description import FileInput, crop_input, keypoint_input
 from pare_jax.export.onnx_graph import onnx_model
 from pare_jax.io import command_line
 from pare_jax.io.files import write_together
 from pare_jax.io.progress import say
 from pare_jax.models.folding import FoldedUpsamplingBlock, fold
-from pare_jax.models.inference import normalise
+from pare_jax.models.inference import prepared
 from pare_jax.models.layers import Conv
 from pare_jax.training.config import check_crop_scale, crop_scale_of
 from pare_jax.training.trained_run import load_model, split_checkpoint
@@ -39,13 +39,13 @@ from pare_jax.training.workdir import load_run_body
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def crops_to_people(
+def people_function(
     network: nnx.Module, body: BodyModel | None = None, *, attention: bool = False
-) -> Callable[[UInt8[Array, "b s s 3"]], dict[str, Array]]:
+) -> Callable[[Array], dict[str, Array]]:
     """Return the function to export; all of it computes in float32.
 
     Args:
-        network: maps normalised crops to a `Prediction`.
+        network: maps normalised crops, or keypoints, to a `Prediction`.
         body: if given, the function also returns "joints" and "vertices", metres in the crop's
             camera frame, and "faces".
         attention: whether it also returns "attention", if the network has any.
@@ -56,8 +56,8 @@ def crops_to_people(
             module.dtype = jnp.float32
     graphdef, state = nnx.split(network)
 
-    def function(images: UInt8[Array, "b s s 3"]) -> dict[str, Array]:
-        prediction = nnx.merge(graphdef, state)(normalise(images))
+    def function(inputs: Array) -> dict[str, Array]:
+        prediction = nnx.merge(graphdef, state)(prepared(inputs))
         answer = {
             "rotations": prediction.rotations,
             "betas": prediction.betas,
@@ -74,14 +74,13 @@ def crops_to_people(
     return function
 
 
-def export(function: Callable, image_size: int, kind: str, crop_scale: float = BOX_SCALE) -> bytes:
-    """Serialize a function of crops for any batch size.
+def export(function: Callable, file_input: FileInput, kind: str) -> bytes:
+    """Serialize a function for any batch size.
 
     Args:
-        function: from `crops_to_people`.
-        image_size: side of the crops, pixels.
+        function: from `people_function`.
+        file_input: what it takes; an ONNX file stores the description.
         kind: "jax" or "onnx".
-        crop_scale: side of a crop over the longer side of its box; stored in an ONNX file.
 
     Returns:
         The content of the file.
@@ -91,36 +90,35 @@ def export(function: Callable, image_size: int, kind: str, crop_scale: float = B
             be translated.
     """
     (batch,) = jax.export.symbolic_shape("b")
-    images = jax.ShapeDtypeStruct((batch, image_size, image_size, 3), jnp.uint8)
+    argument = jax.ShapeDtypeStruct((batch, *file_input.shape), file_input.dtype)
     if kind == "onnx":
         try:
-            return onnx_model(function, images, INPUT, describe_file(image_size, crop_scale))
+            return onnx_model(function, argument, file_input.name, file_input.about)
         except NotImplementedError as error:
             raise UserError(
                 f"cannot write this network as .onnx ({error}): export a .jax file instead"
             ) from None
-    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(images)
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(argument)
     return bytes(exported.serialize())
 
 
 def exported_files(
-    name: str, function: Callable, image_size: int, kind: str, crop_scale: float
+    name: str, function: Callable, file_input: FileInput, kind: str
 ) -> dict[str, bytes]:
     """Return the contents of an exported file and, for "jax", of the description beside it.
 
     Args:
         name: name of the file; the description's is NAME.json.
-        function: from `crops_to_people`.
-        image_size: side of the crops, pixels.
+        function: from `people_function`.
+        file_input: what it takes.
         kind: "jax" or "onnx".
-        crop_scale: side of a crop over the longer side of its box.
 
     Raises:
         UserError: as `export`.
     """
-    files = {name: export(function, image_size, kind, crop_scale)}
+    files = {name: export(function, file_input, kind)}
     if kind == "jax":  # the format has no place for it
-        description = json.dumps(describe_file(image_size, crop_scale), indent=1)
+        description = json.dumps(file_input.about, indent=1)
         files[f"{name}.json"] = f"{description}\n".encode()
     return files
 
@@ -157,15 +155,26 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     if with_body:
         workdir, _ = split_checkpoint(values.checkpoint)
         body = body_from_data(load_run_body(workdir, config, values.body))
-    function = crops_to_people(network, body, attention=values.attention)
+    function = people_function(network, body, attention=values.attention)
     kind = "onnx" if output.suffix.lower() == ".onnx" else "jax"
-    side, crop_scale = config.image_size, values.crop_scale
-    if crop_scale is None:
-        crop_scale = crop_scale_of(config, values.checkpoint)
-    files = exported_files(output.name, function, side, kind, crop_scale)
+    file_input = _input_of(config, values)
+    files = exported_files(output.name, function, file_input, kind)
     write_together(output.parent, files)
     megabytes = len(files[output.name]) / 1e6
-    say(f"{output}: {megabytes:.1f} MB; takes (batch, {side}, {side}, 3) uint8 RGB")
+    say(f"{output}: {megabytes:.1f} MB; takes {file_input.text}")
     if kind == "jax":
-        say(f"{output}.json: how to cut the crops; keep both files together")
+        say(f"{output}.json: how to make its input; keep both files together")
     return 0
+
+
+def _input_of(config: ConfigDict, values: flags.FlagValues) -> FileInput:
+    if config.model.input == "keypoints":
+        if values.crop_scale is not None:
+            raise UserError(
+                f"--crop_scale={values.crop_scale} has no effect on a network on keypoints: leave "
+                "it out"
+            )
+        return keypoint_input()
+    if values.crop_scale is not None:
+        return crop_input(config.image_size, values.crop_scale)
+    return crop_input(config.image_size, crop_scale_of(config, values.checkpoint))

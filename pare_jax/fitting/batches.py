@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def checked_inputs(points, world, start: Start | None, lens) -> FitInputs:
         if world.shape != points.shape:
             raise UserError(f"3D points of shape {world.shape} do not fit points {points.shape}")
     if lens is None:
-        lens = np.tile(np.float32(CROP_LENS), (count, 1))
+        lens = np.tile(np.array(CROP_LENS, np.float32), (count, 1))
     lens = np.asarray(lens, np.float32)
     if lens.shape != (count, 3) or not np.isfinite(lens).all() or (lens[:, 0] <= 0).any():
         raise UserError(
@@ -102,7 +102,7 @@ def checked_inputs(points, world, start: Start | None, lens) -> FitInputs:
 
 def _checked_start(start: Start, count: int) -> Pose:
     fields = (start.rotations, start.betas, start.camera)
-    pose = Pose(*(np.asarray(x, np.float32) for x in fields))
+    pose: Any = Pose(*(np.asarray(x, np.float32) for x in fields))
     shapes = ((count, NUM_JOINTS, 3, 3), (count, NUM_BETAS), (count, 3))
     if tuple(x.shape for x in pose) != shapes:
         found = ", ".join(str(x.shape) for x in pose)
@@ -124,14 +124,12 @@ def used_points(inputs: FitInputs) -> tuple[int, ...]:
     return tuple(sorted(order[:count].tolist()))
 
 
-def padded_batches(inputs: FitInputs, most: int) -> Iterator[tuple[FitInputs, int]]:
-    """Yield batches and their numbers of people; their rows are padded to a power of two."""
-    count = len(inputs.points)
+def padded_rows(count: int, most: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the rows of each batch, padded to a power of two, and their number without padding."""
     for first in range(0, count, most):
         size = min(most, count - first)
         padded = min(most, 1 << (size - 1).bit_length())
-        rows = np.minimum(first + np.arange(padded), first + size - 1)
-        yield inputs.rows(rows), size
+        yield np.minimum(first + np.arange(padded), first + size - 1), size
 
 
 def problem_of(
@@ -158,7 +156,7 @@ def problem_of(
     if inputs.world is None:
         return problem
     world = inputs.world[:, chosen]
-    seen = np.isfinite(world).all(-1)
+    seen = np.asarray(np.isfinite(world).all(-1))
     return problem._replace(
         world=jnp.asarray(np.where(seen[..., None], world, 0.0)),
         world_shares=jnp.asarray(np.float32(seen * weight)),

@@ -5,6 +5,9 @@ uprightness, and optional 3D points. Each is a negative log likelihood, so that 
 about one. SMPLify (Bogo et al., "Keep it SMPL", 2016) has the same terms but uprightness.
 """
 
+import functools
+import operator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -43,7 +46,7 @@ class Weights(NamedTuple):
     tail: float = 100.0
     limits: float = 1.0
     shape: float = 1.0
-    upright: float = 1.0
+    upright: float = 2.0
     world: float = 1.0
     smooth: float = 1.0
 
@@ -205,14 +208,18 @@ def _rows(
     ours, levers = covectors[:, :, None], found.levers[:, None]
     # a . (axis x c) = axis . (c x a)
     crossed = jnp.cross(levers, ours, axis=3)
-    turns = sum(found.axes[None, None, :, k] * crossed[..., k, None, :] for k in range(3))
+    turns = _sum(found.axes[None, None, :, k] * crossed[..., k, None, :] for k in range(3))
     points, rows, _, batch = covectors.shape
     parts = [turns.reshape(points, rows, -1, batch)]
     if found.shapes is not None:
         shapes = found.shapes + found.root_shapes[:, :, None] if with_root else found.shapes
-        parts.append(sum(covectors[:, :, k, None] * shapes[:, None, k] for k in range(3)))
+        parts.append(_sum(covectors[:, :, k, None] * shapes[:, None, k] for k in range(3)))
     jacobian = jnp.concatenate([*parts, camera], 2)
     return jacobian.reshape(points * rows, -1, batch).transpose(2, 0, 1)
+
+
+def _sum(terms: Iterable[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
 
 
 def _world(problem: Problem, weights: Weights, found: Linearised):
@@ -308,8 +315,8 @@ def _pose_terms(prior: PosePrior, pose: Pose, weights: Weights):
     change = _inverse_right_jacobian(vectors)
     gradient = jnp.einsum("bji,bjik->bjk", gradient.reshape(batch, joints, 3), change)
     matrix = matrix.reshape(batch, joints, 3, joints, 3)
-    matrix = sum(matrix[:, :, i, None] * change[:, :, i, :, None, None] for i in range(3))
-    matrix = sum(matrix[..., i, None] * change[:, None, None, :, i] for i in range(3))
+    matrix = _sum(matrix[:, :, i, None] * change[:, :, i, :, None, None] for i in range(3))
+    matrix = _sum(matrix[..., i, None] * change[:, None, None, :, i] for i in range(3))
     return energy, gradient.reshape(batch, -1), matrix.reshape(batch, size, size)
 
 

@@ -8,7 +8,7 @@ Points are in crop units of the person's square, as every network's crop camera 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ from pare_jax.fitting.batches import (
     FitInputs,
     Start,
     checked_inputs,
-    padded_batches,
+    padded_rows,
     problem_of,
     used_points,
 )
@@ -177,7 +177,8 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
         return _nobody()
     used = used_points(inputs)
     parts = []
-    for batch, size in padded_batches(inputs, settings.batch):
+    for rows, size in padded_rows(len(inputs.points), settings.batch):
+        batch = inputs.rows(rows)
         problem = problem_of(batch, body, prior, used)
         if search:
             solved = search_starts(problem, batch.pose, settings)
@@ -229,12 +230,22 @@ def fit_of(solved: Solved, inputs: FitInputs, used: tuple[int, ...], settings: F
     counted = known & ~ignored
     total = counted.sum(-1)
     error = np.where(total > 0, (distance * counted).sum(-1) / np.maximum(total, 1), np.inf)
-    pose = [np.asarray(x) for x in solved.pose]
+    rotations, betas, camera = (np.asarray(x) for x in solved.pose)
     converged = np.asarray(solved.decrease) < _CONVERGED
-    return Fit(*pose, np.asarray(solved.energy), error.astype(np.float32), ignored, converged)
+    energy = np.asarray(solved.energy)
+    return Fit(rotations, betas, camera, energy, error.astype(np.float32), ignored, converged)
 
 
 def _nobody() -> Fit:
-    shapes = ((0, NUM_JOINTS, 3, 3), (0, NUM_BETAS), (0, 3), (0,), (0,), (0, NUM_BODY_POINTS), (0,))
-    types = (*[np.float32] * 5, bool, bool)
-    return Fit(*(np.zeros(s, t) for s, t in zip(shapes, types, strict=True)))
+    def empty(*shape: int, dtype: Any = np.float32) -> np.ndarray:
+        return np.zeros((0, *shape), dtype)
+
+    return Fit(
+        empty(NUM_JOINTS, 3, 3),
+        empty(NUM_BETAS),
+        empty(3),
+        empty(),
+        empty(),
+        empty(NUM_BODY_POINTS, dtype=bool),
+        empty(dtype=bool),
+    )

@@ -10,6 +10,7 @@ from pare_jax.errors import UserError
 from pare_jax.models.backbone import Backbone
 from pare_jax.models.baseline import Baseline
 from pare_jax.models.hrnet import WIDTHS, HRNet, finest_features
+from pare_jax.models.keypoint_maps import MAP_CHANNELS, MappedKeypoints
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.models.pare import Pare, map_stride
 from pare_jax.models.resnet import DEPTHS, ResNet
@@ -19,8 +20,7 @@ NAMES = ("baseline", "keypoints", "pare")
 INPUTS = ("image", "keypoints")
 BACKBONES = (*DEPTHS, *WIDTHS)
 
-
-Network = Pare | Baseline | KeypointNetwork
+Network = Pare | Baseline | KeypointNetwork | MappedKeypoints
 
 
 def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Network:
@@ -42,6 +42,11 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Network:
         return KeypointNetwork(
             width=config.points_width, num_blocks=tuple(config.points_blocks), rngs=rngs
         )
+    network = _build_on_maps(config, rngs)
+    return network if config.input == "image" else MappedKeypoints(network, config.map_side)
+
+
+def _build_on_maps(config: ConfigDict, rngs: nnx.Rngs) -> Pare | Baseline:
     dtype = DTYPES[config.dtype]
     backbone = _build_backbone(config, dtype, rngs)
     hidden = {key: tuple(config[key]) for key in ("pose_hidden", "shape_hidden", "camera_hidden")}
@@ -62,7 +67,8 @@ def build_model(config: ConfigDict, *, rngs: nnx.Rngs) -> Network:
 def _build_backbone(config: ConfigDict, dtype, rngs: nnx.Rngs) -> Backbone:
     name, width = config.backbone, config.backbone_width
     if name in DEPTHS:
-        return ResNet(name, width, dtype=dtype, rngs=rngs)
+        maps = 0 if config.input == "image" else MAP_CHANNELS
+        return ResNet(name, width, maps=maps, dtype=dtype, rngs=rngs)
     return HRNet(name, width, align_corners=config.align_corners, dtype=dtype, rngs=rngs)
 
 
@@ -88,6 +94,13 @@ def check_model(config: ConfigDict) -> None:
         sizes |= {key: config[key] for key in ("num_blocks", "branch_features", "shape_features")}
     for key in ("pose_hidden", "shape_hidden", "camera_hidden"):
         sizes |= {f"{key}[{index}]": width for index, width in enumerate(config[key])}
+    if config.input == "keypoints":
+        sizes["map_side"] = config.map_side
+        if config.backbone in WIDTHS:
+            raise UserError(
+                f"config.model.backbone: {config.backbone} does not take keypoints; use one of "
+                f"{', '.join(DEPTHS)}"
+            )
     _check_sizes(sizes)
     if config.backbone in WIDTHS and not finest_features(config.backbone, config.backbone_width):
         raise UserError(

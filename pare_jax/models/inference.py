@@ -28,6 +28,13 @@ def input_field(batch: Container[str]) -> str:
     return "keypoints" if "keypoints" in batch else "image"
 
 
+def prepared(
+    inputs: UInt8[Array, "b s s 3"] | Float[Array, "b points 5"],
+) -> Float[Array, "b ..."]:
+    """Return crops normalised, and keypoints as they are."""
+    return normalise(inputs) if inputs.dtype == jnp.uint8 else inputs
+
+
 def predict_step(
     params: nnx.State,
     batch_stats: nnx.State,
@@ -43,5 +50,4 @@ def predict_step(
         inputs: RGB crops, which are normalised here, or keypoints, which are taken as they are.
         graphdef: the network's static graph, in evaluation mode.
     """
-    is_image = inputs.dtype == jnp.uint8
-    return nnx.merge(graphdef, params, batch_stats)(normalise(inputs) if is_image else inputs)
+    return nnx.merge(graphdef, params, batch_stats)(prepared(inputs))

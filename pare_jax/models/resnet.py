@@ -91,18 +91,24 @@ class ResNet(nnx.Module):
 
     stride = 32
 
-    def __init__(self, name: str, width: int = 64, *, dtype=jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self, name: str, width: int = 64, *, maps: int = 0, dtype=jnp.float32, rngs: nnx.Rngs
+    ):
         """Build the network.
 
         Args:
             name: one of `DEPTHS`.
             width: channels of the stem; all others are in proportion.
+            maps: 0 for crops in RGB; else the channels of maps of a quarter of the crop's side,
+                which a 3x3 convolution takes in place of the stem.
             dtype: the type to compute in.
             rngs: for the initial weights.
         """
         block, depths = DEPTHS[name]
-        self.conv1 = Conv(3, width, 7, 2, dtype=dtype, rngs=rngs)
+        stem = (maps, width, 3, 1) if maps else (3, width, 7, 2)
+        self.conv1 = Conv(*stem, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(width)
+        self.pools = not maps
 
         def stage(index: int, in_features: int) -> nnx.List:
             features = width * 2**index
@@ -121,8 +127,10 @@ class ResNet(nnx.Module):
         self.out_features = width * 8 * block.expansion
 
     def __call__(self, images: Float[Array, "b size size 3"]) -> Float[Array, "b h w c"]:
-        """Return feature maps of normalised crops, 32 times smaller."""
-        x = max_pool(nnx.relu(self.bn1(self.conv1(images))))
+        """Return feature maps of normalised crops, or of maps; 32 times smaller than the crop."""
+        x = nnx.relu(self.bn1(self.conv1(images)))
+        if self.pools:
+            x = max_pool(x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in stage:
                 x = block(x)

@@ -43,13 +43,13 @@ class FitVerdict(NamedTuple):
 
     Attributes:
         error: mean distance of the keypoints that count from the body's points, in shares of the
-            longer side of their extent.
-        converged: whether the fit ended where its energy no longer falls.
+            longer side of their extent; infinite if none counts.
+        problems: why the fit is bad; "" for a good one.
         ignored: for each point of the person's set whether it is too far from the body to count.
     """
 
     error: float
-    converged: bool
+    problems: str
     ignored: Bool[np.ndarray, " k"]
 
 
@@ -181,7 +181,7 @@ def person_of(
         keypoints=None if crop.keypoints is None else _rows_of(crop.keypoints),
         keypoint_set=None if crop.keypoints is None else crop.keypoints.set.name,
         fit_error=None if verdict is None else verdict.error,
-        fit_converged=None if verdict is None else verdict.converged,
+        fit_problems=None if verdict is None else verdict.problems,
         fit_ignored=None if verdict is None else verdict.ignored,
     )
 

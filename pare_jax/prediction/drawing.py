@@ -209,6 +209,8 @@ def attention_picture(
 def _shrunk(image: Picture, max_side: int) -> tuple[Picture, float]:
     """Return a photograph whose longer side is at most `max_side`, and its scale."""
     scale = min(1.0, max_side / max(image.shape[:2]))
+    if scale == 1.0:
+        return np.array(image), scale
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), scale
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from pare_jax.body.io import load_body_data
 from pare_jax.body.model import body_from_data
 from pare_jax.errors import UserError
 from pare_jax.prediction.keypoint_source import BLAZEPOSE, KeypointSource, make_source
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
+from pare_jax.training.shipped import load_shipped
 from pare_jax.training.trained_run import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
 
@@ -53,10 +53,7 @@ def load_predictor(
         check_crop_scale(crop_scale, "crop_scale")
     if checkpoint_or_workdir is None:
         _check_no_options(weights=weights != "auto", body=body, crop_scale=crop_scale)
-        from pare_jax.training.shipped import load_shipped
-
-        config, module = load_shipped()
-        data = load_body_data()
+        config, module, data = load_shipped()
     else:
         config, module = load_model(checkpoint_or_workdir, weights, say)
         data = load_run_body(split_checkpoint(checkpoint_or_workdir)[0], config, body)

@@ -17,7 +17,13 @@ from pare_jax.io.images import Picture
 from pare_jax.meshes.formats import MESH_SUFFIXES, mesh_bytes
 from pare_jax.meshes.mesh import Mesh
 from pare_jax.prediction.drawing import draw_people, person_colour
-from pare_jax.prediction.person_arrays import ASSUMED, PERSON_FIELDS, Faces, PersonArrays
+from pare_jax.prediction.person_arrays import (
+    ASSUMED,
+    NOT_FITTED,
+    PERSON_FIELDS,
+    Faces,
+    PersonArrays,
+)
 from pare_jax.prediction.person_files import UNKNOWN, read_arrays
 from pare_jax.prediction.person_files import npz_bytes as npz_bytes
 from pare_jax.prediction.person_files import people_arrays as people_arrays
@@ -197,9 +203,11 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return one person's fields with the types of `Person`."""
     result = dict(fields)
-    if "fit_error" in fields:
+    if "fit_error" in fields and str(fields["fit_problems"]) == NOT_FITTED:
+        result |= {"fit_error": None, "fit_problems": None, "fit_ignored": None}
+    elif "fit_error" in fields:
         result["fit_error"] = float(fields["fit_error"])
-        result["fit_converged"] = bool(fields["fit_converged"])
+        result["fit_problems"] = str(fields["fit_problems"])
     for name in ("focal_length", "crop_side"):
         result[name] = float(fields[name])
     for name, unknown in UNKNOWN.items():

@@ -18,6 +18,10 @@ from pare_jax.rendering.camera import Camera
 Faces = Int[np.ndarray, "faces 3"]
 
 
+# Fields of people with keypoints, and of bodies that were fitted to them.
+KEYPOINT_FIELDS = ("keypoints", "keypoint_set", "fit_error", "fit_problems", "fit_ignored")
+# The value of `fit_problems` in files for a body that was not fitted where others were.
+NOT_FITTED = "not fitted"
 # Source of an unknown focal length.
 ASSUMED = "assumed"
 # Fields that concern the whole photograph, which files store once.
@@ -63,7 +67,7 @@ class PersonArrays:
         fit_error: of a body that was fitted to the keypoints: mean distance of the keypoints that
             count from the body's points, in shares of the longer side of their extent. None: the
             body was not fitted.
-        fit_converged: whether the fit ended where its energy no longer falls.
+        fit_problems: why the fit is bad; "" for a good one.
         fit_ignored: whether each point of the set is too far from the body to count.
     """
 
@@ -91,7 +95,7 @@ class PersonArrays:
     keypoints: Float[np.ndarray, "k 3"] | None = None
     keypoint_set: str | None = None
     fit_error: float | None = None
-    fit_converged: bool | None = None
+    fit_problems: str | None = None
     fit_ignored: Bool[np.ndarray, " k"] | None = None
 
     def __repr__(self) -> str:
@@ -120,12 +124,12 @@ class PersonArrays:
     def arrays(self) -> dict[str, np.ndarray]:
         """Return every field of this person by name, except those that are None.
 
-        `id` and `frame` are int32, `time` is float64, `fit_converged` and `fit_ignored` are bool,
-        all others float32.
+        `id` and `frame` are int32, `time` is float64, `fit_problems` is text, `fit_ignored` is
+        bool, all others float32.
         """
         fields = {name: getattr(self, name) for name in PERSON_FIELDS}
         kinds = {"id": np.int32, "frame": np.int32, "time": np.float64}
-        kinds |= {"fit_converged": np.bool_, "fit_ignored": np.bool_}
+        kinds |= {"fit_problems": np.str_, "fit_ignored": np.bool_}
         return {
             name: np.asarray(value, kinds.get(name, np.float32))
             for name, value in fields.items()

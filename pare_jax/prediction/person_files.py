@@ -4,6 +4,7 @@ People may come as a stream: JSON is made person by person, and arrays in blocks
 a long clip needs little memory.
 """
 
+import dataclasses
 import io
 import itertools
 import json
@@ -19,12 +20,24 @@ import numpy as np
 
 from pare_jax.io.archives import read_npz
 from pare_jax.keypoints.sets import find_set
-from pare_jax.prediction.person_arrays import ASSUMED, Faces, PersonArrays
+from pare_jax.prediction.person_arrays import (
+    ASSUMED,
+    KEYPOINT_FIELDS,
+    NOT_FITTED,
+    Faces,
+    PersonArrays,
+)
 from pare_jax.prediction.scene import scene_camera, scene_translation
 from pare_jax.skeleton import JOINT_NAMES, NUM_BETAS, NUM_JOINTS
 
 # Values for people without a field that other people of the file have.
 UNKNOWN = {"id": -1, "frame": -1, "score": math.nan, "time": math.nan}
+_UNKNOWN_KEYPOINTS = {
+    "keypoints": 0.0,
+    "fit_error": math.nan,
+    "fit_problems": NOT_FITTED,
+    "fit_ignored": False,
+}
 _KINDS = {"id": np.int32, "frame": np.int32, "score": np.float32, "time": np.float64}
 # People whose arrays are stacked at once.
 _BLOCK = 256
@@ -48,7 +61,8 @@ def people_npz(
     `full_focal_length_from` () is "assumed", "exif", "flag" or "given".
     If only some people have an id, a frame, a score or a time, the others have -1, -1, NaN, NaN.
     With keypoints it has `keypoint_set` () and `keypoint_names` (k,), "" for points of the set that
-    are no body points; without them if some people have none, or those of another set.
+    are no body points. People without keypoints, or with those of another set, have zeros;
+    bodies that were not fitted where others were have "not fitted" in `fit_problems`.
 
     Args:
         people: any number.
@@ -80,14 +94,14 @@ def people_arrays(
     if first is not None:
         stream = itertools.chain([first], stream)
     blocks: list[_Block] = []
-    keypoint_set = None if first is None else first.keypoint_set
+    keypoint_set: str | None = None
 
     def rows_of(person: PersonArrays) -> _Block:
-        rows = _as_rows(person, photo_size)
-        if person.keypoint_set != keypoint_set:
-            for name in ("keypoints", "fit_ignored"):
-                rows.pop(name, None)
-        return 1, rows
+        nonlocal keypoint_set
+        keypoint_set = keypoint_set or person.keypoint_set
+        if person.keypoint_set != keypoint_set:  # a file has one set
+            person = dataclasses.replace(person, **dict.fromkeys(KEYPOINT_FIELDS))
+        return 1, _as_rows(person, photo_size)
 
     while block := [rows_of(one) for one in itertools.islice(stream, _BLOCK)]:
         blocks.append(_joined(block))
@@ -234,9 +248,23 @@ def _joined(blocks: list[_Block]) -> _Block:
                 for part, (count, _) in zip(parts, blocks, strict=True)
             ]
         known = [part for part in parts if part is not None]
+        if name in _UNKNOWN_KEYPOINTS:
+            parts = [
+                _unknown_keypoints(name, count, known[0]) if part is None else part
+                for part, (count, _) in zip(parts, blocks, strict=True)
+            ]
+            known = parts
         if len(known) == len(blocks):
             result[name] = known[0] if len(known) == 1 else np.concatenate(known)
     return sum(count for count, _ in blocks), result
+
+
+def _unknown_keypoints(name: str, count: int, example: np.ndarray) -> np.ndarray:
+    """Return a field of people without keypoints, in the shape of people who have them."""
+    value = np.asarray(_UNKNOWN_KEYPOINTS[name])
+    return np.broadcast_to(value, (count, *example.shape[1:])).astype(
+        value.dtype if value.dtype.kind == "U" else example.dtype
+    )
 
 
 def _described(person: PersonArrays, photo_size: tuple[int, int] | None) -> dict[str, Any]:
@@ -296,7 +324,8 @@ def _described_keypoints(person: PersonArrays) -> dict[str, Any]:
         ignored = [name for name, far in zip(names, person.fit_ignored, strict=True) if far]
         described["fit"] = {
             "error": _rounded(person.fit_error, 4) if math.isfinite(person.fit_error) else None,
-            "converged": person.fit_converged,
+            "good": not person.fit_problems,
+            "problems": person.fit_problems,
             "ignored": ignored,
         }
     return described

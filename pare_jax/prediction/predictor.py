@@ -194,15 +194,18 @@ class Predictor:
         """Return a box for each person of a photograph, and the keypoints that are known."""
         check_picture(image)
         height, width = image.shape[:2]
-        if boxes is None and keypoints is None:
-            if self.input.needs_keypoints and isinstance(self.source, PeopleSource):
-                keypoints = self.source.find(image)
-            else:
-                boxes = [(0.0, 0.0, width, height)]
-        if boxes is None:
-            keypoints = [one for one in keypoints or () if one is not None]
-            boxes = [box_of_keypoints(one) for one in keypoints]
-        checked = [check_box(box, height, width) for box in boxes]
+        given: Iterable[Box | np.ndarray]
+        if boxes is not None:
+            given = boxes
+        elif keypoints is not None:
+            keypoints = [one for one in keypoints if one is not None]
+            given = [box_of_keypoints(one) for one in keypoints if one is not None]
+        elif self.input.needs_keypoints and isinstance(self.source, PeopleSource):
+            keypoints = self.source.find(image)
+            given = [box_of_keypoints(one) for one in keypoints]
+        else:
+            given = [(0.0, 0.0, width, height)]
+        checked = [check_box(box, height, width) for box in given]
         if keypoints is None:
             return checked, [None] * len(checked)
         if len(keypoints) != len(checked):
@@ -271,7 +274,9 @@ class Predictor:
             UserError: as `crop`.
         """
         checked = [check_box(box, *image.shape[:2]) for box in boxes]
-        seen = [None] * len(checked) if keypoints is None else list(keypoints)
+        seen: list[Keypoints | None] = [None] * len(checked)
+        if keypoints is not None:
+            seen = list(keypoints)
         unknown = [number for number, own in enumerate(seen) if own is None]
         if unknown and (self.input.needs_keypoints or self.refine is not None):
             if self.source is None:

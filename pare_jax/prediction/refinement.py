@@ -3,16 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from pare_jax import geometry
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel
-from pare_jax.fitting.fitter import refine
+from pare_jax.fitting.clip_fitter import fit_clip
+from pare_jax.fitting.fitter import Fit, refine
+from pare_jax.fitting.verdict import verdicts as fit_verdicts
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.network_points import in_square
-from pare_jax.keypoints.sets import point_index
+from pare_jax.keypoints.sets import NUM_BODY_POINTS, point_index
 from pare_jax.models.prediction import Prediction
 from pare_jax.prediction.answers import Crop, FitVerdict
 from pare_jax.prediction.network_programs import pose_people
@@ -42,30 +46,68 @@ class Refiner:
         outputs = {name: np.array(value) for name, value in outputs.items()}
         verdicts: list[FitVerdict | None] = [None] * len(crops)
         finite = np.isfinite(outputs["vertices"]).all((1, 2))
-        rows = [n for n, crop in enumerate(crops) if crop.keypoints is not None and finite[n]]
-        if not rows:
+        fitted = {
+            row: crop.keypoints
+            for row, crop in enumerate(crops)
+            if crop.keypoints is not None and finite[row]
+        }
+        if not fitted:
             return outputs, verdicts
-        seen = [crops[row].keypoints for row in rows]
-        points = [
-            in_square(one.body_points(), crops[row].centre, crops[row].side)
-            for row, one in zip(rows, seen, strict=True)
-        ]
+        rows, seen = list(fitted), list(fitted.values())
+        squares = [(crops[row].centre, crops[row].side) for row in rows]
+        points = np.stack(
+            [in_square(one.body_points(), *own) for one, own in zip(seen, squares, strict=True)]
+        )
         world = np.stack([one.body_world() for one in seen])
         start = Prediction(*(outputs[name][rows] for name in ("rotations", "betas", "camera_crop")))
         fit = refine(
-            np.stack(points),
+            points,
             start,
             body=self._points,
             world=world if np.isfinite(world).any() else None,
         )
-        translation = np.asarray(geometry.camera_translation(fit.camera))
-        fitted = pose_people(self._body, fit.betas, fit.rotations, translation)
-        for name, value in fitted.items():
+        translation = np.asarray(geometry.camera_translation(jnp.asarray(fit.camera)))
+        posed = pose_people(self._body, fit.betas, fit.rotations, translation)
+        for name, value in posed.items():
             outputs[name][rows] = value
-        for place, (row, one) in enumerate(zip(rows, seen, strict=True)):
-            ignored = _of_set(one, fit.ignored[place])
-            verdicts[row] = FitVerdict(float(fit.error[place]), bool(fit.converged[place]), ignored)
+        reports = fit_verdicts(fit, points)
+        for row, one, report, ignored in zip(rows, seen, reports, fit.ignored, strict=True):
+            problems = "; ".join(report.reasons)
+            verdicts[row] = FitVerdict(report.error, problems, _of_set(one, ignored))
         return outputs, verdicts
+
+    def track(
+        self,
+        seen: Sequence[Keypoints | None],
+        squares: Float[np.ndarray, "frames 3"],
+        start: Prediction,
+    ) -> tuple[Fit, list[FitVerdict | None]]:
+        """Fit one person's bodies in consecutive frames of a clip, with one shape.
+
+        Args:
+            seen: the keypoints in each frame; None: unknown.
+            squares: centre x and y and side of each frame's crop, pixels.
+            start: the network's answers, with the crops' cameras.
+
+        Returns:
+            The fit, and a verdict on each frame with keypoints.
+        """
+        points = np.zeros((len(seen), NUM_BODY_POINTS, 3), np.float32)
+        world = np.full(points.shape, np.nan, np.float32)
+        for frame, one in enumerate(seen):
+            if one is not None:
+                square = squares[frame, :2], float(squares[frame, 2])
+                points[frame] = in_square(one.body_points(), *square)
+                world[frame] = one.body_world()
+        has_depth = bool(np.isfinite(world).any())
+        fit = fit_clip(points, body=self._points, world=world if has_depth else None, start=start)
+        reports = zip(seen, fit_verdicts(fit, points), fit.ignored, strict=True)
+        return fit, [
+            None
+            if one is None
+            else FitVerdict(report.error, "; ".join(report.reasons), _of_set(one, ignored))
+            for one, report, ignored in reports
+        ]
 
 
 def _of_set(keypoints: Keypoints, values: np.ndarray) -> np.ndarray:

@@ -122,6 +122,10 @@ def to_torch(run: str | Path, path: str | Path, format: str = "pare") -> list[st
     if Path(path).exists():
         raise UserError(f"{path} already exists: give --to-torch another name, or remove it")
     config, network = load_model(run, say=say)
+    if config.model.input != "image":
+        raise UserError(
+            f"{run} is a network on keypoints, which PARE's code lacks: give a run on images"
+        )
     scale = config.get("crop_scale", BOX_SCALE)
     own = {"crop_scale": scale, "align_corners": config.model.align_corners}
     tensors, notes = export(

@@ -37,7 +37,7 @@ _FACING_THE_CAMERA = np.diag([1.0, -1.0, -1.0])
 LEFT_SIDE, BEHIND = "person's left side", "from behind"
 # Meshes that would cover more supersampled pixels than this are drawn without supersampling; at
 # that size their edges are fine enough.
-_MAX_SUPERSAMPLED = 1_500_000
+_MAX_SUPERSAMPLED = 1_000_000
 
 Vertices = Float[np.ndarray, "vertices 3"]
 Faces = Int[np.ndarray, "faces 3"]
@@ -101,10 +101,14 @@ def draw_mesh(
     if scale > 1:
         colours = cv2.resize(colours, (width, height), interpolation=cv2.INTER_AREA)
         mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
-    below = picture[top:bottom, left:right]
-    mixed = below * (np.float32(1.0) - np.float32(opacity) * mask)[..., None]
-    mixed += np.float32(opacity) * colours
-    picture[top:bottom, left:right] = np.clip(np.round(mixed, out=mixed), 0, 255)
+    # Most of the region is not covered.
+    covered = np.flatnonzero(mask)
+    below = picture[top:bottom, left:right].reshape(-1, 3)
+    shares = np.float32(opacity) * mask.ravel()[covered, None]
+    mixed = below[covered] * (np.float32(1.0) - shares)
+    mixed += np.float32(opacity) * colours.reshape(-1, 3)[covered]
+    below[covered] = np.clip(np.round(mixed, out=mixed), 0, 255)
+    picture[top:bottom, left:right] = below.reshape(height, width, 3)
     return picture
 
 

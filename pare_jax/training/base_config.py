@@ -24,7 +24,8 @@ def base_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "pare"  # or "baseline": no branches, no attention
     # or "keypoints": layers over body points, no backbone; only input and points_* matter then
-    config.model.input = "image"  # or "keypoints"
+    config.model.input = "image"  # or "keypoints", which "pare" and "baseline" see as heat maps
+    config.model.map_side = 16  # cells along these maps' side
     config.model.points_width = 384  # channels of each layer of "keypoints"
     config.model.points_blocks = (2, 1, 1)  # residual blocks of each of its stages
     config.model.backbone = "resnet50"  # resnet18, 34, 50, 101, 152, hrnet_w32, hrnet_w48

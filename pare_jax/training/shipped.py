@@ -69,6 +69,12 @@ def load_shipped(folder: Path = FOLDER) -> Shipped:
         raise UserError(f"{path} is damaged ({type(error).__name__}): {_AGAIN}") from None
 
 
+def shipped_digest(folder: Path = FOLDER) -> str:
+    """Return the SHA-256 of the weights that come with the package; "" if they are missing."""
+    path = folder / f"{NAME}.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
 class _OneKey:
     """Gives every weight the same key, for networks of which only the shapes matter."""
 

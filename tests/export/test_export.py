@@ -21,16 +21,17 @@ from pare_jax.body.model import load_body_model
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.export import stablehlo as export
-from pare_jax.export.description import describe_file
+from pare_jax.export.description import crop_input, keypoint_input
 from pare_jax.geometry import camera_translation
 from pare_jax.io.images import cut_crop, read_image
 from pare_jax.models import build_model
-from pare_jax.models.inference import normalise
+from pare_jax.models.inference import prepared
 from pare_jax.prediction.predictor import Predictor
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.step import create_state
 from pare_jax.training.trained_run import CONFIG_FILE, load_config
 from pare_jax.training.workdir import write_config
+from tests.fakes import keypoints_of, make_keypoint_network
 from tests.models.test_folding import SIZE, make_network
 
 # Runs a file on crops; neither flax nor a package of this repository can be imported.
@@ -59,7 +60,8 @@ if file.endswith(".onnx"):
     import onnxruntime
     session = onnxruntime.InferenceSession(file)
     names = [output.name for output in session.get_outputs()]
-    run = lambda crops: dict(zip(names, session.run(None, {"images": crops})))
+    (given,) = session.get_inputs()
+    run = lambda crops: dict(zip(names, session.run(None, {given.name: crops})))
 else:
     import jax
     with open(file, "rb") as opened:
@@ -95,7 +97,7 @@ def expected_outputs(network, body, crops):
 
     @jax.jit
     def compute(state, crops):
-        prediction = nnx.merge(graphdef, state)(normalise(crops))
+        prediction = nnx.merge(graphdef, state)(prepared(crops))
         translation = camera_translation(prediction.camera)
         posed = body(prediction.betas, prediction.rotations, translation)
         return prediction, posed
@@ -113,11 +115,15 @@ def body():
     return load_body_model()
 
 
-@pytest.fixture(scope="module", params=["pare", "baseline"])
+@pytest.fixture(scope="module", params=["pare", "baseline", "keypoints"])
 def case(request, body):
-    """Return a network, crops and the expected outputs."""
-    network, crops = make_network(request.param, "resnet18"), crops_of(3)
-    return network, crops, *expected_outputs(network, body, crops)
+    """Return a network, its input, the description of it, and the expected outputs."""
+    if request.param == "keypoints":
+        network, inputs, about = make_keypoint_network(), keypoints_of(3), keypoint_input()
+    else:
+        network = make_network(request.param, "resnet18")
+        inputs, about = crops_of(3), crop_input(SIZE)
+    return network, inputs, about, *expected_outputs(network, body, inputs)
 
 
 @pytest.mark.parametrize("kind", ["jax", "onnx"])
@@ -125,11 +131,11 @@ def test_a_file_runs_without_this_package(case, kind, body, tmp_path):
     if kind == "onnx":
         pytest.importorskip("onnx")
         pytest.importorskip("onnxruntime")
-    network, crops, expected, points = case
-    function = export.crops_to_people(network, body, attention=True)
+    network, inputs, about, expected, points = case
+    function = export.people_function(network, body, attention=True)
     file = tmp_path / f"network.{kind}"
-    file.write_bytes(export.export(function, SIZE, kind))
-    for count, output in zip((1, 3), run_in_a_process(file, crops, tmp_path), strict=True):
+    file.write_bytes(export.export(function, about, kind))
+    for count, output in zip((1, 3), run_in_a_process(file, inputs, tmp_path), strict=True):
         assert output.keys() == expected.keys() | points.keys() | {"faces"}
         for key, value in expected.items():
             np.testing.assert_allclose(
@@ -141,7 +147,7 @@ def test_a_file_runs_without_this_package(case, kind, body, tmp_path):
 
 
 def test_body_and_attention_are_returned_on_request_only():
-    function = export.crops_to_people(make_network(backbone="resnet18", dtype="bfloat16"))
+    function = export.people_function(make_network(backbone="resnet18", dtype="bfloat16"))
     outputs = jax.eval_shape(function, crops_of(2))
     assert {name: (value.shape, str(value.dtype)) for name, value in outputs.items()} == {
         "rotations": ((2, 24, 3, 3), "float32"),
@@ -151,7 +157,7 @@ def test_body_and_attention_are_returned_on_request_only():
 
 
 def test_a_network_of_bfloat16_is_exported_in_float32():
-    function = export.crops_to_people(make_network(backbone="resnet18", dtype="bfloat16"))
+    function = export.people_function(make_network(backbone="resnet18", dtype="bfloat16"))
     assert "bf16" not in str(jax.make_jaxpr(function)(crops_of(1)))
 
 
@@ -231,7 +237,7 @@ def photographs(tmp_path_factory):
 def test_the_documented_cut_agrees_with_predictions(size, scale, photographs):
     found = {}
     exec(documented("Cut a crop"), found)
-    about = describe_file(size, scale)
+    about = crop_input(size, scale).about
     x0, y0, x1, y1 = BOX
     centre, side = np.array([x0 + x1, y0 + y1]) / 2, scale * (y1 - y0)
     expected = cut_crop(read_image(photographs / "photo.jpg"), centre, side, size).astype(int)
@@ -256,7 +262,7 @@ def test_the_documented_code_gives_predictions(
     monkeypatch.setattr(export, "PLATFORMS", ("cpu",))
     network = make_network("baseline", "resnet18")
     files = export.exported_files(
-        f"final.{kind}", export.crops_to_people(network), SIZE, kind, BOX_SCALE
+        f"final.{kind}", export.people_function(network), crop_input(SIZE), kind
     )
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
@@ -330,7 +336,7 @@ def test_a_body_file_that_moved_is_named_on_the_command_line(workdir, tmp_path, 
 def test_an_operation_without_translation_is_one_line(operation, function):
     pytest.importorskip("onnx")
     with pytest.raises(UserError, match=operation) as caught:
-        export.export(lambda images: {"result": function(images)}, SIZE, "onnx")
+        export.export(lambda images: {"result": function(images)}, crop_input(SIZE), "onnx")
     assert "\n" not in str(caught.value)
 
 

@@ -87,7 +87,7 @@ def box_about(x: float, y: float, width: float = 100, height: float = 180):
 def run_predict(output: Path, arguments: Sequence[object], capsys: pytest.CaptureFixture):
     """Run the command; return its exit status, its output and its lines on stderr."""
     argv = ["predict", "--checkpoint=run", f"--output={output}", *map(str, arguments)]
-    if not any(argument.startswith("--boxes") for argument in argv):
+    if not any(argument.startswith(("--boxes", "--keypoints")) for argument in argv):
         argv.insert(1, "--detector=whole")  # a default that needs no files
     status = predict.main(argv)
     printed = capsys.readouterr()

@@ -78,6 +78,35 @@ def test_ids_and_scores_that_only_some_people_have(tmp_path):
         assert arrays["id"].tolist() == [4, -1, 0]
 
 
+def test_keypoints_and_verdicts_are_kept_and_may_be_missing(tmp_path):
+    seen = np.random.default_rng(0).uniform(0.1, 1.0, (17, 3))
+    ignored = np.arange(17) == 9  # the left wrist
+    fitted = make_person(
+        BODY,
+        keypoints=seen,
+        keypoint_set="coco17",
+        fit_error=0.012,
+        fit_problems="not converged",
+        fit_ignored=ignored,
+    )
+    plain = make_person(BODY, 1)
+    (tmp_path / "a.npz").write_bytes(people_npz([plain, fitted], BODY.faces, PHOTO_SIZE))
+    first, second = read_people(tmp_path / "a.npz").people
+    assert_same(fitted, dataclasses.replace(second, faces=fitted.faces))
+    assert not first.keypoints.any()
+    assert (first.fit_error, first.fit_problems, first.fit_ignored) == (None, None, None)
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["keypoint_names"][9] == "left_wrist"
+    described = json.loads(people_json([plain, fitted]))["people"]
+    assert "keypoints" not in described[0]
+    assert described[1]["fit"] == {
+        "error": 0.012,
+        "good": False,
+        "problems": "not converged",
+        "ignored": ["left_wrist"],
+    }
+
+
 def test_a_file_without_meshes_is_read(person, tmp_path):
     (tmp_path / "a.npz").write_bytes(people_npz([person], BODY.faces, PHOTO_SIZE, mesh=False))
     (again,) = read_people(tmp_path / "a.npz").people

@@ -5,6 +5,7 @@ import pytest
 
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
+from pare_jax.fitting.fitter import Fit
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import BLAZEPOSE33, COCO17, point_index
 from pare_jax.prediction.answers import NobodyError
@@ -103,3 +104,34 @@ def test_posing_again_keeps_each_persons_square(predictor):
     square = np.array([[*person.crop_centre, person.crop_side]])
     (again,) = predictor.pose(*rows, person.box[None], square)
     np.testing.assert_allclose(again.joints_2d, person.joints_2d, atol=1e-3)
+
+
+def test_refined_bodies_have_the_fits_pose_and_verdict(predictor, monkeypatch):
+    """The fit is a stand-in that moves everybody by a metre and ignores the nose."""
+    given = {}
+
+    def moved(points, start, *, body, world):
+        given["points"], given["world"] = points, world
+        count = len(points)
+        camera = np.array(start.camera)
+        camera[:, 1] += 1.0
+        ignored = np.zeros(points.shape[:2], bool)
+        ignored[:, point_index("nose")] = True
+        arrays = np.array(start.rotations), np.array(start.betas), camera
+        return Fit(*arrays, np.zeros(count), np.full(count, 0.5), ignored, np.ones(count, bool))
+
+    monkeypatch.setattr("pare_jax.prediction.refinement.refine", moved)
+    image = photo_with_spots((90.0, 140.0), (300.0, 140.0))
+    boxes = [box_about(90, 140), box_about(300, 140)]
+    plain = predictor(image, boxes)
+    for before, after in zip(plain, predictor.with_refinement()(image, boxes), strict=True):
+        step = after.joints_3d - before.joints_3d
+        np.testing.assert_allclose(step, np.tile([1.0, 0.0, 0.0], (24, 1)), atol=1e-4)
+        assert after.fit_error == 0.5
+        assert "0.500" in after.fit_problems
+        assert after.fit_ignored.tolist() == [True] + [False] * 16
+        assert before.fit_error is None
+    assert given["world"] is None
+    # The points are in units of each person's square.
+    known = given["points"][..., 2] > 0
+    assert np.abs(given["points"][known][:, :2]).max() == pytest.approx(1 / 1.2, abs=0.01)

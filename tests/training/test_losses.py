@@ -110,8 +110,48 @@ def test_terms_match_the_definitions(case):
     np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
 
 
+ABSOLUTE = {"joints_l1": 10.0, "pose_l1": 2.0, "points_2d": 5.0}
+
+
+def test_absolute_terms_match_the_definitions(case):
+    prediction, joints, head_top, batch = case
+    rng = np.random.default_rng(4)
+    points = rng.normal(0, 0.4, (BATCH, 7, 3)).astype(np.float32)
+    batch |= {
+        "points_3d": rng.normal(0, 0.4, (BATCH, 7, 3)).astype(np.float32),
+        "points_2d": rng.normal(0, 0.6, (BATCH, 7, 2)).astype(np.float32),
+        "keypoints": rng.integers(0, 2, (BATCH, 7, 5)).astype(np.float32),
+    }
+    total, terms = losses.total_loss(prediction, joints, head_top, batch, ABSOLUTE, points)
+    root = np.asarray(joints, np.float64)[:, :1]
+    distance = [
+        np.mean(np.abs(joints[i] - root[i] - batch["joints_3d"][i]))
+        + np.mean(np.abs(points[i] - root[i] - batch["points_3d"][i]))
+        for i in range(BATCH)
+        if batch["joints_3d_weight"][i]
+    ]
+    turns = [
+        np.mean(np.abs(np.asarray(prediction.rotations[i], np.float64) - batch["rotations"][i]))
+        for i in range(BATCH)
+        if batch["pose_weight"][i]
+    ]
+    missed = []
+    for i in range(BATCH):
+        pixels = projected(points[i], prediction.camera[i])
+        for point, pixel in enumerate(pixels):
+            true, seen = batch["points_2d"][i, point], batch["keypoints"][i, point, 2] > 0
+            far = 1 + np.abs(true).max() ** 2
+            missed.append(min(np.linalg.norm(pixel - true), 1) * (1.5 if seen else 0.5) / far)
+    wanted = {"joints_l1": distance, "pose_l1": turns, "points_2d": missed}
+    for name, values in wanted.items():
+        np.testing.assert_allclose(
+            terms[name], ABSOLUTE[name] * np.mean(values), rtol=1e-4, err_msg=name
+        )
+    np.testing.assert_allclose(total, sum(terms.values()), rtol=1e-5)
+
+
 def test_every_term_has_its_definition_here_and_reads_known_labels():
-    assert WEIGHTS.keys() == losses.TERMS.keys()
+    assert WEIGHTS.keys() | ABSOLUTE.keys() == losses.TERMS.keys()
     assert set(losses.fields_to_read()) <= BATCH_FIELDS.keys()
 
 

@@ -18,6 +18,7 @@ from pare_jax.io.media import Clip, Frame, FrameReader
 from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import ordered_map
 from pare_jax.io.video import VIDEO_SUFFIX, VideoWriter
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.prediction.answers import Crop, PendingPeople
 from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import Detection, FollowingDetector, for_frames
@@ -25,6 +26,7 @@ from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person
 from pare_jax.prediction.predictor import Predictor, check_picture
+from pare_jax.prediction.refinement import Refiner
 from pare_jax.prediction.run.options import Job, PredictionRun
 from pare_jax.prediction.run.output_folder import Record
 from pare_jax.prediction.run.photographs import BATCH
@@ -40,6 +42,7 @@ from pare_jax.prediction.run.tracks import (
     fill_gaps,
     join_rows,
     people_of_rows,
+    refine_rows,
     smooth_rows,
     stack_rows,
 )
@@ -69,6 +72,8 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
         rows, lost = _predict_people(run, job, clip, views)
         if run.predictor.input.needs_keypoints:
             rows = fill_gaps(rows, clip.boxes, clip.times)
+        if isinstance(run.predictor.refine, Refiner):
+            rows = refine_rows(rows, run.predictor.refine)
         rows = smooth_rows(rows, run.smoothing)
         source = printable(str(job.path))
         title = printable(job.path.name)
@@ -167,14 +172,16 @@ def _predict_people(
     lost: set[int] = set()
     for batch, people in _in_batches(run.predictor, _queries(run, job, clip, views)):
         found: list[tuple[int, float, TrackedBox, Person]] = []
+        seen: list[Keypoints | None] = []
         for query, person in zip(batch, people, strict=True):
             if person is None:
                 lost.add(query.frame)
                 continue
             found.append((query.frame, clip.times[query.frame], query.tracked, person))
+            seen.append(query.crop.keypoints)
             if query.view is not None and person.attention is not None:
                 views.keep(query.tracked.id, query.view, person.attention)
-        rows.append(stack_rows(found))
+        rows.append(stack_rows(found, seen))
     return join_rows(rows), len(lost)
 
 

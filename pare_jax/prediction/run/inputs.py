@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -154,4 +155,5 @@ def boxes_of(
         reporter.warn(f"note: --threshold={values.threshold:g} has no effect without a detector")
     if (file or values.boxes) and values["detector"].present:
         reporter.warn(f"note: --detector={values.detector} has no effect beside {given}")
-    return {**of_photos, **of_clips}
+    boxes: dict[Path, Any] = {**of_photos, **of_clips}
+    return boxes

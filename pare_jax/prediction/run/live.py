@@ -15,6 +15,7 @@ from pare_jax.prediction.boxes import check_box
 from pare_jax.prediction.detection import for_frames
 from pare_jax.prediction.drawing import draw_people
 from pare_jax.prediction.person import Person
+from pare_jax.prediction.person_arrays import KEYPOINT_FIELDS
 from pare_jax.prediction.predictor import check_picture
 from pare_jax.prediction.run.options import PredictionRun
 from pare_jax.prediction.run.output_folder import Record
@@ -186,8 +187,7 @@ class LiveTracks:
                 id=one.id,
                 frame=number,
                 score=one.score,
-                keypoints=predicted.keypoints,
-                keypoint_set=predicted.keypoint_set,
+                **{name: getattr(predicted, name) for name in KEYPOINT_FIELDS},
             )
             for person, (predicted, one) in zip(posed, found, strict=True)
         ]

@@ -24,6 +24,7 @@ from pare_jax.prediction.run.reporting import WARNING, Reporter
 from pare_jax.prediction.smoothing import Smoothing
 from pare_jax.prediction.tracking import TrackSettings
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
+from pare_jax.training.shipped import shipped_digest
 from pare_jax.training.trained_run import split_checkpoint
 
 # Everything that can be written; see docs/predict.md.
@@ -202,7 +203,7 @@ def facts_of_flags(values: flags.FlagValues, predictor: Predictor) -> dict[str, 
 def _checkpoint_identity(values: flags.FlagValues) -> list[Any]:
     """Return a checkpoint's folder, step, time of writing and kind of weights."""
     if not values.checkpoint:
-        return [SHIPPED_NAME, hashlib.sha256(shipped_file().read_bytes()).hexdigest()]
+        return [SHIPPED_NAME, shipped_digest()]
     workdir, step = split_checkpoint(values.checkpoint)
     folder = workdir / CHECKPOINT_FOLDER
     with contextlib.suppress(OSError, ValueError):

@@ -11,9 +11,11 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Protocol
 
 import numpy as np
 
+from pare_jax.body.io import BodyData
 from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable
 from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
@@ -29,9 +31,10 @@ from pare_jax.prediction.drawing import (
     overlay_picture,
     side_and_back_picture,
 )
+from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.output_names import place_of
 from pare_jax.prediction.person import Person, people_json, people_npz
-from pare_jax.prediction.predictor import check_picture
+from pare_jax.prediction.predictor import Predictor, check_picture
 from pare_jax.prediction.run.options import Job, PredictionRun
 from pare_jax.prediction.run.output_folder import Record
 from pare_jax.prediction.scene import scene_glb, scene_meshes
@@ -233,7 +236,8 @@ def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
         if not people:
             raise UserError(f"nobody in it could be predicted: {reason}; nothing written")
         complaints.append(f"{counted(lost, 'person')} of {len(photo.people)} skipped: {reason}")
-    files = photo_files(run, job.name, printable(job.path.name), photo.photograph, people)
+    outputs = PhotoOutputs(run.predictor, run.outputs, run.focal)
+    files = photo_files(outputs, job.name, printable(job.path.name), photo.photograph, people)
     with run.folder.scratch() as scratch:
         for file, content in files.items():
             (scratch / file).write_bytes(content)
@@ -249,8 +253,41 @@ def _write(run: PredictionRun, photo: _LoadedPhoto) -> Record:
         return run.folder.publish(scratch, record)
 
 
+class PosedBodies(Protocol):
+    """The body model of people: a `Predictor`, or the bodies of fits."""
+
+    @property
+    def faces(self) -> np.ndarray:
+        """Triangles of the mesh."""
+        ...
+
+    @property
+    def body_data(self) -> BodyData | None:
+        """The body model as read from its file."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PhotoOutputs:
+    """The outputs of photographs.
+
+    Attributes:
+        bodies: the body model of the people.
+        chosen: the outputs to write.
+        focal: the focal length of all photographs, if flags give it.
+    """
+
+    bodies: PosedBodies | Predictor
+    chosen: frozenset[str]
+    focal: FocalFlags
+
+    def wants(self, output: str) -> bool:
+        """Return whether this output was chosen."""
+        return output in self.chosen
+
+
 def photo_files(
-    run: PredictionRun, name: str, title: str, photograph: Photograph, people: Sequence[Person]
+    run: PhotoOutputs, name: str, title: str, photograph: Photograph, people: Sequence[Person]
 ) -> dict[str, bytes]:
     """Return the chosen outputs of one photograph.
 
@@ -264,7 +301,7 @@ def photo_files(
     Returns:
         Contents by file name.
     """
-    image, faces = photograph.image, run.predictor.faces
+    image, faces = photograph.image, run.bodies.faces
     size = photograph.size
     focal_length = run.focal.of_input(size, photograph.focal_length)
     in_file = [focal_length.of(_in_pixels_of_file(person, photograph)) for person in people]
@@ -288,7 +325,7 @@ def photo_files(
             meshes = scene_meshes(in_file, size, faces)
             files[f"{name}.{kind}"] = mesh_bytes(meshes, f".{kind}")
     if run.wants("glb") and people:
-        files[f"{name}.glb"] = scene_glb(in_file, size, run.predictor.body_data, faces)
+        files[f"{name}.glb"] = scene_glb(in_file, size, run.bodies.body_data, faces)
     return files
 
 

@@ -2,22 +2,25 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from pare_jax.crop import CROP_RESOLUTION, FOCAL_LENGTH
-from pare_jax.keypoints.sets import find_set
+from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.models.prediction import Prediction
 from pare_jax.prediction.person import Person
+from pare_jax.prediction.person_arrays import KEYPOINT_FIELDS
 from pare_jax.prediction.predictor import MAX_BATCH, Predictor
+from pare_jax.prediction.refinement import Refiner
 from pare_jax.prediction.smoothing import Motion, Smoothing, smooth_motion
 from pare_jax.prediction.tracking import TrackedBox
 from pare_jax.skeleton import NUM_JOINTS
 
-# A row for one person in one frame; 1.1 kB each, with keypoints 1.5 kB.
-Rows = dict[str, np.ndarray]
+# A row for one person in one frame; 1.1 kB each, with keypoints 2 kB.
+Rows = dict[str, Any]
 
-_POSE = ("betas", "rotations", "translation")
 _OF_PERSON = {
     "box": (4,),
     "crop_centre": (2,),
@@ -28,8 +31,16 @@ _OF_PERSON = {
 }
 
 
-def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
-    """Return a row for each frame number, time in seconds, tracked box and person."""
+def stack_rows(
+    people: Sequence[tuple[int, float, TrackedBox, Person]],
+    seen: Sequence[Keypoints | None] | None = None,
+) -> Rows:
+    """Return a row for each frame number, time in seconds, tracked box and person.
+
+    Args:
+        people: the rows.
+        seen: the keypoints of each, for `refine_rows`; None: none are known.
+    """
     rows = {
         "frame": np.array([frame for frame, *_ in people], np.int32),
         "time": np.array([time for _, time, *_ in people], np.float64),
@@ -39,35 +50,19 @@ def stack_rows(people: Sequence[tuple[int, float, TrackedBox, Person]]) -> Rows:
     for name, shape in _OF_PERSON.items():
         values = [getattr(person, name) for *_, person in people]
         rows[name] = np.array(values, np.float32).reshape(len(people), *shape)
-    # People without keypoints of the clip's set have zeros.
-    sets = {person.keypoint_set for *_, person in people} - {None}
-    if sets:
-        keypoint_set = min(sets)
-        unknown = np.zeros((len(find_set(keypoint_set).points), 3))
-        seen = [p.keypoints if p.keypoint_set == keypoint_set else unknown for *_, p in people]
-        rows["keypoints"] = np.array(seen, np.float32)
-        rows["keypoint_set"] = np.full(len(people), keypoint_set)
+    rows["keypoints"] = np.empty(len(people), object)
+    rows["keypoints"][:] = [
+        {name: getattr(person, name) for name in KEYPOINT_FIELDS} for *_, person in people
+    ]
+    rows["seen"] = np.empty(len(people), object)
+    rows["seen"][:] = [None] * len(people) if seen is None else list(seen)
     return rows
 
 
 def join_rows(parts: Sequence[Rows]) -> Rows:
     """Concatenate rows; no parts give arrays of length 0."""
-    parts = [part for part in parts if len(part["id"])] or [stack_rows([])]
-    for name in ("keypoints", "keypoint_set"):
-        known = next((part[name] for part in parts if name in part), None)
-        if known is not None:
-            parts = [_filled(part, name, known) for part in parts]
+    parts = [stack_rows([]), *parts]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _filled(part: Rows, name: str, example: np.ndarray) -> Rows:
-    """Return rows with a field: zeros or the example's text where they lack it."""
-    if name in part:
-        return part
-    count = len(part["id"])
-    is_text = example.dtype.kind == "U"
-    value = np.full(count, example[0]) if is_text else np.zeros((count, *example.shape[1:]))
-    return {**part, name: value.astype(example.dtype)}
 
 
 def fill_gaps(rows: Rows, boxes: Sequence[Sequence[TrackedBox]], times: np.ndarray) -> Rows:
@@ -102,6 +97,9 @@ def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.nda
     count = len(frames)
     found: Rows = {"frame": frames, "time": times, "id": rows["id"][before]}
     found["score"] = np.zeros(count, np.float32)  # hidden
+    found["keypoints"] = np.empty(count, object)
+    found["keypoints"][:] = [{} for _ in range(count)]
+    found["seen"] = np.empty(count, object)
     for name in ("box", "crop_centre", "crop_side", "betas", "translation"):
         start, end = rows[name][before], rows[name][after]
         along = share.reshape(-1, *[1] * (start.ndim - 1))
@@ -114,6 +112,35 @@ def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.nda
     turned = (start * Rotation.from_rotvec(turns)).as_matrix()
     found["rotations"] = turned.reshape(count, NUM_JOINTS, 3, 3).astype(np.float32)
     return found
+
+
+def refine_rows(rows: Rows, refiner: Refiner) -> Rows:
+    """Return the rows with every track's bodies fitted to its keypoints, with one shape.
+
+    Args:
+        rows: of all people in all frames; their `seen` has the keypoints.
+        refiner: fits.
+    """
+    result = {name: np.array(values) for name, values in rows.items()}
+    for _, own in rows_by_track(rows):
+        seen = list(rows["seen"][own])
+        if not any(one is not None for one in seen):
+            continue
+        squares = np.column_stack([rows["crop_centre"][own], rows["crop_side"][own]])
+        place = rows["translation"][own]
+        scale = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * place[:, 2:])
+        camera = np.concatenate([scale, place[:, :2]], axis=1)
+        start = Prediction(rows["rotations"][own], rows["betas"][own], camera)
+        fit, verdicts = refiner.track(seen, squares, start)
+        result["rotations"][own], result["betas"][own] = fit.rotations, fit.betas
+        depth = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * fit.camera[:, :1])
+        result["translation"][own] = np.concatenate([fit.camera[:, 1:], depth], axis=1)
+        for row, verdict in zip(own, verdicts, strict=True):
+            judged = dict(rows["keypoints"][row])
+            if verdict is not None:
+                judged |= {f"fit_{name}": value for name, value in verdict._asdict().items()}
+            result["keypoints"][row] = judged
+    return result
 
 
 def smooth_rows(rows: Rows, smoothing: Smoothing) -> Rows:
@@ -158,7 +185,8 @@ def people_of_rows(
     for start in range(0, len(which), MAX_BATCH):
         part = which[start : start + MAX_BATCH]
         squares = np.column_stack([rows["crop_centre"][part], rows["crop_side"][part]])
-        posed = predictor.pose(*(rows[name][part] for name in (*_POSE, "box")), squares)
+        poses = (rows[name][part] for name in ("betas", "rotations", "translation"))
+        posed = predictor.pose(*poses, boxes=rows["box"][part], squares=squares)
         for row, person in zip(part, posed, strict=True):
             score = float(rows["score"][row])
             people.append(
@@ -169,8 +197,7 @@ def people_of_rows(
                     frame=int(rows["frame"][row]),
                     time=float(rows["time"][row]),
                     score=None if np.isnan(score) else score,
-                    keypoints=rows["keypoints"][row] if "keypoints" in rows else None,
-                    keypoint_set=str(rows["keypoint_set"][row]) if "keypoints" in rows else None,
+                    **rows["keypoints"][row],
                 )
             )
     return people
