@@ -153,7 +153,7 @@ def persons(fitted: FittedPeople, body: BodyModel) -> list[Person]:
                 keypoints=_rows_of(keypoints),
                 keypoint_set=keypoints.set.name,
                 fit_error=report.error,
-                fit_converged=report.converged,
+                fit_problems="; ".join(report.reasons),
                 fit_ignored=np.array([name in report.ignored for name in keypoints.set.points]),
             )
         )
