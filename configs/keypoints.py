@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     """Return the recipe of the network that is shipped."""
     config = get_base()
     config.batch_size = 256
-    config.num_steps = 26_000
+    config.num_steps = 34_000
     config.crop_scale = 1.2
 
     config.model.name = "keypoints"

@@ -4,7 +4,7 @@ It draws poses, fits a mixture of Gaussians to the axis-angle vectors of the fit
 expectation maximisation, takes the ends of their ranges, and keeps the poses nearest to the centres
 of a k-means clustering of joint positions as the dictionary of starts.
 
-    python -m scripts.build_pose_prior [--output=pare_jax/fitting/pose_prior.npz]
+    python scripts/build_pose_prior.py [--output=pare_jax/fitting/pose_prior.npz]
 """
 
 import argparse

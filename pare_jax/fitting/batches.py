@@ -101,8 +101,8 @@ def checked_inputs(points, world, start: Start | None, lens) -> FitInputs:
 
 
 def _checked_start(start: Start, count: int) -> Pose:
-    fields = (start.rotations, start.betas, start.camera)
-    pose: Any = Pose(*(np.asarray(x, np.float32) for x in fields))
+    fields: Any = (start.rotations, start.betas, start.camera)
+    pose = Pose(*jax.tree.map(lambda x: np.asarray(x, np.float32), fields))
     shapes = ((count, NUM_JOINTS, 3, 3), (count, NUM_BETAS), (count, 3))
     if tuple(x.shape for x in pose) != shapes:
         found = ", ".join(str(x.shape) for x in pose)

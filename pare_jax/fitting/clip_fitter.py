@@ -23,8 +23,6 @@ from pare_jax.fitting.energy import (
     POSE_ALONE,
     Pose,
     Problem,
-    Weights,
-    normal_equations,
 )
 from pare_jax.fitting.fitter import Fit, FitSettings, candidates, chosen, fit, fit_of
 from pare_jax.fitting.linearise import linearise
@@ -37,7 +35,6 @@ from pare_jax.skeleton import NUM_BETAS
 _ROUNDS, _STEPS = 4, 3
 # Standard deviation of a point's motion from frame to frame when a path is chosen, metres.
 _MOTION_SIGMA = 0.1
-_EXACT = jax.lax.Precision.HIGHEST
 _DEFAULT = FitSettings()
 
 
@@ -75,7 +72,7 @@ def fit_clip(
     job = _Clip(inputs, body, load_pose_prior() if prior is None else prior, settings)
     solved = job.best_path()
     solved = job.solved(np.arange(len(points)), solved.pose, settings.steps)
-    pose = solved.pose._replace(betas=job.shared_shape(solved.pose))
+    pose = solved.pose._replace(betas=job.shared_shape(solved))
     return fit_of(job.smoothed(pose), inputs, job.used, settings)
 
 
@@ -127,17 +124,14 @@ class _Clip:
             parts.append(_take(found, slice(size)))
         return _joined(parts)
 
-    def shared_shape(self, pose: Pose) -> Float[np.ndarray, "frames 10"]:
+    def shared_shape(self, solved: Solved) -> Float[np.ndarray, "frames 10"]:
         """Return the shape that suits all frames, each as far as it tells about the shape."""
-        weight = self.settings.weights.shape
-        total, right = weight * np.eye(NUM_BETAS), np.zeros(NUM_BETAS)
-        for rows, size in padded_rows(len(pose.betas), self.settings.batch):
-            told = _shape_information(self._problem(rows), _take(pose, rows), self.settings.weights)
-            told = np.asarray(told)[:size].astype(np.float64)
-            total += (told - weight * np.eye(NUM_BETAS)).sum(0)
-            right += np.einsum("tij,tj->i", told, np.asarray(pose.betas)[rows[:size]])
-        betas = np.linalg.solve(total, right).astype(np.float32)
-        return np.tile(betas, (len(pose.betas), 1))
+        prior = self.settings.weights.shape * np.eye(NUM_BETAS)
+        betas = np.asarray(solved.pose.betas, np.float64)
+        told = _shape_information(np.asarray(solved.matrix, np.float64))
+        right = np.einsum("tij,tj->i", told, betas)
+        shared = np.linalg.solve((told - prior).sum(0) + prior, right)
+        return np.tile(shared.astype(np.float32), (len(betas), 1))
 
     def smoothed(self, pose: Pose) -> Solved:
         """Fit even and odd frames in turn, near the middle of their neighbours."""
@@ -180,17 +174,16 @@ def _relative_points(body: PointBody, rotations: Array, betas: Array) -> Array:
     return linearise(body, rotations, betas, (0,), False).points.transpose(2, 0, 1)
 
 
-@jax.jit
-def _shape_information(problem: Problem, pose: Pose, weights: Weights) -> Array:
+def _shape_information(
+    matrix: Float[np.ndarray, "frames unknowns unknowns"],
+) -> Float[np.ndarray, "frames 10 10"]:
     """Return each frame's Hessian in the betas, with all other unknowns at their best."""
-    matrix = normal_equations(problem, pose, weights, EVERYTHING)[0].matrix
     count = matrix.shape[-1]
     shape = np.arange(count - 3 - NUM_BETAS, count - 3)
     other = np.setdiff1d(np.arange(count), shape)
     own, cross = matrix[:, shape[:, None], shape], matrix[:, other[:, None], shape]
-    rest = matrix[:, other[:, None], other] + 1e-3 * jnp.eye(len(other))
-    inner = jnp.linalg.solve(rest, cross)
-    return own - jnp.einsum("toi,toj->tij", cross, inner, precision=_EXACT)
+    rest = matrix[:, other[:, None], other] + 1e-3 * np.eye(len(other))
+    return own - np.einsum("toi,toj->tij", cross, np.linalg.solve(rest, cross))
 
 
 def _take(tree, rows):

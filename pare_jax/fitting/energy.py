@@ -45,8 +45,8 @@ class Weights(NamedTuple):
     pose: float = 0.5
     tail: float = 100.0
     limits: float = 1.0
-    shape: float = 1.0
-    upright: float = 2.0
+    shape: float = 0.5
+    upright: float = 5.0
     world: float = 1.0
     smooth: float = 1.0
 

@@ -184,7 +184,7 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
             solved = search_starts(problem, batch.pose, settings)
         else:
             assert batch.pose is not None
-            solved = solve(problem, batch.pose, settings.weights, EVERYTHING, settings.refine_steps)
+            solved = _solved(problem, batch.pose, settings, settings.refine_steps)
         found = fit_of(solved, batch, used, settings)
         parts.append(jax.tree.map(lambda x, size=size: x[:size], found))
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
@@ -195,9 +195,7 @@ def candidates(problem: Problem, pose: Pose | None, settings: FitSettings) -> li
     starts = find_starts(problem, settings.starts)
     poses = [jax.tree.map(lambda x, k=k: x[:, k], starts) for k in range(settings.starts)]
     poses += [] if pose is None else [pose]
-    return [
-        solve(problem, one, settings.weights, EVERYTHING, settings.first_steps) for one in poses
-    ]
+    return [_solved(problem, one, settings, settings.first_steps) for one in poses]
 
 
 def search_starts(problem: Problem, pose: Pose | None, settings: FitSettings) -> Solved:
@@ -205,10 +203,13 @@ def search_starts(problem: Problem, pose: Pose | None, settings: FitSettings) ->
     found = candidates(problem, pose, settings)
     order = np.argsort(np.stack([one.energy for one in found]), axis=0, kind="stable")
     kept = [chosen(found, order[k]) for k in range(min(settings.kept, len(found)))]
-    further = [
-        solve(problem, one.pose, settings.weights, EVERYTHING, settings.steps) for one in kept
-    ]
+    further = [_solved(problem, one.pose, settings, settings.steps) for one in kept]
     return chosen(further, np.stack([one.energy for one in further]).argmin(0))
+
+
+def _solved(problem: Problem, pose: Pose, settings: FitSettings, steps: int) -> Solved:
+    found = solve(problem, pose, settings.weights, EVERYTHING, steps)
+    return found._replace(matrix=None)  # its memory is needed for other starts
 
 
 def chosen(found: Sequence[Solved], index: np.ndarray) -> Solved:

@@ -32,12 +32,14 @@ class Solved(NamedTuple):
         energy: of each fit.
         squared: each keypoint's squared error in sigmas.
         decrease: of the energy that the last step promised.
+        matrix: the Gauss-Newton matrix; None where it is no longer needed.
     """
 
     pose: Pose
     energy: Float[Array, " batch"]
     squared: Float[Array, "batch points"]
     decrease: Float[Array, " batch"]
+    matrix: Float[Array, "batch unknowns unknowns"] | None = None
 
 
 @functools.partial(jax.jit, static_argnames="unknowns")
@@ -76,7 +78,7 @@ def solve(problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns, st
         return pose, normal, squared, damping, promised
 
     pose, normal, squared, _, decrease = jax.lax.fori_loop(0, steps + 1, body, start)
-    return Solved(pose, normal.energy, squared, decrease)
+    return Solved(pose, normal.energy, squared, decrease, normal.matrix)
 
 
 def _step(normal: Normal, damping: Array, unknowns: Unknowns) -> Array:

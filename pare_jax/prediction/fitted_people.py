@@ -169,7 +169,7 @@ def spin_arrays(parts: Sequence[FittedPeople]) -> dict[str, np.ndarray]:
     """Return all fits in the fields of SPIN's .npz files, and further ones.
 
     Args:
-        parts: fitted people, any number of groups.
+        parts: fitted people, at least one group.
 
     Returns:
         imgname, center (pixels), scale (side of the square / 200), pose (72 numbers, axis-angle),
@@ -195,7 +195,7 @@ def spin_arrays(parts: Sequence[FittedPeople]) -> dict[str, np.ndarray]:
         "imgname": np.array([one.photograph for _, _, one in rows], dtype=str),
         "center": column((part.centre[row] for part, row, _ in rows), (2,)),
         "scale": column(part.side[row] / _SPIN_UNIT for part, row, _ in rows),
-        "pose": np.concatenate(vectors) if vectors else np.zeros((0, 3 * NUM_JOINTS), np.float32),
+        "pose": np.concatenate(vectors).reshape(count, 3 * NUM_JOINTS),
         "shape": column((part.fit.betas[row] for part, row, _ in rows), (NUM_BETAS,)),
         "has_smpl": good.astype(np.uint8),
         "part": column((part.points[row, wanted] for part, row, _ in rows), (len(wanted), 3)),

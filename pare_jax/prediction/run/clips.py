@@ -45,6 +45,7 @@ from pare_jax.prediction.run.tracks import (
     refine_rows,
     smooth_rows,
     stack_rows,
+    with_keypoints,
 )
 from pare_jax.prediction.tracking import TrackedBox, given_tracks, track_clip
 
@@ -74,6 +75,8 @@ def predict_clip(run: PredictionRun, job: Job) -> Record:
             rows = fill_gaps(rows, clip.boxes, clip.times)
         if isinstance(run.predictor.refine, Refiner):
             rows = refine_rows(rows, run.predictor.refine)
+            if run.predictor.input.needs_keypoints:
+                rows = fill_gaps(with_keypoints(rows), clip.boxes, clip.times)
         rows = smooth_rows(rows, run.smoothing)
         source = printable(str(job.path))
         title = printable(job.path.name)

@@ -87,6 +87,12 @@ def fill_gaps(rows: Rows, boxes: Sequence[Sequence[TrackedBox]], times: np.ndarr
     return join_rows(parts)
 
 
+def with_keypoints(rows: Rows) -> Rows:
+    """Return the rows whose `seen` has keypoints."""
+    known = np.array([one is not None for one in rows["seen"]], bool)
+    return {name: values[known] for name, values in rows.items()}
+
+
 def _interpolated(rows: Rows, own: np.ndarray, frames: np.ndarray, times: np.ndarray) -> Rows:
     """Return rows of one track in frames between those of its rows `own`."""
     clock = rows["time"][own]
@@ -118,7 +124,8 @@ def refine_rows(rows: Rows, refiner: Refiner) -> Rows:
     """Return the rows with every track's bodies fitted to its keypoints, with one shape.
 
     Args:
-        rows: of all people in all frames; their `seen` has the keypoints.
+        rows: of all people in all frames; their `seen` has the keypoints. Rows without keypoints
+            stay as they are.
         refiner: fits.
     """
     result = {name: np.array(values) for name, values in rows.items()}
@@ -132,9 +139,13 @@ def refine_rows(rows: Rows, refiner: Refiner) -> Rows:
         camera = np.concatenate([scale, place[:, :2]], axis=1)
         start = Prediction(rows["rotations"][own], rows["betas"][own], camera)
         fit, verdicts = refiner.track(seen, squares, start)
-        result["rotations"][own], result["betas"][own] = fit.rotations, fit.betas
         depth = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * fit.camera[:, :1])
-        result["translation"][own] = np.concatenate([fit.camera[:, 1:], depth], axis=1)
+        translation = np.concatenate([fit.camera[:, 1:], depth], axis=1)
+        # Nothing holds the camera of a frame without keypoints.
+        known = np.array([one is not None for one in seen])
+        result["rotations"][own[known]] = fit.rotations[known]
+        result["translation"][own[known]] = translation[known]
+        result["betas"][own] = fit.betas
         for row, verdict in zip(own, verdicts, strict=True):
             judged = dict(rows["keypoints"][row])
             if verdict is not None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.body.model import load_body_model
+from pare_jax.fitting.fitter import Fit
 from pare_jax.io.video import VideoWriter
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
@@ -97,7 +98,9 @@ def test_a_picture_without_a_person_is_no_failure(command, tmp_path):
     assert "no person found" in printed
 
 
-def test_a_track_is_interpolated_where_its_person_is_hidden(command, tmp_path):
+@pytest.fixture
+def walk(tmp_path):
+    """A clip of a person who is hidden in frames 4 to 7, and the flag of the boxes."""
     clip, boxes = tmp_path / "clip.mp4", []
     with VideoWriter(clip, 20) as writer:
         for number in range(12):
@@ -106,8 +109,12 @@ def test_a_track_is_interpolated_where_its_person_is_hidden(command, tmp_path):
             writer.write(photo_with_spots(*[at] * (not hidden)))
             boxes.append([box_about(*at, 80, 180)])
     (tmp_path / "boxes.json").write_text(json.dumps({"clip.mp4": boxes}))
-    arguments = (f"--boxes={tmp_path / 'boxes.json'}", "--outputs=npz,json")
-    status, _, errors, output = command(*arguments, inputs=[clip])
+    return clip, f"--boxes={tmp_path / 'boxes.json'}"
+
+
+def test_a_track_is_interpolated_where_its_person_is_hidden(command, walk):
+    clip, boxes = walk
+    status, _, errors, output = command(boxes, "--outputs=npz,json", inputs=[clip])
     assert (status, errors) == (0, [])
     people = read_people(output / "clip_track_1.npz").people
     assert [person.frame for person in people] == list(range(12))
@@ -116,3 +123,32 @@ def test_a_track_is_interpolated_where_its_person_is_hidden(command, tmp_path):
     assert steps.max() < 20.0
     assert people[2].keypoints[11, 2] == pytest.approx(0.9)
     assert people[5].keypoints[:, 2].max() == 0.0
+
+
+def test_a_refined_track_has_the_fits_shape_and_is_interpolated_too(
+    command, points, walk, monkeypatch
+):
+    """The fit is a stand-in that raises everybody, and loses the camera of hidden frames."""
+
+    def raised(seen, start, **_):
+        count = len(seen)
+        known = (seen[..., 2] > 0).any(1)
+        camera = np.array(start.camera) + np.array([0.0, 0.0, -0.2])
+        camera[~known] = 50.0
+        arrays = np.array(start.rotations), np.full((count, 10), 0.5), camera
+        error = np.where(known, 0.01, np.inf)
+        return Fit(*arrays, np.zeros(count), error, seen[..., 2] < 0, np.ones(count, bool))
+
+    monkeypatch.setattr("pare_jax.prediction.refinement.refine", raised)
+    monkeypatch.setattr("pare_jax.prediction.refinement.fit_clip", raised)
+    monkeypatch.setattr(command_module, "load_predictor", lambda *_, **__: points.with_refinement())
+    clip, boxes = walk
+    status, _, errors, output = command(boxes, "--refine", "--outputs=npz,json", inputs=[clip])
+    assert (status, errors) == (0, [])
+    people = read_people(output / "clip_track_1.npz").people
+    assert [person.frame for person in people] == list(range(12))
+    np.testing.assert_allclose([person.betas for person in people], 0.5, atol=1e-5)
+    steps = np.diff([person.joints_2d[0, 0] for person in people])
+    assert 2.0 < steps.min() < steps.max() < 20.0
+    assert people[2].fit_error == pytest.approx(0.01)
+    assert people[5].fit_error is None

@@ -1,0 +1,45 @@
+"""The energy of a fit: its analytic derivatives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pare_jax.fitting.batches import checked_inputs, problem_of, used_points
+from pare_jax.fitting.energy import EVERYTHING, Weights, moved, normal_equations
+from pare_jax.fitting.prior import load_pose_prior
+from tests.fitting.drawn_points import drawn_pose, free_points, points_of
+
+DIRECTIONS = 16
+STEP = 2e-3
+
+
+def test_gradient_is_the_slope_of_the_energy_in_every_direction():
+    rng = np.random.default_rng(0)
+
+    def repeated(tree):
+        return jax.tree.map(lambda x: jnp.repeat(jnp.asarray(x), DIRECTIONS, axis=0), tree)
+
+    points = repeated(points_of(drawn_pose(1, seed=1))[0])
+    world = np.repeat(rng.normal(size=(1, *points.shape[1:])) * 0.3, DIRECTIONS, axis=0)
+    # A near camera off the crop's centre: every term of the perspective counts.
+    lens = np.float32([[3.0, 0.5, -0.4]] * DIRECTIONS)
+    inputs = checked_inputs(points, world, None, lens)
+    problem = problem_of(inputs, free_points(), load_pose_prior(), used_points(inputs))
+    near = rng.normal(size=(1, *problem.points.shape[1:2], 3)).astype(np.float32) * 0.2
+    problem = problem._replace(near=repeated(near))
+    start = repeated(drawn_pose(1, seed=2))
+    # The scale of 3D points is held in each step.
+    weights = Weights(world=1e-3)
+
+    @jax.jit
+    def solve(problem, pose):
+        return normal_equations(problem, pose, weights, EVERYTHING)[0]
+
+    directions = rng.normal(size=(DIRECTIONS, 73)).astype(np.float32)
+    before, here, after = (
+        solve(problem, moved(start, jnp.asarray(sign * STEP * directions), EVERYTHING))
+        for sign in (-1, 0, 1)
+    )
+    slopes = (np.asarray(after.energy) - np.asarray(before.energy)) / (2 * STEP)
+    own = (np.asarray(here.gradient) * directions).sum(1)
+    np.testing.assert_allclose(own, slopes, atol=0.01 * np.abs(slopes).max())
