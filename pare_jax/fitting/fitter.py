@@ -30,6 +30,9 @@ from pare_jax.keypoints.body_points import PointBody
 from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
+# How much the points of a network's answer, which hold a refined body's depths, weigh beside the 3D
+# points of a source.
+_OWN_WEIGHT = 2.0
 # A fit has converged when the next step promises less energy than this.
 _CONVERGED = 0.05
 
@@ -137,7 +140,8 @@ def refine(
         points: as of `fit`.
         start: the network's answer, with crop cameras of the same squares.
         body: as of `fit`.
-        world: as of `fit`.
+        world: as of `fit`; None: the answer's own points, so that depths stay as the network found
+            them where keypoints do not tell.
         lens: as of `fit`.
         prior: as of `fit`.
         settings: `refine_steps`, `weights`, `ignored` and `batch` of it are used.
@@ -148,8 +152,23 @@ def refine(
     Raises:
         UserError: as of `fit`.
     """
+    if world is None:
+        world = own_points(start, body)
+        weights = settings.weights._replace(world=_OWN_WEIGHT * settings.weights.world)
+        settings = dataclasses.replace(settings, weights=weights)
     inputs = checked_inputs(points, world, start, lens)
     return _fit_batches(inputs, body, prior, settings, search=False)
+
+
+def own_points(start: Start, body: PointBody) -> Float[np.ndarray, "batch points 3"]:
+    """Return the body points of a network's answer, metres; NaN for points the body lacks."""
+    placed = _place(body, np.asarray(start.rotations), np.asarray(start.betas))
+    return np.where(np.asarray(body.known)[:, None] > 0, placed, np.nan)
+
+
+@jax.jit
+def _place(body: PointBody, rotations: jax.Array, betas: jax.Array) -> jax.Array:
+    return body.place(rotations, betas)[0]
 
 
 def crop_lens(

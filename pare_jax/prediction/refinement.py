@@ -11,7 +11,7 @@ from pare_jax import geometry
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel
 from pare_jax.fitting.clip_fitter import fit_clip
-from pare_jax.fitting.fitter import Fit, refine
+from pare_jax.fitting.fitter import Fit, own_points, refine
 from pare_jax.fitting.verdict import verdicts as fit_verdicts
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.keypoints.keypoints import Keypoints
@@ -58,14 +58,8 @@ class Refiner:
         points = np.stack(
             [in_square(one.body_points(), *own) for one, own in zip(seen, squares, strict=True)]
         )
-        world = np.stack([one.body_world() for one in seen])
         start = Prediction(*(outputs[name][rows] for name in ("rotations", "betas", "camera_crop")))
-        fit = refine(
-            points,
-            start,
-            body=self._points,
-            world=world if np.isfinite(world).any() else None,
-        )
+        fit = refine(points, start, body=self._points)
         translation = np.asarray(geometry.camera_translation(jnp.asarray(fit.camera)))
         posed = pose_people(self._body, fit.betas, fit.rotations, translation)
         for name, value in posed.items():
@@ -93,14 +87,14 @@ class Refiner:
             The fit, and a verdict on each frame with keypoints.
         """
         points = np.zeros((len(seen), NUM_BODY_POINTS, 3), np.float32)
-        world = np.full(points.shape, np.nan, np.float32)
+        # The network has seen the source's 3D points already, so its own hold the depths.
+        world = own_points(start, self._points)
         for frame, one in enumerate(seen):
             if one is not None:
                 square = squares[frame, :2], float(squares[frame, 2])
                 points[frame] = in_square(one.body_points(), *square)
-                world[frame] = one.body_world()
-        has_depth = bool(np.isfinite(world).any())
-        fit = fit_clip(points, body=self._points, world=world if has_depth else None, start=start)
+        world[[one is None for one in seen]] = np.nan
+        fit = fit_clip(points, body=self._points, world=world, start=start)
         reports = zip(seen, fit_verdicts(fit, points), fit.ignored, strict=True)
         return fit, [
             None

@@ -136,7 +136,7 @@ def refine_rows(rows: Rows, refiner: Refiner) -> Rows:
         squares = np.column_stack([rows["crop_centre"][own], rows["crop_side"][own]])
         place = rows["translation"][own]
         scale = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * place[:, 2:])
-        camera = np.concatenate([scale, place[:, :2]], axis=1)
+        camera: Any = np.concatenate([scale, place[:, :2]], axis=1)
         start = Prediction(rows["rotations"][own], rows["betas"][own], camera)
         fit, verdicts = refiner.track(seen, squares, start)
         depth = 2.0 * FOCAL_LENGTH / (CROP_RESOLUTION * fit.camera[:, :1])
