@@ -159,7 +159,8 @@ def _square(observed: Float[Array, "b p 5"]) -> tuple[Float[Array, "b 2"], Float
     """
     confidence = observed[..., 2]
     threshold = jnp.minimum(SURE, 0.5 * confidence.max(1, keepdims=True))
-    sure = (confidence > threshold)[..., None]
+    sure = confidence > threshold
+    sure = jnp.where(sure.sum(1, keepdims=True) < 2, confidence > 0, sure)[..., None]
     low = jnp.where(sure, observed[..., :2], jnp.inf).min(1)
     high = jnp.where(sure, observed[..., :2], -jnp.inf).max(1)
     side = SQUARE_SCALE * jnp.maximum((high - low).max(-1), 1e-3)

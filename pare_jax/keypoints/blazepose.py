@@ -76,19 +76,26 @@ class Seen:
 class BlazePose:
     """The detector and the landmark network. Several threads may use it."""
 
-    def __init__(self, detector_path: str | Path, landmark_path: str | Path, threads: int = 1):
+    def __init__(
+        self,
+        detector_path: str | Path,
+        landmark_path: str | Path,
+        threads: int = 1,
+        contents: tuple[bytes | None, bytes | None] = (None, None),
+    ):
         """Load both networks.
 
         Args:
             detector_path: pose_detection.tflite.
             landmark_path: pose_landmark_full.tflite, or the lite or heavy one.
             threads: that compute one call.
+            contents: of both files, if they are read already.
 
         Raises:
             UserError: LiteRT or a file is missing, or a file is no network.
         """
-        self._detector = LiteRtNetwork(detector_path, threads)
-        self._landmarks = LiteRtNetwork(landmark_path, threads)
+        self._detector = LiteRtNetwork(detector_path, threads, contents[0])
+        self._landmarks = LiteRtNetwork(landmark_path, threads, contents[1])
 
     def find(self, image: Picture, threshold: float = THRESHOLD) -> list[Keypoints]:
         """Return the people in a whole photograph, the highest scores first.

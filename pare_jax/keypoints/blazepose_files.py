@@ -1,5 +1,6 @@
 """BlazePose's two files in the user's cache folder: where they are, and what they must contain."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ def missing() -> str | None:
 
 
 def load_blazepose(threads: int = 1) -> BlazePose:
-    """Load BlazePose from the cache folder.
+    """Load BlazePose from the cache folder, or return it if it is loaded.
 
     Args:
         threads: that compute one call.
@@ -55,19 +56,34 @@ def load_blazepose(threads: int = 1) -> BlazePose:
     if advice := missing():
         raise UserError(f"BlazePose is not installed: run {advice}")
     folder = cache_folder()
-    for name in HASHES:
-        if not is_good(folder / name):
+    contents = {name: _good_content(folder / name) for name in (DETECTOR, LANDMARKS)}
+    for name, content in contents.items():
+        if content is None:
             raise UserError(f"{folder / name} is damaged: run {GET}")
-    return BlazePose(folder / DETECTOR, folder / LANDMARKS, threads)
+    return _blazepose(folder, threads, (contents[DETECTOR], contents[LANDMARKS]))
+
+
+@functools.lru_cache(maxsize=2)
+def _blazepose(
+    folder: Path, threads: int, contents: tuple[bytes | None, bytes | None]
+) -> BlazePose:
+    """Load both networks. One object serves several threads: each has its own interpreters."""
+    return BlazePose(folder / DETECTOR, folder / LANDMARKS, threads, contents)
 
 
 def is_good(path: Path) -> bool:
     """Return whether one of the files is there and has the right content."""
+    return _good_content(path) is not None
+
+
+def _good_content(path: Path) -> bytes | None:
+    """Return the content of one of the files; None if it is missing or damaged."""
     try:
         with path.open("rb") as file:
-            return is_content(path.name, file.read(_LARGEST))
+            content = file.read(_LARGEST)
     except OSError:
-        return False
+        return None
+    return content if is_content(path.name, content) else None
 
 
 def is_content(name: str, content: bytes, hashes: Mapping[str, str] = HASHES) -> bool:

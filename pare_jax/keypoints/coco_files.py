@@ -2,6 +2,9 @@
 
 See "Data format" and "Results format" at https://cocodataset.org, and "output format" at
 https://github.com/MVIG-SJTU/AlphaPose.
+
+Coordinates are used as they are. COCO's annotators gave whole numbers, the indices of pixels, whose
+centres lie half a pixel further right and down; this is less than annotators differ.
 """
 
 from collections.abc import Mapping

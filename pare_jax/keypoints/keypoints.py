@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.sets import KeypointSet
+from pare_jax.keypoints.sets import BODY_POINTS, SETS, KeypointSet
 
 # A square around known points has this many times the longer side of their extent.
 SQUARE_SCALE = 1.2
-# Points with less confidence do not count in a person's extent, unless all have less.
+# Points with less confidence do not count in a person's extent, unless fewer than two have more.
 SURE = 0.3
 
 
@@ -48,6 +48,16 @@ class Keypoints:
         """The number of known points that are body points."""
         return int((self.body_points()[:, 2] > 0).sum())
 
+    def in_named_set(self) -> "Keypoints":
+        """Return the same keypoints, as body points if their set is none of `sets.SETS`."""
+        if self.set == SETS.get(self.set.name, BODY_POINTS):
+            return self
+        rows = self.body_points().astype(np.float64)
+        world = None if self.world is None else self.body_world()
+        return dataclasses.replace(
+            self, set=BODY_POINTS, points=rows[:, :2], confidence=rows[:, 2], world=world
+        )
+
     def body_points(self) -> Float[np.ndarray, "points 3"]:
         """Return x, y in pixels and the confidence of every body point; 0 where unknown."""
         known = self.confidence > 0
@@ -64,6 +74,8 @@ class Keypoints:
 def extent(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "4"]:
     """Return the box x0, y0, x1, y1 around the points that are known with confidence.
 
+    If these are fewer than two, all known points count.
+
     Args:
         points: x, y and confidence.
 
@@ -73,6 +85,8 @@ def extent(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "4"]:
     confidence = points[:, 2]
     known = confidence > min(SURE, 0.5 * float(confidence.max(initial=0.0)))
     if known.sum() < 2:
-        raise UserError(f"{int((confidence > 0).sum())} keypoints are known; give at least 2")
+        known = confidence > 0
+    if known.sum() < 2:
+        raise UserError(f"{int(known.sum())} keypoints are known; give at least 2")
     chosen = points[known, :2].astype(np.float64)
     return np.concatenate([chosen.min(0), chosen.max(0)])

@@ -26,12 +26,13 @@ def has_litert() -> bool:
 class LiteRtNetwork:
     """A network of one file. Several threads may call it; each has its own interpreter."""
 
-    def __init__(self, path: str | Path, threads: int = 1):
+    def __init__(self, path: str | Path, threads: int = 1, content: bytes | None = None):
         """Load the file.
 
         Args:
             path: a .tflite file.
             threads: that compute one call.
+            content: of the file, if it is read already.
 
         Raises:
             UserError: LiteRT or the file is missing, or the file is no network.
@@ -39,7 +40,7 @@ class LiteRtNetwork:
         self.path = Path(path)
         self._threads = threads
         try:
-            self._content = self.path.read_bytes()
+            self._content = self.path.read_bytes() if content is None else content
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from None
         self._own = threading.local()
@@ -78,15 +79,22 @@ class LiteRtNetwork:
 
 
 _silence = threading.Lock()
+_loaded = threading.Event()  # whether a network was loaded
 
 
 @contextlib.contextmanager
 def _silent_errors() -> Iterator[None]:
     """Close the process's stderr to LiteRT, which prints there that it uses the CPU.
 
-    It has no setting for this. The line comes once, with the first network.
+    It has no setting for this. The line comes once, with the first network; for later ones stderr
+    stays open.
     """
-    with _silence, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if not _loaded.is_set():
+            stack.enter_context(_silence)
+        if _loaded.is_set():
+            yield
+            return
         with contextlib.suppress(OSError):  # a process may have no stderr
             kept = os.dup(2)
             stack.callback(os.close, kept)
@@ -94,3 +102,4 @@ def _silent_errors() -> Iterator[None]:
             with open(os.devnull, "wb") as nowhere:
                 os.dup2(nowhere.fileno(), 2)
         yield
+        _loaded.set()

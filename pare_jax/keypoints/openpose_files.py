@@ -1,7 +1,8 @@
 """Reads OpenPose's JSON files, one for each picture: NAME_keypoints.json.
 
 `{"people": [{"pose_keypoints_2d": [x, y, c, ...]}]}` with 25 points, or COCO's 18. 3D points are
-not read: they are in the axes of OpenPose's calibrated cameras, not in those of the picture.
+not read: they are in the axes of OpenPose's calibrated cameras, not in those of the picture. 2D
+points are used as they are.
 
 Source: https://github.com/CMU-Perceptual-Computing-Lab/openpose, doc/02_output.md.
 """

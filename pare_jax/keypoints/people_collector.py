@@ -141,7 +141,7 @@ class PeopleCollector:
         confidence = np.where(known, np.clip(confidence, 0.0, 1.0), 0.0)
         points = np.where(known[:, None], points, 0.0)
         keypoints = Keypoints(own, points, confidence, world, box, score)
-        self._people[photograph].append(keypoints)
+        self._people[photograph].append(keypoints.in_named_set())
 
     def set_of(self, count: int, where: str, told: KeypointSet | None = None) -> KeypointSet:
         """Return the set of a person with this number of points; see `add`."""

@@ -197,12 +197,18 @@ SETS = {
 }
 
 
+# All body points: the set of people whose file has points of no other set.
+BODY_POINTS = KeypointSet("body_points", POINT_NAMES)
+
+
 def find_set(name: str) -> KeypointSet:
-    """Return a set by its name.
+    """Return a set by its name: one of `SETS`, or `BODY_POINTS`.
 
     Raises:
         UserError: there is no such set.
     """
+    if name == BODY_POINTS.name:
+        return BODY_POINTS
     if name not in SETS:
         raise UserError(f"unknown keypoint set {name!r}; use one of {', '.join(SETS)}")
     return SETS[name]

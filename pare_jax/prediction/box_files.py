@@ -183,9 +183,9 @@ def match_keypoints(
         people = []
         for one in own:
             score = math.nan if one.score is None else one.score
-            try:
+            if one.known > 1:
                 people.append(Detection(box_of_keypoints(one), score, None, one))
-            except UserError:
+            else:
                 unusable += 1
         named[name] = [ImagePeople(name, people=people, size=file.sizes.get(name))]
     if unusable:
@@ -193,9 +193,10 @@ def match_keypoints(
         warn(f"note: {people} of {file.path} with fewer than two known keypoints: skipped")
     inputs = _Inputs(photos, clips, missing, threshold, warn, on_misfit)
     found = _boxes_of_people(file.path, named, None, inputs)
+    of_photos, of_clips = set(photos), set(clips)
     return (
-        {path: own for path, own in found.items() if path in photos},
-        {path: own for path, own in found.items() if path in clips},
+        {path: own for path, own in found.items() if path in of_photos},
+        {path: own for path, own in found.items() if path in of_clips},
     )
 
 

@@ -19,6 +19,7 @@ from pare_jax.meshes.mesh import Mesh
 from pare_jax.prediction.drawing import draw_people, person_colour
 from pare_jax.prediction.person_arrays import (
     ASSUMED,
+    KEYPOINT_FIELDS,
     NOT_FITTED,
     PERSON_FIELDS,
     Faces,
@@ -191,11 +192,11 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
     keypoint_set = str(arrays["keypoint_set"]) if "keypoint_set" in arrays else None
     for number in range(count):
         own = {name: rows[number] for name, rows in each.items()}
+        own["keypoint_set"] = keypoint_set
         yield Person(
             faces=arrays.get("faces"),
             full_focal_length=focal_length,
             full_focal_length_from=source,
-            keypoint_set=keypoint_set,
             **_restored(own),
         )
 
@@ -203,6 +204,9 @@ def people_of_arrays(arrays: Mapping[str, np.ndarray]) -> Iterator[Person]:
 def _restored(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return one person's fields with the types of `Person`."""
     result = dict(fields)
+    if "keypoints" in fields and not np.any(fields["keypoints"][:, 2] > 0):
+        result |= dict.fromkeys(KEYPOINT_FIELDS)
+        fields = {name: value for name, value in fields.items() if name not in KEYPOINT_FIELDS}
     if "fit_error" in fields and str(fields["fit_problems"]) == NOT_FITTED:
         result |= {"fit_error": None, "fit_problems": None, "fit_ignored": None}
     elif "fit_error" in fields:

@@ -63,7 +63,7 @@ class PersonArrays:
         full_focal_length_from: where it comes from: "exif", "flag", "given" or "assumed".
         keypoints: x, y in pixels of the photograph and confidence, 0 to 1, of each point of the
             set; confidence 0: unknown. None: no keypoints were used.
-        keypoint_set: the set's name, one of `pare_jax.keypoints.sets.SETS`.
+        keypoint_set: the set's name, as `pare_jax.keypoints.sets.find_set` knows it.
         fit_error: of a body that was fitted to the keypoints: mean distance of the keypoints that
             count from the body's points, in shares of the longer side of their extent. None: the
             body was not fitted.

@@ -263,7 +263,7 @@ class Predictor:
         boxes: Sequence[Box | Float[np.ndarray, "4"]],
         keypoints: Sequence[Keypoints | None] | None = None,
     ) -> list[Crop | None]:
-        """Make the network's input for each box; None where it needs keypoints and none are seen.
+        """Make the network's input for each box; None where it lacks two keypoints.
 
         Args:
             image: as in `crop`.
@@ -276,14 +276,15 @@ class Predictor:
         checked = [check_box(box, *image.shape[:2]) for box in boxes]
         seen: list[Keypoints | None] = [None] * len(checked)
         if keypoints is not None:
-            seen = list(keypoints)
+            seen = [own if own is None else own.in_named_set() for own in keypoints]
         unknown = [number for number, own in enumerate(seen) if own is None]
         if unknown and (self.input.needs_keypoints or self.refine is not None):
             if self.source is None:
                 raise UserError("keypoints are needed: give keypoints, or a source of them")
             found = self.source.look(image, [checked[number] for number in unknown])
             for number, own in zip(unknown, found, strict=True):
-                seen[number] = own if own is not None and own.known > 1 else None
+                seen[number] = own
+        seen = [own if own is not None and own.known > 1 else None for own in seen]
         needed = self.input.needs_keypoints
         return [
             None if needed and own is None else self.input.crop(image, box, own)

@@ -5,6 +5,7 @@ description as JSON: config, body model, errors and origin. They are read withou
 command that predicts one photograph should not wait for its import.
 """
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -72,7 +73,16 @@ def load_shipped(folder: Path = FOLDER) -> Shipped:
 def shipped_digest(folder: Path = FOLDER) -> str:
     """Return the SHA-256 of the weights that come with the package; "" if they are missing."""
     path = folder / f"{NAME}.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if not path.is_file():
+        return ""
+    state = path.stat()
+    return _digest(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.lru_cache
+def _digest(path: Path, size: int, changed: int) -> str:
+    """Return a file's SHA-256; size and time of the last change tell versions apart."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _OneKey:

@@ -57,7 +57,7 @@ class FakeLiteRt:
 
     calls = 0
 
-    def __init__(self, path, threads=1):
+    def __init__(self, path, threads=1, content=None):
         self.is_detector = "detection" in str(path)
 
     def __call__(self, picture):

@@ -7,7 +7,7 @@ import pytest
 
 from pare_jax.errors import UserError
 from pare_jax.keypoints.keypoint_files import read_keypoints
-from pare_jax.keypoints.sets import COCO17, SETS, point_index
+from pare_jax.keypoints.sets import COCO17, SETS, find_set, point_index
 
 ROWS = np.stack([np.arange(17) * 2.0 + 10, np.arange(17) * 3.0 + 20, np.full(17, 2.0)], axis=1)
 
@@ -70,6 +70,7 @@ def test_categories_name_their_points(tmp_path):
     own = dataset({"keypoints": flat(ROWS[:3])}, names=["l_hip", "tail", "RightHip"])
     (person,) = read_keypoints(write(tmp_path / "own.json", own)).people["street/a.jpg"]
     np.testing.assert_array_equal(person.body_points()[point_index("right_hip")], [14, 26, 1])
+    assert find_set(person.set.name) == person.set  # outputs can name its points
 
 
 def test_results_have_scores(tmp_path):

@@ -88,6 +88,18 @@ def test_unusable_keypoints_are_refused(predictor, points, confidence, shown):
         predictor(photo_with_spots(), keypoints=[Keypoints(COCO17, points, confidence)])
 
 
+def test_one_sure_point_among_unsure_ones_is_enough(predictor):
+    unsure = coco_figure((120.0, 130.0))
+    confidence = np.full(17, 0.2)
+    confidence[0] = 0.9
+    unsure = Keypoints(COCO17, unsure.points, confidence)
+    (person,) = predictor(photo_with_spots(), keypoints=[unsure])
+    np.testing.assert_allclose(person.joints_2d[0], (120.0, 130.0), atol=0.1)
+    alone = Keypoints(COCO17, unsure.points, np.eye(17)[0])
+    given = [box_about(120, 130)] * 2
+    assert len(predictor(photo_with_spots(), given, keypoints=[unsure, alone])) == 1
+
+
 def test_people_of_many_photographs_go_through_one_network_in_order(predictor):
     image = photo_with_spots((90.0, 140.0), (300.0, 140.0))
     boxes = [box_about(90, 140), box_about(200, 140), box_about(300, 140)]

@@ -10,6 +10,7 @@ from pare_jax.prediction.detection.detector import (
     FollowingDetector,
     WholePicture,
     for_frames,
+    without_keypoints,
 )
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "default_detector",
     "for_frames",
     "make_detector",
+    "without_keypoints",
 ]
 
 # Default thresholds.

@@ -57,6 +57,29 @@ def for_frames(detector: Detector) -> Detector:
     return detector.follower() if isinstance(detector, FollowingDetector) else detector
 
 
+class _WithoutKeypoints:
+    """A detector whose keypoints are dropped."""
+
+    def __init__(self, detector: Detector):
+        self._detector = detector
+
+    def __call__(self, image: Picture) -> list[Detection]:
+        return [dataclasses.replace(one, keypoints=None) for one in self._detector(image)]
+
+
+class _FollowerWithoutKeypoints(_WithoutKeypoints):
+    """The same, of a detector that follows people through clips."""
+
+    def follower(self) -> Detector:
+        return _WithoutKeypoints(for_frames(self._detector))
+
+
+def without_keypoints(detector: Detector) -> Detector:
+    """Return a detector that finds the same boxes, for keypoints from another source."""
+    follows = isinstance(detector, FollowingDetector)
+    return (_FollowerWithoutKeypoints if follows else _WithoutKeypoints)(detector)
+
+
 class WholePicture:
     """Detects one person, whose box is the whole photograph."""
 

@@ -107,7 +107,9 @@ class BoxFitter:
             if turned != size:
                 _add(self._scaled, change)
             scale = np.tile(np.divide(size, turned), 2)
-            return _changed(image, lambda box: upright_box(box, orientation, given) * scale)
+            return _changed(
+                image, lambda box: upright_box(box, orientation, given) * scale, orientation
+            )
         raise UserError(
             f"{self.path} has boxes of {image.name} for {_text(given)} pixels, but {name} has "
             f"{_text(size)}: give boxes of this picture"
@@ -136,15 +138,24 @@ def _is_copy(given: Size, size: Size) -> bool:
     )
 
 
-def _changed(image: ImagePeople, change: Callable[[np.ndarray], np.ndarray]) -> list[Detection]:
-    """Return an image's people with their boxes and keypoints changed."""
+def _changed(
+    image: ImagePeople, change: Callable[[np.ndarray], np.ndarray], orientation: int = 1
+) -> list[Detection]:
+    """Return an image's people with their boxes and keypoints changed, 3D points only turned."""
 
     def changed(keypoints: Keypoints | None) -> Keypoints | None:
         if keypoints is None:
             return None
         # A point changes as a box without size does.
         points = [change(np.tile(point, 2))[:2] for point in keypoints.points]
-        return dataclasses.replace(keypoints, points=np.array(points), box=None)
+        world = keypoints.world
+        if world is not None:
+            # Without a size the turn is about the origin, the middle of the hips.
+            turned = [
+                upright_box(np.tile(point[:2], 2), orientation, (0, 0))[:2] for point in world
+            ]
+            world = np.column_stack([turned, world[:, 2]])
+        return dataclasses.replace(keypoints, points=np.array(points), world=world, box=None)
 
     return [
         dataclasses.replace(one, box=change(one.box), keypoints=changed(one.keypoints))

@@ -219,14 +219,18 @@ def _crops(
     predictor: Predictor, frame: Frame, tracked: list[TrackedBox]
 ) -> Iterator[tuple[TrackedBox, Crop]]:
     """Yield the people of a frame whose input can be made, with their crops."""
-    if predictor.input.needs_keypoints:
-        # A hidden person's keypoints would be those of whoever hides it.
-        tracked = [one for one in tracked if one.seen]
     # A box between two detections may lie outside the picture.
     tracked = [one for one in tracked for _ in _good(one.box, *frame.image.shape[:2])]
-    keypoints = [one.keypoints for one in tracked]
-    crops = predictor.crops(frame.image, [one.box for one in tracked], keypoints)
-    for one, crop in zip(tracked, crops, strict=True):
+    seen = [one for one in tracked if one.seen]
+    keypoints = [one.keypoints for one in seen]
+    crops = iter(predictor.crops(frame.image, [one.box for one in seen], keypoints))
+    for one in tracked:
+        if one.seen:
+            crop = next(crops)
+        elif predictor.input.needs_keypoints:
+            continue
+        else:  # a hidden person's keypoints would be those of whoever hides it
+            crop = predictor.input.crop(frame.image, one.box, None)
         if crop is not None:
             yield one, crop
 

@@ -13,10 +13,16 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.io.threads import errors_as_user_errors
 from pare_jax.keypoints.sets import SETS
 from pare_jax.prediction.answers import DivergedError
-from pare_jax.prediction.detection import FollowingDetector, default_detector, make_detector
+from pare_jax.prediction.detection import (
+    FollowingDetector,
+    default_detector,
+    make_detector,
+    without_keypoints,
+)
 from pare_jax.prediction.focal_length import FocalFlags
 from pare_jax.prediction.keypoint_source import BLAZEPOSE, keypoint_file
 from pare_jax.prediction.loading import load_predictor
+from pare_jax.prediction.predictor import Predictor
 from pare_jax.prediction.run.clips import predict_clip
 from pare_jax.prediction.run.inputs import Boxes, boxes_of, named_sources
 from pare_jax.prediction.run.live import predict_webcam
@@ -145,6 +151,9 @@ def _load_run(
     )
     if predictor.warning:
         reporter.warn(f"warning: {predictor.warning}")
+    if _names_other_source(values, predictor, reporter):
+        detector = without_keypoints(detector)
+        clip_detector = clip_detector and without_keypoints(clip_detector)
     return PredictionRun(
         predictor=predictor,
         folder=folder,
@@ -157,6 +166,21 @@ def _load_run(
         facts=facts_of_flags(values, predictor),
         focal=focal,
     )
+
+
+def _names_other_source(values: flags.FlagValues, predictor: Predictor, reporter: Reporter) -> bool:
+    """Return whether keypoints come from --keypoints=FILE.onnx; note flags without effect."""
+    file, name = keypoint_file(values.keypoints), values.keypoints or BLAZEPOSE
+    if values.keypoint_set and name == BLAZEPOSE:
+        reporter.warn(f"note: --keypoint_set={values.keypoint_set} has no effect with BlazePose")
+    if file or name == BLAZEPOSE:
+        return False
+    if predictor.source is None:
+        reporter.warn(
+            f"note: --keypoints={name} has no effect: the network sees pixels; give --refine"
+        )
+        return False
+    return True
 
 
 def _predict_and_report(
