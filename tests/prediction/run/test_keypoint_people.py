@@ -9,6 +9,7 @@ import pytest
 from pare_jax.body.model import load_body_model
 from pare_jax.fitting.fitter import Fit
 from pare_jax.io.video import VideoWriter
+from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.person import read_people
 from pare_jax.prediction.run import command as command_module
 from tests.prediction.predict_fakes import (
@@ -152,3 +153,16 @@ def test_a_refined_track_has_the_fits_shape_and_is_interpolated_too(
     assert 2.0 < steps.min() < steps.max() < 20.0
     assert people[2].fit_error == pytest.approx(0.01)
     assert people[5].fit_error is None
+
+
+@pytest.mark.parametrize(("name", "left_hip"), [("rtmpose.onnx", 140.0), ("blazepose", 150.0)])
+def test_the_source_that_is_named_sees_the_detected_people(command, monkeypatch, name, left_hip):
+    """The detector has keypoints of its own, ten pixels lower."""
+    own = coco_figure((90.0, 150.0))
+    found = [Detection(np.array(box_about(90, 140), float), 0.9, keypoints=own)]
+    monkeypatch.setattr(command_module, "make_detector", lambda *_: lambda image: found)
+    status, _, _, output = command("--detector=whole", f"--keypoints={name}", "--outputs=npz")
+    assert status == 0
+    (person,) = read_people(output / "photo.npz").people
+    expected = coco_figure((90.0, left_hip)).points[11]
+    np.testing.assert_allclose(person.keypoints[11, :2], expected, atol=1.5)
