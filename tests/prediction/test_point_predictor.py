@@ -122,8 +122,8 @@ def test_refined_bodies_have_the_fits_pose_and_verdict(predictor, monkeypatch):
     """The fit is a stand-in that moves everybody by a metre and ignores the nose."""
     given = {}
 
-    def moved(points, start, *, body, world):
-        given["points"], given["world"] = points, world
+    def moved(points, start, *, body):
+        given["points"] = points
         count = len(points)
         camera = np.array(start.camera)
         camera[:, 1] += 1.0
@@ -143,7 +143,6 @@ def test_refined_bodies_have_the_fits_pose_and_verdict(predictor, monkeypatch):
         assert "0.500" in after.fit_problems
         assert after.fit_ignored.tolist() == [True] + [False] * 16
         assert before.fit_error is None
-    assert given["world"] is None
     # The points are in units of each person's square.
     known = given["points"][..., 2] > 0
     assert np.abs(given["points"][known][:, :2]).max() == pytest.approx(1 / 1.2, abs=0.01)
