@@ -24,7 +24,7 @@ from pare_jax.fitting.energy import (
     Pose,
     Problem,
 )
-from pare_jax.fitting.fitter import Fit, FitSettings, candidates, chosen, fit, fit_of
+from pare_jax.fitting.fitter import BodyFit, FitSettings, candidates, chosen, fit, fit_of
 from pare_jax.fitting.linearise import linearise
 from pare_jax.fitting.prior import PosePrior, load_pose_prior
 from pare_jax.fitting.solver import Solved, solve
@@ -47,7 +47,7 @@ def fit_clip(
     lens: Float[np.ndarray, "frames 3"] | None = None,
     prior: PosePrior | None = None,
     settings: FitSettings = _DEFAULT,
-) -> Fit:
+) -> BodyFit:
     """Fit one person's body to the frames of a clip.
 
     Args:
