@@ -90,7 +90,7 @@ def adam_fit(points: np.ndarray, body: PointBody, steps: int, settings: FitSetti
     used = used_points(inputs)
     problem = problem_of(inputs, body, load_pose_prior(), used)
     solved = _adam(problem, settings.weights, steps, settings.starts)
-    return fit_of(solved, inputs, used, settings)
+    return fit_of(solved, inputs, body, used, settings)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "count"))

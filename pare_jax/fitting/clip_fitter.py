@@ -68,12 +68,20 @@ def fit_clip(
     """
     inputs = checked_inputs(points, world, start, lens)
     if len(inputs.points) < 2:
-        return fit(points, body=body, world=world, start=start, lens=lens, settings=settings)
+        return fit(
+            points,
+            body=body,
+            world=world,
+            start=start,
+            lens=lens,
+            prior=prior,
+            settings=settings,
+        )
     job = _Clip(inputs, body, load_pose_prior() if prior is None else prior, settings)
     solved = job.best_path()
     solved = job.solved(np.arange(len(points)), solved.pose, settings.steps)
     pose = solved.pose._replace(betas=job.shared_shape(solved))
-    return fit_of(job.smoothed(pose), inputs, job.used, settings)
+    return fit_of(job.smoothed(pose), inputs, body, job.used, settings)
 
 
 class _Clip:

@@ -204,7 +204,7 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
         else:
             assert batch.pose is not None
             solved = _solved(problem, batch.pose, settings, settings.refine_steps)
-        found = fit_of(solved, batch, used, settings)
+        found = fit_of(solved, batch, body, used, settings)
         parts.append(jax.tree.map(lambda x, size=size: x[:size], found))
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
@@ -238,7 +238,11 @@ def chosen(found: Sequence[Solved], index: np.ndarray) -> Solved:
 
 
 def fit_of(
-    solved: Solved, inputs: FitInputs, used: tuple[int, ...], settings: FitSettings
+    solved: Solved,
+    inputs: FitInputs,
+    body: PointBody,
+    used: tuple[int, ...],
+    settings: FitSettings,
 ) -> BodyFit:
     """Return solved problems as fits, with the points that count."""
     xy, known = inputs.points[..., :2], inputs.points[..., 2] > 0
@@ -248,13 +252,16 @@ def fit_of(
     distance = np.zeros(known.shape, np.float32)
     squared = np.asarray(solved.squared)
     distance[:, list(used)] = np.sqrt(squared) * settings.weights.sigma / extent[:, None]
+    known &= np.asarray(body.known) > 0  # others were not fitted to
     ignored = known & (distance > settings.ignored)
     counted = known & ~ignored
     total = counted.sum(-1)
     error = np.where(total > 0, (distance * counted).sum(-1) / np.maximum(total, 1), np.inf)
     rotations, betas, camera = (np.asarray(x) for x in solved.pose)
-    converged = np.asarray(solved.decrease) < _CONVERGED
     energy = np.asarray(solved.energy)
+    finite = np.isfinite(energy)
+    error = np.where(finite, error, np.inf)
+    converged = finite & (np.asarray(solved.decrease) < _CONVERGED)
     return BodyFit(rotations, betas, camera, energy, error.astype(np.float32), ignored, converged)
 
 
