@@ -23,8 +23,8 @@ import optax
 from data_pipelines.synthetic.pose_pool import draw_pose_pool
 from pare_jax.body.io import load_body_data
 from pare_jax.fitting.batches import checked_inputs, problem_of, used_points
-from pare_jax.fitting.energy import EVERYTHING, Pose, Problem, Weights, normal_equations
-from pare_jax.fitting.fitter import Fit, FitSettings, fit, fit_of, refine
+from pare_jax.fitting.energy import EVERYTHING, EnergyWeights, Pose, Problem, normal_equations
+from pare_jax.fitting.fitter import BodyFit, FitSettings, fit, fit_of, refine
 from pare_jax.fitting.prior import load_pose_prior
 from pare_jax.fitting.solver import Solved
 from pare_jax.fitting.starts import find_starts
@@ -84,17 +84,17 @@ def draw_people(body: PointBody, count: int, seed: int = SEED) -> DrawnPeople:
     return DrawnPeople(Pose(rotations, betas, camera), points, np.asarray(joints))
 
 
-def adam_fit(points: np.ndarray, body: PointBody, steps: int, settings: FitSettings) -> Fit:
+def adam_fit(points: np.ndarray, body: PointBody, steps: int, settings: FitSettings) -> BodyFit:
     """Minimise the same energy from the same starts by Adam on 6D rotations."""
     inputs = checked_inputs(points, None, None, None)
     used = used_points(inputs)
     problem = problem_of(inputs, body, load_pose_prior(), used)
     solved = _adam(problem, settings.weights, steps, settings.starts)
-    return fit_of(solved, inputs, used, settings)
+    return fit_of(solved, inputs, body, used, settings)
 
 
 @functools.partial(jax.jit, static_argnames=("steps", "count"))
-def _adam(problem: Problem, weights: Weights, steps: int, count: int) -> Solved:
+def _adam(problem: Problem, weights: EnergyWeights, steps: int, count: int) -> Solved:
     starts = find_starts(problem, count)
     people = len(problem.points)
 
@@ -126,7 +126,7 @@ def _adam(problem: Problem, weights: Weights, steps: int, count: int) -> Solved:
     return jax.tree.map(lambda x: x[best, jnp.arange(people)], found)
 
 
-def measure(name: str, do: Callable[[], Fit], people: DrawnPeople, body: PointBody) -> dict:
+def measure(name: str, do: Callable[[], BodyFit], people: DrawnPeople, body: PointBody) -> dict:
     """Run a method twice; return its speed in the second run, and its errors."""
     do()
     start = time.perf_counter()

@@ -24,7 +24,7 @@ from pare_jax.fitting.energy import (
     Pose,
     Problem,
 )
-from pare_jax.fitting.fitter import Fit, FitSettings, candidates, chosen, fit, fit_of
+from pare_jax.fitting.fitter import BodyFit, FitSettings, candidates, chosen, fit, fit_of
 from pare_jax.fitting.linearise import linearise
 from pare_jax.fitting.prior import PosePrior, load_pose_prior
 from pare_jax.fitting.solver import Solved, solve
@@ -47,7 +47,7 @@ def fit_clip(
     lens: Float[np.ndarray, "frames 3"] | None = None,
     prior: PosePrior | None = None,
     settings: FitSettings = _DEFAULT,
-) -> Fit:
+) -> BodyFit:
     """Fit one person's body to the frames of a clip.
 
     Args:
@@ -68,12 +68,20 @@ def fit_clip(
     """
     inputs = checked_inputs(points, world, start, lens)
     if len(inputs.points) < 2:
-        return fit(points, body=body, world=world, start=start, lens=lens, settings=settings)
+        return fit(
+            points,
+            body=body,
+            world=world,
+            start=start,
+            lens=lens,
+            prior=prior,
+            settings=settings,
+        )
     job = _Clip(inputs, body, load_pose_prior() if prior is None else prior, settings)
     solved = job.best_path()
     solved = job.solved(np.arange(len(points)), solved.pose, settings.steps)
     pose = solved.pose._replace(betas=job.shared_shape(solved))
-    return fit_of(job.smoothed(pose), inputs, job.used, settings)
+    return fit_of(job.smoothed(pose), inputs, body, job.used, settings)
 
 
 class _Clip:

@@ -24,7 +24,7 @@ from pare_jax.skeleton import NUM_BETAS
 _EXACT = jax.lax.Precision.HIGHEST
 
 
-class Weights(NamedTuple):
+class EnergyWeights(NamedTuple):
     """Weights and scales of the terms.
 
     Attributes:
@@ -134,7 +134,7 @@ def moved(pose: Pose, step: Float[Array, "batch unknowns"], unknowns: Unknowns) 
 
 
 def normal_equations(
-    problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns
+    problem: Problem, pose: Pose, weights: EnergyWeights, unknowns: Unknowns
 ) -> tuple[Normal, Float[Array, "batch points"]]:
     """Return the normal equations at a pose, and each keypoint's squared error in sigmas."""
     found = linearise(problem.body, pose.rotations, pose.betas, unknowns.joints, unknowns.shape)
@@ -163,7 +163,7 @@ def normal_equations(
     return Normal(energy, gradient, matrix), squared
 
 
-def _reprojection(problem: Problem, pose: Pose, weights: Weights, found: Linearised):
+def _reprojection(problem: Problem, pose: Pose, weights: EnergyWeights, found: Linearised):
     """Return energy, weighted Jacobian, weighted residuals, and squared errors in sigmas."""
     scale, shift_x, shift_y = pose.camera.T
     focal, centre_x, centre_y = problem.lens.T
@@ -222,7 +222,7 @@ def _sum(terms: Iterable[Array]) -> Array:
     return functools.reduce(operator.add, terms)
 
 
-def _world(problem: Problem, weights: Weights, found: Linearised):
+def _world(problem: Problem, weights: EnergyWeights, found: Linearised):
     """Return energy, Jacobian and residuals of the 3D points, up to scale and translation."""
     assert problem.world is not None
     assert problem.world_shares is not None
@@ -261,7 +261,7 @@ def _about_mean(found: Linearised, parts: Float[Array, "points batch"]) -> Linea
     return found._replace(points=centred(found.points), levers=centred(found.levers), shapes=shapes)
 
 
-def _priors(prior: PosePrior, pose: Pose, weights: Weights, unknowns: Unknowns):
+def _priors(prior: PosePrior, pose: Pose, weights: EnergyWeights, unknowns: Unknowns):
     """Yield energy, gradient, matrix and first unknown of each prior."""
     yield (*_upright(pose, weights), 0)
     turns = 3 * len(unknowns.joints)
@@ -273,7 +273,7 @@ def _priors(prior: PosePrior, pose: Pose, weights: Weights, unknowns: Unknowns):
         yield (*_pose_terms(prior, pose, weights), 3)
 
 
-def _upright(pose: Pose, weights: Weights):
+def _upright(pose: Pose, weights: EnergyWeights):
     """Penalise a body axis away from the picture's vertical; of two views, few are upside down."""
     root = pose.rotations[:, 0]
     error = root[:, :, 1] - jnp.array([0.0, -1.0, 0.0])
@@ -288,7 +288,7 @@ def _upright(pose: Pose, weights: Weights):
     return 0.5 * weights.upright * cut * squared / (cut + squared), gradient, matrix
 
 
-def _pose_terms(prior: PosePrior, pose: Pose, weights: Weights):
+def _pose_terms(prior: PosePrior, pose: Pose, weights: EnergyWeights):
     """Return the mixture's and the limits' energy, gradient and matrix in the joints' turns."""
     vectors = matrix_to_axis_angle(pose.rotations[:, np.array(FITTED_JOINTS)])
     batch, joints = vectors.shape[:2]

@@ -22,7 +22,7 @@ from pare_jax.fitting.batches import (
     problem_of,
     used_points,
 )
-from pare_jax.fitting.energy import EVERYTHING, Pose, Problem, Weights
+from pare_jax.fitting.energy import EVERYTHING, EnergyWeights, Pose, Problem
 from pare_jax.fitting.prior import PosePrior, load_pose_prior
 from pare_jax.fitting.solver import Solved, solve
 from pare_jax.fitting.starts import find_starts
@@ -60,11 +60,11 @@ class FitSettings:
     steps: int = 20
     refine_steps: int = 12
     ignored: float = 0.1
-    weights: Weights = dataclasses.field(default_factory=Weights)
+    weights: EnergyWeights = dataclasses.field(default_factory=EnergyWeights)
     batch: int = 256
 
 
-class Fit(NamedTuple):
+class BodyFit(NamedTuple):
     """Fitted bodies; `pare_jax.fitting.verdict` says which of them are good.
 
     Attributes:
@@ -99,7 +99,7 @@ def fit(
     lens: Float[np.ndarray, "batch 3"] | None = None,
     prior: PosePrior | None = None,
     settings: FitSettings = _DEFAULT,
-) -> Fit:
+) -> BodyFit:
     """Fit bodies to keypoints from several starts.
 
     Args:
@@ -133,7 +133,7 @@ def refine(
     lens: Float[np.ndarray, "batch 3"] | None = None,
     prior: PosePrior | None = None,
     settings: FitSettings = _DEFAULT,
-) -> Fit:
+) -> BodyFit:
     """Improve a network's answer by few steps (as EFT, Joo et al. 2020, does by its weights).
 
     Args:
@@ -190,7 +190,7 @@ def crop_lens(
     return np.concatenate([2.0 * focal_length / side, middle], 1).astype(np.float32)
 
 
-def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: bool) -> Fit:
+def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: bool) -> BodyFit:
     prior = load_pose_prior() if prior is None else prior
     if not len(inputs.points):
         return _nobody()
@@ -204,7 +204,7 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
         else:
             assert batch.pose is not None
             solved = _solved(problem, batch.pose, settings, settings.refine_steps)
-        found = fit_of(solved, batch, used, settings)
+        found = fit_of(solved, batch, body, used, settings)
         parts.append(jax.tree.map(lambda x, size=size: x[:size], found))
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
@@ -237,7 +237,13 @@ def chosen(found: Sequence[Solved], index: np.ndarray) -> Solved:
     return jax.tree.map(lambda *xs: np.stack([np.asarray(x) for x in xs])[index, rows], *found)
 
 
-def fit_of(solved: Solved, inputs: FitInputs, used: tuple[int, ...], settings: FitSettings) -> Fit:
+def fit_of(
+    solved: Solved,
+    inputs: FitInputs,
+    body: PointBody,
+    used: tuple[int, ...],
+    settings: FitSettings,
+) -> BodyFit:
     """Return solved problems as fits, with the points that count."""
     xy, known = inputs.points[..., :2], inputs.points[..., 2] > 0
     low = np.where(known[..., None], xy, np.inf).min(1)
@@ -246,21 +252,24 @@ def fit_of(solved: Solved, inputs: FitInputs, used: tuple[int, ...], settings: F
     distance = np.zeros(known.shape, np.float32)
     squared = np.asarray(solved.squared)
     distance[:, list(used)] = np.sqrt(squared) * settings.weights.sigma / extent[:, None]
+    known &= np.asarray(body.known) > 0  # others were not fitted to
     ignored = known & (distance > settings.ignored)
     counted = known & ~ignored
     total = counted.sum(-1)
     error = np.where(total > 0, (distance * counted).sum(-1) / np.maximum(total, 1), np.inf)
     rotations, betas, camera = (np.asarray(x) for x in solved.pose)
-    converged = np.asarray(solved.decrease) < _CONVERGED
     energy = np.asarray(solved.energy)
-    return Fit(rotations, betas, camera, energy, error.astype(np.float32), ignored, converged)
+    finite = np.isfinite(energy)
+    error = np.where(finite, error, np.inf)
+    converged = finite & (np.asarray(solved.decrease) < _CONVERGED)
+    return BodyFit(rotations, betas, camera, energy, error.astype(np.float32), ignored, converged)
 
 
-def _nobody() -> Fit:
+def _nobody() -> BodyFit:
     def empty(*shape: int, dtype: Any = np.float32) -> np.ndarray:
         return np.zeros((0, *shape), dtype)
 
-    return Fit(
+    return BodyFit(
         empty(NUM_JOINTS, 3, 3),
         empty(NUM_BETAS),
         empty(3),

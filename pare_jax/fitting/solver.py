@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pare_jax.fitting.energy import (
+    EnergyWeights,
     Normal,
     Pose,
     Problem,
     Unknowns,
-    Weights,
     moved,
     normal_equations,
 )
@@ -43,7 +43,9 @@ class Solved(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="unknowns")
-def solve(problem: Problem, pose: Pose, weights: Weights, unknowns: Unknowns, steps: int) -> Solved:
+def solve(
+    problem: Problem, pose: Pose, weights: EnergyWeights, unknowns: Unknowns, steps: int
+) -> Solved:
     """Minimise the energy by Levenberg-Marquardt steps.
 
     A step that does not lower a fit's energy is not taken, and its damping grows.

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.errors import counted
-from pare_jax.fitting.fitter import Fit
+from pare_jax.fitting.fitter import BodyFit
 from pare_jax.keypoints.sets import POINT_NAMES
 
 # Fewer known points leave most of the pose to the prior.
@@ -54,7 +54,7 @@ _DEFAULT = Limits()
 
 
 def verdicts(
-    fit: Fit, points: Float[np.ndarray, "batch points 3"], limits: Limits = _DEFAULT
+    fit: BodyFit, points: Float[np.ndarray, "batch points 3"], limits: Limits = _DEFAULT
 ) -> list[FitReport]:
     """Return a verdict on each fit.
 

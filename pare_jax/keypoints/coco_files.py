@@ -44,7 +44,10 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
         if entry.get("iscrowd"):
             continue
         where = f"annotation {number}"
-        rows = rows_of(people.path, where, entry["keypoints"])
+        # Annotators leave the list empty where they saw no point.
+        rows = np.zeros((0, 3))
+        if entry["keypoints"] != []:
+            rows = rows_of(people.path, where, entry["keypoints"])
         rows[:, 2] = _confidences(people, where, rows[:, 2])
         image = entry.get("image_id")
         if not _is_id(image):

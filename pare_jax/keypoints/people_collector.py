@@ -128,8 +128,11 @@ class PeopleCollector:
         Raises:
             UserError: the set is not told and cannot be guessed, or has another number of points.
         """
-        own = self.set_of(len(rows), where, told)
         self.photograph(photograph)
+        if not len(rows):
+            self._unknown += 1
+            return
+        own = self.set_of(len(rows), where, told)
         points, confidence = rows[:, :2], np.nan_to_num(rows[:, 2], nan=0.0)
         near = np.abs(points) < _FURTHEST  # false for NaN
         broken = (confidence > 0) & ~near.all(1)

@@ -22,6 +22,8 @@ _MIDDLE = {
     "midshoulder": "thorax",
     "neckbase": "jaw",
 }
+# What MMPose calls a foot in Human3.6M is the ankle.
+_FEET = {"left_foot": "left_ankle", "right_foot": "right_ankle"}
 
 
 def set_of_names(names: Sequence[str]) -> KeypointSet | None:
@@ -37,6 +39,8 @@ def set_of_names(names: Sequence[str]) -> KeypointSet | None:
         The set; points with other names have no body point. None if fewer than two have one.
     """
     found = [_body_point(name) for name in names]
+    if {"root", "neckbase"} <= {_plain(name) for name in names}:
+        found = [_FEET.get(name, point) for name, point in zip(names, found, strict=True)]
     if "jaw" in found and "neck" not in found:  # Human3.6M's head and thorax, as MMPose names them
         found = ["neck" if point == "thorax" else point for point in found]
     elif not {"head_top", "jaw"} & set(found):

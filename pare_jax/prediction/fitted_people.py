@@ -12,7 +12,7 @@ from jaxtyping import Float
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
 from pare_jax.fitting.batches import CROP_LENS
-from pare_jax.fitting.fitter import Fit, FitSettings, crop_lens, fit
+from pare_jax.fitting.fitter import BodyFit, FitSettings, crop_lens, fit
 from pare_jax.fitting.prior import PosePrior
 from pare_jax.fitting.verdict import FitReport, verdicts
 from pare_jax.keypoints.body_points import PointBody
@@ -70,7 +70,7 @@ class FittedPeople:
     points: Float[np.ndarray, "n points 3"]
     centre: Float[np.ndarray, "n 2"]
     side: Float[np.ndarray, " n"]
-    fit: Fit
+    fit: BodyFit
     reports: list[FitReport]
 
 

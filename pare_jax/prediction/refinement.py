@@ -11,7 +11,7 @@ from pare_jax import geometry
 from pare_jax.body.io import BodyData
 from pare_jax.body.model import BodyModel
 from pare_jax.fitting.clip_fitter import fit_clip
-from pare_jax.fitting.fitter import Fit, own_points, refine
+from pare_jax.fitting.fitter import BodyFit, own_points, refine
 from pare_jax.fitting.verdict import verdicts as fit_verdicts
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.keypoints.keypoints import Keypoints
@@ -75,7 +75,7 @@ class Refiner:
         seen: Sequence[Keypoints | None],
         squares: Float[np.ndarray, "frames 3"],
         start: Prediction,
-    ) -> tuple[Fit, list[FitVerdict | None]]:
+    ) -> tuple[BodyFit, list[FitVerdict | None]]:
         """Fit one person's bodies in consecutive frames of a clip, with one shape.
 
         Args:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pare_jax.fitting.batches import checked_inputs, problem_of, used_points
-from pare_jax.fitting.energy import EVERYTHING, Weights, moved, normal_equations
+from pare_jax.fitting.energy import EVERYTHING, EnergyWeights, moved, normal_equations
 from pare_jax.fitting.prior import load_pose_prior
 from tests.fitting.drawn_points import drawn_pose, free_points, points_of
 
@@ -29,7 +29,7 @@ def test_gradient_is_the_slope_of_the_energy_in_every_direction():
     problem = problem._replace(near=repeated(near))
     start = repeated(drawn_pose(1, seed=2))
     # The scale of 3D points is held in each step.
-    weights = Weights(world=1e-3)
+    weights = EnergyWeights(world=1e-3)
 
     @jax.jit
     def solve(problem, pose):

@@ -5,7 +5,7 @@ import pytest
 
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.fitting.fitter import Fit
+from pare_jax.fitting.fitter import BodyFit
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import BLAZEPOSE33, COCO17, point_index
 from pare_jax.prediction.answers import NobodyError
@@ -130,7 +130,7 @@ def test_refined_bodies_have_the_fits_pose_and_verdict(predictor, monkeypatch):
         ignored = np.zeros(points.shape[:2], bool)
         ignored[:, point_index("nose")] = True
         arrays = np.array(start.rotations), np.array(start.betas), camera
-        return Fit(*arrays, np.zeros(count), np.full(count, 0.5), ignored, np.ones(count, bool))
+        return BodyFit(*arrays, np.zeros(count), np.full(count, 0.5), ignored, np.ones(count, bool))
 
     monkeypatch.setattr("pare_jax.prediction.refinement.refine", moved)
     image = photo_with_spots((90.0, 140.0), (300.0, 140.0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pare_jax.body.model import load_body_model
-from pare_jax.fitting.fitter import Fit
+from pare_jax.fitting.fitter import BodyFit
 from pare_jax.io.video import VideoWriter
 from pare_jax.prediction.detection import Detection
 from pare_jax.prediction.person import read_people
@@ -138,7 +138,7 @@ def test_a_refined_track_has_the_fits_shape_and_is_interpolated_too(
         camera[~known] = 50.0
         arrays = np.array(start.rotations), np.full((count, 10), 0.5), camera
         error = np.where(known, 0.01, np.inf)
-        return Fit(*arrays, np.zeros(count), error, seen[..., 2] < 0, np.ones(count, bool))
+        return BodyFit(*arrays, np.zeros(count), error, seen[..., 2] < 0, np.ones(count, bool))
 
     monkeypatch.setattr("pare_jax.prediction.refinement.refine", raised)
     monkeypatch.setattr("pare_jax.prediction.refinement.fit_clip", raised)
