@@ -2,6 +2,9 @@
 
 See "Data format" and "Results format" at https://cocodataset.org, and "output format" at
 https://github.com/MVIG-SJTU/AlphaPose.
+
+Coordinates are taken as they are. Annotators' integers are indices of pixels, so they may lie half
+a pixel above and to the left of the point; results of networks do not say which they are.
 """
 
 from collections.abc import Mapping
@@ -47,8 +50,8 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
         if not _is_id(image):
             raise UserError(f'{people.path}: {where} needs "image_id", a number or text')
         name = names.get(image, str(image))
-        told = sets.get(category) if sets else _coco_of(len(rows))
-        people.add(name, where, rows, told, box=_box_of(entry))
+        given = sets.get(category) if sets else _coco_of(len(rows))
+        people.add(name, where, rows, given, box=_box_of(entry))
     if not found:
         raise UserError(
             f"{people.path} has no keypoints of people: give person_keypoints_*.json, or its "

@@ -2,6 +2,7 @@
 
 `{"people": [{"pose_keypoints_2d": [x, y, c, ...]}]}` with 25 points, or COCO's 18. 3D points are
 not read: they are in the axes of OpenPose's calibrated cameras, not in those of the picture.
+Coordinates are taken as they are.
 
 Source: https://github.com/CMU-Perceptual-Computing-Lab/openpose, doc/02_output.md.
 """
