@@ -11,7 +11,7 @@ def test_the_square_of_a_drawn_person_is_that_of_its_keypoints():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(60, NUM_BODY_POINTS, 5)).astype(np.float32)
     # All confident; some about the threshold; all unsure.
-    rows[..., 2] = rng.uniform(np.repeat([[0.4], [0.2], [0.0]], 20, 0), 0.35)
+    rows[..., 2] = np.repeat([[0.4], [0.2], [0.0]], 20, 0) + 0.25 * rng.random(rows.shape[:2])
     rows[rng.random(rows.shape[:2]) < 0.4, 2] = 0.0
     centres, halves = _square(rows)
     for row, centre, half in zip(rows, centres, halves, strict=True):
