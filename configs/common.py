@@ -3,8 +3,8 @@
 An experiment file calls `get_base()` and assigns what differs. Every key is documented in
 `pare_jax/training/base_config.py`, those of `data.synthetic` in
 `data_pipelines/synthetic/settings.py`, and those of `data.bodies` in
-`data_pipelines/bodies/splits.py` and `settings.py`. Any key can be overridden on the command line:
-`--config.optimizer.learning_rate=1e-4`. An unknown key is an error.
+`data_pipelines/bodies/splits.py` and `body_settings.py`. Any key can be overridden on the command
+line: `--config.optimizer.learning_rate=1e-4`. An unknown key is an error.
 """
 
 import dataclasses

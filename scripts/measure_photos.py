@@ -6,7 +6,7 @@
     python scripts/measure_photos.py coco/labels.json --detector=blazepose
 
 Labels are files as `pare_jax.keypoints.keypoint_files` reads them; =SET names the set of a file
-that does not tell it. Methods get the annotators' boxes; without a box, the extent of the points
+that does not give it. Methods get the annotators' boxes; without a box, the extent of the points
 plus 8 % of its width and 12 % of its height at each edge.
 
 A limb joint (shoulders, elbows, wrists, hips, knees, ankles) counts as right within 0.1 or 0.2 of

@@ -32,10 +32,12 @@ class BodySettings:
     missing: float = 0.15  # mean share of points that are missing one by one
     truncation: float = 0.3  # probability that the picture's edge cuts the person
     occlusion: float = 0.25  # probability that something hides a part of the person
-    swaps: float = 0.04  # probability that left and right are exchanged, for legs and for arms
+    # probability that left and right are exchanged, for legs and for arms; half for the whole body
+    swaps: float = 0.04
     neighbours: float = 0.04  # probability that a limb is that of a neighbour
     depth: float = 0.55  # probability that depths are known
-    annotated: float = 0.3  # share of people whose points are annotators', not a detector's
+    # share of annotated people among those with another set than BlazePose's, which is half of all
+    annotated: float = 0.3
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -1,5 +1,7 @@
 """Corrupts projected points as detectors and annotators do: noise, swaps, missing points, edges."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,96 +84,154 @@ def corrupt(
     Returns:
         x, y, confidence (0: unknown), depth, and 1 where the depth is known; zeros where unknown.
     """
-    keys = iter(jax.random.split(key, 40))
-    count = len(pixels)
-
-    def happens(share, *shape) -> Array:
-        return jax.random.bernoulli(next(keys), share, (count, *shape))
-
-    def normal(*shape) -> Array:
-        return jax.random.normal(next(keys), (count, *shape))
-
-    def uniform(low, high, *shape) -> Array:
-        return jax.random.uniform(next(keys), (count, *shape), minval=low, maxval=high)
-
+    draws = _Draws(key, len(pixels))
     size = (pixels.max(1) - pixels.min(1)).max(-1)[:, None, None]
-    which = jax.random.categorical(next(keys), jnp.asarray(_LOG_SHARES), shape=(count,))
+    which = jax.random.categorical(draws.key(), jnp.asarray(_LOG_SHARES), shape=(len(pixels),))
     has = jnp.asarray(_HAS)[which] * known
-    is_annotated = happens(settings.annotated) & (which != _BLAZEPOSE)
-
-    # Exchanged sides, and limbs of a neighbour.
-    points, z = pixels, depth
-    mirror = np.array(POINT_MIRROR)
-    for part in (_LEG, _ARM, np.ones(NUM_BODY_POINTS, bool)):
-        swaps = happens(settings.swaps if not part.all() else 0.5 * settings.swaps)
-        swaps = (swaps & ~is_annotated)[:, None] & part[None]
-        points = jnp.where(swaps[..., None], points[:, mirror], points)
-        z = jnp.where(swaps, z[:, mirror], z)
-    chain = jnp.asarray(_CHAINS)[jax.random.randint(next(keys), (count,), 0, len(_CHAINS))]
-    strays = (happens(settings.neighbours) & ~is_annotated)[:, None] * chain
-    points = points + 0.2 * size * strays[..., None] * normal(1, 2)
-
-    # What annotators and detectors call a hip or shoulder differs from person to person.
-    clicks = settings.clicks * size
-    points = points + clicks * (0.015 * _HIPS + 0.008 * _SHOULDERS) * normal(1, 2)
-    points = points + clicks * (0.012 * _HIPS + 0.008 * _SHOULDERS) * normal(NUM_BODY_POINTS, 2)
-    level = (
-        settings.noise
-        * jnp.exp(0.6 * normal(1, 1))
-        * jnp.where(is_annotated, 0.5, 1.0)[:, None, None]
-    )
-    # Failures and hidden points.
-    rate = settings.failures * uniform(0.0, 1.0, 1) * 2.0
-    fails = (uniform(0.0, 1.0, NUM_BODY_POINTS) < rate) & ~is_annotated[:, None]
-    low, high = points.min(1), points.max(1)
-    middle = low + (high - low) * uniform(0.0, 1.0, 2)
-    reach = size[:, 0] * uniform(0.05, 0.3, 2)
-    hidden = (jnp.abs(points - middle[:, None]) < reach[:, None]).all(-1)
-    hidden &= happens(settings.occlusion)[:, None]
-    cut = _beyond_edge(happens, uniform, points, low, high, settings)
-    unsure = fails | hidden | cut
-    wild = jnp.where(fails, 0.10, jnp.where(unsure, 0.035, 0.0))[..., None] * size
-    error = level * size * _FACTORS[:, None] * normal(NUM_BODY_POINTS, 2)
-    error = error + wild * jnp.abs(normal(1, 1)) * normal(NUM_BODY_POINTS, 2)
-    points = points + error
-
-    # Detectors are less sure where they err; annotators skip what they do not see.
-    err = jnp.linalg.norm(error, axis=-1) / size[..., 0]
-    blind = happens(0.4, NUM_BODY_POINTS)  # errors that a detector does not notice
-    surety = jnp.exp(-err / jnp.where(blind, 0.4, 0.08))
-    surety = surety * (1.0 - 0.3 * uniform(0.0, 1.0, NUM_BODY_POINTS) ** 2)
-    surety = jnp.where(unsure, surety * uniform(0.05, 1.0, NUM_BODY_POINTS), surety)
-    drops = unsure & (uniform(0.0, 1.0, NUM_BODY_POINTS) < uniform(0.0, 1.0, 1))
-    confidence = jnp.where(is_annotated[:, None], 1.0, surety)
-    missing = uniform(0.0, 1.0, NUM_BODY_POINTS) < settings.missing * 2 * uniform(0.0, 1.0, 1)
-    missing = missing & happens(0.5)[:, None]
-    gone = jnp.where(is_annotated[:, None], (cut | (hidden & happens(0.5)[:, None])), drops)
-    shown = has * (1.0 - jnp.where(gone | missing, 1.0, 0.0))
-    # At least a few points of the limbs stay.
-    few = (shown.sum(1) < 6)[:, None]
-    shown = jnp.where(few, has, shown)
-    confidence = jnp.clip(confidence, 0.02, 1.0) * shown
-
-    # Depths of a detector: too flat, tilted, and noisy; a few on the wrong side.
-    deep = (happens(settings.depth) & ~is_annotated)[:, None] * shown
-    tilt = 0.15 * normal(2) / size[:, 0] * jnp.ones(2)
-    z = z * uniform(0.55, 1.15, 1) + jnp.einsum(
-        "bpi,bi->bp", points - points.mean(1)[:, None], tilt
-    )
-    z = z + 0.05 * jnp.exp(0.4 * normal(1)) * normal(NUM_BODY_POINTS)
-    z = z + jnp.where(unsure, 0.12, 0.0) * normal(NUM_BODY_POINTS)
-    wrong = happens(0.06)[:, None] * chain
-    z = jnp.where(wrong > 0, z - 2 * z * uniform(0.3, 1.0, 1), z)
+    is_annotated = draws.happens(settings.annotated) & (which != _BLAZEPOSE)
+    points, z = _with_swaps(draws, pixels, depth, is_annotated, settings)
+    chain = jnp.asarray(_CHAINS)[draws.integers(len(_CHAINS))]
+    strays = (draws.happens(settings.neighbours) & ~is_annotated)[:, None] * chain
+    points = points + 0.2 * size * strays[..., None] * draws.normal(1, 2)
+    points, error, doubts = _with_errors(draws, points, size, is_annotated, settings)
+    confidence = _confidences(draws, error, doubts, has, is_annotated, settings)
+    shown = (confidence > 0).astype(confidence.dtype)
+    deep = (draws.happens(settings.depth) & ~is_annotated)[:, None] * shown
+    z = _detected_depths(draws, z, points, size, doubts.unsure, chain)
     rows = jnp.concatenate([points, confidence[..., None]], -1)
     rows = jnp.where(shown[..., None] > 0, rows, 0.0)
     return jnp.concatenate([rows, (z * deep)[..., None], deep[..., None]], -1)
 
 
-def _beyond_edge(happens, uniform, points, low, high, settings: BodySettings) -> Array:
+class _Draws:
+    """Random numbers of a batch. A network's training depends on the order of the calls."""
+
+    def __init__(self, key: jax.Array, count: int):
+        self._keys, self._count = iter(jax.random.split(key, 40)), count
+
+    def key(self) -> jax.Array:
+        return next(self._keys)
+
+    def happens(self, share: float, *shape: int) -> Array:
+        return jax.random.bernoulli(self.key(), share, (self._count, *shape))
+
+    def normal(self, *shape: int) -> Array:
+        return jax.random.normal(self.key(), (self._count, *shape))
+
+    def uniform(self, low: float, high: float, *shape: int) -> Array:
+        return jax.random.uniform(self.key(), (self._count, *shape), minval=low, maxval=high)
+
+    def integers(self, end: int) -> Array:
+        return jax.random.randint(self.key(), (self._count,), 0, end)
+
+
+class _Doubts(NamedTuple):
+    """Points (b, p) that a source finds badly or not at all."""
+
+    hidden: Array
+    cut: Array
+    unsure: Array
+
+
+def _with_swaps(
+    draws: _Draws, points: Array, z: Array, is_annotated: Array, settings: BodySettings
+) -> tuple[Array, Array]:
+    """Exchange left and right of the legs, of the arms, and of the whole body."""
+    mirror = np.array(POINT_MIRROR)
+    for part in (_LEG, _ARM, np.ones(NUM_BODY_POINTS, bool)):
+        swaps = draws.happens(settings.swaps if not part.all() else 0.5 * settings.swaps)
+        swaps = (swaps & ~is_annotated)[:, None] & part[None]
+        points = jnp.where(swaps[..., None], points[:, mirror], points)
+        z = jnp.where(swaps, z[:, mirror], z)
+    return points, z
+
+
+def _with_errors(
+    draws: _Draws, points: Array, size: Array, is_annotated: Array, settings: BodySettings
+) -> tuple[Array, Array, _Doubts]:
+    """Move points.
+
+    Returns:
+        The points; their errors but for the source's hips and shoulders, shares of the size (b, p);
+        the points in doubt.
+    """
+    # What annotators and detectors call a hip or shoulder differs from person to person.
+    clicks = settings.clicks * size
+    points = points + clicks * (0.015 * _HIPS + 0.008 * _SHOULDERS) * draws.normal(1, 2)
+    single = draws.normal(NUM_BODY_POINTS, 2)
+    points = points + clicks * (0.012 * _HIPS + 0.008 * _SHOULDERS) * single
+    level = (
+        settings.noise
+        * jnp.exp(0.6 * draws.normal(1, 1))
+        * jnp.where(is_annotated, 0.5, 1.0)[:, None, None]
+    )
+    # Failures and hidden points.
+    rate = settings.failures * draws.uniform(0.0, 1.0, 1) * 2.0
+    fails = (draws.uniform(0.0, 1.0, NUM_BODY_POINTS) < rate) & ~is_annotated[:, None]
+    low, high = points.min(1), points.max(1)
+    middle = low + (high - low) * draws.uniform(0.0, 1.0, 2)
+    reach = size[:, 0] * draws.uniform(0.05, 0.3, 2)
+    hidden = (jnp.abs(points - middle[:, None]) < reach[:, None]).all(-1)
+    hidden &= draws.happens(settings.occlusion)[:, None]
+    cut = _beyond_edge(draws, points, low, high, settings)
+    unsure = fails | hidden | cut
+    wild = jnp.where(fails, 0.10, jnp.where(unsure, 0.035, 0.0))[..., None] * size
+    error = level * size * _FACTORS[:, None] * draws.normal(NUM_BODY_POINTS, 2)
+    error = error + wild * jnp.abs(draws.normal(1, 1)) * draws.normal(NUM_BODY_POINTS, 2)
+    share = jnp.linalg.norm(error, axis=-1) / size[..., 0]
+    return points + error, share, _Doubts(hidden, cut, unsure)
+
+
+def _confidences(
+    draws: _Draws,
+    error: Array,
+    doubts: _Doubts,
+    has: Array,
+    is_annotated: Array,
+    settings: BodySettings,
+) -> Array:
+    """Return confidences (b, p), 0 for missing points.
+
+    Detectors are less sure where they err; annotators skip what they do not see.
+    """
+    hidden, cut, unsure = doubts
+    blind = draws.happens(0.4, NUM_BODY_POINTS)  # errors that a detector does not notice
+    surety = jnp.exp(-error / jnp.where(blind, 0.4, 0.08))
+    surety = surety * (1.0 - 0.3 * draws.uniform(0.0, 1.0, NUM_BODY_POINTS) ** 2)
+    surety = jnp.where(unsure, surety * draws.uniform(0.05, 1.0, NUM_BODY_POINTS), surety)
+    drops = draws.uniform(0.0, 1.0, NUM_BODY_POINTS) < draws.uniform(0.0, 1.0, 1)
+    confidence = jnp.where(is_annotated[:, None], 1.0, surety)
+    missing = draws.uniform(0.0, 1.0, NUM_BODY_POINTS)
+    missing = missing < settings.missing * 2 * draws.uniform(0.0, 1.0, 1)
+    missing = missing & draws.happens(0.5)[:, None]
+    skipped = cut | (hidden & draws.happens(0.5)[:, None])
+    gone = jnp.where(is_annotated[:, None], skipped, unsure & drops)
+    shown = has * (1.0 - jnp.where(gone | missing, 1.0, 0.0))
+    # At least a few points of the limbs stay.
+    few = (shown.sum(1) < 6)[:, None]
+    return jnp.clip(confidence, 0.02, 1.0) * jnp.where(few, has, shown)
+
+
+def _detected_depths(
+    draws: _Draws, z: Array, points: Array, size: Array, unsure: Array, chain: Array
+) -> Array:
+    """Return a detector's depths: too flat, tilted, and noisy; a few on the wrong side."""
+    tilt = 0.15 * draws.normal(2) / size[:, 0]
+    z = z * draws.uniform(0.55, 1.15, 1)
+    z = z + jnp.einsum("bpi,bi->bp", points - points.mean(1)[:, None], tilt)
+    z = z + 0.05 * jnp.exp(0.4 * draws.normal(1)) * draws.normal(NUM_BODY_POINTS)
+    z = z + jnp.where(unsure, 0.12, 0.0) * draws.normal(NUM_BODY_POINTS)
+    wrong = draws.happens(0.06)[:, None] * chain
+    return jnp.where(wrong > 0, z - 2 * z * draws.uniform(0.3, 1.0, 1), z)
+
+
+def _beyond_edge(
+    draws: _Draws, points: Array, low: Array, high: Array, settings: BodySettings
+) -> Array:
     """Return which points lie beyond an edge of the picture, mostly the lower one."""
-    cuts = happens(settings.truncation)
-    edge = uniform(0.0, 1.0)
-    share = uniform(0.05, 0.6)[:, None]
+    cuts = draws.happens(settings.truncation)
+    edge = draws.uniform(0.0, 1.0)
+    share = draws.uniform(0.05, 0.6)[:, None]
     place = (points - low[:, None]) / jnp.maximum(high - low, 1e-6)[:, None]
     x, y = place[..., 0], place[..., 1]
     edge = edge[:, None]

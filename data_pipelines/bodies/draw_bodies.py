@@ -131,7 +131,7 @@ def _draw_views(
     high = jnp.deg2rad(jax.random.uniform(keys[2], (count,), minval=-30.0, maxval=75.0))
     pitch = jnp.where(jax.random.bernoulli(keys[3], settings.high, (count,)), high, pitch)
     roll = jnp.deg2rad(settings.roll) * jax.random.normal(keys[4], (count,))
-    # Whoever lies, dives or hangs: any turn.
+    # People who lie, dive or hang are turned in any direction.
     tilts = jax.random.bernoulli(keys[5], settings.tilted, (count,))
     tilt = jax.random.uniform(keys[6], (2, count), minval=-np.pi, maxval=np.pi)
     world = _matmul(_about(2, jnp.where(tilts, tilt[0], 0.0)), _about(1, yaw))

@@ -114,7 +114,9 @@ def from_mapping(values: Mapping[str, Any]) -> tuple[BodySplits, BodySettings]:
 def settings_of(split: str, settings: BodySettings) -> BodySettings:
     """Return how a split's bodies are drawn, from the training's settings.
 
-    `test` has exact 2D points. `test_noisy` has a detector's errors, and about a third of the
+    `test` has exact 2D points of all sets. Points of other sets than BlazePose's are annotators',
+    with confidence 1 and without depths. BlazePose's have a detector's confidences and, for about
+    half of the people, its depths. `test_noisy` has a detector's errors, and about a third of the
     points are missing.
     """
     if split == "test":

@@ -133,12 +133,12 @@ class _Clip:
         return _joined(parts)
 
     def shared_shape(self, solved: Solved) -> Float[np.ndarray, "frames 10"]:
-        """Return the shape that suits all frames, each as far as it tells about the shape."""
+        """Return the shape that suits all frames, each weighted by what it says of the shape."""
         prior = self.settings.weights.shape * np.eye(NUM_BETAS)
         betas = np.asarray(solved.pose.betas, np.float64)
-        told = _shape_information(np.asarray(solved.matrix, np.float64))
-        right = np.einsum("tij,tj->i", told, betas)
-        shared = np.linalg.solve((told - prior).sum(0) + prior, right)
+        information = _shape_information(np.asarray(solved.matrix, np.float64))
+        right = np.einsum("tij,tj->i", information, betas)
+        shared = np.linalg.solve((information - prior).sum(0) + prior, right)
         return np.tile(shared.astype(np.float32), (len(betas), 1))
 
     def smoothed(self, pose: Pose) -> Solved:

@@ -56,7 +56,7 @@ _SMOOTH_SIGMA, _SMOOTH_OUTLIER = 0.03, 5.0
 
 
 class Problem(NamedTuple):
-    """What bodies are fitted to; leaves with a leading batch axis but for body and prior.
+    """The targets of a fit; leaves with a leading batch axis but for body and prior.
 
     Attributes:
         body: its points are those of the other fields.

@@ -141,7 +141,7 @@ def refine(
         start: the network's answer, with crop cameras of the same squares.
         body: as of `fit`.
         world: as of `fit`; None: the answer's own points, so that depths stay as the network found
-            them where keypoints do not tell.
+            them where keypoints do not fix them.
         lens: as of `fit`.
         prior: as of `fit`.
         settings: `refine_steps`, `weights`, `ignored` and `batch` of it are used.

@@ -40,7 +40,7 @@ _SMPLIFY_SIZE = 69
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class PosePrior:
-    """What poses of people are like; a pytree.
+    """A probability of poses, and a dictionary of poses; a pytree.
 
     Attributes:
         means: of each component, axis-angle of `FITTED_JOINTS`, radians.

@@ -15,7 +15,7 @@ FEWEST_POINTS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What a good fit keeps to.
+    """The limits of a good fit.
 
     Attributes:
         error: largest mean distance of the points that count, in shares of the person's extent.

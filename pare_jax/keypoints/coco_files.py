@@ -53,8 +53,8 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
         if not _is_id(image):
             raise UserError(f'{people.path}: {where} needs "image_id", a number or text')
         name = names.get(image, str(image))
-        told = sets.get(category) if sets else _coco_of(len(rows))
-        people.add(name, where, rows, told, box=_box_of(entry))
+        given = sets.get(category) if sets else _coco_of(len(rows))
+        people.add(name, where, rows, given, box=_box_of(entry))
     if not found:
         raise UserError(
             f"{people.path} has no keypoints of people: give person_keypoints_*.json, or its "

@@ -1,6 +1,6 @@
 """Reads people's keypoints from files: COCO, OpenPose, MPII (JSON), SPIN (.npz).
 
-docs/keypoints.md has the forms. The set of points is told by the form, by the file's own names of
+docs/keypoints.md has the forms. The set of points is given by the form, by the file's own names of
 points, or by their number where only one set has it; otherwise the user names it.
 """
 
@@ -23,7 +23,7 @@ def read_keypoints(path: str | Path, set_name: str | None = None) -> KeypointFil
 
     Args:
         path: a .json or .npz file, or a folder with NAME_keypoints.json for each picture.
-        set_name: the set of the points, one of `sets.SETS`; None: as the file tells.
+        set_name: the set of the points, one of `sets.SETS`; None: given by the file.
 
     Raises:
         UserError: an unknown set; a file that is missing, damaged or of another form; points of

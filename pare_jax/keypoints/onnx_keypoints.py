@@ -57,7 +57,7 @@ class OnnxKeypoints:
 
         Args:
             path: an ONNX file of one of the forms above.
-            set_name: the set of its points, one of `sets.SETS`; None: as their number tells.
+            set_name: the set of its points, one of `sets.SETS`; None: by their number.
 
         Raises:
             UserError: onnxruntime or the file is missing; the file is no ONNX model, has other
@@ -126,7 +126,7 @@ class OnnxKeypoints:
             names = [one.name for one in SETS.values() if len(one.points) == count]
             raise UserError(
                 f"{self.path} finds {count} points, "
-                + (f"not {own.name}'s {len(own.points)}" if own else "of a set that is not told")
+                + (f"not {own.name}'s {len(own.points)}" if own else "of a set that is not given")
                 + (f": give --keypoint_set={' or '.join(names)}" if names else ": no set has them")
             )
         return own

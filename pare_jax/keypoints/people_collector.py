@@ -13,7 +13,7 @@ from pare_jax.io.exif import swaps_sides, upright_box
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import SETS, KeypointSet, find_set
 
-# End of the messages about a set that the file does not tell.
+# End of the messages about a set that the file does not give.
 ASK = "give --keypoint_set=NAME"
 # A point further away, in pixels, is a mistake: no picture is so large.
 _FURTHEST = 1e6
@@ -87,7 +87,7 @@ class PeopleCollector:
 
         Args:
             path: of the file, for messages.
-            set_name: the set that the user names; None: as the file's form tells.
+            set_name: the set that the user names; None: given by the file's form.
 
         Raises:
             UserError: there is no such set.
@@ -109,7 +109,7 @@ class PeopleCollector:
         photograph: str,
         where: str,
         rows: Float[np.ndarray, "k 3"],
-        told: KeypointSet | None = None,
+        given: KeypointSet | None = None,
         world: Float[np.ndarray, "k 3"] | None = None,
         box: Float[np.ndarray, "4"] | None = None,
         score: float | None = None,
@@ -120,19 +120,19 @@ class PeopleCollector:
             photograph: its name.
             where: the person's place in the file, for messages.
             rows: x, y in pixels and confidence, as the file has them.
-            told: the set that the file's form tells; None: guess it by the number of points.
+            given: the set that the file's form gives; None: guess it by the number of points.
             world: as in `Keypoints`.
             box: as in `Keypoints`.
             score: as in `Keypoints`.
 
         Raises:
-            UserError: the set is not told and cannot be guessed, or has another number of points.
+            UserError: the set is not given and cannot be guessed, or has another number of points.
         """
         self.photograph(photograph)
         if not len(rows):
             self._unknown += 1
             return
-        own = self.set_of(len(rows), where, told)
+        own = self.set_of(len(rows), where, given)
         points, confidence = rows[:, :2], np.nan_to_num(rows[:, 2], nan=0.0)
         near = np.abs(points) < _FURTHEST  # false for NaN
         broken = (confidence > 0) & ~near.all(1)
@@ -146,9 +146,9 @@ class PeopleCollector:
         keypoints = Keypoints(own, points, confidence, world, box, score)
         self._people[photograph].append(keypoints.in_named_set())
 
-    def set_of(self, count: int, where: str, told: KeypointSet | None = None) -> KeypointSet:
+    def set_of(self, count: int, where: str, given: KeypointSet | None = None) -> KeypointSet:
         """Return the set of a person with this number of points; see `add`."""
-        own = self.named or told or self._guess(count, where)
+        own = self.named or given or self._guess(count, where)
         if len(own.points) != count:
             raise UserError(
                 f"{self.path}: {where} has {count} points, but {own.name} has {len(own.points)}; "

@@ -22,15 +22,15 @@ _MIDDLE = {
     "midshoulder": "thorax",
     "neckbase": "jaw",
 }
-# What MMPose calls a foot in Human3.6M is the ankle.
-_FEET = {"left_foot": "left_ankle", "right_foot": "right_ankle"}
+_FEET = {f"{written}foot": f"{side}_ankle" for written, side in _SIDES.items()}
 
 
 def set_of_names(names: Sequence[str]) -> KeypointSet | None:
     """Return the set whose points have these names; a new one where no set of ours has them.
 
     "Right Shoulder", "right_shoulder", "RShoulder" and "r_shoulder" are one point. "head" is the
-    top of the head, unless the list has a top of the head or a jaw.
+    top of the head, unless the list has a top of the head or a jaw. A foot is the ankle in lists
+    without ankles but with a jaw, as MMPose names Human3.6M's points.
 
     Args:
         names: of the points, in the file's order.
@@ -39,10 +39,12 @@ def set_of_names(names: Sequence[str]) -> KeypointSet | None:
         The set; points with other names have no body point. None if fewer than two have one.
     """
     found = [_body_point(name) for name in names]
-    if {"root", "neckbase"} <= {_plain(name) for name in names}:
-        found = [_FEET.get(name, point) for name, point in zip(names, found, strict=True)]
     if "jaw" in found and "neck" not in found:  # Human3.6M's head and thorax, as MMPose names them
         found = ["neck" if point == "thorax" else point for point in found]
+        if not {"left_ankle", "right_ankle"} & set(found):
+            found = [
+                _FEET.get(_plain(name), point) for name, point in zip(names, found, strict=True)
+            ]
     elif not {"head_top", "jaw"} & set(found):
         found = ["head_top" if point == "head" else point for point in found]
         if len(found) == len(HALPE26.points) and "left_big_toe" in found:

@@ -53,11 +53,11 @@ def read_spin(people: PeopleCollector) -> None:
     for number, name in enumerate(names):
         own = next((one for one in chosen if _any_known(chosen[one][number])), next(iter(chosen)))
         rows, where = chosen[own][number], f"{own} of person {number}"
-        told = OPENPOSE25 if own == "openpose" else _spin_of(rows.shape[0])
+        given = OPENPOSE25 if own == "openpose" else _spin_of(rows.shape[0])
         in_3d = None
         if world is not None and own == "part":
-            in_3d = _about_hips(world[number], people.set_of(len(rows), where, told))
-        people.add(name, where, rows.copy(), told, in_3d)
+            in_3d = _about_hips(world[number], people.set_of(len(rows), where, given))
+        people.add(name, where, rows.copy(), given, in_3d)
 
 
 def _fitting(found: dict[str, np.ndarray], named: KeypointSet | None) -> dict[str, np.ndarray]:

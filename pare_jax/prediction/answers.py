@@ -39,7 +39,7 @@ class Crop:
 
 
 class FitVerdict(NamedTuple):
-    """What a fit to a person's keypoints says of itself.
+    """The error and the problems of a fit to a person's keypoints.
 
     Attributes:
         error: mean distance of the keypoints that count from the body's points, in shares of the

@@ -25,7 +25,7 @@ def make_source(name: str | Path, set_name: str | None = None) -> "KeypointSourc
 
     Args:
         name: "blazepose", or the path of an ONNX file.
-        set_name: the set of an ONNX file's points; None: as their number tells.
+        set_name: the set of an ONNX file's points; None: by their number.
 
     Raises:
         UserError: an unknown name, a missing package, or a file that is missing or no network.

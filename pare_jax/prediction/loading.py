@@ -38,7 +38,7 @@ def load_predictor(
         say: see `load_model`.
         keypoints: source of the keypoints, if the network or `refine` needs them: "blazepose", or
             the path of an ONNX file. None: they are given in each call.
-        keypoint_set: the set of an ONNX file's points; None: as their number tells.
+        keypoint_set: the set of an ONNX file's points; None: by their number.
         refine: whether the predicted bodies are fitted to the keypoints.
 
     Returns:

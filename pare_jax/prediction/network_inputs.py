@@ -1,4 +1,4 @@
-"""What a network sees of one person: pixels of a crop, or body points in a square."""
+"""The input of a network for one person: pixels of a crop, or body points in a square."""
 
 from collections.abc import Sequence
 from typing import Protocol

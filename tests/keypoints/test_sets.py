@@ -111,6 +111,8 @@ def test_names_are_read_as_others_write_them():
     h36m = {"pelvis": "root", "neck": "thorax", "jaw": "neck_base"}
     names = [h36m.get(name, name) for name in find_set("h36m17").points]
     assert set_of_names(names) == find_set("h36m17")
+    assert set_of_names([name.replace("ankle", "foot") for name in names]) == find_set("h36m17")
+    assert set_of_names(["left_foot", "left_knee", "nose"]).points[0] == ""
     own = set_of_names(["RShoulder", "l_shoulder", "wrist_left", "tail", "head"])
     assert own is not None
     assert own.points == ("right_shoulder", "left_shoulder", "left_wrist", "", "head_top")

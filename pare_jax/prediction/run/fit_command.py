@@ -68,7 +68,7 @@ def define_flags(values: flags.FlagValues) -> None:
     """Define the command's flags."""
     for name, what in (
         ("keypoints", "File or folder of keypoints: COCO, OpenPose, MPII or SPIN."),
-        ("keypoint_set", "The set of the points, if the file does not tell."),
+        ("keypoint_set", "The set of the points, if the file does not give it."),
         ("images", "Folder of the photographs, or one photograph, to draw the bodies on."),
         ("output", "The output folder."),
         ("body", "Body model file in SMPL's format; default: the free body."),
