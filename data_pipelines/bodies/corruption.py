@@ -145,6 +145,8 @@ def corrupt(
     confidence = jnp.where(is_annotated[:, None], 1.0, surety)
     missing = uniform(0.0, 1.0, NUM_BODY_POINTS) < settings.missing * 2 * uniform(0.0, 1.0, 1)
     missing = missing & happens(0.5)[:, None]
+    # A key of its own: other numbers stay the same with and without it.
+    missing |= jax.random.bernoulli(jax.random.fold_in(key, 1), settings.dropped, missing.shape)
     gone = jnp.where(is_annotated[:, None], (cut | (hidden & happens(0.5)[:, None])), drops)
     shown = has * (1.0 - jnp.where(gone | missing, 1.0, 0.0))
     # At least a few points of the limbs stay.
