@@ -5,7 +5,17 @@ import dataclasses
 from pare_jax.errors import UserError
 
 _PROBABILITIES = (
-    *("exchange", "high", "tilted", "failures", "missing", "truncation", "occlusion", "swaps"),
+    *(
+        "exchange",
+        "high",
+        "tilted",
+        "failures",
+        "missing",
+        "dropped",
+        "truncation",
+        "occlusion",
+        "swaps",
+    ),
     *("neighbours", "depth", "annotated"),
 )
 
@@ -30,6 +40,7 @@ class BodySettings:
     noise: float = 0.012  # typical error of a seen point
     failures: float = 0.08  # mean share of points that a detector puts elsewhere
     missing: float = 0.15  # mean share of points that are missing one by one
+    dropped: float = 0.0  # share of points that are missing for everybody, one by one
     truncation: float = 0.3  # probability that the picture's edge cuts the person
     occlusion: float = 0.25  # probability that something hides a part of the person
     # probability that left and right are exchanged, for legs and for arms; half for the whole body

@@ -114,14 +114,19 @@ def from_mapping(values: Mapping[str, Any]) -> tuple[BodySplits, BodySettings]:
 def settings_of(split: str, settings: BodySettings) -> BodySettings:
     """Return how a split's bodies are drawn, from the training's settings.
 
-    `test` has exact 2D points of all sets. Points of other sets than BlazePose's are annotators',
-    with confidence 1 and without depths. BlazePose's have a detector's confidences and, for about
-    half of the people, its depths. `test_noisy` has a detector's errors, and about a third of the
-    points are missing.
+    <<<<<<< HEAD
+        `test` has exact 2D points of all sets. Points of other sets than BlazePose's are annotators',
+        with confidence 1 and without depths. BlazePose's have a detector's confidences and, for about
+        half of the people, its depths. `test_noisy` has a detector's errors, and about a third of the
+        points are missing.
+    =======
+        `test` has exact 2D points; depths, where a detector gives any, keep their errors. `test_noisy`
+        has a detector's errors, and a third of the points are missing, beside those that it loses.
+    >>>>>>> wt_net
     """
     if split == "test":
         return dataclasses.replace(settings, **dict.fromkeys(_ERRORS, 0.0), annotated=1.0)
-    return dataclasses.replace(settings, missing=2 / 3, annotated=0.0)
+    return dataclasses.replace(settings, missing=0.0, dropped=1 / 3, annotated=0.0)
 
 
 class DrawnBodies:
@@ -214,6 +219,7 @@ def _key(seed: int, stream: str) -> Array:
     return jax.random.fold_in(jax.random.key(seed), 2**31 + _STREAMS[stream])
 
 
+@functools.cache
 def _compiled(mesh: Mesh, batch_size: int, settings: BodySettings) -> Callable:
     """Return a compiled function of (key, step, poses, body) that draws a batch.
 

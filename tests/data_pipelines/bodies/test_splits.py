@@ -14,6 +14,8 @@ from data_pipelines.example import BATCH_FIELDS, BODY_FIELDS
 from pare_jax.errors import UserError
 from pare_jax.skeleton import MIRROR
 
+# Bodies in exactly the poses of the pool, or mirrored.
+STILL = dataclasses.replace(BodySettings(), exchange=0.0, jitter=0.0)
 SIZES = BodySplits(poses=1_000, held_out=300, test=70)
 
 
@@ -24,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bodies(folder):
-    return DrawnBodies(SIZES, BodySettings(), folder)
+    return DrawnBodies(SIZES, STILL, folder)
 
 
 def first(stream, count):
@@ -56,22 +58,19 @@ def test_a_split_does_not_depend_on_the_size_of_batches(bodies):
 
 
 def test_evaluations_have_poses_of_their_own(bodies, folder):
-    """Without combining and jitter, a body's pose is one of the pool or its mirror image."""
-    still = dataclasses.replace(BodySettings(), exchange=0.0, jitter=0.0)
-    drawn = DrawnBodies(SIZES, still, folder)
     pool = splits_lib.pose_pool(SIZES, folder)
     flip = np.diag([-1.0, 1.0, 1.0])
     both = np.stack([pool, flip @ pool[:, list(MIRROR)] @ flip])[:, :, 1:]
 
     def poses_of(batch):
-        distance = np.abs(both[:, :, None] - batch["rotations"][None, None, :20, 1:])
+        distance = np.abs(both[:, :, None] - batch["rotations"][None, None, :8, 1:])
         distance = distance.max((-1, -2, -3)).min(0)
         assert distance.min(0).max() < 1e-4
         return distance.argmin(0)
 
-    (trained,) = first(drawn.train_batches(0, batch_size=20, seed=0), 1)
+    (trained,) = first(bodies.train_batches(0, batch_size=8, seed=0), 1)
     assert poses_of(trained).min() >= SIZES.held_out
-    held_out = next(iter(drawn.eval_batches("test_noisy", batch_size=20)))
+    held_out = next(iter(bodies.eval_batches("test_noisy", batch_size=20)))
     assert poses_of(held_out).max() < SIZES.held_out
 
 
@@ -86,7 +85,8 @@ def test_points_of_the_test_are_exact_and_those_of_the_other_are_not(bodies):
 
     assert errors_of(exact).max() < 1e-4
     assert np.median(errors_of(noisy)) > 0.005
-    assert (noisy["keypoints"][..., 2] > 0).sum() < 0.85 * (exact["keypoints"][..., 2] > 0).sum()
+    counts = [(batch["keypoints"][..., 2] > 0).sum() for batch in (exact, noisy)]
+    assert 0.4 < counts[1] / counts[0] < 0.75
     # Joints count as hidden where the network has no keypoint of them.
     assert noisy["visible"].sum() < noisy["visible_weight"].sum()
 
