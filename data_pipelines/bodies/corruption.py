@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from data_pipelines.bodies.body_settings import BodySettings
 from pare_jax.keypoints import sets
@@ -88,7 +88,6 @@ def corrupt(
     size = (pixels.max(1) - pixels.min(1)).max(-1)[:, None, None]
     which = jax.random.categorical(draws.key(), jnp.asarray(_LOG_SHARES), shape=(len(pixels),))
     has = jnp.asarray(_HAS)[which] * known
-<<<<<<< HEAD
     is_annotated = draws.happens(settings.annotated) & (which != _BLAZEPOSE)
     points, z = _with_swaps(draws, pixels, depth, is_annotated, settings)
     chain = jnp.asarray(_CHAINS)[draws.integers(len(_CHAINS))]
@@ -99,75 +98,6 @@ def corrupt(
     shown = (confidence > 0).astype(confidence.dtype)
     deep = (draws.happens(settings.depth) & ~is_annotated)[:, None] * shown
     z = _detected_depths(draws, z, points, size, doubts.unsure, chain)
-=======
-    is_annotated = happens(settings.annotated) & (which != _BLAZEPOSE)
-
-    # Exchanged sides, and limbs of a neighbour.
-    points, z = pixels, depth
-    mirror = np.array(POINT_MIRROR)
-    for part in (_LEG, _ARM, np.ones(NUM_BODY_POINTS, bool)):
-        swaps = happens(settings.swaps if not part.all() else 0.5 * settings.swaps)
-        swaps = (swaps & ~is_annotated)[:, None] & part[None]
-        points = jnp.where(swaps[..., None], points[:, mirror], points)
-        z = jnp.where(swaps, z[:, mirror], z)
-    chain = jnp.asarray(_CHAINS)[jax.random.randint(next(keys), (count,), 0, len(_CHAINS))]
-    strays = (happens(settings.neighbours) & ~is_annotated)[:, None] * chain
-    points = points + 0.2 * size * strays[..., None] * normal(1, 2)
-
-    # What annotators and detectors call a hip or shoulder differs from person to person.
-    clicks = settings.clicks * size
-    points = points + clicks * (0.015 * _HIPS + 0.008 * _SHOULDERS) * normal(1, 2)
-    points = points + clicks * (0.012 * _HIPS + 0.008 * _SHOULDERS) * normal(NUM_BODY_POINTS, 2)
-    level = (
-        settings.noise
-        * jnp.exp(0.6 * normal(1, 1))
-        * jnp.where(is_annotated, 0.5, 1.0)[:, None, None]
-    )
-    # Failures and hidden points.
-    rate = settings.failures * uniform(0.0, 1.0, 1) * 2.0
-    fails = (uniform(0.0, 1.0, NUM_BODY_POINTS) < rate) & ~is_annotated[:, None]
-    low, high = points.min(1), points.max(1)
-    middle = low + (high - low) * uniform(0.0, 1.0, 2)
-    reach = size[:, 0] * uniform(0.05, 0.3, 2)
-    hidden = (jnp.abs(points - middle[:, None]) < reach[:, None]).all(-1)
-    hidden &= happens(settings.occlusion)[:, None]
-    cut = _beyond_edge(happens, uniform, points, low, high, settings)
-    unsure = fails | hidden | cut
-    wild = jnp.where(fails, 0.10, jnp.where(unsure, 0.035, 0.0))[..., None] * size
-    error = level * size * _FACTORS[:, None] * normal(NUM_BODY_POINTS, 2)
-    error = error + wild * jnp.abs(normal(1, 1)) * normal(NUM_BODY_POINTS, 2)
-    points = points + error
-
-    # Detectors are less sure where they err; annotators skip what they do not see.
-    err = jnp.linalg.norm(error, axis=-1) / size[..., 0]
-    blind = happens(0.4, NUM_BODY_POINTS)  # errors that a detector does not notice
-    surety = jnp.exp(-err / jnp.where(blind, 0.4, 0.08))
-    surety = surety * (1.0 - 0.3 * uniform(0.0, 1.0, NUM_BODY_POINTS) ** 2)
-    surety = jnp.where(unsure, surety * uniform(0.05, 1.0, NUM_BODY_POINTS), surety)
-    drops = unsure & (uniform(0.0, 1.0, NUM_BODY_POINTS) < uniform(0.0, 1.0, 1))
-    confidence = jnp.where(is_annotated[:, None], 1.0, surety)
-    missing = uniform(0.0, 1.0, NUM_BODY_POINTS) < settings.missing * 2 * uniform(0.0, 1.0, 1)
-    missing = missing & happens(0.5)[:, None]
-    # A key of its own: other numbers stay the same with and without it.
-    missing |= jax.random.bernoulli(jax.random.fold_in(key, 1), settings.dropped, missing.shape)
-    gone = jnp.where(is_annotated[:, None], (cut | (hidden & happens(0.5)[:, None])), drops)
-    shown = has * (1.0 - jnp.where(gone | missing, 1.0, 0.0))
-    # At least a few points of the limbs stay.
-    few = (shown.sum(1) < 6)[:, None]
-    shown = jnp.where(few, has, shown)
-    confidence = jnp.clip(confidence, 0.02, 1.0) * shown
-
-    # Depths of a detector: too flat, tilted, and noisy; a few on the wrong side.
-    deep = (happens(settings.depth) & ~is_annotated)[:, None] * shown
-    tilt = 0.15 * normal(2) / size[:, 0] * jnp.ones(2)
-    z = z * uniform(0.55, 1.15, 1) + jnp.einsum(
-        "bpi,bi->bp", points - points.mean(1)[:, None], tilt
-    )
-    z = z + 0.05 * jnp.exp(0.4 * normal(1)) * normal(NUM_BODY_POINTS)
-    z = z + jnp.where(unsure, 0.12, 0.0) * normal(NUM_BODY_POINTS)
-    wrong = happens(0.06)[:, None] * chain
-    z = jnp.where(wrong > 0, z - 2 * z * uniform(0.3, 1.0, 1), z)
->>>>>>> wt_net
     rows = jnp.concatenate([points, confidence[..., None]], -1)
     rows = jnp.where(shown[..., None] > 0, rows, 0.0)
     return jnp.concatenate([rows, (z * deep)[..., None], deep[..., None]], -1)
@@ -178,6 +108,12 @@ class _Draws:
 
     def __init__(self, key: jax.Array, count: int):
         self._keys, self._count = iter(jax.random.split(key, 40)), count
+        # Other numbers stay the same with and without what is drawn with this one.
+        self._own_key = jax.random.fold_in(key, 1)
+
+    def dropped(self, share: float) -> Bool[Array, "b p"]:
+        """Return which points are missing for everybody."""
+        return jax.random.bernoulli(self._own_key, share, (self._count, NUM_BODY_POINTS))
 
     def key(self) -> jax.Array:
         return next(self._keys)
@@ -273,7 +209,7 @@ def _confidences(
     confidence = jnp.where(is_annotated[:, None], 1.0, surety)
     missing = draws.uniform(0.0, 1.0, NUM_BODY_POINTS)
     missing = missing < settings.missing * 2 * draws.uniform(0.0, 1.0, 1)
-    missing = missing & draws.happens(0.5)[:, None]
+    missing = missing & draws.happens(0.5)[:, None] | draws.dropped(settings.dropped)
     skipped = cut | (hidden & draws.happens(0.5)[:, None])
     gone = jnp.where(is_annotated[:, None], skipped, unsure & drops)
     shown = has * (1.0 - jnp.where(gone | missing, 1.0, 0.0))

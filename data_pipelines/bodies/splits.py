@@ -114,15 +114,8 @@ def from_mapping(values: Mapping[str, Any]) -> tuple[BodySplits, BodySettings]:
 def settings_of(split: str, settings: BodySettings) -> BodySettings:
     """Return how a split's bodies are drawn, from the training's settings.
 
-    <<<<<<< HEAD
-        `test` has exact 2D points of all sets. Points of other sets than BlazePose's are annotators',
-        with confidence 1 and without depths. BlazePose's have a detector's confidences and, for about
-        half of the people, its depths. `test_noisy` has a detector's errors, and about a third of the
-        points are missing.
-    =======
-        `test` has exact 2D points; depths, where a detector gives any, keep their errors. `test_noisy`
-        has a detector's errors, and a third of the points are missing, beside those that it loses.
-    >>>>>>> wt_net
+    `test` has exact 2D points; depths, where a detector gives any, keep their errors. `test_noisy`
+    has a detector's errors, and a third of the points are missing, beside those that it loses.
     """
     if split == "test":
         return dataclasses.replace(settings, **dict.fromkeys(_ERRORS, 0.0), annotated=1.0)
