@@ -111,7 +111,7 @@ EXPECTED = """
   3 pare_jax/pretrained/torch_file.py
   1 pare_jax/pretrained/weight_format.py
   4 pare_jax/pretrained/write.py
-  9 pare_jax/sensitivity/cli.py
+  8 pare_jax/sensitivity/cli.py
   1 pare_jax/sensitivity/occlusion_errors.py
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py

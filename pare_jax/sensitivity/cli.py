@@ -43,7 +43,6 @@ from pare_jax.sensitivity.maps import Sensitivity, crop_sensitivity, occlusion_s
 from pare_jax.sensitivity.occlusion_errors import occlusion_table
 from pare_jax.sensitivity.patches import PatchGrid, patch_grid
 from pare_jax.sensitivity.sensitivity_files import save_sensitivity
-from pare_jax.training.trained_run import load_config, split_checkpoint
 from pare_jax.training.workdir import left_as_found
 
 if TYPE_CHECKING:
@@ -229,12 +228,6 @@ def _run_split(values: flags.FlagValues) -> int:
 def _prepare(values: flags.FlagValues) -> tuple[Predictor, PatchGrid, Path]:
     """Make the output folder and load the network."""
     output = Path(values.output)
-    workdir, _ = split_checkpoint(values.checkpoint)
-    if load_config(workdir).model.input != "image":
-        raise UserError(
-            f"--checkpoint={values.checkpoint} is a network on keypoints, which sees no pixels to "
-            "cover: give a run on images"
-        )
     write_together(output, {})  # fails early, before the network is loaded
     predictor = load_predictor(
         values.checkpoint,

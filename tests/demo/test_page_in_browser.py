@@ -90,7 +90,9 @@ def page(open_demo):
 
 def test_the_predictors_warning_is_at_the_top(page):
     warning = page.locator("#warning [role=alert]")
-    assert warning.text_content() == "Warning: these people are <made up>."
+    assert warning.text_content() == (
+        "Warning: fake: these people are <made up>; keypoint network: these people are <made up>."
+    )
     assert warning.bounding_box()["y"] < page.locator("#picture").bounding_box()["y"]
 
 

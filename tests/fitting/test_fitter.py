@@ -42,7 +42,9 @@ def test_refining_a_wrong_answer_brings_it_close_and_names_an_outlier():
     wrist = point_index("left_wrist")
     points[0, wrist, :2] += (1.5, -1.5)
     fitted = refine(points, start, body=free_points())
-    assert joint_errors(fitted, joints)[1:].mean() < 0.6 * joint_errors(start, joints)[1:].mean()
+    # Depths stay near those of the start, which are wrong here.
+    assert joint_errors(fitted, joints)[1:].mean() < 0.9 * joint_errors(start, joints)[1:].mean()
+    assert fitted.error[1:].max() < 0.03
     first, *others = verdicts(fitted, points)
     assert "left_wrist" in first.ignored
     assert not any("left_wrist" in report.ignored for report in others)

@@ -62,9 +62,12 @@ def test_shapes_and_types(backbone, width, num_blocks, size, side, shallow_hrnet
     prediction = nnx.eval_shape(
         lambda: build_model(config, rngs=nnx.Rngs(0))(make_images(size, batch=3))
     )
-    arrays = {n: value for n, value in vars(prediction).items() if n != "align_corners"}
+    arrays = {
+        n: value for n, value in vars(prediction).items() if n not in ("align_corners", "earlier")
+    }
     shapes = {name: value.shape for name, value in arrays.items()}
     assert prediction.align_corners is False
+    assert prediction.earlier == ()
     assert shapes == {
         "rotations": (3, 24, 3, 3),
         "betas": (3, 10),

@@ -29,6 +29,7 @@ OTHER_CODE = {
     "pare_jax/io/progress.py",
     "pare_jax/io/threads.py",
     "pare_jax/evaluation/sequences.py",
+    "pare_jax/keypoints/sets.py",
 }
 
 

@@ -27,6 +27,8 @@ def rows():
         "id": np.full(FRAMES, 4, np.int32),
         "score": np.full(FRAMES, np.nan, np.float32),
         "box": boxes.astype(np.float32),
+        "crop_centre": (0.5 * (boxes[:, :2] + boxes[:, 2:])).astype(np.float32),
+        "crop_side": np.full(FRAMES, 1.2 * np.ptp(boxes[0, 1::2]), np.float32),
         "betas": np.zeros((FRAMES, 10), np.float32),
         "rotations": upright.astype(np.float32),
         "translation": np.tile(np.array([0.0, 0.1, 40.0], np.float32), (FRAMES, 1)),
