@@ -44,7 +44,7 @@ def test_refining_a_wrong_answer_brings_it_close_and_names_an_outlier():
     fitted = refine(points, start, body=free_points())
     # Depths stay near those of the start, which are wrong here.
     assert joint_errors(fitted, joints)[1:].mean() < 0.9 * joint_errors(start, joints)[1:].mean()
-    assert fitted.error[1:].max() < 0.03
+    assert fitted.error[1:].max() < 0.05
     first, *others = verdicts(fitted, points)
     assert "left_wrist" in first.ignored
     assert not any("left_wrist" in report.ignored for report in others)

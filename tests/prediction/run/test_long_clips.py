@@ -32,6 +32,8 @@ def rows():
         "betas": np.zeros((FRAMES, 10), np.float32),
         "rotations": upright.astype(np.float32),
         "translation": np.tile(np.array([0.0, 0.1, 40.0], np.float32), (FRAMES, 1)),
+        "keypoints": np.array([{} for _ in frames]),
+        "seen": np.full(FRAMES, None),
     }
 
 
