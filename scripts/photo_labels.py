@@ -1,6 +1,7 @@
 """Reads photographs whose people other people annotated, for `measure_photos.py`."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,10 @@ def read_labels(labels: Sequence[str], photos: Path | None = None) -> list[Label
             if owners.setdefault(photo, content.path) != content.path:
                 raise UserError(f"{photo} is in {owners[photo]} and in {path}: give one of them")
             group = content.path.resolve().parent.name
-            people += [_person(photo, group, own) for own in content.people[name]]
+            seen, notes = content.people_of(name, photo, *read_size(photo))
+            for note in notes:
+                print(note, file=sys.stderr)
+            people += [_person(photo, group, own) for own in seen]
     return people
 
 

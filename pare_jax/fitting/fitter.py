@@ -120,6 +120,9 @@ def fit(
     Raises:
         UserError: arrays of other shapes, or NaN or infinity among known points.
     """
+    if world is not None and np.shape(world) == np.shape(points):
+        # A source's 3D points count as far as its 2D points are known.
+        world = np.where(np.asarray(points)[..., 2:] > 0, world, np.nan)
     inputs = checked_inputs(points, world, start, lens)
     return _fit_batches(inputs, body, prior, settings, search=True)
 

@@ -37,13 +37,15 @@ class PersonToFit:
         keypoints: pixels of the photograph.
         size: the photograph's width and height; None: unknown.
         focal_length: of its camera, pixels; None: the diagonal, as in the scene's camera.
-        score: of the detection; None for annotators.
+        enlarged: pixels here for each pixel of the file of keypoints; 1 unless a huge photograph
+            was read smaller.
     """
 
     photograph: str
     keypoints: Keypoints
     size: tuple[float, float] | None = None
     focal_length: float | None = None
+    enlarged: float = 1.0
 
     @property
     def full_focal_length(self) -> float | None:
@@ -178,6 +180,8 @@ def spin_arrays(parts: Sequence[FittedPeople]) -> dict[str, np.ndarray]:
         reason.
     """
     rows = [(part, row, one) for part in parts for row, one in enumerate(part.people)]
+    # Lengths are in the pixels of the file of keypoints.
+    enlarged = np.array([one.enlarged for *_, one in rows], np.float32)
     wanted = [point_index(name) for name in SPIN24.points]
     count = len(rows)
 
@@ -190,17 +194,19 @@ def spin_arrays(parts: Sequence[FittedPeople]) -> dict[str, np.ndarray]:
         )
         for part in parts
     ]
+    spin_points = column((part.points[row, wanted] for part, row, _ in rows), (len(wanted), 3))
+    spin_points[..., :2] /= enlarged[:, None, None]
     good = column((part.reports[row].good for part, row, _ in rows), dtype=bool)
     return {
         "imgname": np.array([one.photograph for _, _, one in rows], dtype=str),
-        "center": column((part.centre[row] for part, row, _ in rows), (2,)),
-        "scale": column(part.side[row] / _SPIN_UNIT for part, row, _ in rows),
+        "center": column((part.centre[row] for part, row, _ in rows), (2,)) / enlarged[:, None],
+        "scale": column(part.side[row] / _SPIN_UNIT for part, row, _ in rows) / enlarged,
         "pose": np.concatenate(vectors).reshape(count, 3 * NUM_JOINTS),
         "shape": column((part.fit.betas[row] for part, row, _ in rows), (NUM_BETAS,)),
         "has_smpl": good.astype(np.uint8),
-        "part": column((part.points[row, wanted] for part, row, _ in rows), (len(wanted), 3)),
+        "part": spin_points,
         "camera": column((part.fit.camera[row] for part, row, _ in rows), (3,)),
-        "focal_length": column(one.full_focal_length or 0.0 for _, _, one in rows),
+        "focal_length": column(one.full_focal_length or 0.0 for *_, one in rows) / enlarged,
         "error": column(part.fit.error[row] for part, row, _ in rows),
         "converged": column((part.fit.converged[row] for part, row, _ in rows), dtype=bool),
         "good": good,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,11 @@ def _fit_labels(
 ) -> list[FittedPeople]:
     """Fit all people of a file, without photographs."""
     people = []
+    if (focal.pixels or focal.degrees) and not all(name in file.sizes for name in file.people):
+        reporter.warn(
+            f"note: {file.path} does not give the pictures' sizes: without --images, --focal and "
+            "--fov do not count for them"
+        )
     for name, own in file.people.items():
         size = file.sizes.get(name)
         pixels = None
@@ -180,16 +186,24 @@ def _fit_photos(
     found, _ = match_keypoints(file, photos, [], 0.0, reporter.warn, on_misfit=misfit)
     jobs = [(path, people) for path, people in found.items() if people]
     paths = [path for path, _ in jobs]
-    names = dict(zip(paths, folder.names_for(paths), strict=True))
+    # The table of all fits has its own name.
+    names = {
+        path: f"{name}_photo" if name == FITS else name
+        for path, name in zip(paths, folder.names_for(paths), strict=True)
+    }
+    # Two folders may have photographs of one name.
+    root = Path(os.path.commonpath([path.parent.absolute() for path in paths] or ["."]))
     outputs = PhotoOutputs(bodies, _OUTPUTS, focal)
     parts = []
     for start in range(0, len(jobs), _GROUP):
-        parts += _fit_group(jobs[start : start + _GROUP], names, outputs, bodies, folder, reporter)
+        group = jobs[start : start + _GROUP]
+        parts += _fit_group(group, root, names, outputs, bodies, folder, reporter)
     return parts
 
 
 def _fit_group(
     jobs: Sequence[tuple[Path, Sequence[Detection]]],
+    root: Path,
     names: Mapping[Path, str],
     outputs: PhotoOutputs,
     bodies: FitBodies,
@@ -214,7 +228,8 @@ def _fit_group(
                 one, points=one.points * factor, box=None if one.box is None else one.box * factor
             )
             pixels = None if length.pixels is None else length.pixels * factor
-            people.append(PersonToFit(path.name, scaled, (width, height), pixels))
+            name = os.path.relpath(path, root)
+            people.append(PersonToFit(name, scaled, (width, height), pixels, factor))
             owners.append(path)
     if not people:
         return []
@@ -226,8 +241,12 @@ def _fit_group(
         if not own:
             continue
         title = printable(path.name)
-        files = photo_files(outputs, names[path], title, photograph, own)
-        _publish(folder, names[path], path, files, len(own))
+        try:
+            files = photo_files(outputs, names[path], title, photograph, own)
+            _publish(folder, names[path], path, files, len(own))
+        except UserError as error:
+            reporter.failed(str(path), str(error))
+            continue
         reporter.say(f"{path}: {counted(len(own), 'person')} -> {', '.join(files)}")
     return [fitted]
 
