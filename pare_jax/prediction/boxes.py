@@ -60,12 +60,15 @@ def check_box(box: Sequence[float] | np.ndarray, height: int, width: int) -> Flo
 def box_of_keypoints(keypoints: Keypoints) -> Float[np.ndarray, "4"]:
     """Return the keypoints' own box, else one a little larger than their extent, pixels.
 
+    A box that is wholly apart from the points is not theirs, and is not used.
+
     Raises:
         UserError: fewer than two points are known.
     """
-    if keypoints.box is not None:
-        return keypoints.box
+    own = keypoints.box
     box = extent(keypoints.body_points())
+    if own is not None and (box[:2] <= own[2:]).all() and (box[2:] >= own[:2]).all():
+        return own
     margin = max(_BEYOND_JOINTS * float((box[2:] - box[:2]).max()), 1.0)
     return box + margin * np.array([-1.0, -1.0, 1.0, 1.0])
 

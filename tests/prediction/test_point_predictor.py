@@ -9,6 +9,7 @@ from pare_jax.fitting.fitter import BodyFit
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import BLAZEPOSE33, COCO17, point_index
 from pare_jax.prediction.answers import NobodyError
+from pare_jax.prediction.boxes import box_of_keypoints
 from tests.prediction.predict_fakes import (
     SpotSource,
     box_about,
@@ -146,3 +147,15 @@ def test_refined_bodies_have_the_fits_pose_and_verdict(predictor, monkeypatch):
     # The points are in units of each person's square.
     known = given["points"][..., 2] > 0
     assert np.abs(given["points"][known][:, :2]).max() == pytest.approx(1 / 1.2, abs=0.01)
+
+
+def test_a_box_apart_from_its_keypoints_is_not_theirs():
+    points = np.random.default_rng(0).uniform(100, 200, (17, 2))
+    near, apart = np.array([90.0, 90, 180, 210]), np.array([300.0, 90, 400, 210])
+    boxes = [
+        box_of_keypoints(Keypoints(COCO17, points, np.ones(17), box=box)) for box in (near, apart)
+    ]
+    np.testing.assert_array_equal(boxes[0], near)
+    assert (boxes[1][:2] < points.min(0)).all()
+    assert (boxes[1][2:] > points.max(0)).all()
+    assert (boxes[1] < 230).all()
