@@ -45,8 +45,9 @@ class Keypoints:
 
     @property
     def known(self) -> int:
-        """The number of known points that are body points."""
-        return int((self.body_points()[:, 2] > 0).sum())
+        """The number of known body points; those within one pixel of each other count once."""
+        rows = self.body_points()
+        return len(np.unique(np.round(rows[rows[:, 2] > 0, :2]), axis=0))
 
     def in_named_set(self) -> "Keypoints":
         """Return the same keypoints, as body points if their set is none of `sets.SETS`."""

@@ -186,8 +186,8 @@ class PeopleCollector:
             notes.append(f"note: {people} of {self.path} without a known point: skipped")
             if not any(self._people.values()):
                 raise UserError(
-                    f"{self.path} has {people}, but no point is known: give a file with keypoints "
-                    "whose confidence is above 0"
+                    f"{self.path} has {people}, but no point is known: give keypoints in pixels, "
+                    "with confidences above 0"
                 )
         return KeypointFile(self.path, self._people, self._sizes, tuple(notes))
 

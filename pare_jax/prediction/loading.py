@@ -79,6 +79,6 @@ def _check_no_options(**given: object) -> None:
     for name, value in given.items():
         if value:
             raise UserError(
-                f"{name} needs a checkpoint: the network of this package has one set of weights, "
-                "the free body, and squares around keypoints"
+                f"{name} is for a checkpoint of yours, and none is named: leave it out for the "
+                "network of this package"
             )

@@ -159,3 +159,8 @@ def test_a_box_apart_from_its_keypoints_is_not_theirs():
     assert (boxes[1][:2] < points.min(0)).all()
     assert (boxes[1][2:] > points.max(0)).all()
     assert (boxes[1] < 230).all()
+
+
+def test_points_at_one_place_are_one_known_point():
+    points = np.full((17, 2), 300.0) + np.linspace(0, 0.3, 17)[:, None]
+    assert Keypoints(COCO17, points, np.ones(17)).known == 1

@@ -253,7 +253,7 @@ def _fit_group(
 
 def _usable(people: Sequence[Keypoints], name: str, reporter: Reporter) -> list[Keypoints]:
     """Return the people with two known points or more; report the others."""
-    usable = [one for one in people if (one.body_points()[:, 2] > 0).sum() > 1]
+    usable = [one for one in people if one.known > 1]
     if len(usable) < len(people):
         skipped = counted(len(people) - len(usable), "person")
         reporter.warn(f"note: {name}: {skipped} with fewer than two known keypoints: skipped")
