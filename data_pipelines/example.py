@@ -36,11 +36,19 @@ BATCH_PARTS_STRIDE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """Shape, dtype and meaning of a field; names in a shape are sizes that vary."""
+    """A field of an example or a batch.
+
+    Attributes:
+        shape: names in it are sizes that vary.
+        dtype: of its numbers, or "bytes" or "str".
+        doc: its meaning and unit.
+        default: for a field that is newer than some prepared datasets, its value in their examples.
+    """
 
     shape: tuple[int | str, ...]
     dtype: str
     doc: str
+    default: float | None = None
 
 
 STORED_FIELDS: dict[str, Field] = {
@@ -56,11 +64,26 @@ STORED_FIELDS: dict[str, Field] = {
         (), "float32", "length of the head in stored-crop pixels, as PCKh defines it; 0: missing"
     ),
     "joints_3d": Field((NUM_JOINTS, 3), "float32", "metres, camera frame, pelvis at the origin"),
-    "joints_3d_weight": Field((), "float32", "1: joints_3d is known"),
+    "joints_3d_weight": Field((), "float32", "above 0: joints_3d is known; how much it weighs"),
+    "joints_3d_known": Field(
+        (NUM_JOINTS,), "float32", "1: this joint of joints_3d is known, if any is", default=1.0
+    ),
+    "points_2d": Field(
+        (NUM_BODY_POINTS, 2),
+        "float32",
+        "body points (pare_jax.keypoints.sets) in stored-crop pixels (x, y), as annotated",
+        default=0.0,
+    ),
+    "points_2d_weight": Field(
+        (NUM_BODY_POINTS,), "float32", "confidence in [0, 1]; 0: missing", default=0.0
+    ),
     "rotations": Field(
         (NUM_JOINTS, 3, 3), "float32", "relative to the parent; the root's into the camera frame"
     ),
-    "pose_weight": Field((), "float32", "1: rotations is known"),
+    "pose_weight": Field((), "float32", "above 0: rotations is known; how much it weighs"),
+    "rotations_known": Field(
+        (NUM_JOINTS,), "float32", "1: this joint's rotation is known, if any is", default=1.0
+    ),
     "betas": Field((NUM_BETAS,), "float32", "shape coefficients of the dataset's body model"),
     "betas_weight": Field((), "float32", "1: betas is known"),
     "visible": Field((NUM_JOINTS,), "float32", "1: visible, 0: hidden, self-occluded or cut off"),
@@ -84,8 +107,12 @@ BATCH_FIELDS: dict[str, Field] = {
     "head_size": Field(("B",), "float32", "crop units; 0: missing"),
     "joints_3d": Field(("B", NUM_JOINTS, 3), "float32", "metres, camera frame, pelvis at 0"),
     "joints_3d_weight": Field(("B",), "float32", "as stored"),
+    "joints_3d_known": Field(("B", NUM_JOINTS), "float32", "as stored"),
+    "points_2d": Field(("B", NUM_BODY_POINTS, 2), "float32", "body points, crop units"),
+    "points_2d_weight": Field(("B", NUM_BODY_POINTS), "float32", "as stored"),
     "rotations": Field(("B", NUM_JOINTS, 3, 3), "float32", "as stored, moved with the crop"),
     "pose_weight": Field(("B",), "float32", "as stored"),
+    "rotations_known": Field(("B", NUM_JOINTS), "float32", "as stored"),
     "betas": Field(("B", NUM_BETAS), "float32", "as stored"),
     "betas_weight": Field(("B",), "float32", "as stored"),
     "visible": Field(("B", NUM_JOINTS), "float32", "as stored; 0 also outside the crop"),
@@ -104,7 +131,6 @@ BODY_FIELDS: dict[str, Field] = {
         "what the network sees: x and y in crop units of the person's square, confidence, depth "
         "about the middle of the hips (metres), 1 if the depth is known; zeros for unknown points",
     ),
-    "points_2d": Field(("B", NUM_BODY_POINTS, 2), "float32", "true body points, crop units"),
     "points_3d": Field(
         ("B", NUM_BODY_POINTS, 3), "float32", "true body points, metres, camera frame, pelvis at 0"
     ),
@@ -114,8 +140,8 @@ BODY_FIELDS: dict[str, Field] = {
 EVALUATION_FIELDS = (
     "image",
     *("joints_2d", "joints_2d_weight", "head_top", "head_top_weight", "head_size"),
-    *("joints_3d", "joints_3d_weight"),
-    *("rotations", "pose_weight", "betas", "betas_weight"),
+    *("joints_3d", "joints_3d_weight", "joints_3d_known"),
+    *("rotations", "pose_weight", "rotations_known", "betas", "betas_weight"),
     *("visible", "visible_weight", "gender", "sample_weight"),
 )
 
@@ -133,6 +159,6 @@ def unknown_labels() -> dict[str, Any]:
             record[name] = ""
         else:
             shape = [size for size in field.shape if isinstance(size, int)]
-            record[name] = np.zeros(shape, field.dtype)[()]
+            record[name] = np.full(shape, field.default or 0, field.dtype)[()]
     identity = np.tile(np.eye(3, dtype=np.float32), (NUM_JOINTS, 1, 1))
     return record | {"rotations": identity, "gender": "neutral"}

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from data_pipelines.example import BATCH_PARTS_STRIDE, CROP_MARGIN, STORED_PARTS_STRIDE
 from data_pipelines.reading import jpeg
+from pare_jax.keypoints.sets import POINT_MIRROR
 from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 
 # Mirroring an image is x -> -x in the camera frame.
@@ -27,9 +28,12 @@ _MIRROR_PARTS = np.arange(256, dtype=np.uint8)
 _MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
 # Labels of the joints, which trade sides in a mirrored image.
 _JOINT_LABELS = (
-    *("joints_2d", "joints_2d_weight", "joints_3d", "rotations"),
-    *("visible", "visible_weight"),
+    *("joints_2d", "joints_2d_weight", "joints_3d", "joints_3d_known"),
+    *("rotations", "rotations_known", "visible", "visible_weight"),
 )
+_MIRROR_POINTS = np.array(POINT_MIRROR)
+# Labels of body points, likewise.
+_POINT_LABELS = ("points_2d", "points_2d_weight")
 
 
 class BadExampleError(ValueError):
@@ -268,9 +272,10 @@ def mirror_labels(
         mirror: the samples to mirror.
 
     Returns:
-        The labels of joints among `labels`.
+        The labels of joints and body points among `labels`.
     """
     swapped = {name: labels[name][:, _MIRROR_JOINTS] for name in _JOINT_LABELS if name in labels}
+    swapped |= {name: labels[name][:, _MIRROR_POINTS] for name in _POINT_LABELS if name in labels}
     swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
     swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
     return {
@@ -292,7 +297,7 @@ def move_labels(
 
     Args:
         labels: fields of `example.STORED_FIELDS` with a leading batch axis. They may lack
-            head_size, visible and visible_weight.
+            head_size, points_2d, visible and visible_weight.
         placement: the placement `affine` was built from.
         affine: stored-crop to network-crop coordinates.
         image_size: side of the network's crop, pixels.
@@ -308,6 +313,10 @@ def move_labels(
     # The affine mirrors the positions, mirror_labels the joints' order.
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
     moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    if "points_2d" in moved:
+        points_2d = apply_affine(affine, moved["points_2d"]) / (image_size / 2.0) - 1.0
+        weighs = moved["points_2d_weight"][..., None] > 0
+        moved["points_2d"] = np.where(weighs, points_2d, 0.0)
     head_top = apply_affine(affine, labels["head_top"][:, None])[:, 0] / (image_size / 2.0) - 1.0
     moved["head_top"] = np.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
     if "head_size" in labels:

@@ -42,7 +42,7 @@ def fake_batch(batch_size: int, seed: int = 0, image_size: int = IMAGE_SIZE):
         elif name == "rotations":
             random = Rotation.random(batch_size * 24, random_state=seed).as_matrix()
             batch[name] = random.reshape(shape).astype(np.float32)
-        elif name.endswith("weight"):
+        elif name.endswith(("weight", "known")):
             batch[name] = np.ones(shape, np.float32)
         elif name == "head_size":
             batch[name] = rng.uniform(0.1, 0.3, shape).astype(np.float32)

@@ -80,9 +80,11 @@ def draw_batch(
         "points_2d": (pixels - centre[:, None]) / half[:, None, None],
         "joints_3d": joints,
         "joints_3d_weight": ones,
+        "joints_3d_known": jnp.ones((count, NUM_JOINTS)),
         "points_3d": points,
         "rotations": rotations,
         "pose_weight": ones,
+        "rotations_known": jnp.ones((count, NUM_JOINTS)),
         "betas": betas,
         "betas_weight": ones,
     }

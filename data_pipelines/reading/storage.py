@@ -25,7 +25,8 @@ from pare_jax.io.files import read_json
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-# Increased when the stored fields change; a dataset of another version must be prepared again.
+# Increased when stored fields change that have no default (`example.Field`); a dataset of another
+# version must be prepared again.
 VERSION = "1.2.0"
 # Beside the shards of a dataset with sequences: {split: {sequence: {"people": P, "frames": N}}}.
 SEQUENCES_FILE = "sequences.json"
@@ -292,7 +293,8 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
         raise UserError(
             f"cannot read the dataset in {path} ({type(error).__name__}); {_PREPARE_AGAIN}"
         ) from error
-    missing = [name for name in STORED_FIELDS if name not in (builder.info.features or {})]
+    needed = [name for name, field in STORED_FIELDS.items() if field.default is None]
+    missing = [name for name in needed if name not in (builder.info.features or {})]
     if missing:
         raise UserError(
             f"the dataset in {path} lacks {', '.join(missing)}, which version {VERSION} has; "

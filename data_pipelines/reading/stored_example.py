@@ -24,7 +24,7 @@ def parse_example(serialised: bytes) -> dict[str, Any]:
 
     Returns:
         The fields of `example.STORED_FIELDS` as bytes, str, arrays and NumPy scalars; images stay
-        encoded.
+        encoded. A field that is newer than the dataset has its default.
 
     Raises:
         ValueError: the record is not a message, lacks a field or has one of another shape.
@@ -34,8 +34,10 @@ def parse_example(serialised: bytes) -> dict[str, Any]:
     for name, field in STORED_FIELDS.items():
         feature = features.get(name)
         if feature is None:
-            raise ValueError(f"the record lacks {name}")
-        if field.dtype == "float32":
+            if field.default is None:
+                raise ValueError(f"the record lacks {name}")
+            example[name] = np.full(_SHAPES[name], field.default, np.float32)
+        elif field.dtype == "float32":
             example[name] = _floats(feature.float_list, name)
         elif field.dtype == "int32":
             example[name] = np.int32(_only(feature.int64_list, name))

@@ -34,6 +34,7 @@ from data_pipelines.releases.stored_crop import (
     seems_whole,
 )
 from pare_jax.errors import UserError, be, counted
+from pare_jax.keypoints.sets import MPII16
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
 ANNOTATIONS = Path("mpii_human_pose_v1_u12_2", "mpii_human_pose_v1_u12_1.mat")
@@ -214,6 +215,9 @@ def _example(
     _, side = _stored_square(person)
     joints, visible = _smpl_joints(person)
     known = np.isfinite(joints[:, 0])
+    annotated = np.isfinite(person.joints[:, :1])
+    rows = np.concatenate([np.where(annotated, crop.points(person.joints), 0), annotated], axis=1)
+    points = MPII16.spread(rows).astype(np.float32)
     in_photo = inside(joints, *photo_size)
     in_crop = crop.points(joints)
     head_top = crop.points(person.joints[[MPII_HEAD_TOP]])[0]
@@ -226,6 +230,8 @@ def _example(
         "head_top": np.where(top_known, head_top, 0.0).astype(np.float32),
         "head_top_weight": np.float32(top_known),
         "head_size": np.float32(person.head_size * STORED_SIDE / side),
+        "points_2d": points[:, :2],
+        "points_2d_weight": points[:, 2],
         "visible": ((visible == 1) & in_photo).astype(np.float32),
         "visible_weight": np.isfinite(visible).astype(np.float32),
         "sequence": name,

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data_pipelines.example import unknown_labels
 from data_pipelines.preparing import processes
 from data_pipelines.releases.stored_crop import encode_jpeg
 from data_pipelines.synthetic.scenery import draw_scene
@@ -43,15 +44,12 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         )
     scene = draw_scene(settings, split, index)
     joints = scene.person.surface.joints
-    return {
+    return unknown_labels() | {
         "image": encode_jpeg(scene.image),
         "crop_to_photo": scene.crop.to_photo().astype(np.float32),
         "joints_2d": scene.joints_2d.astype(np.float32),
         "joints_2d_weight": np.ones(NUM_JOINTS, np.float32),
         # No head top: joints, pose and shape supervise that vertex already.
-        "head_top": np.zeros(2, np.float32),
-        "head_top_weight": np.float32(0),
-        "head_size": np.float32(0),
         "joints_3d": (joints - joints[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
         "rotations": scene.person.rotations.astype(np.float32),
@@ -62,10 +60,7 @@ def generate_example(settings: SyntheticSettings, split: str, index: int) -> dic
         "visible_weight": np.ones(NUM_JOINTS, np.float32),
         "part_labels": cv2.imencode(".png", scene.part_labels)[1].tobytes(),
         "parts_weight": np.float32(1),
-        "gender": "neutral",
         "sequence": f"synthetic/{split}/{index:06d}",
-        "person": np.int32(0),
-        "frame": np.int32(0),
     }
 
 

@@ -28,6 +28,8 @@ LABELS = (
 )
 _NEEDS_POSE = ("mpjae", "pa_mpjae")
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
+# Weights of labels, and which joints have the label.
+_PARTIAL = {"joints_3d_weight": "joints_3d_known"}
 # Fields of `SampleErrors` that are not metrics.
 _ARRAYS = (
     *("labelled", "finite_2d", "per_joint", "mean_pose_per_joint", "visible"),
@@ -174,7 +176,11 @@ def apply_labels(
     Returns:
         The rows of the samples: `errors`, `labelled`, `pckh_points` and `visible`.
     """
-    known = without_padding({name: batch[name] > 0 for name in _WEIGHTS}, batch)
+    known = {name: batch[name] > 0 for name in _WEIGHTS}
+    for weight, parts in _PARTIAL.items():
+        # A label of some joints cannot be measured by a protocol.
+        known[weight] &= (batch[parts] > 0).all(1)
+    known = without_padding(known, batch)
     has_mesh = known["pose_weight"] & known["betas_weight"]
     has_joints = has_mesh if protocol.from_mesh else known["joints_3d_weight"]
     has_pose = has_joints & known["pose_weight"]

@@ -32,7 +32,7 @@ class Posed(NamedTuple):
         prediction: the network's prediction.
         joints: the body's joints, metres, camera axes.
         head_top: the top of the body's head, likewise.
-        points: the body points of keypoints, likewise; None for networks on images.
+        points: the body points of keypoints, likewise; None if no term reads them.
     """
 
     prediction: Prediction
@@ -80,7 +80,7 @@ def total_loss(
         batch: the labels and their weights, see `data_pipelines/example.py`.
         weights: the weight of each term by name; a term with weight 0, or without a weight, is not
             computed.
-        points: the body points of keypoints, metres, camera axes; None for networks on images.
+        points: the body points of keypoints, metres, camera axes; None if no term reads them.
 
     Returns:
         The total, and the weighted terms by name (they add up to the total).
@@ -92,17 +92,34 @@ def total_loss(
 
 
 def squared_error(
-    predicted: Float[Array, "batch ..."], true: Float[Array, "batch ..."], weight: Array
+    predicted: Float[Array, "batch ..."],
+    true: Float[Array, "batch ..."],
+    weight: Float[Array, "batch"],
+    known: Float[Array, "batch joints"] | None = None,
 ) -> Float[Array, ""]:
-    """Average the squared error over elements, then over samples by `weight` (batch,)."""
-    per_sample = jnp.mean((predicted - true) ** 2, axis=tuple(range(1, predicted.ndim)))
-    return _average(per_sample, weight)
+    """Average the squared error over elements, then over samples by `weight`.
+
+    Args:
+        predicted: values; with `known`, of joints along the second axis.
+        true: likewise.
+        weight: of each sample.
+        known: 0 for joints whose error counts as 0; None: all are known.
+    """
+    squares = (predicted - true) ** 2
+    if known is not None:
+        squares *= known.reshape(known.shape + (1,) * (squares.ndim - 2))
+    return _average(jnp.mean(squares, axis=tuple(range(1, squares.ndim))), weight)
 
 
 def joints_3d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the squared error of joints in metres, with both pelvises at the origin."""
     joints, true = posed.joints, batch["joints_3d"]
-    return squared_error(joints - joints[:, :1], true - true[:, :1], batch["joints_3d_weight"])
+    return squared_error(
+        joints - joints[:, :1],
+        true - true[:, :1],
+        batch["joints_3d_weight"],
+        batch.get("joints_3d_known"),
+    )
 
 
 def joints_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
@@ -125,7 +142,12 @@ def joints_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]
 
 def pose_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the squared error of rotation matrices."""
-    return squared_error(posed.prediction.rotations, batch["rotations"], batch["pose_weight"])
+    return squared_error(
+        posed.prediction.rotations,
+        batch["rotations"],
+        batch["pose_weight"],
+        batch.get("rotations_known"),
+    )
 
 
 def shape_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
@@ -136,13 +158,30 @@ def shape_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
 def joints_l1_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
     """Return the mean distance along x, y and z of joints, pelvises at the origin, metres.
 
-    Body points, where there are any, count as joints do.
+    Body points, where the batch has any in 3D, count as joints do.
     """
     root = posed.joints[:, :1]
     error = jnp.mean(jnp.abs(posed.joints - root - batch["joints_3d"]), axis=(1, 2))
-    if posed.points is not None:
+    if posed.points is not None and "points_3d" in batch:
         error += jnp.mean(jnp.abs(posed.points - root - batch["points_3d"]), axis=(1, 2))
     return _average(error, batch["joints_3d_weight"])
+
+
+def keypoints_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
+    """Return the squared error of projected body points, weighted by confidence, crop units.
+
+    Unlike `joints_2d_loss`, which takes a dataset's hips and shoulders for SMPL's joints, it
+    compares points of the skin with points of the skin, and has face and feet. Errors of more than
+    one crop unit count as one: a wrong keypoint then has no gradient.
+    """
+    if posed.points is None:
+        raise ValueError("loss.keypoints_2d needs the body's points")
+    weight = batch["points_2d_weight"]
+    translation = geometry.camera_translation(posed.prediction.camera)
+    missed = geometry.project(posed.points, translation) - batch["points_2d"]
+    squares = jnp.minimum(jnp.sum(missed**2, axis=-1), 1.0) / 2.0
+    per_sample = jnp.sum(weight * squares, 1) / jnp.maximum(jnp.sum(weight, 1), 1e-6)
+    return _average(per_sample, (jnp.sum(weight, 1) > 0).astype(per_sample.dtype))
 
 
 def points_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
@@ -258,15 +297,16 @@ def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -
 
 # By the keys of `config.loss`.
 TERMS: dict[str, Term] = {
-    "joints_3d": Term(joints_3d_loss, 300.0, ("joints_3d", "joints_3d_weight")),
+    "joints_3d": Term(joints_3d_loss, 300.0, ("joints_3d", "joints_3d_weight", "joints_3d_known")),
     "joints_2d": Term(
         joints_2d_loss, 150.0, ("joints_2d", "joints_2d_weight", "head_top", "head_top_weight")
     ),
-    "pose": Term(pose_loss, 60.0, ("rotations", "pose_weight")),
+    "pose": Term(pose_loss, 60.0, ("rotations", "pose_weight", "rotations_known")),
     "shape": Term(shape_loss, 0.06, ("betas", "betas_weight")),
     "camera": Term(camera_loss, 1.0),
     "parts": Term(parts_loss, 0.0, ("part_labels", "parts_weight")),
     "joints_l1": Term(joints_l1_loss, 0.0, ("joints_3d", "joints_3d_weight")),
     "pose_l1": Term(pose_l1_loss, 0.0, ("rotations", "pose_weight")),
     "points_2d": Term(points_2d_loss, 0.0),
+    "keypoints_2d": Term(keypoints_2d_loss, 0.0, ("points_2d", "points_2d_weight")),
 }

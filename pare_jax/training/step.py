@@ -139,6 +139,7 @@ def train_step(
     graphs: Graphs,
     optimizer: optax.GradientTransformation,
     settings: StepSettings,
+    points: PointBody | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Make one update.
 
@@ -153,6 +154,8 @@ def train_step(
         graphs: from `network_graphs`.
         optimizer: the one `state` was created with.
         settings: see `StepSettings`.
+        points: gives the body points of the predicted pose to losses that read them; a network on
+            keypoints has its own.
 
     Returns:
         The state after the step, and scalars: loss, its weighted terms as loss/NAME, grad_norm.
@@ -167,10 +170,10 @@ def train_step(
         graph = graphs.frozen if frozen else graphs.training
         model = nnx.merge(graph, params, state.batch_stats, copy=True)
         last = model(batch[input_field(batch)])
-        points = model.body if isinstance(model, KeypointNetwork) else None
+        placed = model.body if isinstance(model, KeypointNetwork) else points
         weights = dict(settings.loss_weights)
         found = [
-            _loss_of_prediction(prediction, body, points, batch, weights)
+            _loss_of_prediction(prediction, body, placed, batch, weights)
             for prediction in (*last.earlier, last)
         ]
         loss, terms = jax.tree.map(lambda *values: sum(values) / len(values), *found)

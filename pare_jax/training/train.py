@@ -99,8 +99,9 @@ def train(
     trained = workdir_lib.check(workdir, config, defaults)
     resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
+    points = body_points(load_body_data(config.body_model or None))
     if isinstance(model, KeypointNetwork):
-        model.set_body(body_points(load_body_data(config.body_model or None)))
+        model.set_body(points)
     loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
     pretrained.fill(model, loaded.flat)
     notes = list(loaded.notes)
@@ -143,7 +144,9 @@ def train(
 
     # The programs. Each compiles once, on its first batch.
     compiled_step = jax.jit(
-        functools.partial(train_step, graphs=graphs, optimizer=optimizer, settings=settings),
+        functools.partial(
+            train_step, graphs=graphs, optimizer=optimizer, settings=settings, points=points
+        ),
         in_shardings=(replicated, replicated, by_rows),
         out_shardings=replicated,
         donate_argnums=0,

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 
@@ -34,8 +35,12 @@ def make_record(seed=0, side=96, parts=True, **changes):
         "head_size": np.float32(rng.uniform(0.05 * side, 0.1 * side)),
         "joints_3d": (joints_3d - joints_3d[0]).astype(np.float32),
         "joints_3d_weight": np.float32(1),
+        "joints_3d_known": np.ones(NUM_JOINTS, np.float32),
+        "points_2d": rng.uniform(0.2 * side, 0.8 * side, (NUM_BODY_POINTS, 2)).astype(np.float32),
+        "points_2d_weight": np.ones(NUM_BODY_POINTS, np.float32),
         "rotations": Rotation.random(NUM_JOINTS, rng).as_matrix().astype(np.float32),
         "pose_weight": np.float32(1),
+        "rotations_known": np.ones(NUM_JOINTS, np.float32),
         "betas": rng.normal(size=NUM_BETAS).astype(np.float32),
         "betas_weight": np.float32(1),
         "visible": rng.integers(0, 2, NUM_JOINTS).astype(np.float32),

@@ -240,8 +240,9 @@ def test_batches_have_exactly_the_fields_that_are_read(load, config, make_record
     both = {
         *("image", "joints_2d", "joints_2d_weight", "head_top", "head_top_weight"),
         *("joints_3d", "joints_3d_weight", "rotations", "pose_weight", "betas", "betas_weight"),
+        *("joints_3d_known", "rotations_known"),
     }
-    of_training = {"part_labels", "parts_weight"}
+    of_training = {"part_labels", "parts_weight", "points_2d", "points_2d_weight"}
     of_evaluation = {"head_size", "visible", "visible_weight", "gender", "sample_weight"}
     assert next(data.train(0)).keys() == both | of_training
     assert next(iter(data.held_out.evals["first/test"]())).keys() == both | of_evaluation

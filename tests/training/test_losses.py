@@ -150,8 +150,47 @@ def test_absolute_terms_match_the_definitions(case):
     np.testing.assert_allclose(total, sum(terms.values()), rtol=1e-5)
 
 
+def test_the_term_of_keypoints_matches_the_definition(case):
+    prediction, joints, head_top, batch = case
+    rng = np.random.default_rng(5)
+    points = rng.normal(0, 0.4, (BATCH, 41, 3)).astype(np.float32)
+    weight = rng.uniform(0, 1, (BATCH, 41)) * rng.integers(0, 2, (BATCH, 41))
+    weight[2] = 0  # a person without keypoints does not count
+    batch |= {
+        "points_2d": rng.normal(0, 0.6, (BATCH, 41, 2)).astype(np.float32),
+        "points_2d_weight": weight.astype(np.float32),
+    }
+    total, _ = losses.total_loss(prediction, joints, head_top, batch, {"keypoints_2d": 3.0}, points)
+    people = []
+    for i in (0, 1, 3, 4):
+        missed = projected(points[i], prediction.camera[i]) - batch["points_2d"][i]
+        people.append(np.average(np.minimum((missed**2).sum(-1), 1) / 2, weights=weight[i]))
+    np.testing.assert_allclose(total, 3 * np.mean(people), rtol=2e-5)
+    with pytest.raises(ValueError, match="keypoints_2d"):
+        losses.total_loss(prediction, joints, head_top, batch, {"keypoints_2d": 3.0})
+
+
+def test_unknown_joints_and_rotations_do_not_count(case):
+    prediction, joints, head_top, batch = case
+    known = np.ones((BATCH, 24), np.float32)
+    whole = losses.total_loss(prediction, joints, head_top, batch, WEIGHTS)
+    masks = {"joints_3d_known": known, "rotations_known": known}
+    same = losses.total_loss(prediction, joints, head_top, batch | masks, WEIGHTS)
+    np.testing.assert_array_equal(same[0], whole[0])
+    known = known.copy()
+    known[:, 5:] = 0
+    masks = {"joints_3d_known": known, "rotations_known": known}
+    batch["joints_3d"][:, 5:] = batch["rotations"][:, 5:] = 1e3
+    _, terms = losses.total_loss(prediction, joints, head_top, batch | masks, WEIGHTS)
+    first = batch["pose_weight"] > 0
+    difference = np.asarray(prediction.rotations)[first, :5] - batch["rotations"][first, :5]
+    wanted = 60 * np.mean(difference**2) * 5 / 24
+    np.testing.assert_allclose(terms["pose"], wanted, rtol=1e-5)
+    assert terms["joints_3d"] < whole[1]["joints_3d"]
+
+
 def test_every_term_has_its_definition_here_and_reads_known_labels():
-    assert WEIGHTS.keys() | ABSOLUTE.keys() == losses.TERMS.keys()
+    assert {*WEIGHTS, *ABSOLUTE, "keypoints_2d"} == losses.TERMS.keys()
     assert set(losses.fields_to_read()) <= BATCH_FIELDS.keys()
 
 

@@ -23,6 +23,20 @@ def test_reads_what_tfds_writes(parts, make_record):
     assert parse_name(serialised) == ("made_up", 0, 3)
 
 
+def test_a_record_from_before_a_field_has_its_default(make_record):
+    features = stored_features()
+    record = make_record()
+    message = tf.train.Example.FromString(features.serialize_example(record))
+    for name in ("joints_3d_known", "rotations_known", "points_2d", "points_2d_weight"):
+        del message.features.feature[name]
+    parsed = parse_example(message.SerializeToString())
+    assert list(parsed) == list(record)
+    assert parsed["joints_3d_known"].all()
+    assert parsed["rotations_known"].all()
+    assert parsed["points_2d"].shape == record["points_2d"].shape
+    assert not parsed["points_2d_weight"].any()
+
+
 def test_refuses_a_record_of_another_kind():
     with pytest.raises(ValueError, match="image"):
         parse_example(b"")
