@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -40,8 +40,10 @@ class RunData:
             which is a function of (seed, step) alone. Batches drawn on the devices are global.
         steps_per_epoch: length of an epoch.
         held_out: the data of the run's evaluations.
+        notes: lines for the user about the data, said at the start.
     """
 
     train: Callable[[int], Iterator[HostBatch | DeviceBatch]]
     steps_per_epoch: int
     held_out: HeldOut
+    notes: Sequence[str] = ()

@@ -112,6 +112,7 @@ def train(
     # The data, and the length of the run in steps.
     data = load_data()
     held_out, per_epoch = data.held_out, data.steps_per_epoch
+    notes += data.notes
     num_steps = config.num_steps or round(config.num_epochs * per_epoch)
     if not num_steps:
         raise UserError(f"config.num_epochs is {config.num_epochs}, which is less than one step")
