@@ -23,10 +23,10 @@ from data_pipelines.releases.labelled_photographs import (
     LabelFile,
     LabelledPerson,
     LabelledPhotographs,
+    person_of_keypoints,
     smpl_joints,
 )
 from data_pipelines.releases.release import Skipped
-from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
 from pare_jax.keypoints.coco_files import (
@@ -35,7 +35,7 @@ from pare_jax.keypoints.coco_files import (
     photographs_of,
     sets_of_categories,
 )
-from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.people_collector import PeopleCollector
 from pare_jax.keypoints.sets import COCO17, KeypointSet
 
@@ -179,15 +179,9 @@ def _person(
     keypoints = Keypoints(own_set, rows[:, :2], confidences, box=box_of_entry(entry))
     if keypoints.known < 2:
         return "fewer than two keypoints annotated", False
-    box = box_of_keypoints(keypoints)
     joints = smpl_joints(own_set.spread(rows))
-    return LabelledPerson(
-        what=what,
-        photograph=photograph,
-        number=number,
-        centre=(box[:2] + box[2:]) / 2.0,
-        side=BOX_SCALE * float((box[2:] - box[:2]).max()),
-        points=keypoints.body_points(),
+    return dataclasses.replace(
+        person_of_keypoints(keypoints, what, photograph, number),
         visible=(joints[:, 2] == 2).astype(np.float32),
         visible_known=(joints[:, 2] > 0).astype(np.float32),
         size=size,

@@ -12,10 +12,11 @@ Pixels are counted upright, as the photograph's EXIF orientation says. Keypoints
 the pixels as stored, or for a copy of another size, are converted.
 """
 
+import dataclasses
 import functools
 import glob
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,23 @@ from data_pipelines.releases.labelled_photographs import (
     LabelledPhotograph,
     LabelledPhotographs,
     cut_people,
+    person_of_keypoints,
 )
 from data_pipelines.releases.named_photographs import (
     DecodedPhotograph,
-    Picture,
+    decode_photograph,
     find_photographs,
 )
 from data_pipelines.releases.release import Skipped
 from data_pipelines.releases.stored_crop import BrokenPhotographError
-from pare_jax.crop import BOX_SCALE
-from pare_jax.errors import UserError, be, counted, listed
+from pare_jax.errors import UserError, counted, listed
+from pare_jax.io.file_kinds import kind_of_file
 from pare_jax.io.images import Photograph, read_size
-from pare_jax.io.media import Clip, Frame, FrameReader, find_sources
+from pare_jax.io.media import Clip, FrameReader, find_sources
 from pare_jax.keypoints import blazepose_files
+from pare_jax.keypoints.blazepose_files import load_blazepose
 from pare_jax.keypoints.keypoint_files import read_keypoints
-from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
+from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.people_collector import KeypointFile
 
 # At 30 frames a second, three frames of a second are used.
@@ -86,10 +89,13 @@ class Folder(LabelledPhotographs):
                 f"BlazePose, which finds people, is not installed: run {advice}, or give --labels"
             )
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
         found = f"BlazePose {blazepose_files.HASHES[blazepose_files.LANDMARKS][:8]}"
         return super().settings() | {"labels": "a file" if self._labels else found}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_content": ([], [], [])}
 
     def photographs(self) -> list[LabelledPhotograph]:
         """Return the photographs and clips; see `LabelledPhotographs.photographs`."""
@@ -129,7 +135,9 @@ class Folder(LabelledPhotographs):
         for clip in clips:
             own = sorted((frame, name) for name, (at, frame) in frames.items() if at == clip)
             for frame, name in _thinned(own):
-                result.people += _people(file.people[name], clip, frame, result.skipped)
+                people, skipped = _people(file.people[name], clip, frame)
+                result.people += people
+                result.skipped += skipped
         named = {person.photograph for person in result.people}
         unused = [path for path in (*photographs, *clips) if path not in named]
         if unused:
@@ -145,39 +153,80 @@ class Folder(LabelledPhotographs):
         """Add the people of a photograph, in its upright pixels."""
         people = file.people[name]
         if path is not None and people:
+            size = _upright_size(self.images / path)
             try:
-                size, orientation = read_size(self.images / path)
-            except UserError:
-                pass  # is reported where it is read
-            else:
-                try:
-                    people, notes = file.people_of(name, self.images / path, size, orientation)
+                if size is not None:
+                    people, notes = file.people_of(name, self.images / path, *size)
                     result.notes += [note.removeprefix("note: ") for note in notes]
-                except UserError as error:
-                    result.skipped.append(Skipped(path, "keypoints of another picture"))
-                    result.notes.append(str(error))
-                    return
-        result.people += _people(people, path or name, 0, result.skipped)
+            except UserError as error:
+                result.skipped.append(Skipped(path, "keypoints of another picture"))
+                result.notes.append(str(error))
+                return
+        found, skipped = _people(people, path or name)
+        result.people += found
+        result.skipped += skipped
 
-    def _people_in(self, photograph: LabelledPhotograph, picture: Picture) -> list[LabelledPerson]:
+    def _pieces(
+        self, photographs: Sequence[LabelledPhotograph]
+    ) -> list[Sequence[LabelledPhotograph]]:
+        """Divide photographs into pieces of work; a clip is a piece of its own."""
+        clips = [one for one in photographs if self._is_clip(one)]
+        others = [one for one in photographs if not self._is_clip(one)]
+        return [*super()._pieces(others), *([clip] for clip in clips)]
+
+    def _is_clip(self, photograph: LabelledPhotograph) -> bool:
+        path = photograph.path
+        return path is not None and kind_of_file(self.images / path) == "video"
+
+    def _read_photograph(self, photograph: LabelledPhotograph) -> list[dict[str, Any] | Skipped]:
+        if self._is_clip(photograph):
+            return self._read_clip(photograph)
         if self._labels is not None:
-            return super()._people_in(photograph, picture)
-        raise NotImplementedError
+            return super()._read_photograph(photograph)
+        try:
+            picture = decode_photograph(self.images / photograph.name)
+            return _find_and_cut(photograph.name, picture, 0)
+        except BrokenPhotographError as error:
+            return [Skipped(photograph.name, str(error))]
 
-    def _ranges(self, photographs: Sequence[LabelledPhotograph]) -> list[tuple[int, int]]:
-        """Return start and stop of each unit; a clip is a unit of its own."""
-        clips = set(self._content[1])
-        ranges, start = [], 0
-        for stop in range(1, len(photographs) + 1):
-            ends = stop == len(photographs) or stop - start == 32
-            alone = any(photographs[one].path in clips for one in (stop - 1, min(stop, len(photographs) - 1)))
-            if ends or alone:
-                ranges.append((start, stop))
-                start = stop
-        return ranges
+    def _read_clip(self, clip: LabelledPhotograph) -> list[dict[str, Any] | Skipped]:
+        """Return an example or a `Skipped` for the people in a clip's frames."""
+        labelled: dict[int, list[LabelledPerson]] = {}
+        for person in clip.people:
+            labelled.setdefault(person.frame, []).append(person)
+        found: list[dict[str, Any] | Skipped] = []
+        try:
+            with FrameReader(Clip(self.images / clip.name)) as reader:
+                for frame in reader:
+                    picture = DecodedPhotograph(Photograph(frame.image, reader.size))
+                    if self._labels is None:
+                        if frame.number % EVERY == 0:
+                            found += _find_and_cut(clip.name, picture, frame.number)
+                    elif people := labelled.pop(frame.number, None):
+                        found += cut_people(clip.name, people, picture)
+                    if self._labels is not None and not labelled:
+                        break
+                else:
+                    if reader.shortfall():
+                        found.append(Skipped(clip.name, "clip is cut short"))
+        except UserError:
+            found.append(Skipped(clip.name, "clip cannot be decoded"))
+        return found + [
+            Skipped(f"{clip.name} {person.what}", "frame missing in the clip")
+            for people in labelled.values()
+            for person in people
+        ]
 
 
-def _thinned(frames):
+def _upright_size(path: Path) -> tuple[tuple[int, int], int] | None:
+    """Return size and EXIF orientation; None for a broken file, which is reported when read."""
+    try:
+        return read_size(path)
+    except UserError:
+        return None
+
+
+def _thinned(frames: Sequence[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     """Leave out frames that follow a used one within `EVERY` frames."""
     last = -EVERY
     for frame, name in frames:
@@ -186,23 +235,33 @@ def _thinned(frames):
             yield frame, name
 
 
-def _people(keypoints, photograph, frame, skipped):
-    people = []
+def _find_and_cut(
+    name: str, picture: DecodedPhotograph, frame: int
+) -> list[dict[str, Any] | Skipped]:
+    """Find people with BlazePose; return an example or a `Skipped` for each."""
+    photograph = picture.photograph
+    scale = 1.0 / photograph.scale
+    keypoints = [
+        dataclasses.replace(one, points=one.points * scale)
+        for one in load_blazepose().find(photograph.image)
+    ]
+    people, skipped = _people(keypoints, name, frame)
+    if not keypoints:
+        where = f"{name} frame {frame}" if frame else name
+        skipped.append(Skipped(where, "nobody found", broken=False))
+    return [*cut_people(name, people, picture), *skipped]
+
+
+def _people(
+    keypoints: Sequence[Keypoints], photograph: str, frame: int = 0
+) -> tuple[list[LabelledPerson], list[Skipped]]:
+    """Return the people who have a square, and the others."""
+    people, skipped = [], []
     for number, one in enumerate(keypoints):
-        what = f"person {number}" if not frame else f"frame {frame} person {number}"
+        what = f"frame {frame} person {number}" if frame else f"person {number}"
         if one.known < 2:
             skipped.append(Skipped(f"{photograph} {what}", "fewer than two keypoints", False))
-            continue
-        box = box_of_keypoints(one)
-        people.append(
-            LabelledPerson(
-                what=what,
-                photograph=photograph,
-                number=number,
-                centre=(box[:2] + box[2:]) / 2.0,
-                side=BOX_SCALE * float((box[2:] - box[:2]).max()),
-                points=one.body_points(),
-                frame=frame,
-            )
-        )
-    return people
+        else:
+            person = person_of_keypoints(one, what, photograph, number)
+            people.append(dataclasses.replace(person, frame=frame))
+    return people, skipped

@@ -27,7 +27,9 @@ from data_pipelines.releases.stored_crop import (
     inside,
     seems_whole,
 )
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError, be, counted
+from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
 from pare_jax.keypoints.sets import point_index
 from pare_jax.skeleton import JOINT_NAMES, MPII_JOINT_NAMES, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
@@ -204,10 +206,6 @@ class LabelledPhotographs:
         """
         raise NotImplementedError
 
-    def _people_in(self, photograph: LabelledPhotograph, picture: Picture) -> list[LabelledPerson]:
-        """Return the people in a photograph that was opened."""
-        return list(photograph.people)
-
     @functools.cached_property
     def labels(self) -> LabelFile:
         """The content of the label file, read once; people with wrong numbers are skipped."""
@@ -228,7 +226,7 @@ class LabelledPhotographs:
         """See `release.SaysMore`."""
         return {}
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
         return {"held-out": self.held_out}
 
@@ -267,15 +265,17 @@ class LabelledPhotographs:
         if split not in self.splits:
             raise UserError(f"{self.name} has no split {split!r}; use {', '.join(self.splits)}")
         chosen = [photo for photo in self.photographs() if self.split_of(photo) == split]
-        units = [self._unit(chosen[start:stop]) for start, stop in self._ranges(chosen)]
+        units = [self._unit(piece) for piece in self._pieces(chosen)]
         if split == self.splits[0] and self.labels.skipped:
             units.append(LabelledUnit((), (), tuple(self.labels.skipped)))
         return units
 
-    def _ranges(self, photographs: Sequence[LabelledPhotograph]) -> list[tuple[int, int]]:
-        """Return start and stop of each unit."""
+    def _pieces(
+        self, photographs: Sequence[LabelledPhotograph]
+    ) -> list[Sequence[LabelledPhotograph]]:
+        """Divide photographs into pieces of work."""
         starts = range(0, len(photographs), _PHOTOGRAPHS_PER_UNIT)
-        return [(start, min(start + _PHOTOGRAPHS_PER_UNIT, len(photographs))) for start in starts]
+        return [photographs[start : start + _PHOTOGRAPHS_PER_UNIT] for start in starts]
 
     def _unit(self, photographs: Sequence[LabelledPhotograph]) -> LabelledUnit:
         paths = [one.path for one in photographs]
@@ -314,27 +314,38 @@ class LabelledPhotographs:
         if people and not found.paths:
             raise UserError(
                 f"none of the {counted(len(people), 'photograph')} of {self.source} is in "
-                f"{self.images}, for instance {next(iter(people))}: name their folder as --images"
+                f"{self.images}, the first is {next(iter(people))}: name the folder that has them"
             )
         return [
             LabelledPhotograph(name, found.paths.get(name), found.problems.get(name, ""), (*own,))
             for name, own in people.items()
         ]
 
-    def _read_photograph(
-        self, photograph: LabelledPhotograph
-    ) -> Sequence[dict[str, Any] | Skipped]:
+    def _read_photograph(self, photograph: LabelledPhotograph) -> list[dict[str, Any] | Skipped]:
         """Return an example or a `Skipped` per person; decodes the photograph once."""
-        people: Sequence[LabelledPerson] = photograph.people
         try:
             if photograph.path is None:
                 raise BrokenPhotographError(photograph.problem)
             picture = open_photograph(self.images / photograph.path, self.upright)
-            people = self._people_in(photograph, picture)
-            return cut_people(photograph.path, people, picture)
+            return cut_people(photograph.path, photograph.people, picture)
         except BrokenPhotographError as error:
-            names = [f"{photograph.name} {person.what}" for person in people] or [photograph.name]
-            return [Skipped(name, str(error)) for name in names]
+            return [
+                Skipped(f"{photograph.name} {person.what}", str(error))
+                for person in photograph.people
+            ]
+
+
+def person_of_keypoints(
+    keypoints: Keypoints, what: str, photograph: str, number: int
+) -> LabelledPerson:
+    """Return a person with the square around the keypoints' box, and nothing but points.
+
+    Raises:
+        UserError: fewer than two points are known.
+    """
+    box = box_of_keypoints(keypoints)
+    centre, side = (box[:2] + box[2:]) / 2.0, BOX_SCALE * float((box[2:] - box[:2]).max())
+    return LabelledPerson(what, photograph, number, centre, side, keypoints.body_points())
 
 
 def cut_people(
