@@ -4,7 +4,7 @@ What is wrong with a file is an error in one line. What is wrong with a person i
 that person. Arrays of Python objects are read, but nothing in them is run.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from pare_jax.errors import UserError
+from data_pipelines.releases.labelled_photographs import LabelFile, LabelledPerson
+from data_pipelines.releases.release import Skipped
+from pare_jax.errors import UserError, be, counted
 from pare_jax.io.archives import read_npz
 
 # SPIN's `scale` is the side of the person's square over this number of pixels.
@@ -56,6 +58,10 @@ class LabelArrays:
 
     def __len__(self) -> int:
         return len(self.photographs)
+
+    def what(self, row: int) -> str:
+        """Return the name of a person in messages."""
+        return f"person {row} of {self.path.name}"
 
     def __contains__(self, name: str) -> bool:
         return name in self._arrays
@@ -116,6 +122,37 @@ class LabelArrays:
         return [_GENDERS.get((_text(gender) or "?").strip().lower()) for gender in listed]
 
 
+def collect(
+    arrays: LabelArrays,
+    mistake: Callable[[int], str],
+    content: Callable[[int], bytes],
+    person: Callable[[int], LabelledPerson],
+    notes: list[str],
+) -> LabelFile:
+    """Return the people of a file without mistakes; the others are skipped.
+
+    Args:
+        arrays: the file.
+        mistake: returns what is wrong with the labels of a row, or "".
+        content: returns the labels of a row, to find people who are listed twice.
+        person: returns the person of a row without a mistake.
+        notes: about the file.
+    """
+    result = LabelFile(notes=notes)
+    seen: set[bytes] = set()
+    for row, photograph in enumerate(arrays.photographs):
+        wrong = "" if photograph else "name of the photograph is no text"
+        wrong = wrong or mistake(row)
+        own = photograph.encode("utf-8", "surrogatepass") + content(row)
+        wrong = wrong or ("listed twice" if own in seen else "")
+        if wrong:
+            result.skipped.append(Skipped(arrays.what(row), wrong))
+        else:
+            seen.add(own)
+            result.people.append(person(row))
+    return result
+
+
 def square_mistake(centre: Float[np.ndarray, "2"], side: float) -> str:
     """Return what is wrong with a person's square, or ""."""
     if not (np.isfinite(centre).all() and np.isfinite(side)):
@@ -123,28 +160,33 @@ def square_mistake(centre: Float[np.ndarray, "2"], side: float) -> str:
     return "scale is not above 0" if side <= 0 else ""
 
 
-def clean_points(rows: Float[np.ndarray, "... k 3"]) -> Float[np.ndarray, "... k 3"]:
+def clean_points(
+    arrays: LabelArrays, name: str, rows: Float[np.ndarray, "people k 3"], notes: list[str]
+) -> Float[np.ndarray, "people k 3"]:
     """Return points with confidences from 0 to 1, and zeros for those that are unknown.
 
     Args:
+        arrays: the file.
+        name: of the array.
         rows: x, y in pixels and confidence. Those not finite or far outside become unknown.
+        notes: gets their number.
     """
     near = (np.abs(rows[..., :2]) < _FURTHEST).all(-1)  # false for NaN
-    known = near & (rows[..., 2] > 0)
-    rows = np.where(known[..., None], rows, 0.0)
+    given = rows[..., 2] > 0
+    broken = int((given & ~near).sum())
+    if broken:
+        notes.append(
+            f"{counted(broken, 'point')} of {name} of {arrays.path.name} {be(broken)} not finite "
+            "or far outside: taken as unknown"
+        )
+    rows = np.where((given & near)[..., None], rows, 0.0)
     rows[..., 2] = np.minimum(rows[..., 2], 1.0)
     return rows
 
 
-def broken_points(rows: Float[np.ndarray, "... k 3"]) -> int:
-    """Return how many points have a confidence, but no place that is finite and near."""
-    near = (np.abs(rows[..., :2]) < _FURTHEST).all(-1)
-    return int(((rows[..., 2] > 0) & ~near).sum())
-
-
 def rotations_of(vectors: Float[np.ndarray, "joints 3"]) -> Float[np.ndarray, "joints 3 3"]:
-    """Return the rotations of axis-angle vectors."""
-    return Rotation.from_rotvec(vectors).as_matrix()
+    """Return the rotations of axis-angle vectors, in float32."""
+    return Rotation.from_rotvec(vectors).as_matrix().astype(np.float32)
 
 
 def _text(name: Any) -> str | None:

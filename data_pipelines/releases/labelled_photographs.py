@@ -73,6 +73,7 @@ class LabelledPerson:
         split: the split that the release itself gives; None: by a hash of the group.
         size: width and height of the photograph according to the labels; None: not given.
         frame: number of the frame in a clip; 0 for a photograph.
+        joints_2d: x, y and confidence of SMPL's joints; None: from `points`.
     """
 
     what: str
@@ -93,6 +94,7 @@ class LabelledPerson:
     split: str | None = None
     size: tuple[float, float] | None = None
     frame: int = 0
+    joints_2d: Float[np.ndarray, "24 3"] | None = None
 
 
 @dataclasses.dataclass
@@ -199,6 +201,10 @@ class LabelledPhotographs:
             UserError: the file cannot be read or has another form.
         """
         raise NotImplementedError
+
+    def _open(self, photograph: LabelledPhotograph) -> Picture:
+        """Open a photograph that was found; raises BrokenPhotographError."""
+        return open_photograph(self.images / str(photograph.path), self.upright)
 
     def _people_in(self, photograph: LabelledPhotograph, picture: Picture) -> list[LabelledPerson]:
         """Return the people in a photograph that was opened."""
@@ -314,7 +320,7 @@ class LabelledPhotographs:
         if photograph.path is None:
             return [skip(person, photograph.problem) for person in people]
         try:
-            picture = open_photograph(self.images / photograph.path, self.upright)
+            picture = self._open(photograph)
             people = self._people_in(photograph, picture)
             mistakes = [_mistake(person, (picture.width, picture.height)) for person in people]
             good = [one for one, wrong in zip(people, mistakes, strict=True) if not wrong]
@@ -361,7 +367,11 @@ def make_example(
     """Return a person's fields, see `example.STORED_FIELDS`."""
     points = np.array(person.points, np.float64)
     points[~_near(person, points), 2] = 0.0
-    joints = _smpl_joints(points)
+    if person.joints_2d is None:
+        joints = _smpl_joints(points)
+    else:
+        joints = np.array(person.joints_2d, np.float64)
+        joints[~_near(person, joints), 2] = 0.0
     fields: dict[str, Any] = {
         "image": crop.image,
         "crop_to_photo": crop.to_photo.astype(np.float32),

@@ -108,6 +108,23 @@ def open_photograph(path: Path, upright: bool) -> Picture:
     return DecodedPhotograph(photograph)
 
 
+def turned_clockwise(path: Path) -> DecodedPhotograph:
+    """Return a photograph turned by 90 degrees clockwise from how it is stored.
+
+    Raises:
+        BrokenPhotographError: the file is missing or no picture.
+    """
+    try:
+        photograph = read_photograph(path)
+    except OSError:
+        raise BrokenPhotographError("picture unreadable") from None
+    except UserError:
+        raise BrokenPhotographError("picture cannot be decoded") from None
+    turned = np.ascontiguousarray(np.rot90(photograph.image, -1))
+    width, height = photograph.size
+    return DecodedPhotograph(dataclasses.replace(photograph, image=turned, size=(height, width)))
+
+
 @dataclasses.dataclass(frozen=True)
 class FoundPhotographs:
     """The photographs of some names.

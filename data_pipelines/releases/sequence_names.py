@@ -6,7 +6,11 @@ known: there each photograph is its own sequence.
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePosixPath
+
+from data_pipelines.releases.labelled_photographs import LabelledPerson
+from pare_jax.errors import counted
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # Base names of single photographs.
@@ -40,3 +44,17 @@ def sequence_of(name: str) -> str:
     frame = f"{path.parent}/{_LAST_NUMBER.sub('', path.name)}"
     parts = [part.strip("_-. ") for part in _CAMERA.sub("", frame).split("/")]
     return "/".join(part for part in parts if part) or _NUMBERED
+
+
+def sequences_note(people: Sequence[LabelledPerson]) -> list[str]:
+    """Return the line that says how many sequences there are, by `group`; none without people."""
+    groups, photographs = ({getattr(one, key) for one in people} for key in ("group", "photograph"))
+    if not people:
+        return []
+    note = (
+        f"{counted(len(people), 'person')} in {counted(len(photographs), 'photograph')} of "
+        f"{counted(len(groups), 'sequence')}, by the photographs' names; a sequence is in one split"
+    )
+    if len(groups) == 1 < len(photographs):
+        note += ": all are in one"
+    return [note]

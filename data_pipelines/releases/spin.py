@@ -9,22 +9,28 @@ Source: https://github.com/nkolot/SPIN, datasets/preprocess and datasets/base_da
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from data_pipelines.releases.label_arrays import (
     LabelArrays,
-    broken_points,
     clean_points,
+    collect,
     rotations_of,
     square_mistake,
 )
-from data_pipelines.releases.labelled_photographs import LabelFile, LabelledPerson
-from data_pipelines.releases.release import Skipped
-from data_pipelines.releases.sequence_names import sequence_of
-from pare_jax.errors import UserError, be, counted
+from data_pipelines.releases.labelled_photographs import (
+    HELD_OUT,
+    LabelFile,
+    LabelledPerson,
+    LabelledPhotographs,
+)
+from data_pipelines.releases.sequence_names import sequence_of, sequences_note
+from pare_jax.errors import UserError, counted
 from pare_jax.keypoints.sets import (
     NUM_BODY_POINTS,
     OPENPOSE25,
@@ -62,6 +68,46 @@ _FAR_FROM_2D = 0.2
 _FEWEST_FOR_AXES = 6
 
 
+class Spin(LabelledPhotographs):
+    """People of a file of SPIN's arrays; see `labelled_photographs.LabelledPhotographs`."""
+
+    kind = "spin"
+
+    def __init__(
+        self,
+        source: str | Path,
+        images: str | Path | None = None,
+        name: str | None = None,
+        held_out: float = HELD_OUT,
+        keypoint_set: str | None = None,
+    ):
+        """Check that file and folder exist; nothing is read yet.
+
+        Args:
+            source: the .npz file.
+            images: as in `LabelledPhotographs`.
+            name: as in `LabelledPhotographs`.
+            held_out: share of the sequences in "validation".
+            keypoint_set: as in `read_spin_labels`.
+
+        Raises:
+            UserError: as in `LabelledPhotographs`; or the set is unknown.
+        """
+        super().__init__(source, images, name, held_out)
+        self._set_name = keypoint_set
+        if keypoint_set is not None:
+            find_set(keypoint_set)
+
+    def settings(self) -> Mapping[str, Any]:
+        """See `release.HasSettings`."""
+        return {**super().settings(), "keypoint-set": self._set_name}
+
+    def _read_labels(self) -> LabelFile:
+        labels = read_spin_labels(self.source, self._set_name)
+        labels.notes += sequences_note(labels.people)
+        return labels
+
+
 @dataclasses.dataclass(frozen=True)
 class _People:
     """The checked arrays of a file, a row a person.
@@ -90,8 +136,6 @@ class _People:
 
     def mistake(self, row: int) -> str:
         """Return what is wrong with a person, or ""."""
-        if not self.arrays.photographs[row]:
-            return "name of the photograph is no text"
         if self.posed[row]:
             if not np.isfinite(self.vectors[row]).all():
                 return "pose is not finite"
@@ -102,10 +146,9 @@ class _People:
         return square_mistake(self.centres[row], self.sides[row])
 
     def content(self, row: int) -> bytes:
-        """Return a person's photograph and labels, to find people who are listed twice."""
+        """Return a person's labels, to find people who are listed twice."""
         labels = self.centres, self.sides, self.points, self.posed[:, None, None] * self.vectors
-        name = self.arrays.photographs[row]
-        return name.encode() + b"".join(values[row].tobytes() for values in labels)
+        return b"".join(values[row].tobytes() for values in labels)
 
     def person(self, row: int) -> LabelledPerson:
         """Return a person without a mistake."""
@@ -113,9 +156,9 @@ class _People:
         joints = known = None
         if self.joints is not None and np.isfinite(self.joints[row]).any():
             known = np.isfinite(self.joints[row, :, 0])
-            joints = np.where(known[:, None], self.joints[row], 0.0)
+            joints = np.where(known[:, None], self.joints[row], 0.0).astype(np.float32)
         return LabelledPerson(
-            what=_what(self.arrays, row),
+            what=self.arrays.what(row),
             photograph=self.arrays.photographs[row],
             number=row,
             centre=self.centres[row],
@@ -158,20 +201,7 @@ def read_spin_labels(path: Path, set_name: str | None = None) -> LabelFile:
         _betas(arrays, notes),
         arrays.genders(),
     )
-    result = LabelFile([], [], notes)
-    seen: set[bytes] = set()
-    for row in range(len(arrays)):
-        mistake = people.mistake(row) or ("listed twice" if people.content(row) in seen else "")
-        if mistake:
-            result.skipped.append(Skipped(_what(arrays, row), mistake))
-        else:
-            seen.add(people.content(row))
-            result.people.append(people.person(row))
-    return result
-
-
-def _what(arrays: LabelArrays, row: int) -> str:
-    return f"person {row} of {arrays.path.name}"
+    return collect(arrays, people.mistake, people.content, people.person, notes)
 
 
 def _set_of(arrays: LabelArrays, name: str, count: int, set_name: str | None) -> KeypointSet:
@@ -195,20 +225,13 @@ def _points(
 ) -> Float[np.ndarray, "people points 3"]:
     """Return body points: those of `part`; `openpose` gives those that `part` lacks."""
     points = np.zeros((len(arrays), NUM_BODY_POINTS, 3))
-    broken = 0
     for name in ("openpose", "part"):
         if name in arrays:
             rows = arrays.numbers(name, None, 3)
             count = rows.shape[1]
             own = _set_of(arrays, name, count, OPENPOSE25.name if name == "openpose" else set_name)
-            broken += broken_points(rows)
-            found = own.spread(clean_points(rows))
+            found = own.spread(clean_points(arrays, name, rows, notes))
             points = np.where(found[..., 2:] > 0, found, points)
-    if broken:
-        notes.append(
-            f"{counted(broken, 'point')} of {arrays.path.name} {be(broken)} not finite or far "
-            "outside: taken as unknown"
-        )
     return points
 
 
