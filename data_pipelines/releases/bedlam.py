@@ -139,7 +139,7 @@ class Bedlam(LabelledPhotographs):
         picture = open_photograph(path, self.upright)
         size = next((one.size for one in photograph.people if one.size is not None), None)
         stored = picture.width, picture.height
-        if size and not _is_about(stored, size) and _is_about(stored[::-1], size):
+        if size and not _is_about(stored, size) and _is_about((stored[1], stored[0]), size):
             return turned_clockwise(path)
         return picture
 
