@@ -12,6 +12,7 @@ Source: https://github.com/pixelite1201/BEDLAM, data_processing and train/datase
 """
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -134,19 +135,17 @@ class Bedlam(LabelledPhotographs):
         # Scenes use the same names.
         return path.stem if files > 1 else ""
 
-    def _open(self, photograph: LabelledPhotograph) -> Picture:
-        path = self.images / str(photograph.path)
-        picture = open_photograph(path, self.upright)
+    def _open(
+        self, photograph: LabelledPhotograph, path: Path
+    ) -> tuple[Picture, Sequence[LabelledPerson]]:
+        picture: Picture = open_photograph(path, self.upright)
         size = next((one.size for one in photograph.people if one.size is not None), None)
-        stored = picture.width, picture.height
+        stored = float(picture.width), float(picture.height)
         if size and not _is_about(stored, size) and _is_about((stored[1], stored[0]), size):
-            return turned_clockwise(path)
-        return picture
-
-    def _people_in(self, photograph: LabelledPhotograph, picture: Picture) -> list[LabelledPerson]:
-        stored = picture.width, picture.height
-        return [
-            dataclasses.replace(one, size=None) if one.size and _is_about(stored, one.size) else one
+            picture = turned_clockwise(path)
+        shown = float(picture.width), float(picture.height)
+        return picture, [
+            dataclasses.replace(one, size=None) if one.size and _is_about(shown, one.size) else one
             for one in photograph.people
         ]
 

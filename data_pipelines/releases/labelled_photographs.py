@@ -27,7 +27,9 @@ from data_pipelines.releases.stored_crop import (
     inside,
     seems_whole,
 )
+from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError, be, counted
+from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
 from pare_jax.keypoints.sets import point_index
 from pare_jax.skeleton import JOINT_NAMES, MPII_JOINT_NAMES, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
@@ -48,6 +50,8 @@ _HEAD_TOP = point_index("head_top")
 # A point further from the middle of the stored crop than this share of its side is taken as
 # unknown: the joints of people who are cut off may be anywhere.
 _FURTHEST = 2.0
+# Elements of R R^T - I of a matrix that was rounded are smaller.
+_NOT_ORTHOGONAL = 1e-2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -151,10 +155,12 @@ class LabelledPhotographs:
     Attributes:
         kind: name of the format, and of the dataset unless the user names it.
         upright: labels count the pixels of the upright photograph, not those as stored.
+        flags: parameters of the class that `prepare` offers as flags.
     """
 
     kind = ""
     upright = False
+    flags: Sequence[str] = ("images", "name", "held_out")
     splits: Sequence[str] = SPLITS
 
     def __init__(
@@ -202,18 +208,23 @@ class LabelledPhotographs:
         """
         raise NotImplementedError
 
-    def _open(self, photograph: LabelledPhotograph) -> Picture:
-        """Open a photograph that was found; raises BrokenPhotographError."""
-        return open_photograph(self.images / str(photograph.path), self.upright)
-
-    def _people_in(self, photograph: LabelledPhotograph, picture: Picture) -> list[LabelledPerson]:
-        """Return the people in a photograph that was opened."""
-        return list(photograph.people)
+    def _open(
+        self, photograph: LabelledPhotograph, path: Path
+    ) -> tuple[Picture, Sequence[LabelledPerson]]:
+        """Open a photograph; return it and its people. Raises BrokenPhotographError."""
+        return open_photograph(path, self.upright), photograph.people
 
     @functools.cached_property
     def labels(self) -> LabelFile:
-        """The content of the label file, read once."""
-        return self._read_labels()
+        """The content of the label file, read once; people with wrong numbers are skipped."""
+        found = self._read_labels()
+        faults = [_fault(person) for person in found.people]
+        pairs = list(zip(found.people, faults, strict=True))
+        people = [person for person, fault in pairs if not fault]
+        skipped = [
+            Skipped(f"{person.photograph} {person.what}", fault) for person, fault in pairs if fault
+        ]
+        return LabelFile(people, found.skipped + skipped, found.notes)
 
     def notes(self) -> list[str]:
         """See `release.SaysMore`."""
@@ -223,7 +234,7 @@ class LabelledPhotographs:
         """See `release.SaysMore`."""
         return {}
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
         return {"held-out": self.held_out}
 
@@ -232,7 +243,7 @@ class LabelledPhotographs:
 
         See `RawDataset.check`.
         """
-        photographs = self._joined()
+        photographs = self.photographs()
         lines = []
         for problem in sorted({photo.problem for photo in photographs if photo.path is None}):
             names = [photo.name for photo in photographs if photo.problem == problem]
@@ -261,18 +272,23 @@ class LabelledPhotographs:
         """Return the split's photographs, 32 per unit; see `RawDataset.units`."""
         if split not in self.splits:
             raise UserError(f"{self.name} has no split {split!r}; use {', '.join(self.splits)}")
-        chosen = [photo for photo in self._joined() if self.split_of(photo) == split]
-        starts = range(0, len(chosen), _PHOTOGRAPHS_PER_UNIT)
-        units = []
-        for start in starts:
-            own = tuple(chosen[start : start + _PHOTOGRAPHS_PER_UNIT])
-            stamps = tuple(
-                None if one.path is None else fingerprint(self.images / one.path) for one in own
-            )
-            units.append(LabelledUnit(own, stamps))
+        chosen = [photo for photo in self.photographs() if self.split_of(photo) == split]
+        units = [self._unit(piece) for piece in self._pieces(chosen)]
         if split == self.splits[0] and self.labels.skipped:
             units.append(LabelledUnit((), (), tuple(self.labels.skipped)))
         return units
+
+    def _pieces(
+        self, photographs: Sequence[LabelledPhotograph]
+    ) -> list[Sequence[LabelledPhotograph]]:
+        """Divide photographs into pieces of work."""
+        starts = range(0, len(photographs), _PHOTOGRAPHS_PER_UNIT)
+        return [photographs[start : start + _PHOTOGRAPHS_PER_UNIT] for start in starts]
+
+    def _unit(self, photographs: Sequence[LabelledPhotograph]) -> LabelledUnit:
+        paths = [one.path for one in photographs]
+        stamps = (None if path is None else fingerprint(self.images / path) for path in paths)
+        return LabelledUnit(tuple(photographs), tuple(stamps))
 
     def split_of(self, photograph: LabelledPhotograph) -> str:
         """Return the split of a photograph: the release's own, or by a hash of the group."""
@@ -287,10 +303,13 @@ class LabelledPhotographs:
         result = UnitResult(skipped=list(unit.skipped))
         for photograph in unit.photographs:
             for found in self._read_photograph(photograph):
-                (result.skipped if isinstance(found, Skipped) else result.examples).append(found)  # type: ignore[arg-type]
+                if isinstance(found, Skipped):
+                    result.skipped.append(found)
+                else:
+                    result.examples.append(found)
         return result
 
-    def _joined(self) -> list[LabelledPhotograph]:
+    def photographs(self) -> list[LabelledPhotograph]:
         """Return the photographs that have people, in the order of the label file.
 
         Raises:
@@ -303,7 +322,7 @@ class LabelledPhotographs:
         if people and not found.paths:
             raise UserError(
                 f"none of the {counted(len(people), 'photograph')} of {self.source} is in "
-                f"{self.images}, for instance {next(iter(people))}: name their folder as --images"
+                f"{self.images}, the first is {next(iter(people))}: name the folder that has them"
             )
         return [
             LabelledPhotograph(name, found.paths.get(name), found.problems.get(name, ""), (*own,))
@@ -312,36 +331,77 @@ class LabelledPhotographs:
 
     def _read_photograph(self, photograph: LabelledPhotograph) -> list[dict[str, Any] | Skipped]:
         """Return an example or a `Skipped` per person; decodes the photograph once."""
-
-        def skip(person: LabelledPerson, reason: str) -> Skipped:
-            return Skipped(f"{photograph.name} {person.what}", reason)
-
-        people: Sequence[LabelledPerson] = photograph.people
-        if photograph.path is None:
-            return [skip(person, photograph.problem) for person in people]
         try:
-            picture = self._open(photograph)
-            people = self._people_in(photograph, picture)
-            mistakes = [_mistake(person, (picture.width, picture.height)) for person in people]
-            good = [one for one, wrong in zip(people, mistakes, strict=True) if not wrong]
-            crops = iter(picture.cut([_stored_square(one) for one in good]) if good else [])
+            if photograph.path is None:
+                raise BrokenPhotographError(photograph.problem)
+            picture, people = self._open(photograph, self.images / photograph.path)
+            return cut_people(photograph.path, people, picture)
         except BrokenPhotographError as error:
-            if not people:
-                return [Skipped(photograph.name, str(error))]
-            return [skip(person, str(error)) for person in people]
-        size = (picture.width, picture.height)
-        return [
-            skip(person, wrong)
-            if wrong
-            else make_example(photograph.path, person, next(crops), size)
-            for person, wrong in zip(people, mistakes, strict=True)
-        ]
+            return [
+                Skipped(f"{photograph.name} {person.what}", str(error))
+                for person in photograph.people
+            ]
+
+
+def person_of_keypoints(
+    keypoints: Keypoints, what: str, photograph: str, number: int
+) -> LabelledPerson:
+    """Return a person with the square around the keypoints' box, and nothing but points.
+
+    Raises:
+        UserError: fewer than two points are known.
+    """
+    box = box_of_keypoints(keypoints)
+    centre, side = (box[:2] + box[2:]) / 2.0, BOX_SCALE * float((box[2:] - box[:2]).max())
+    return LabelledPerson(what, photograph, number, centre, side, keypoints.body_points())
+
+
+def cut_people(
+    sequence: str, people: Sequence[LabelledPerson], picture: Picture
+) -> list[dict[str, Any] | Skipped]:
+    """Return an example or a `Skipped` for each person of a picture.
+
+    Raises:
+        BrokenPhotographError: the picture cannot be decoded.
+    """
+    size = (picture.width, picture.height)
+    mistakes = [_mistake(person, size) for person in people]
+    good = [one for one, wrong in zip(people, mistakes, strict=True) if not wrong]
+    crops = iter(picture.cut([_stored_square(one) for one in good]) if good else [])
+    return [
+        Skipped(f"{sequence} {person.what}", wrong)
+        if wrong
+        else make_example(sequence, person, next(crops), size)
+        for person, wrong in zip(people, mistakes, strict=True)
+    ]
 
 
 def is_held_out(group: str, share: float) -> bool:
     """Return whether a group belongs to "validation", by a hash of its name."""
     digest = hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:4], "big") < share * 2**32
+
+
+def _fault(person: LabelledPerson) -> str:
+    """Return what is wrong with a person's numbers, or ""."""
+    known = person.points[:, 2] != 0
+    if not (np.isfinite(person.centre).all() and np.isfinite(person.side) and person.side > 0):
+        return "square not finite or empty"
+    if not np.isfinite(person.points[known]).all():
+        return "point not finite"
+    joints = np.zeros((NUM_JOINTS, 3)) if person.joints_3d is None else person.joints_3d
+    if not np.isfinite(joints[_or_ones(person.joints_3d_known) > 0]).all():
+        return "joint in 3D not finite"
+    if person.rotations is not None:
+        turns = person.rotations[_or_ones(person.rotations_known) > 0]
+        error = np.abs(turns @ turns.swapaxes(1, 2) - np.eye(3)).max(initial=0.0)
+        if not (error < _NOT_ORTHOGONAL and np.all(np.linalg.det(turns) > 0)):
+            return "rotation is none"
+    if person.betas is not None and not np.isfinite(person.betas).all():
+        return "betas not finite"
+    if not known.any() and person.rotations is None and person.joints_3d is None:
+        return "no labels"
+    return ""
 
 
 def _mistake(person: LabelledPerson, size: tuple[int, int]) -> str:
@@ -351,8 +411,6 @@ def _mistake(person: LabelledPerson, size: tuple[int, int]) -> str:
     centre, side = _stored_square(person)
     if np.any(np.abs(centre - np.array(size) / 2.0) >= (np.array(size) + side) / 2.0):
         return "square outside the photograph"
-    if not person.points[:, 2].any() and person.rotations is None and person.joints_3d is None:
-        return "no labels"
     return ""
 
 
@@ -366,9 +424,10 @@ def make_example(
 ) -> dict[str, Any]:
     """Return a person's fields, see `example.STORED_FIELDS`."""
     points = np.array(person.points, np.float64)
+    points[:, 2] = np.clip(points[:, 2], 0.0, 1.0)
     points[~_near(person, points), 2] = 0.0
     if person.joints_2d is None:
-        joints = _smpl_joints(points)
+        joints = smpl_joints(points)
     else:
         joints = np.array(person.joints_2d, np.float64)
         joints[~_near(person, joints), 2] = 0.0
@@ -426,7 +485,7 @@ def _near(person: LabelledPerson, points: Float[np.ndarray, "points 3"]) -> np.n
     return np.all(np.abs(points[:, :2] - centre) <= _FURTHEST * side, axis=1)
 
 
-def _smpl_joints(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "24 3"]:
+def smpl_joints(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "24 3"]:
     """Return x, y and confidence of SMPL's joints; 0 where unknown."""
     joints = np.zeros((len(JOINT_NAMES), 3))
     joints[_JOINTS] = points[_POINTS]

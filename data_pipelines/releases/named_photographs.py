@@ -24,7 +24,7 @@ from data_pipelines.releases.stored_crop import (
     read_whole_jpeg,
 )
 from pare_jax.errors import UserError
-from pare_jax.io.file_kinds import IMAGE_SUFFIXES
+from pare_jax.io.file_kinds import IMAGE_SUFFIXES, read_head
 from pare_jax.io.images import Photograph, crop_to_photo, cut_crop, read_photograph, read_size
 
 MISSING = "picture missing"
@@ -89,23 +89,38 @@ def open_photograph(path: Path, upright: bool) -> Picture:
         BrokenPhotographError: the file is missing, broken or no picture, or it is turned by a tag
             and pixels are counted as stored in a format that is always read upright.
     """
-    if not path.exists():
-        raise BrokenPhotographError(MISSING)
-    try:
-        with path.open("rb") as file:
-            is_jpeg = file.read(len(jpeg.START)) == jpeg.START
-        if is_jpeg and (not upright or read_size(path)[1] == 1):
-            return read_whole_jpeg(path)
-        if is_jpeg:
-            read_whole_jpeg(path)  # refuses one that is cut short
-        photograph = read_photograph(path)
-    except OSError:
-        raise BrokenPhotographError("picture unreadable") from None
-    except UserError:
-        raise BrokenPhotographError("picture cannot be decoded") from None
-    if photograph.orientation != 1 and not upright:
+    if _is_jpeg(path) and not (upright and _is_turned(path)):
+        return read_whole_jpeg(path)
+    picture = decode_photograph(path)
+    if picture.photograph.orientation != 1 and not upright:
         raise BrokenPhotographError("picture is turned by its EXIF tag: save it upright")
-    return DecodedPhotograph(photograph)
+    return picture
+
+
+def decode_photograph(path: Path) -> DecodedPhotograph:
+    """Decode a photograph upright.
+
+    Raises:
+        BrokenPhotographError: the file is missing, broken or no picture.
+    """
+    if _is_jpeg(path):
+        read_whole_jpeg(path)  # refuses one that is cut short
+    try:
+        return DecodedPhotograph(read_photograph(path))
+    except UserError:
+        reason = "picture cannot be decoded" if path.exists() else MISSING
+        raise BrokenPhotographError(reason) from None
+
+
+def _is_jpeg(path: Path) -> bool:
+    return read_head(path).startswith(jpeg.START)
+
+
+def _is_turned(path: Path) -> bool:
+    try:
+        return read_size(path)[1] != 1
+    except UserError:
+        return False  # `read_whole_jpeg` says what is wrong
 
 
 def turned_clockwise(path: Path) -> DecodedPhotograph:
@@ -114,12 +129,7 @@ def turned_clockwise(path: Path) -> DecodedPhotograph:
     Raises:
         BrokenPhotographError: the file is missing or no picture.
     """
-    try:
-        photograph = read_photograph(path)
-    except OSError:
-        raise BrokenPhotographError("picture unreadable") from None
-    except UserError:
-        raise BrokenPhotographError("picture cannot be decoded") from None
+    photograph = decode_photograph(path).photograph
     turned = np.ascontiguousarray(np.rot90(photograph.image, -1))
     width, height = photograph.size
     return DecodedPhotograph(dataclasses.replace(photograph, image=turned, size=(height, width)))

@@ -9,7 +9,6 @@ Source: https://github.com/nkolot/SPIN, datasets/preprocess and datasets/base_da
 """
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +71,7 @@ class Spin(LabelledPhotographs):
     """People of a file of SPIN's arrays; see `labelled_photographs.LabelledPhotographs`."""
 
     kind = "spin"
+    flags = (*LabelledPhotographs.flags, "keypoint_set")
 
     def __init__(
         self,
@@ -98,9 +98,9 @@ class Spin(LabelledPhotographs):
         if keypoint_set is not None:
             find_set(keypoint_set)
 
-    def settings(self) -> Mapping[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
-        return {**super().settings(), "keypoint-set": self._set_name}
+        return super().settings() | {"keypoint-set": self._set_name}
 
     def _read_labels(self) -> LabelFile:
         labels = read_spin_labels(self.source, self._set_name)
