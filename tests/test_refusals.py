@@ -19,10 +19,14 @@ PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
-  5 data_pipelines/datasets.py
+  6 data_pipelines/datasets.py
+  2 data_pipelines/fit_labels.py
+  4 data_pipelines/fits/fit_file.py
+  1 data_pipelines/fits/fit_people.py
  10 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
+  2 data_pipelines/reading/fitted_split.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
