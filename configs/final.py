@@ -1,7 +1,8 @@
 """The report's final model: ResNet-50, three blocks (56x56 maps), part attention, SWA.
 
 The report starts from ImageNet's weights. Give them by --config.pretrained.path=FILE
-(docs/weights.md); without them the backbone starts from random weights.
+(docs/weights.md); without them the backbone starts from random weights. The data are 3DPW and MPII,
+or PARE's mixture with --config=configs/final.py:mixture.
 """
 
 from ml_collections import ConfigDict

@@ -2,7 +2,7 @@
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021. It starts
 from an HRNet trained for 2D pose (--config.pretrained.path=pose_hrnet_w32_256x192.pth), or from
-PARE's own checkpoint (docs/weights.md).
+PARE's own checkpoint (docs/weights.md). `--config=configs/pare.py:mixture` trains on its mixture.
 """
 
 from ml_collections import ConfigDict

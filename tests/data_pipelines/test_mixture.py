@@ -118,7 +118,7 @@ def test_missing_sets_are_said_and_their_share_goes_to_the_others(load, config, 
     config.data.eval = ("lsp/validation",)
     with pytest.raises(UserError, match="lsp/validation"):
         load(config, lsp=3, mpii=9)
-    config.data.missing = "refuse"
+    config.data.missing, config.data.eval = "refuse", ("mpii/validation",)
     with pytest.raises(storage.MissingDatasetError, match="h36m"):
         load(config, lsp=3, mpii=9)
 
