@@ -139,8 +139,8 @@ def test_a_batch_is_drawn_with_the_datasets_of_its_people(script, tmp_path, caps
     assert draw.main(["draw_batch", *options, "--columns=2"]) == 0
     assert f"{path}: 3 people" in capsys.readouterr().out
     picture = cv2.imread(str(path))[..., ::-1]
-    assert picture.shape == (2 * (34 + 64) + 16, 2 * 128 + 4, 3)
-    mesh = picture[34 : 34 + 64, 64:128].reshape(-1, 3).astype(int)
+    assert picture.shape == (2 * (30 + 64) + 16, 2 * 128 + 4, 3)
+    mesh = picture[30 : 30 + 64, 64:128].reshape(-1, 3).astype(int)
     for colour in (LEFT, RIGHT):
         assert np.abs(mesh - colour).sum(1).min() < 60
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["batch.png"]
