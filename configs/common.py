@@ -57,8 +57,7 @@ def use_mixture(config: ConfigDict) -> None:
     config.data.train = PARE_MIXTURE
     config.data.missing = "share"
     config.data.eval = ("pw3d/validation", "pw3d/test", "mpii/validation", "coco/validation")
-    if "fits" in config.data:
-        config.data.fits.use = True
+    config.data.fits.use = True
     # None of these sets has part labels.
     config.loss.parts = 0.0
 

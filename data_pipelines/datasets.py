@@ -14,6 +14,8 @@ from data_pipelines import mean_pose, mixture
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
 from data_pipelines.reading import input_pipeline, remembering, storage
+from data_pipelines.reading.fitted_split import FittedSplit, with_fits
+from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError, be, listed
 from pare_jax.io.progress import say
@@ -72,7 +74,8 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     opened = _open_recorded(config, workdir, recorded, config.data.eval)
     sets, notes = _resolve(config, opened, recorded)
     notes += _missing_evaluations(config, opened)
-    sources = _sources(sets, opened)
+    sources, of_fits = _with_fits(config, _sources(sets, opened))
+    notes += [*of_fits, *mean_pose.replaced_fits(config.data.root, workdir, sources)]
     room = config.data.memory * 2**30 / len(sources)
     remembered = []
     for source, weight in sources:
@@ -143,6 +146,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             recorded = _recorded_mixture(there, workdir)
             trained_on = _open_recorded(there, workdir, recorded)
             sources = _sources(_resolve(there, trained_on, recorded)[0], trained_on)
+            sources, _ = _with_fits(there, sources)
         except UserError as error:
             say(
                 f"the error of the mean-pose baseline is not measured: {path} is missing or "
@@ -218,7 +222,7 @@ def _open_recorded(
     workdir: Path,
     recorded: list[mixture.TrainingSet] | None,
     evals: Iterable[str] = (),
-) -> dict[str, storage.StoredSplit]:
+) -> dict[str, StoredSplit]:
     """Open the training sets, recorded or all, and evaluation splits.
 
     Raises:
@@ -241,7 +245,7 @@ def _open_recorded(
 
 def _open_all(
     config: ConfigDict, names: Iterable[str], *, optional: bool = False
-) -> dict[str, storage.StoredSplit]:
+) -> dict[str, StoredSplit]:
     """Open splits by DATASET/SPLIT; one error names all missing datasets.
 
     Args:
@@ -272,7 +276,7 @@ def _open_all(
 
 def _resolve(
     config: ConfigDict,
-    opened: Mapping[str, storage.StoredSplit],
+    opened: Mapping[str, StoredSplit],
     recorded: list[mixture.TrainingSet] | None,
 ) -> tuple[list[mixture.TrainingSet], list[str]]:
     """Return the training sets with their weights, and the lines about them."""
@@ -290,15 +294,34 @@ def _resolve(
 
 
 def _sources(
-    sets: Iterable[mixture.TrainingSet], opened: Mapping[str, storage.StoredSplit]
-) -> list[tuple[storage.StoredSplit, float]]:
+    sets: Iterable[mixture.TrainingSet], opened: Mapping[str, StoredSplit]
+) -> list[tuple[StoredSplit, float]]:
     """Return the training sets with their weights, as the input pipeline takes them."""
     return [(opened[f"{one.name}/train"], one.weight) for one in sets]
 
 
-def _missing_evaluations(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
-) -> list[str]:
+def _with_fits(
+    config: ConfigDict, sources: list[tuple[StoredSplit, float]]
+) -> tuple[mean_pose.Sources, list[str]]:
+    """Give training sets their fits, if the config says so; return a line about each."""
+    fits = config.data.get("fits")  # older runs have none
+    if not fits or not fits.use:
+        return list(sources), []
+    wide, lines = [], []
+    for source, weight in sources:
+        wider, line = with_fits(source, fits, config.body_model or None)
+        wide.append((wider, weight))
+        lines.append(line)
+    # The sets of a mixture may have poses of their own.
+    if not _shares(config) and not any(isinstance(source, FittedSplit) for source, _ in wide):
+        raise UserError(
+            "config.data.fits.use is True, but no dataset of config.data.train has fits: run "
+            "python -m data_pipelines.fit_labels, or set it to False"
+        )
+    return wide, lines
+
+
+def _missing_evaluations(config: ConfigDict, opened: Mapping[str, StoredSplit]) -> list[str]:
     """Return a line about evaluation splits that are missing.
 
     Raises:
@@ -321,7 +344,7 @@ def _missing_evaluations(
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit], mean_joints: np.ndarray
+    config: ConfigDict, opened: Mapping[str, StoredSplit], mean_joints: np.ndarray
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
@@ -338,7 +361,7 @@ def _held_out(
     return HeldOut(evals, names, mean_joints)
 
 
-def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
+def _open(config: ConfigDict, name: str, split: str) -> StoredSplit:
     if name == "synthetic":
         chosen = settings.from_mapping(config.data.synthetic)
         path = builder.prepare(chosen, config.data.root, config.data.workers or None)
@@ -347,7 +370,7 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     return storage.open_split(path, split)
 
 
-def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> None:
+def _check_measurable(name: str, source: StoredSplit, protocol: str) -> None:
     """Raise UserError if no metric can be measured on a split."""
     # Most splits have labels everywhere, and few are without any.
     first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
@@ -365,7 +388,7 @@ def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> 
     )
 
 
-def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:
+def _check_part_labels(sources: mean_pose.Sources) -> None:
     """Raise UserError if no dataset has the part labels that loss.parts needs."""
     for source, _ in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.reading import storage
+from data_pipelines.reading.fitted_split import FittedSplit
+from data_pipelines.reading.storage import StoredSplit
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
 from pare_jax.skeleton import NUM_JOINTS
@@ -17,7 +18,8 @@ STATISTICS_FILE = "train_statistics.json"
 # Examples of each training set, which give the mean to a fraction of a millimetre.
 _STATISTICS_EXAMPLES = 5_000
 
-Sources = list[tuple[storage.StoredSplit, float]]
+# Training sets with their weights.
+Sources = list[tuple[StoredSplit | FittedSplit, float]]
 
 
 def of_mixture(data_root: str, workdir: Path, sources: Sources) -> Float[np.ndarray, "24 3"]:
@@ -32,10 +34,7 @@ def of_mixture(data_root: str, workdir: Path, sources: Sources) -> Float[np.ndar
         Root-centred joints, metres; NaN if no set has 3D joints.
     """
     path = workdir / STATISTICS_FILE
-    # Identifies the mixture by names, lengths and weights, without the folder of the datasets.
-    key = [
-        [os.path.relpath(source.path, data_root), len(source), weight] for source, weight in sources
-    ]
+    key = _key_of(data_root, sources)
     mean = read(path, key)
     if mean is None:
         mean = _measure(sources)
@@ -58,6 +57,31 @@ def read(path: Path, key: list | None = None) -> Float[np.ndarray, "24 3"] | Non
     except (OSError, UserError, ValueError, KeyError, TypeError):
         return None
     return mean
+
+
+def replaced_fits(data_root: str, workdir: Path, sources: Sources) -> list[str]:
+    """Return a line for each training set whose fits were replaced since the run began."""
+    try:
+        began = {row[0]: row[3:] for row in read_json(workdir / STATISTICS_FILE)["sources"]}
+    except (OSError, UserError, KeyError, TypeError, IndexError):
+        return []
+    return [
+        f"{name}: its fits were replaced since this run began; it goes on with the new ones"
+        for name, _, _, *digest in _key_of(data_root, sources)
+        if name in began and began[name] and began[name] != digest
+    ]
+
+
+def _key_of(data_root: str, sources: Sources) -> list[list]:
+    """Return what identifies a mixture, without the folder of the datasets.
+
+    It is a list of name, length and weight, and the digest of the fits where these are used.
+    """
+    return [
+        [os.path.relpath(source.path, data_root), len(source), weight]
+        + ([source.fits_digest] if isinstance(source, FittedSplit) else [])
+        for source, weight in sources
+    ]
 
 
 def _measure(sources: Sources) -> np.ndarray:

@@ -65,8 +65,8 @@ def draw_person(example: Mapping[str, Any], body: BodyData, side: int) -> np.nda
         cv2.circle(marked, (round(float(x)), round(float(y))), 2, _POINT, -1, cv2.LINE_AA)
     mesh = picture
     if all(example[f"{name}_weight"] > 0 for name in ("pose", "betas", "joints_3d")):
-        labels = (example[name] for name in ("betas", "rotations", "joints_3d"))
-        mesh = draw_truth(picture, body, *labels, joints)
+        pose = example["rotations"]
+        mesh = draw_truth(picture, body, example["betas"], pose, example["joints_3d"], joints)
     return np.hstack([marked, mesh])
 
 
