@@ -21,7 +21,7 @@ from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
 from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
-from pare_jax.training.config import BODIES
+from pare_jax.training.config import BODIES, PHOTOGRAPHS
 from pare_jax.training.data import HeldOut, RunData
 
 _STATISTICS_FILE = "train_statistics.json"
@@ -73,7 +73,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     """
     if _has_bodies(config):
         return _load_bodies(config)
-    opened = _open_all(config, [*_train_names(config), *config.data.eval])
+    opened = _open_all(config, [*_train_names(config), *config.data.eval], workdir)
     sources = _mixture(config, opened)
     room = config.data.memory * 2**30 / len(sources)
     remembered = []
@@ -118,14 +118,14 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     """
     if _has_bodies(config):
         return _held_out_bodies(config, _drawn_bodies(config))
-    opened = _open_all(config, config.data.eval)
+    opened = _open_all(config, config.data.eval, workdir)
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
     if mean is None:
         mixture = trained.copy_and_resolve_references()
         mixture.data.root = config.data.root
         try:
-            sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
+            sources = _mixture(mixture, _open_all(mixture, _train_names(mixture), workdir))
         except UserError as error:
             say(
                 f"the error of the mean-pose baseline is not measured: {path} is missing or "
@@ -181,7 +181,14 @@ def _processes() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def _open_all(config: ConfigDict, names: Iterable[str]) -> dict[str, storage.StoredSplit]:
+def own_data(workdir: Path) -> Path:
+    """Return the folder of the datasets that are prepared inside a run's folder."""
+    return workdir / "data"
+
+
+def _open_all(
+    config: ConfigDict, names: Iterable[str], workdir: Path
+) -> dict[str, storage.StoredSplit]:
     """Open splits by DATASET/SPLIT; one error names all missing datasets."""
     opened, missing = {}, []
     # Synthetic people last: rendering them takes long, in vain if another dataset is missing.
@@ -189,7 +196,7 @@ def _open_all(config: ConfigDict, names: Iterable[str]) -> dict[str, storage.Sto
         if missing and name.startswith("synthetic/"):
             break
         try:
-            opened[name] = _open(config, *name.rsplit("/", 1))
+            opened[name] = _open(config, *name.rsplit("/", 1), workdir)
         except storage.MissingDatasetError as error:
             missing += [one for one in error.names if one not in missing]
     if missing:
@@ -224,12 +231,13 @@ def _held_out(
     return HeldOut(evals, names, mean_joints)
 
 
-def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
+def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> storage.StoredSplit:
     if name == "synthetic":
         chosen = settings.from_mapping(config.data.synthetic)
         path = builder.prepare(chosen, config.data.root, config.data.workers or None)
     else:
-        path = storage.find_dataset(config.data.root, name)
+        root = own_data(workdir) if name == PHOTOGRAPHS else config.data.root
+        path = storage.find_dataset(root, name)
     return storage.open_split(path, split)
 
 
