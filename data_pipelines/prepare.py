@@ -161,11 +161,13 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     return from_mapping(values)
 
 
-def open_raw(name: str, source: Path, body: Sequence[str | Path] = (), **flags: Any) -> RawDataset:
+def open_raw(
+    release: str, source: Path, body: Sequence[str | Path] = (), **flags: Any
+) -> RawDataset:
     """Open a release.
 
     Args:
-        name: a key of `RELEASED`.
+        release: a key of `RELEASED`.
         source: the folder of the unpacked release, or a label file.
         body: files or folders of gendered bodies.
         flags: other parameters of its class.
@@ -174,11 +176,11 @@ def open_raw(name: str, source: Path, body: Sequence[str | Path] = (), **flags: 
         UserError: the folder is not that release, has no usable bodies, or a parameter is wrong or
             not one of that class.
     """
-    module, kind = RELEASED[name]
+    module, kind = RELEASED[release]
     reader = getattr(importlib.import_module(module), kind)
     for flag in [*(["body"] if body else []), *flags]:
         if flag not in getattr(reader, "flags", ()):
-            raise _not_used(flag, name)
+            raise _not_used(flag, release)
     bodies = {"bodies": find_bodies(body)} if body else {}
     return reader(source, **bodies, **flags)
 
