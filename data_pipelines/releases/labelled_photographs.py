@@ -77,6 +77,7 @@ class LabelledPerson:
         split: the split that the release itself gives; None: by a hash of the group.
         size: width and height of the photograph according to the labels; None: not given.
         frame: number of the frame in a clip; 0 for a photograph.
+        joints_2d: x, y and confidence of SMPL's joints; None: from `points`.
     """
 
     what: str
@@ -97,6 +98,7 @@ class LabelledPerson:
     split: str | None = None
     size: tuple[float, float] | None = None
     frame: int = 0
+    joints_2d: Float[np.ndarray, "24 3"] | None = None
 
 
 @dataclasses.dataclass
@@ -205,6 +207,12 @@ class LabelledPhotographs:
             UserError: the file cannot be read or has another form.
         """
         raise NotImplementedError
+
+    def _open(
+        self, photograph: LabelledPhotograph, path: Path
+    ) -> tuple[Picture, Sequence[LabelledPerson]]:
+        """Open a photograph; return it and its people. Raises BrokenPhotographError."""
+        return open_photograph(path, self.upright), photograph.people
 
     @functools.cached_property
     def labels(self) -> LabelFile:
@@ -326,8 +334,8 @@ class LabelledPhotographs:
         try:
             if photograph.path is None:
                 raise BrokenPhotographError(photograph.problem)
-            picture = open_photograph(self.images / photograph.path, self.upright)
-            return cut_people(photograph.path, photograph.people, picture)
+            picture, people = self._open(photograph, self.images / photograph.path)
+            return cut_people(photograph.path, people, picture)
         except BrokenPhotographError as error:
             return [
                 Skipped(f"{photograph.name} {person.what}", str(error))
@@ -418,7 +426,11 @@ def make_example(
     points = np.array(person.points, np.float64)
     points[:, 2] = np.clip(points[:, 2], 0.0, 1.0)
     points[~_near(person, points), 2] = 0.0
-    joints = smpl_joints(points)
+    if person.joints_2d is None:
+        joints = smpl_joints(points)
+    else:
+        joints = np.array(person.joints_2d, np.float64)
+        joints[~_near(person, joints), 2] = 0.0
     fields: dict[str, Any] = {
         "image": crop.image,
         "crop_to_photo": crop.to_photo.astype(np.float32),

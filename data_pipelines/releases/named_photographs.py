@@ -123,6 +123,18 @@ def _is_turned(path: Path) -> bool:
         return False  # `read_whole_jpeg` says what is wrong
 
 
+def turned_clockwise(path: Path) -> DecodedPhotograph:
+    """Return a photograph turned by 90 degrees clockwise from how it is stored.
+
+    Raises:
+        BrokenPhotographError: the file is missing or no picture.
+    """
+    photograph = decode_photograph(path).photograph
+    turned = np.ascontiguousarray(np.rot90(photograph.image, -1))
+    width, height = photograph.size
+    return DecodedPhotograph(dataclasses.replace(photograph, image=turned, size=(height, width)))
+
+
 @dataclasses.dataclass(frozen=True)
 class FoundPhotographs:
     """The photographs of some names.
