@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
 from data_pipelines.reading import input_pipeline, remembering, storage
+from data_pipelines.reading.fitted_split import FittedSplit, with_fits
+from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
@@ -29,6 +31,9 @@ _STATISTICS_FILE = "train_statistics.json"
 _STATISTICS_EXAMPLES = 5_000
 # Examples searched for part labels, which a dataset may have for one gender only.
 _LABEL_EXAMPLES = 200
+
+# A training set and its share.
+_Weighted = tuple[StoredSplit | FittedSplit, float]
 
 
 def check_config(config: ConfigDict) -> None:
@@ -74,7 +79,8 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     if _has_bodies(config):
         return _load_bodies(config)
     opened = _open_all(config, [*_train_names(config), *config.data.eval], workdir)
-    sources = _mixture(config, opened)
+    sources, notes = _with_fits(config, _mixture(config, opened))
+    notes += _replaced_fits(config, workdir, sources)
     room = config.data.memory * 2**30 / len(sources)
     remembered = []
     for source, weight in sources:
@@ -98,6 +104,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         train=lambda step: stream(start_step=step),
         steps_per_epoch=max(1, examples // config.batch_size),
         held_out=_held_out(config, opened, _mean_joints(config, workdir, sources)),
+        notes=notes,
     )
 
 
@@ -126,6 +133,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
         mixture.data.root = config.data.root
         try:
             sources = _mixture(mixture, _open_all(mixture, _train_names(mixture), workdir))
+            sources, _ = _with_fits(mixture, sources)
         except UserError as error:
             say(
                 f"the error of the mean-pose baseline is not measured: {path} is missing or "
@@ -188,7 +196,7 @@ def own_data(workdir: Path) -> Path:
 
 def _open_all(
     config: ConfigDict, names: Iterable[str], workdir: Path
-) -> dict[str, storage.StoredSplit]:
+) -> dict[str, StoredSplit]:
     """Open splits by DATASET/SPLIT; one error names all missing datasets."""
     opened, missing = {}, []
     # Synthetic people last: rendering them takes long, in vain if another dataset is missing.
@@ -204,9 +212,7 @@ def _open_all(
     return opened
 
 
-def _mixture(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
-) -> list[tuple[storage.StoredSplit, float]]:
+def _mixture(config: ConfigDict, opened: Mapping[str, StoredSplit]) -> list[_Weighted]:
     """Return the training sets with their weights."""
     return [(opened[f"{name}/train"], weight) for name, weight in config.data.train]
 
@@ -216,7 +222,7 @@ def _train_names(config: ConfigDict) -> list[str]:
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit], mean_joints: np.ndarray
+    config: ConfigDict, opened: Mapping[str, StoredSplit], mean_joints: np.ndarray
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
@@ -231,7 +237,7 @@ def _held_out(
     return HeldOut(evals, names, mean_joints)
 
 
-def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> storage.StoredSplit:
+def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSplit:
     if name == "synthetic":
         chosen = settings.from_mapping(config.data.synthetic)
         path = builder.prepare(chosen, config.data.root, config.data.workers or None)
@@ -241,7 +247,7 @@ def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> storage.S
     return storage.open_split(path, split)
 
 
-def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> None:
+def _check_measurable(name: str, source: StoredSplit, protocol: str) -> None:
     """Raise UserError if no metric can be measured on a split."""
     # Most splits have labels everywhere, and few are without any.
     first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
@@ -259,7 +265,7 @@ def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> 
     )
 
 
-def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:
+def _check_part_labels(sources: list[_Weighted]) -> None:
     """Raise UserError if no dataset has the part labels that loss.parts needs."""
     for source, _ in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
@@ -271,21 +277,57 @@ def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None
     )
 
 
-def _mean_joints(
-    config: ConfigDict, workdir: Path, sources: list[tuple[storage.StoredSplit, float]]
-) -> np.ndarray:
+def _mean_joints(config: ConfigDict, workdir: Path, sources: list[_Weighted]) -> np.ndarray:
     """Return the mean joints of a mixture, read from the workdir or measured and kept there."""
     path = workdir / _STATISTICS_FILE
-    # Identifies the mixture by names, lengths and weights, without the folder of the datasets.
-    key = [
-        [os.path.relpath(source.path, config.data.root), len(source), weight]
-        for source, weight in sources
-    ]
+    key = _key_of(config, sources)
     mean = _read_mean(path, key)
     if mean is None:
         mean = _measure_mean(sources)
         _keep_mean(path, key, mean)
     return mean
+
+
+def _key_of(config: ConfigDict, sources: list[_Weighted]) -> list[list]:
+    """Return what identifies a mixture, without the folder of the datasets.
+
+    It is a list of name, length and weight, and the digest of the fits where these are used.
+    """
+    return [
+        [os.path.relpath(source.path, config.data.root), len(source), weight]
+        + ([source.fits_digest] if isinstance(source, FittedSplit) else [])
+        for source, weight in sources
+    ]
+
+
+def _with_fits(config: ConfigDict, sources: list[_Weighted]) -> tuple[list[_Weighted], list[str]]:
+    """Give training sets their fits, if the config says so; return a line about each."""
+    if not config.data.fits.use:
+        return sources, []
+    wide, lines = [], []
+    for source, weight in sources:
+        wider, line = with_fits(source, config.data.fits, config.body_model or None)
+        wide.append((wider, weight))
+        lines.append(line)
+    if not any(isinstance(source, FittedSplit) for source, _ in wide):
+        raise UserError(
+            "config.data.fits.use is True, but no dataset of config.data.train has fits: run "
+            "python -m data_pipelines.fit_labels, or set it to False"
+        )
+    return wide, lines
+
+
+def _replaced_fits(config: ConfigDict, workdir: Path, sources: list[_Weighted]) -> list[str]:
+    """Return a line for each training set whose fits were replaced since the run began."""
+    try:
+        began = {row[0]: row[3:] for row in read_json(workdir / _STATISTICS_FILE)["sources"]}
+    except (OSError, UserError, KeyError, TypeError, IndexError):
+        return []
+    return [
+        f"{name}: its fits were replaced since this run began; it goes on with the new ones"
+        for name, _, _, *digest in _key_of(config, sources)
+        if name in began and began[name] and began[name] != digest
+    ]
 
 
 def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
@@ -300,7 +342,7 @@ def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
     return mean
 
 
-def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarray:
+def _measure_mean(sources: list[_Weighted]) -> np.ndarray:
     """Return the mean root-centred joints of the mixture, metres, (24, 3); NaN if it has none."""
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:

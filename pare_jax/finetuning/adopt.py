@@ -16,8 +16,8 @@ from pare_jax.training.trained_run import load_config, split_checkpoint
 
 # The part of the held-out photographs and clips, as config.data.eval names it.
 HELD_OUT_SPLIT = f"{PHOTOGRAPHS}/validation"
-# What the network, its input and its body are.
-_ADOPTED = ("precision", "image_size", "crop_scale", "body_model", "model")
+# The network, its input, its body, and how it is trained.
+_ADOPTED = ("precision", "image_size", "crop_scale", "body_model", "model", "loss", "augment")
 # Large steps of a few pictures would undo the first training.
 _LEARNING_RATE = 0.1
 
@@ -58,7 +58,6 @@ def adopted(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
     """
     run = first_run(config)
     config = copy.deepcopy(config).unlock()
-    on_own_photographs(config)
     others = config.data.train
     if run is not None:
         for key in _ADOPTED:
@@ -67,6 +66,10 @@ def adopted(config: ConfigDict, overrides: Mapping[str, Any]) -> ConfigDict:
         config.optimizer.learning_rate = _LEARNING_RATE * run.optimizer.learning_rate
         config.data.synthetic, config.data.root = run.data.synthetic, run.data.root
         others = run.data.train
+    if config.data.photos_share == 1.0:
+        # Photographs have no part labels.
+        config.loss.parts = 0.0
+    on_own_photographs(config)
     config.update_from_flattened_dict(dict(overrides))
     if "data.train" in overrides:
         others = overrides["data.train"]

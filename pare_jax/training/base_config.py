@@ -59,6 +59,13 @@ def base_config() -> ConfigDict:
     config.data.keypoint_set = ""  # of that file's points, if it does not give it
     config.data.photos_share = 1.0  # of the batch; the rest is drawn from the first run's data
     config.data.synthetic = ConfigDict()  # added by configs/common.py
+    # Fits of training sets (data_pipelines/fit_labels.py) as poses of examples without a pose.
+    config.data.fits = ConfigDict()
+    config.data.fits.use = False
+    config.data.fits.error = 0.04  # largest error that passes, in shares of the person's extent
+    config.data.fits.agreement = 100.0  # largest distance of the starts' joints, mm
+    config.data.fits.plausibility = 0.01  # smallest share of the prior's bodies less likely
+    config.data.fits.weight = 1.0  # of these labels
     # Of ("bodies", 1.0): drawn bodies for networks on keypoints, never a picture.
     config.data.bodies = ConfigDict()  # added by configs/common.py
 

@@ -68,6 +68,10 @@ _CHECKS: dict[str, _Check] = {
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
     "data.workers": _NOT_NEGATIVE,
+    "data.fits.error": _POSITIVE,
+    "data.fits.agreement": _POSITIVE,
+    "data.fits.plausibility": _SHARE,
+    "data.fits.weight": (lambda v: 0 < v <= 1, "must be greater than 0 and at most 1"),
     "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
@@ -154,9 +158,12 @@ def _validate_input(config: ConfigDict) -> None:
             f"config.data names {others[0]}, but networks on keypoints are trained and evaluated "
             f"on {BODIES} alone: set config.model.input to 'image', or use configs/keypoints.py"
         )
-    for key in ("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"):
+    for key in (
+        *("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"),
+        "data.fits.use",
+    ):
         if _lookup(config, key):
-            raise UserError(f"config.{key} is for networks on images: leave it empty or 0")
+            raise UserError(f"config.{key} is for networks on images: leave it empty, 0 or False")
     if config.loss.parts:
         raise UserError("config.loss.parts needs part labels, which bodies lack: set it to 0")
 

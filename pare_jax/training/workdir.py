@@ -21,7 +21,7 @@ _NETWORK = ("model", "image_size")
 # Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
 _EXPERIMENT = (
     *("seed", "batch_size", "loss", "augment"),
-    *("data.train", "data.synthetic", "data.bodies"),
+    *("data.train", "data.fits", "data.synthetic", "data.bodies"),
     *("data.photos", "data.labels", "data.keypoint_set"),
 )
 _START = ("pretrained.path", "pretrained.mean_parameters")
