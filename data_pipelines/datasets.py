@@ -194,9 +194,7 @@ def own_data(workdir: Path) -> Path:
     return workdir / "data"
 
 
-def _open_all(
-    config: ConfigDict, names: Iterable[str], workdir: Path
-) -> dict[str, StoredSplit]:
+def _open_all(config: ConfigDict, names: Iterable[str], workdir: Path) -> dict[str, StoredSplit]:
     """Open splits by DATASET/SPLIT; one error names all missing datasets."""
     opened, missing = {}, []
     # Synthetic people last: rendering them takes long, in vain if another dataset is missing.
@@ -204,7 +202,7 @@ def _open_all(
         if missing and name.startswith("synthetic/"):
             break
         try:
-            opened[name] = _open(config, *name.rsplit("/", 1), workdir)
+            opened[name] = _open(config, *name.rsplit("/", 1), workdir=workdir)
         except storage.MissingDatasetError as error:
             missing += [one for one in error.names if one not in missing]
     if missing:

@@ -150,7 +150,9 @@ def _card(person: WorstPerson, faces: np.ndarray) -> str:
         side = side_view(body.vertices, faces, body.root, SIDE, SIDE)
         pictures.append((side, f"{name}, from the person's left"))
     figures = "".join(_figure(picture, caption) for picture, caption in pictures)
-    return f'<article class="card"><h3>{_text(person.name)}</h3><div class="row">{figures}</div></article>'
+    title = f"<h3>{_text(person.name)}</h3>"
+    title = f"<h3>{_text(person.name)}</h3>"
+    return f'<article class="card">{title}<div class="row">{figures}</div></article>'
 
 
 def _figure(picture: Picture, caption: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -242,8 +241,8 @@ class _Ending:
                     f"{sample.sequence}{frame}, person {sample.person}",
                     self.people.crop(row, SIDE),
                     self.people.keypoints(row, SIDE),
-                    Body(*old, _in_words(self.before, row)),
-                    Body(*new, _in_words(after, row)),
+                    Body(old.vertices, old.root, _in_words(self.before, row)),
+                    Body(new.vertices, new.root, _in_words(after, row)),
                 )
             )
         return found
@@ -275,7 +274,8 @@ def _errors_path(folder: Path, step: int) -> Path:
 
 def _write_errors(folder: Path, step: int, errors: Errors) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: errors[name] for name in MEASURES})
+    arrays: dict[str, Any] = {name: errors[name] for name in MEASURES}
+    np.savez(buffer, **arrays)
     path = _errors_path(folder, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, buffer.getvalue())

@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from ml_collections import ConfigDict
 
 from data_pipelines import transforms
+from data_pipelines.example import EVALUATION_FIELDS
 from data_pipelines.reading.input_pipeline import Batch, eval_batches
 from data_pipelines.reading.storage import StoredSplit
 from pare_jax import geometry
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.body.numpy_body import joints_of
 from pare_jax.evaluation import metrics, pckh
 from pare_jax.finetuning.comparison import MEASURES, Errors
 from pare_jax.keypoints.body_points import PointBody, body_points
@@ -25,10 +27,10 @@ from pare_jax.models import build_model
 from pare_jax.models.inference import predict_step
 from pare_jax.models.prediction import Prediction
 
-_FIELDS = (
-    *("image", "points_2d", "points_2d_weight"),
-    *("joints_3d", "joints_3d_weight", "joints_3d_known", "sample_weight"),
-)
+_FIELDS = (*EVALUATION_FIELDS, "points_2d", "points_2d_weight")
+_LABELS = ("points_2d", "points_2d_weight")
+# Fewer points nearly fit each other under any similarity.
+_FEWEST_JOINTS = 6
 
 
 class Drawn(NamedTuple):
@@ -57,7 +59,7 @@ class HeldOutPeople:
         model = nnx.eval_shape(lambda: build_model(config.model, rngs=nnx.Rngs(0)))
         model.eval()
         graphdef = nnx.graphdef(model)
-        data = load_body_data(config.body_model or None)
+        data = self._data = load_body_data(config.body_model or None)
         self.faces = np.asarray(data.faces)
         self._predict = jax.jit(functools.partial(predict_step, graphdef=graphdef))
         self._measure = jax.jit(
@@ -76,16 +78,21 @@ class HeldOutPeople:
         return {name: np.concatenate([row[name] for row in rows]) for name in MEASURES}
 
     def _errors_of(self, params, batch_stats, batch: Batch) -> Errors:
-        labels = {name: batch[name] for name in _FIELDS if name != "image"}
-        found = self._measure(params, batch_stats, batch["image"], labels)
-        errors = {name: np.asarray(value, np.float64) for name, value in found.items()}
-        whole = (batch["joints_3d_weight"] > 0) & (batch["joints_3d_known"] > 0).all(1)
         real = batch["sample_weight"] > 0
-        for name in ("mpjpe", "pa_mpjpe"):
-            # A prediction that is not finite is as bad as can be.
-            value = np.where(np.isfinite(errors[name]), errors[name], np.inf)
-            errors[name] = np.where(whole, value, np.nan)
-        return {name: value[real] for name, value in errors.items()}
+        labels = {name: batch[name] for name in _LABELS}
+        missed, joints = self._measure(params, batch_stats, batch["image"], labels)
+        true, known = self._true_joints(batch)
+        in_3d = _errors_3d(np.asarray(joints)[real], true[real], known[real])
+        return {"missed": np.asarray(missed, np.float64)[real], **in_3d}
+
+    def _true_joints(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return joints in metres, and which are known: measured ones, or those of the pose."""
+        known = (batch["joints_3d_known"] > 0) & (batch["joints_3d_weight"][:, None] > 0)
+        posed = (batch["pose_weight"] > 0) & (batch["betas_weight"] > 0)
+        posed &= (batch["rotations_known"] > 0).all(1) & ~known.any(1)
+        of_pose = joints_of(self._data, batch["betas"], batch["rotations"])
+        joints = np.where(posed[:, None, None], of_pose, batch["joints_3d"])
+        return joints, known | posed[:, None]
 
     def _batches(self) -> Iterator[Batch]:
         return eval_batches(
@@ -95,9 +102,7 @@ class HeldOutPeople:
             fields=_FIELDS,
         )
 
-    def draw(
-        self, params: nnx.State, batch_stats: nnx.State, rows: Sequence[int]
-    ) -> list[Drawn]:
+    def draw(self, params: nnx.State, batch_stats: nnx.State, rows: Sequence[int]) -> list[Drawn]:
         """Return the predicted bodies of the people at some rows of the split."""
         crops = np.stack([self.crop(row, self._config.image_size) for row in rows])
         found: Prediction = self._predict(params, batch_stats, crops)
@@ -130,8 +135,8 @@ def _measure(
     *,
     graphdef: nnx.GraphDef,
     body: PointBody,
-) -> dict[str, Array]:
-    """Return each person's errors, as if all labels were known."""
+) -> tuple[Array, Array]:
+    """Return the share of keypoints missed by each person, %, and the joints, metres."""
     found = predict_step(params, batch_stats, images, graphdef=graphdef)
     points, joints = body.place(found.rotations, found.betas)
     places = geometry.project(points, geometry.camera_translation(found.camera))
@@ -139,11 +144,29 @@ def _measure(
     known = (labels["points_2d_weight"] > SURE) & (body.known > 0)
     with jax.enable_x64(True):
         share = pckh.pck_of_box(places, labels["points_2d"], known)
-        return {
-            "missed": 100.0 * (1.0 - share),
-            "mpjpe": metrics.mpjpe(joints, labels["joints_3d"]),
-            "pa_mpjpe": metrics.pa_mpjpe(joints, labels["joints_3d"]),
-        }
+    return 100.0 * (1.0 - share), joints
+
+
+def _errors_3d(
+    joints: Float[np.ndarray, "people 24 3"],
+    true: Float[np.ndarray, "people 24 3"],
+    known: Bool[np.ndarray, "people 24"],
+) -> Errors:
+    """Return MPJPE and PA-MPJPE over each person's known joints; NaN without enough of them."""
+    errors = {name: np.full(len(joints), np.nan) for name in ("mpjpe", "pa_mpjpe")}
+    for pattern in np.unique(known, axis=0):
+        if pattern.sum() < _FEWEST_JOINTS:
+            continue
+        rows = (known == pattern).all(1)
+        pair = joints[rows][:, pattern], true[rows][:, pattern]
+        found = {"pa_mpjpe": metrics.pa_mpjpe(*pair)}
+        if pattern[0]:  # the pelvis, about which MPJPE is measured
+            found["mpjpe"] = metrics.mpjpe(*pair)
+        for name, values in found.items():
+            # A prediction that is not finite is as bad as can be.
+            values = np.asarray(values, np.float64)
+            errors[name][rows] = np.where(np.isfinite(values), values, np.inf)
+    return errors
 
 
 def _drawn(body: BodyModel, found: Prediction, number: int) -> Drawn:

@@ -130,9 +130,7 @@ def _reader(config: ConfigDict, held_out: float) -> LabelledPhotographs:
     return Folder(folder, labels, PHOTOGRAPHS, held_out, chosen)
 
 
-def _parts(
-    path: Path, folder: str, groups: Mapping[str, str]
-) -> tuple[StoredSplit, StoredSplit]:
+def _parts(path: Path, folder: str, groups: Mapping[str, str]) -> tuple[StoredSplit, StoredSplit]:
     parts: list[StoredSplit] = []
     prepared = read_json(path / storage.SKIPPED_FILE, "remove it to prepare it again")
     for name, purpose in (("train", "train on"), ("validation", "hold out")):
