@@ -48,7 +48,9 @@ class LabelArrays:
             UserError: the file is missing, damaged, of another kind, or has no people.
         """
         self.path = path
-        self._arrays: Mapping[str, Any] = read_npz(path, names=("imgname", *names), objects=True)
+        self._arrays: Mapping[str, Any] = read_npz(
+            path, names=("imgname", *names), objects=True, advice="get it from its source again"
+        )
         if "imgname" not in self._arrays:
             raise UserError(f'{path} has no array "imgname": give a label file with photographs')
         listed = np.asarray(self._arrays["imgname"]).reshape(-1).tolist()
