@@ -210,7 +210,9 @@ def _open_all(config: ConfigDict, names: Iterable[str], workdir: Path) -> dict[s
     return opened
 
 
-def _mixture(config: ConfigDict, opened: Mapping[str, StoredSplit]) -> list[_Weighted]:
+def _mixture(
+    config: ConfigDict, opened: Mapping[str, StoredSplit]
+) -> list[tuple[StoredSplit, float]]:
     """Return the training sets with their weights."""
     return [(opened[f"{name}/train"], weight) for name, weight in config.data.train]
 
@@ -298,10 +300,12 @@ def _key_of(config: ConfigDict, sources: list[_Weighted]) -> list[list]:
     ]
 
 
-def _with_fits(config: ConfigDict, sources: list[_Weighted]) -> tuple[list[_Weighted], list[str]]:
+def _with_fits(
+    config: ConfigDict, sources: list[tuple[StoredSplit, float]]
+) -> tuple[list[_Weighted], list[str]]:
     """Give training sets their fits, if the config says so; return a line about each."""
     if not config.data.fits.use:
-        return sources, []
+        return list(sources), []
     wide, lines = [], []
     for source, weight in sources:
         wider, line = with_fits(source, config.data.fits, config.body_model or None)

@@ -19,24 +19,21 @@ PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
-  5 data_pipelines/datasets.py
- 10 data_pipelines/prepare.py
+  6 data_pipelines/datasets.py
+  2 data_pipelines/fit_labels.py
+  4 data_pipelines/fits/fit_file.py
+  1 data_pipelines/fits/fit_people.py
+  9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
+  2 data_pipelines/reading/fitted_split.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
-  5 data_pipelines/releases/bedlam.py
-  5 data_pipelines/releases/coco.py
-  4 data_pipelines/releases/eft.py
-  2 data_pipelines/releases/folder.py
-  6 data_pipelines/releases/label_arrays.py
-  6 data_pipelines/releases/labelled_photographs.py
   2 data_pipelines/releases/mpii.py
   2 data_pipelines/releases/mpii_annotations.py
   3 data_pipelines/releases/pw3d.py
   1 data_pipelines/releases/release.py
-  3 data_pipelines/releases/spin.py
   1 data_pipelines/synthetic/backgrounds.py
   2 data_pipelines/synthetic/generate.py
   7 data_pipelines/synthetic/settings.py
