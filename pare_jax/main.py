@@ -31,6 +31,9 @@ _MODES = ("train", "evaluate")
 # Keys and sections of a config that change the result of an evaluation.
 _EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
+# Datasets whose labels have SMPL's betas, by the start of their names.
+_SMPL_SHAPES = ("pw3d", "h36m", "mpi_inf_3dhp")
+
 
 def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
     """Define the flags; the config's overrides are those in `argv`.
@@ -109,8 +112,9 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --")
     if config is not None and not isinstance(config, ConfigDict):
         # ml_collections delays the error of loading the file until the config is read.
-        name = config_flags.get_config_filename(values["config"])
-        if Path(str(name)).is_file():
+        # A word after ":" is an argument of get_config().
+        name = str(config_flags.get_config_filename(values["config"])).partition(":")[0]
+        if Path(name).is_file():
             raise UserError(
                 f"get_config() of {name} returns no ConfigDict: see the files in configs/"
             )
@@ -198,10 +202,14 @@ def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
 
 
 def _warn_of_free_body(config: ConfigDict) -> None:
-    if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
+    from pare_jax.training.config import dataset_names
+
+    shaped = [name for name in dataset_names(config.data.train) if name.startswith(_SMPL_SHAPES)]
+    if not config.body_model and shaped:
+        named = "3DPW" if shaped[0].startswith("pw3d") else shaped[0]
         print(
-            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions use the free "
-            "body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            f"config.body_model is empty: {named}'s shapes are SMPL's, but predictions use the "
+            "free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
             file=sys.stderr,
         )
 

@@ -104,9 +104,9 @@ def _with_share(config: ConfigDict) -> LabelledPhotographs:
     groups = set(_groups(_reader(config, 0.5)).values())
     if len(groups) < _FEWEST_PHOTOGRAPHS:
         raise UserError(
-            f"config.data.photos={config.data.photos} has {counted(len(groups), 'photograph')} or "
-            f"clips that can be used, fewer than {_FEWEST_PHOTOGRAPHS}: add more, half of which "
-            "can be held out to compare"
+            f"config.data.photos={config.data.photos} has too few photographs and clips that can "
+            f"be used: {len(groups)}, at least {_FEWEST_PHOTOGRAPHS} are needed; add more (frames "
+            "of one clip count once)"
         )
     least = min(max(_HELD_OUT_AT_LEAST, round(_HELD_OUT * len(groups))), len(groups) // 2)
     share = next(s for s in _SHARES if sum(is_held_out(group, s) for group in groups) >= least)

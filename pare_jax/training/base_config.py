@@ -49,8 +49,10 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = "data"  # folder of prepared datasets
-    config.data.train = (("synthetic", 1.0),)  # (dataset, share of the batch)
+    # (dataset, share of the batch); a tuple of datasets shares its weight by size
+    config.data.train = (("synthetic", 1.0),)
     config.data.eval = ("synthetic/validation",)  # dataset/split, each evaluated
+    config.data.missing = "refuse"  # or "share": go on without, the others take the shares
     config.data.workers = 0  # processes that draw synthetic people; 0: one a core
     config.data.memory = 1.0  # GiB for decoded training crops; 0: none
     # For configs/finetune.py: the user's own photographs and clips (docs/finetuning.md).

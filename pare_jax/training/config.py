@@ -67,6 +67,7 @@ _CHECKS: dict[str, _Check] = {
     "eval.weights": _one_of("swa", "last"),
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
+    "data.missing": _one_of("refuse", "share"),
     "data.workers": _NOT_NEGATIVE,
     "data.fits.error": _POSITIVE,
     "data.fits.agreement": _POSITIVE,
@@ -79,13 +80,19 @@ _CHECKS: dict[str, _Check] = {
 }
 
 
+def dataset_names(train: Sequence[tuple[str | tuple[str, ...], float]]) -> list[str]:
+    """Return all names in config.data.train, in order; see `data_pipelines.mixture`."""
+    groups = ((names,) if isinstance(names, str) else names for names, _ in train)
+    return [name for group in groups for name in group]
+
+
 def warning_of(config: ConfigDict) -> str | None:
     """Return `SYNTHETIC_ALONE` if a run learnt bodies from synthetic people alone, else None.
 
     First weights of a backbone change nothing about that; those of a whole PARE, named by
     `pretrained.format`, do.
     """
-    seen = {name for name, _ in config.data.train}
+    seen = set(dataset_names(config.data.train))
     started = config.pretrained
     has_bodies = bool(started.path) and started.format == "pare"
     return SYNTHETIC_ALONE if seen == {"synthetic"} and not has_bodies else None
@@ -145,7 +152,7 @@ def _validate_input(config: ConfigDict) -> None:
         raise UserError(
             "config.loss.points_2d needs config.model.name to be 'keypoints': set it to 0"
         )
-    named = {name for name, _ in config.data.train} | {n.split("/")[0] for n in config.data.eval}
+    named = {*dataset_names(config.data.train), *(n.split("/")[0] for n in config.data.eval)}
     if config.model.input == "image":
         if BODIES in named:
             raise UserError(
@@ -173,20 +180,30 @@ def _validate_data(config: ConfigDict) -> None:
     well_formed = isinstance(train, tuple) and all(
         isinstance(item, tuple)
         and len(item) == 2
-        and isinstance(item[0], str)
+        and _is_name_or_group(item[0])
         and isinstance(item[1], int | float)
         for item in train
     )
     if not train or not well_formed or any(weight <= 0 for _, weight in train):
         raise UserError(
-            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0"
+            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0; "
+            "(dataset, dataset, ...) in place of a dataset shares its weight by size"
         )
+    datasets = dataset_names(train)
+    if twice := next((name for name in datasets if datasets.count(name) > 1), None):
+        raise UserError(f"config.data.train names {twice} twice: name each dataset once")
     names = config.data.eval
     if not names or not all(isinstance(name, str) and name.count("/") == 1 for name in names):
         raise UserError(
             f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
             "for instance ('synthetic/test',)"
         )
+
+
+def _is_name_or_group(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
+    )
 
 
 def _lookup(config: ConfigDict, key: str) -> Any:

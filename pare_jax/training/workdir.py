@@ -84,6 +84,11 @@ def left_as_found(workdir: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def has_trained(workdir: Path) -> bool:
+    """Return whether a run has a checkpoint of a training; step 0 holds converted weights."""
+    return any(_steps(workdir))
+
+
 def _steps(workdir: Path) -> list[int]:
     """Return the steps of the complete checkpoints."""
     return [int(p.name) for p in (workdir / CHECKPOINT_FOLDER).glob("*") if p.name.isdecimal()]
@@ -169,11 +174,10 @@ def _describe(body: BodyData) -> dict[str, str | int]:
 
 def _check_resumable(workdir: Path, trained: ConfigDict, config: ConfigDict) -> None:
     """Raise UserError if resuming with a config would mix two experiments."""
-    has_trained = any(_steps(workdir))
     check_same_network(trained, config, workdir)
     check_same_body(workdir, load_body_data(config.body_model or None))
-    # Step 0 holds converted weights: any experiment may start from them.
-    kept = _START + (_FREEZING + _EXPERIMENT if has_trained else ())
+    # Any experiment may start from converted weights.
+    kept = _START + (_FREEZING + _EXPERIMENT if has_trained(workdir) else ())
     _refuse(config_lib.differences(trained, config, kept), "experiment", workdir)
 
 
