@@ -112,7 +112,7 @@ def training_sets(config: ConfigDict) -> list[mixture.TrainingSet]:
     Raises:
         UserError: a dataset is missing or damaged.
     """
-    opened = _open_all(config, _train_splits(config), optional=_shares(config))
+    opened = _open_all(config, _train_splits(config), Path(), optional=_shares(config))
     return _resolve(config, opened, None)[0]
 
 
