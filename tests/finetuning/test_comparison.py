@@ -6,7 +6,7 @@ import pytest
 from pare_jax.finetuning.comparison import badness, compare
 
 
-def errors(missed, pa_mpjpe=np.nan, mpjpe=np.nan):
+def errors(missed, pa_mpjpe: float | np.ndarray = np.nan, mpjpe=np.nan):
     missed = np.asarray(missed, float)
     return {
         "missed": missed,
