@@ -90,6 +90,7 @@ class Request(NamedTuple):
         mode: "train" or "evaluate".
         step: step of the checkpoint to evaluate; None for the latest.
         notes: lines about values of --config that an evaluation does not use.
+        overrides: values by dotted key, set one by one on the command line.
     """
 
     config: ConfigDict
@@ -97,6 +98,7 @@ class Request(NamedTuple):
     mode: str
     step: int | None
     notes: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = {}
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
@@ -126,10 +128,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         raise UserError("--step needs --mode=evaluate; training resumes from the latest checkpoint")
     workdir, notes = Path(values.workdir), ()
     name = config_flags.get_config_filename(values["config"])
+    overrides = config_flags.get_override_values(values["config"])
     if values.mode == "evaluate" and isinstance(name, str):
-        overrides = config_flags.get_override_values(values["config"])
         config, notes = _config_of_run(workdir, config, name, overrides)
-    return Request(config, workdir, values.mode, values.step, notes)
+    return Request(config, workdir, values.mode, values.step, notes, overrides)
 
 
 def _config_of_run(
@@ -169,6 +171,11 @@ def run(request: Request) -> None:
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:
+    if config.data.photos:
+        from pare_jax.finetuning.finetune import finetune
+
+        finetune(config, workdir)
+        return
     from configs.common import get_base
     from data_pipelines import datasets
     from pare_jax.training.train import train
@@ -222,6 +229,10 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
 
     for note in request.notes:
         say(note, sys.stderr)
+    if request.mode == "train" and request.config.data.photos:
+        from pare_jax.finetuning.adopt import adopted
+
+        request = request._replace(config=adopted(request.config, request.overrides))
     config_lib.validate(request.config)
     datasets.check_config(request.config)
     if request.config.model.name != "keypoints":

@@ -62,6 +62,8 @@ EXPECTED = """
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   6 pare_jax/export/stablehlo.py
+  2 pare_jax/finetuning/adopt.py
+  5 pare_jax/finetuning/own_photographs.py
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
@@ -131,6 +133,7 @@ EXPECTED = """
   1 pare_jax/sharding.py
  10 pare_jax/training/checkpoints.py
  18 pare_jax/training/config.py
+  2 pare_jax/training/first_weights.py
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py

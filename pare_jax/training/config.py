@@ -23,6 +23,8 @@ SYNTHETIC_ALONE = (
 
 # The data set of drawn bodies, as config.data names it.
 BODIES = "bodies"
+# The data set of the user's own photographs, which is in the workdir.
+PHOTOGRAPHS = "photographs"
 
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -74,6 +76,7 @@ _CHECKS: dict[str, _Check] = {
     "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
+    "data.photos_share": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
 }
 
 

@@ -22,6 +22,7 @@ _NETWORK = ("model", "image_size")
 _EXPERIMENT = (
     *("seed", "batch_size", "loss", "augment"),
     *("data.train", "data.fits", "data.synthetic", "data.bodies"),
+    *("data.photos", "data.labels", "data.keypoint_set"),
 )
 _START = ("pretrained.path", "pretrained.mean_parameters")
 _FREEZING = ("pretrained.freeze_epochs",)
