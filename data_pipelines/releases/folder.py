@@ -91,6 +91,11 @@ class Folder(LabelledPhotographs):
                 f"BlazePose, which finds people, is not installed: run {advice}, or give --labels"
             )
 
+    @property
+    def label_file(self) -> Path:
+        """The file of keypoints, for messages."""
+        return self._labels or self.source
+
     def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
         found = f"BlazePose {blazepose_files.HASHES[blazepose_files.LANDMARKS][:8]}"

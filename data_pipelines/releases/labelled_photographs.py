@@ -116,6 +116,11 @@ class LabelledPhotographs:
         # Worker processes need only the labels in their units.
         return {key: value for key, value in self.__dict__.items() if key != "labels"}
 
+    @property
+    def label_file(self) -> Path:
+        """The label file, or the folder of such files, for messages."""
+        return self.source
+
     def _read_labels(self) -> LabelFile:
         """Return the people of the label file.
 
@@ -180,7 +185,7 @@ class LabelledPhotographs:
             if item.broken:
                 mistaken.setdefault(item.reason, []).append(item.what)
         return lines + [
-            f"{self.source}: {reason}: {len(people)} of the people, the first {people[0]}"
+            f"{self.label_file}: {reason}: {len(people)} of the people, the first {people[0]}"
             for reason, people in mistaken.items()
         ]
 
@@ -237,7 +242,7 @@ class LabelledPhotographs:
         found = find_photographs(self.images, list(people))
         if people and not found.paths:
             raise UserError(
-                f"none of the {counted(len(people), 'photograph')} of {self.source} is in "
+                f"none of the {counted(len(people), 'photograph')} of {self.label_file} is in "
                 f"{self.images}, the first is {next(iter(people))}: name the folder that has them"
             )
         return [

@@ -61,6 +61,13 @@ def test_keypoints_of_a_larger_copy_are_scaled_and_those_of_another_picture_skip
     assert dataset.labels.skipped[0].reason == "keypoints of another picture"
 
 
+def test_keypoints_of_other_photographs_are_refused_with_the_file_and_the_first_name(tmp_path):
+    write_picture(tmp_path / "p.png")
+    labels = coco_file(tmp_path / "l.json", ["away.png"], [annotation(1, 0)])
+    with pytest.raises(UserError, match=r"l\.json.*away\.png"):
+        Folder(tmp_path, labels).check()
+
+
 def openpose_file(folder, name):
     rows = np.zeros((25, 3))
     rows[7] = *(90.0, 30.0), 1.0  # left wrist
