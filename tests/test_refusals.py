@@ -107,7 +107,7 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   9 pare_jax/prediction/predictor.py
-  1 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/command.py
   3 pare_jax/prediction/run/fit_command.py
   3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
