@@ -13,7 +13,8 @@ from pare_jax.geometry import axis_angle_to_matrix
 from pare_jax.skeleton import joint_index
 from tests.fitting.drawn_points import drawn_pose, free_points, points_of
 
-PEOPLE = 4
+# As the tests of data_pipelines/fits have it, so that they share compiled programs.
+PEOPLE = 1
 QUICK = FitSettings(starts=2, kept=1, first_steps=3, steps=3, refine_steps=4)
 
 
