@@ -64,6 +64,7 @@ class FakeData:
     def __init__(self, batch_size: int = 8, steps_per_epoch: int = 4):
         self._batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
+        self.notes = ()
         pictures = [SampleName(f"picture {number}", 0, 0) for number in range(11)]
         self.held_out = HeldOut(
             evals={"fake/test": self._evaluation},
