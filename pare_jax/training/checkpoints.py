@@ -220,9 +220,11 @@ class Checkpoints:
     def _restore(self, template: TrainState, step: int) -> TrainState:
         if step == 0 and not (self.folder / "0" / "training").is_dir():
             return self._start_from_weights(template)
-        if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
+        place = self.folder / str(step)
+        is_without = (place / "training").is_dir() and not (place / "swa").is_dir()
+        if template.swa is not None and is_without:
             raise UserError(
-                f"the checkpoint {self.folder / str(step)} has no averaged weights: resume with "
+                f"the checkpoint {place} has no averaged weights: resume with "
                 "--config.swa.start_epoch=-1.0 or use another --workdir"
             )
         items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}

@@ -183,15 +183,13 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(finished
 
 def test_a_process_that_does_not_react_to_a_signal_ends():
     code = """
-        import signal, sys
+        import ctypes
         from pare_jax.training.stopping import on_signals
         with on_signals(patience=0.3):
             print("ready", flush=True)
-            # Another thread than the main one gets the signal; the main one sleeps in C.
-            import ctypes
-            ctypes.CDLL(None, use_errno=True).pause()
-            while True:
-                ctypes.PyDLL(None).usleep(10**9)
+            mutex = ctypes.create_string_buffer(64)
+            for _ in range(2):  # the second waits in C for ever, as compiling does for long
+                ctypes.CDLL(None).pthread_mutex_lock(mutex)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     with subprocess.Popen(command, cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
