@@ -126,7 +126,12 @@ def train_batches(
 
 
 def eval_batches(
-    source: ExampleSource, *, batch_size: int, image_size: int, threads: int | None = None
+    source: ExampleSource,
+    *,
+    batch_size: int,
+    image_size: int,
+    threads: int | None = None,
+    fields: Sequence[str] = EVALUATION_FIELDS,
 ) -> Iterator[Batch]:
     """Pass once over a split in its order, without augmentation.
 
@@ -135,9 +140,10 @@ def eval_batches(
         batch_size: samples of a batch.
         image_size: side of the network's crop, pixels, a multiple of 4.
         threads: batches made in parallel; None: one per core.
+        fields: of the batches; sample_weight is one of them.
 
     Returns:
-        An iterator of batches with the fields `example.EVALUATION_FIELDS`. The last batch is padded
+        An iterator of batches. The last batch is padded
         with copies of the last example, whose sample_weight is 0.
 
     Raises:
@@ -152,11 +158,11 @@ def eval_batches(
         wanted = np.arange(step * batch_size, (step + 1) * batch_size)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
         placement = transforms.identity_placement(batch_size)
-        batch = assemble_batch(readings, placement, image_size, EVALUATION_FIELDS)
+        batch = assemble_batch(readings, placement, image_size, fields)
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
-    return _run(make_batch, EVALUATION_FIELDS, 0, -(-size // batch_size), threads)
+    return _run(make_batch, fields, 0, -(-size // batch_size), threads)
 
 
 def assemble_batch(

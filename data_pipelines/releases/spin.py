@@ -109,7 +109,7 @@ class Spin(LabelledPhotographs):
 
 
 @dataclasses.dataclass(frozen=True)
-class _People:
+class _SpinPeople:
     """The checked arrays of a file, a row a person.
 
     Attributes:
@@ -193,7 +193,7 @@ def read_spin_labels(path: Path, set_name: str | None = None) -> LabelFile:
         raise UserError(f'{path} has no labels: give a file with "part", "openpose", "pose" or "S"')
     notes: list[str] = []
     points = _points(arrays, set_name, notes)
-    people = _People(
+    people = _SpinPeople(
         arrays,
         *arrays.squares(),
         points,
