@@ -83,6 +83,9 @@ class Checkpoints:
         log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
+            # Without it Orbax stores no metrics, and a resumed run forgets its best checkpoint.
+            best_fn=None if read_only else _choosing,
+            best_mode="min",
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
