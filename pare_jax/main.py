@@ -162,12 +162,16 @@ def _config_of_run(
 def run(request: Request) -> None:
     """Train and evaluate, or evaluate alone, as a validated config says."""
     from pare_jax.training import workdir as workdir_lib
+    from pare_jax.training.stopping import Stopped
 
     with workdir_lib.left_as_found(request.workdir):
-        if request.mode == "train":
-            _train(request.config, request.workdir)
-        else:
+        if request.mode == "evaluate":
             _evaluate(request.config, request.workdir, request.step)
+            return
+        try:
+            _train(request.config, request.workdir)
+        except Stopped as stopped:
+            say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:

@@ -33,7 +33,7 @@ EXPECTED = """
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
   5 data_pipelines/releases/bedlam.py
-  5 data_pipelines/releases/coco.py
+  5 data_pipelines/releases/coco_keypoints.py
   4 data_pipelines/releases/eft.py
   2 data_pipelines/releases/folder.py
   6 data_pipelines/releases/label_arrays.py
@@ -107,7 +107,7 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   9 pare_jax/prediction/predictor.py
-  1 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/command.py
   3 pare_jax/prediction/run/fit_command.py
   3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
@@ -131,7 +131,7 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 10 pare_jax/training/checkpoints.py
+ 12 pare_jax/training/checkpoints.py
  18 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
   1 pare_jax/training/optimizer.py
@@ -139,12 +139,13 @@ EXPECTED = """
   1 pare_jax/training/train.py
   7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
-  7 pare_jax/training/workdir.py
+  9 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   5 scripts/draw_batch.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
   1 scripts/measure_photos.py
+  1 scripts/measure_pixels.py
   2 scripts/photo_labels.py
   2 scripts/photo_methods.py
   3 scripts/ship_keypoint_network.py

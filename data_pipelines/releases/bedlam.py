@@ -155,7 +155,7 @@ def _is_about(size: tuple[float, float], given: tuple[float, float]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class _People:
+class _BedlamPeople:
     """The checked arrays of a file, a row a person.
 
     Attributes:
@@ -247,7 +247,7 @@ def read_bedlam_labels(path: Path, folder: str = "") -> LabelFile:
     is_smpl = count == _SMPL_POINTS and numbers == 3 * NUM_JOINTS
     known = np.array([is_smpl or name in _BODY_JOINTS for name in JOINT_NAMES])
     vectors[:, ~known] = 0.0
-    people = _People(
+    people = _BedlamPeople(
         arrays,
         folder,
         *arrays.squares(),

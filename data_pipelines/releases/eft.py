@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.releases.coco import read_coco
+from data_pipelines.releases.coco_keypoints import read_coco
 from data_pipelines.releases.labelled_photographs import (
     HELD_OUT,
     LabelFile,

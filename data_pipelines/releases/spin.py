@@ -109,7 +109,7 @@ class Spin(LabelledPhotographs):
 
 
 @dataclasses.dataclass(frozen=True)
-class _People:
+class _SpinPeople:
     """The checked arrays of a file, a row a person.
 
     Attributes:
@@ -147,7 +147,8 @@ class _People:
 
     def content(self, row: int) -> bytes:
         """Return a person's labels, to find people who are listed twice."""
-        labels = self.centres, self.sides, self.points, self.posed[:, None, None] * self.vectors
+        labels = [self.centres, self.sides, self.points]
+        labels += [self.vectors] if self.posed[row] else []
         return b"".join(values[row].tobytes() for values in labels)
 
     def person(self, row: int) -> LabelledPerson:
@@ -192,7 +193,7 @@ def read_spin_labels(path: Path, set_name: str | None = None) -> LabelFile:
         raise UserError(f'{path} has no labels: give a file with "part", "openpose", "pose" or "S"')
     notes: list[str] = []
     points = _points(arrays, set_name, notes)
-    people = _People(
+    people = _SpinPeople(
         arrays,
         *arrays.squares(),
         points,

@@ -50,7 +50,7 @@ def evaluate_checkpoint(
     body = body_from_data(body_data)
     setup = evaluate.make_setup(config.eval, body, mesh)
     store = Checkpoints(workdir, read_only=True)
-    step = store.find(step)
+    store.find(step)
 
     data = load_data(trained)
     setup = setup.with_baseline(data.mean_joints)
@@ -66,7 +66,8 @@ def evaluate_checkpoint(
     weights = Weights(params, batch_stats, name, step)
     eval_step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
     errors = evaluate.measure_splits(eval_step, weights, setup, data.evals)
-    return write_evaluation(workdir, eval_step, weights, setup, errors, data, exports)
+    lines = write_evaluation(workdir, eval_step, weights, setup, errors, data, exports)
+    return [*store.take_notes(), *lines]
 
 
 def write_evaluation(

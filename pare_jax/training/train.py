@@ -46,6 +46,7 @@ from pare_jax.training.step import (
     statistics_step,
     train_step,
 )
+from pare_jax.training.stopping import Stopped, StopRequest, on_signals
 from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
 
@@ -94,17 +95,31 @@ def train(
         The final state, which is also the latest checkpoint.
 
     Raises:
-        UserError: the workdir cannot be used, a file cannot be read, a checkpoint does not fit,
-            saving fails, or the loss stays non-finite.
+        UserError: the workdir cannot be used, another run is in it, a file cannot be read, a
+            checkpoint does not fit, the last save fails, or the loss stays non-finite.
+        Stopped: the process was asked to stop; the latest step is saved.
     """
+    workdir = Path(workdir)
+    trained = workdir_lib.check(workdir, config, defaults)
+    with on_signals() as stop, workdir_lib.claimed(workdir):
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    trained: ConfigDict | None,
+    load_data: Callable[[], RunData],
+    open_writer: Callable[[], Writer],
+    judge: Judge | None,
+    stop: StopRequest,
+) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
     replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
-    # The workdir, the network with the weights it starts from, and the bodies.
-    workdir = Path(workdir)
-    trained = workdir_lib.check(workdir, config, defaults)
+    # The network with the weights it starts from, and the bodies.
     resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
     points = body_points(load_body_data(config.body_model or None))
@@ -138,6 +153,7 @@ def train(
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     if resumes:
         state = checkpoints.restore(state)
+        notes += checkpoints.take_notes()
         # A smaller max_bad_steps than before must not stop the run at once.
         state = state.replace(bad_steps=state.bad_steps * 0)
         state = sharding.put_replicated(state, mesh)
@@ -177,6 +193,19 @@ def train(
     start = int(state.step)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
     is_recorded = False
+
+    def save(state: TrainState, metrics: Mapping[str, float]) -> None:
+        nonlocal is_recorded
+        if not (resumes or is_recorded):
+            workdir_lib.write_config(workdir, config)
+        checkpoints.save(state, metrics or None)
+        if not is_recorded and (not resumes or checkpoints.is_saved()):
+            if resumes:
+                workdir_lib.write_config(workdir, config)
+            is_recorded = True
+        for line in checkpoints.take_notes():
+            progress.say(line)
+
     stream = data.train(start)
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
@@ -191,7 +220,8 @@ def train(
             for step in range(start + 1, num_steps + 1):
                 tracer.before(step - 1)
                 batch = next(batches)
-                with jax.transfer_guard("disallow"):
+                # The step donates the state, so that a stop between the two would lose it.
+                with stop.held(), jax.transfer_guard("disallow"):
                     state, scalars = compiled_step(state, body, batch)
                 unlogged.append(scalars)
                 progress.advance()
@@ -226,14 +256,14 @@ def train(
                         writer.write_images(step, {f"{name}/predictions": panels})
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
-                    if not (resumes or is_recorded):
-                        workdir_lib.write_config(workdir, config)
-                    checkpoints.save(state, metrics or None)
-                    if resumes and not is_recorded:
-                        checkpoints.wait()
-                        workdir_lib.write_config(workdir, config)
-                    is_recorded = True
+                    with stop.held():
+                        save(state, metrics)
             checkpoints.wait()
+        except Stopped:
+            if int(state.step) > start:
+                save(state, {})
+            checkpoints.wait()
+            raise
         finally:
             tracer.stop()
             sharding.close_stream(stream)

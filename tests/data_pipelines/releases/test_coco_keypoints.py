@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_pipelines.releases.coco import Coco
+from data_pipelines.releases.coco_keypoints import Coco
 from pare_jax.errors import UserError
 from pare_jax.keypoints.sets import COCO17
 from pare_jax.skeleton import joint_index
