@@ -20,6 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from photo_labels import read_labels
@@ -31,6 +32,7 @@ from pixel_methods import (
     in_other_squares,
     joints_of,
     linear_map,
+    mean_of,
 )
 from pixel_people import SeenPeople, drawn_people, photographed_people
 
@@ -85,8 +87,8 @@ def scores_of(people: SeenPeople, answer: Answer, body: PointBody) -> Scores:
     order = limb_order(points, people.points)
     if people.joints is not None:
         return joint_scores(people, joints) | {"limbs": order}
-    translation = np.asarray(geometry.camera_translation(answer.camera))
-    units = np.asarray(geometry.project(points, translation))
+    translation = geometry.camera_translation(jnp.asarray(answer.camera))
+    units = np.asarray(geometry.project(jnp.asarray(points), translation))
     pixels = people.squares[:, None, :2] + units * people.squares[:, None, 2:] / 2.0
     pixels = np.where(np.asarray(body.known)[:, None] > 0, pixels, np.nan)
     answers = [PhotoAnswer(*pair) for pair in zip(pixels, points, strict=True)]

@@ -16,6 +16,7 @@ from pare_jax.fitting.fitter import FitSettings, candidates, refine
 from pare_jax.fitting.prior import load_pose_prior
 from pare_jax.keypoints.body_points import PointBody
 from pare_jax.models.inference import predict_step
+from pare_jax.models.prediction import Prediction
 from pare_jax.skeleton import NUM_JOINTS
 
 _BATCH = 256
@@ -29,6 +30,11 @@ class Answer(NamedTuple):
     rotations: Float[np.ndarray, "n 24 3 3"]
     betas: Float[np.ndarray, "n 10"]
     camera: Float[np.ndarray, "n 3"]
+
+    def as_start(self) -> Prediction:
+        """Return the answer as the start of a fit."""
+        rotations, betas, camera = (jnp.asarray(x) for x in self)
+        return Prediction(rotations, betas, camera)
 
 
 def answer_of(network: nnx.Module, inputs: np.ndarray) -> Answer:
@@ -74,7 +80,7 @@ def mean_of(keypoints: Answer, pixels: Answer, share: float) -> Answer:
 
 def refined(people: SeenPeople, start: Answer, body: PointBody) -> Answer:
     """Return a network's answer after a few steps of fitting to the keypoints."""
-    found = refine(people.keypoints[..., :3], start, body=body)
+    found = refine(people.keypoints[..., :3], start.as_start(), body=body)
     return Answer(found.rotations, found.betas, found.camera)
 
 
@@ -106,7 +112,9 @@ def candidates_of(people: SeenPeople, starts: list[Answer], body: PointBody) -> 
         found = []
         for number, start in enumerate(starts):
             own = Answer(*(x[rows] for x in start))
-            problem = problem_of(checked_inputs(points[rows], None, own, None), body, prior, used)
+            problem = problem_of(
+                checked_inputs(points[rows], None, own.as_start(), None), body, prior, used
+            )
             pose = Pose(*(jnp.asarray(x) for x in own))
             every = candidates(problem, pose, settings)
             # The dictionary's starts do not depend on the answer.

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 from photo_labels import LabelledPerson
@@ -85,8 +86,9 @@ def drawn_people(
     else:
         errors = dataclasses.replace(BodySettings(), depth=1.0, **_UNSEEN)
         depths = points[..., 2] - points[..., 2].mean(1, keepdims=True)
-        rows = np.array(corrupt(jax.random.key(first), pixels, depths, body.known, errors))
-    keypoints, squares = _in_squares([_body_keypoints(one) for one in rows])
+        key, places = jax.random.key(first), jnp.asarray(pixels)
+        rows = np.array(corrupt(key, places, jnp.asarray(depths), body.known, errors))
+    keypoints, squares = _in_squares([_body_keypoints(rows[k]) for k in range(count)])
     middle = settings.image_size / 2.0
     square = np.array([middle, middle, settings.image_size / CROP_MARGIN])
     crops = [cut_crop(scene.image, square[:2], square[2], side) for scene in scenes]
