@@ -39,6 +39,8 @@ def work(arguments: argparse.Namespace) -> None:
     config.batch_size, config.num_steps, config.log_every_steps = BATCH_SIZE, arguments.steps, 1
     config.eval.every_epochs, config.eval.pictures, config.swa.start_epoch = 1e6, 0, -1.0
     config.checkpoint.every_steps = 10**6
+    # Adam divides rounding errors by gradients near zero: large steps would let them grow.
+    config.optimizer.learning_rate = 1e-4
     writer = Recorder()
     train_on(config, arguments.workdir, FakeData(BATCH_SIZE), writer)
     if multiprocess.is_first():
