@@ -130,6 +130,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int | None = None,
+    fields: Sequence[str] = EVALUATION_FIELDS,
 ) -> Iterator[Batch]:
     """Pass once over a split in its order, without augmentation.
 
@@ -140,9 +141,10 @@ def eval_batches(
         process_index: number of this process, which gets its share of each batch's rows.
         process_count: number of processes.
         threads: batches made in parallel; None: one per core.
+        fields: of the batches; sample_weight is one of them.
 
     Returns:
-        An iterator of batches with the fields `example.EVALUATION_FIELDS`. The last batch is padded
+        An iterator of batches. The last batch is padded
         with copies of the last example, whose sample_weight is 0.
 
     Raises:
@@ -156,11 +158,11 @@ def eval_batches(
         wanted = step * batch_size + process_index * rows + np.arange(rows)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
         placement = transforms.identity_placement(rows)
-        batch = assemble_batch(readings, placement, image_size, EVALUATION_FIELDS)
+        batch = assemble_batch(readings, placement, image_size, fields)
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
-    return _run(make_batch, EVALUATION_FIELDS, 0, -(-size // batch_size), threads)
+    return _run(make_batch, fields, 0, -(-size // batch_size), threads)
 
 
 def assemble_batch(

@@ -129,7 +129,7 @@ def eval_step(
         orientations: rotations of `skeleton.ORIENTATION_PARTS` into the camera frame,
             (B, 9, 3, 3).
         translation: of the body in the camera frame, metres, (B, 3).
-        points_2d: `skeleton.POINT_NAMES` in the crop, (B, 25, 2).
+        points_2d: `skeleton.EVALUATED_POINTS` in the crop, (B, 25, 2).
         attention: (B, h, w, 24); missing for a network without attention.
     """
     prediction = predict_step(params, batch_stats, batch[input_field(batch)], graphdef=graphdef)
