@@ -198,7 +198,10 @@ def run(request: Request) -> None:
 def _train(config: ConfigDict, workdir: Path) -> None:
     if config.data.photos:
         from pare_jax.finetuning.finetune import finetune
+        from pare_jax.training import multiprocess
 
+        if multiprocess.count() > 1:
+            raise UserError("config.data.photos needs one process: give --num_processes=1")
         finetune(config, workdir)
         return
     from configs.common import get_base

@@ -53,7 +53,8 @@ def evaluate_checkpoint(
     store = Checkpoints(workdir, read_only=True)
     store.find(step)
 
-    data = load_data(trained)
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data(trained)
     setup = setup.with_baseline(data.mean_joints)
     exports = challenge.exportable(data.eval_names) if config.eval.export else []
 

@@ -93,6 +93,11 @@ def _is_started_by_a_launcher() -> bool:
     return has_chips and importlib.util.find_spec("libtpu") is not None
 
 
+def count() -> int:
+    """Return the number of processes of this run."""
+    return jax.process_count()
+
+
 def is_first() -> bool:
     """Return whether this process prints and writes files."""
     return jax.process_index() == 0
