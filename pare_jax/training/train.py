@@ -107,7 +107,7 @@ def train(
     workdir = Path(workdir)
     trained = workdir_lib.check(workdir, config, defaults)
     with on_signals() as stop, workdir_lib.claimed(workdir):
-        return _train(config, workdir, trained, load_data, open_writer, stop)
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop)
 
 
 def _train(
@@ -116,6 +116,7 @@ def _train(
     trained: ConfigDict | None,
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
+    judge: Judge | None,
     stop: StopRequest,
 ) -> TrainState:
     # The devices.
