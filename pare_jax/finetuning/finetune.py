@@ -17,7 +17,7 @@ from data_pipelines import datasets
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.report import aligned
 from pare_jax.finetuning.adopt import first_run
-from pare_jax.finetuning.comparison import MEASURES, Comparison, Errors, badness, compare
+from pare_jax.finetuning.comparison import MEASURES, Errors, WeightComparison, badness, compare
 from pare_jax.finetuning.comparison_page import (
     SIDE,
     Body,
@@ -163,7 +163,7 @@ class _Ending:
             averages = averages.replace(count=zero, measured=zero)
         return state.replace(params=params, batch_stats=batch_stats, swa=averages)
 
-    def _report(self, comparison: Comparison, best: TrainState) -> list[str]:
+    def _report(self, comparison: WeightComparison, best: TrainState) -> list[str]:
         """Write the page; return the lines to print."""
         run = first_run(self.config)
         weights = [
@@ -189,7 +189,7 @@ class _Ending:
         )
         return [*aligned(table_rows(comparison)), verdict, *notes, f"written: {page}"]
 
-    def _verdict(self, comparison: Comparison) -> str:
+    def _verdict(self, comparison: WeightComparison) -> str:
         first = self.config.pretrained.path
         if comparison.is_better:
             return (
@@ -201,7 +201,7 @@ class _Ending:
             f"not better ({comparison.reason})"
         )
 
-    def _notes(self, comparison: Comparison, earlier: Sequence[Kept]) -> list[str]:
+    def _notes(self, comparison: WeightComparison, earlier: Sequence[Kept]) -> list[str]:
         notes = list(self.photographs.notes)
         if not self.photographs.annotated:
             notes.append(
@@ -223,7 +223,7 @@ class _Ending:
             )
         return notes
 
-    def _worst(self, comparison: Comparison, weights: Sequence[Weights]) -> list[WorstPerson]:
+    def _worst(self, comparison: WeightComparison, weights: Sequence[Weights]) -> list[WorstPerson]:
         """Return the people with the largest errors of the fine-tuned weights."""
         after = _read_errors(self.workdir / FOLDER, comparison.step)
         assert after is not None
