@@ -25,12 +25,8 @@ from data_pipelines.releases.label_arrays import (
     rotations_of,
     square_mistake,
 )
-from data_pipelines.releases.labelled_photographs import (
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotograph,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import LabelledPhotograph, LabelledPhotographs
 from data_pipelines.releases.named_photographs import (
     Picture,
     open_photograph,

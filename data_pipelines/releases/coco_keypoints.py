@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
+from data_pipelines.releases.labelled_people import (
     LabelFile,
     LabelledPerson,
-    LabelledPhotographs,
     person_of_keypoints,
     smpl_joints,
 )
+from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json

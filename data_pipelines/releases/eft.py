@@ -18,12 +18,8 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.releases.coco_keypoints import read_coco
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json

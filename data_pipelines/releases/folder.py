@@ -20,14 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
+from data_pipelines.releases.labelled_people import (
     LabelFile,
     LabelledPerson,
-    LabelledPhotograph,
-    LabelledPhotographs,
     cut_people,
     person_of_keypoints,
+)
+from data_pipelines.releases.labelled_photographs import (
+    HELD_OUT,
+    LabelledPhotograph,
+    LabelledPhotographs,
 )
 from data_pipelines.releases.named_photographs import (
     DecodedPhotograph,

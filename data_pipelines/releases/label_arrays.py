@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from data_pipelines.releases.labelled_photographs import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError, be, counted
 from pare_jax.io.archives import read_npz

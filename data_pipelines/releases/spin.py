@@ -22,12 +22,8 @@ from data_pipelines.releases.label_arrays import (
     rotations_of,
     square_mistake,
 )
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
 from data_pipelines.releases.sequence_names import sequence_of, sequences_note
 from pare_jax.errors import UserError, counted
 from pare_jax.keypoints.sets import (

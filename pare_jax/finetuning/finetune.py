@@ -121,7 +121,7 @@ class _Ending:
         folder, last = self.workdir / FOLDER, int(state.step)
         done = _read_result(folder)
         if done.get("checkpoint") == last:
-            say("\n".join(done["lines"]))
+            _say_all(done["lines"])
             return
         checkpoints = Checkpoints(self.workdir, keep=self.config.checkpoint.keep)
         try:
@@ -145,7 +145,7 @@ class _Ending:
         evaluate_checkpoint(self.config, self.workdir, self._held_out)
         result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
         write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        say("\n".join(lines))
+        _say_all(lines)
 
     def _held_out(self, trained: ConfigDict) -> HeldOut:
         return datasets.load_held_out(self.config, self.workdir, trained)
@@ -246,6 +246,11 @@ class _Ending:
                 )
             )
         return found
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)
 
 
 def _in_words(errors: Errors, row: int) -> str:

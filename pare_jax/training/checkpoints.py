@@ -6,6 +6,9 @@ name a mismatch, and readers take only what they need:
     model     params.* and batch_stats.*            for prediction
     swa       params.*, batch_stats.* and counts    the running mean, if the run keeps one
     training  opt_state.*, step and counters        for resuming
+
+Several processes call every function together, with global arrays. Each writes a part of a
+checkpoint, which any other number of processes and devices reads.
 """
 
 import logging
@@ -24,6 +27,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
 from pare_jax.models.flat_state import Flat, flatten, unflatten
+from pare_jax.training import multiprocess
 from pare_jax.training.failed_threads import silence_failed_threads
 from pare_jax.training.step import TrainState
 
@@ -83,6 +87,9 @@ class Checkpoints:
         log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
+            # Without it Orbax stores no metrics, and a resumed run forgets its best checkpoint.
+            best_fn=None if read_only else _choosing,
+            best_mode="min",
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
@@ -110,12 +117,16 @@ class Checkpoints:
         """Start saving; returns as soon as the arrays are copied off the devices.
 
         If this or the previous save fails, for instance on a full disk, `take_notes` says so.
-        Complete checkpoints stay as they are, and the next save is tried again.
+        Complete checkpoints stay as they are, and the next save is tried again. Several processes
+        end instead.
 
         Args:
             state: what to save, under its step.
             metrics: results of an evaluation at this step, if there was one, with one of
                 `BEST_METRICS`.
+
+        Raises:
+            UserError: the save failed in one of several processes.
         """
         step = int(state.step)
         self.is_saved()
@@ -141,6 +152,8 @@ class Checkpoints:
         return taken
 
     def _failed(self, error: UserError) -> None:
+        if jax.process_count() > 1:
+            raise error  # The others wait for this process to save.
         latest = self.latest_step()
         last = "there is no checkpoint yet" if latest is None else f"the last one is of {latest}"
         self._notes.append(f"{error}; {last}")
@@ -158,7 +171,7 @@ class Checkpoints:
         self._save(0, {"model": model}, None)
 
     def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
-        items = jax.tree.map(_on_host, items)
+        items = jax.tree.map(_copy, items)
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -196,11 +209,17 @@ class Checkpoints:
         self.find()
         damaged: dict[int, DamagedCheckpointError] = {}
         for chosen in sorted(self._manager.all_steps(), reverse=True):
+            found, problem = None, None
             try:
                 found = read(chosen)
             except DamagedCheckpointError as error:
-                damaged[chosen] = error
+                problem = error
+            if not multiprocess.all_agree(problem is None):
+                damaged[chosen] = problem or DamagedCheckpointError(
+                    f"another process cannot read the checkpoint {self.folder / str(chosen)}"
+                )
                 continue
+            assert found is not None
             for bad, error in damaged.items():
                 place = self._set_aside(bad)
                 kept = "" if place is None else f", which is now {place}"
@@ -217,11 +236,13 @@ class Checkpoints:
             return None
         place = self.folder.parent / DAMAGED_FOLDER / str(step)
         try:
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(place)
+            if multiprocess.is_first():
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(place)
         except OSError as error:
             raise UserError(f"cannot move {self.folder / str(step)}: {error.strerror}") from error
+        multiprocess.wait(f"moving the checkpoint {step}")
         self._manager.reload()
         return place
 
@@ -369,9 +390,11 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
     )
 
 
-def _on_host(value: Any) -> Any:
-    """Copy an array to the host; the next step donates its device memory."""
-    return np.array(value) if isinstance(value, jax.Array) else value
+def _copy(value: Any) -> Any:
+    """Copy an array, to the host or as a global array; the next step donates its memory."""
+    if not isinstance(value, jax.Array):
+        return value
+    return np.array(value) if value.is_fully_addressable else jnp.copy(value)
 
 
 def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:

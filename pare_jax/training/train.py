@@ -4,6 +4,7 @@
 works without TensorFlow, because it does not know where batches come from.
 """
 
+import dataclasses
 import functools
 import json
 import time
@@ -30,7 +31,7 @@ from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
-from pare_jax.training import swa
+from pare_jax.training import multiprocess, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
@@ -79,13 +80,17 @@ def train(
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
 
+    Several processes call this together (`multiprocess.start`), each with its own share of the
+    data. The first writes all files but checkpoints.
+
     Args:
         config: a validated config.
         workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
             from its latest checkpoint. On the same machine it ends with the same bits. config.json
             always says how the latest checkpoint was made.
         load_data: returns the data. It may take hours, and is called when everything that can be
-            checked without data has been checked.
+            checked without data has been checked. Of several processes the first calls it, then
+            the others.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
         defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
         judge: called at each evaluation; its metrics choose the best checkpoint, and the caller
@@ -133,8 +138,13 @@ def _train(
     eval_setup = evaluate.make_setup(config.eval, body, mesh)
 
     # The data, and the length of the run in steps.
-    data = load_data()
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data()
     held_out, per_epoch = data.held_out, data.steps_per_epoch
+    evals = {
+        name: functools.partial(stop.points_of, batches) for name, batches in held_out.evals.items()
+    }
+    held_out = dataclasses.replace(held_out, evals=evals)
     notes += data.notes
     num_steps = config.num_steps or round(config.num_epochs * per_epoch)
     if not num_steps:
@@ -178,7 +188,7 @@ def _train(
     )
     measure_statistics = functools.partial(
         swa.measure_statistics,
-        open_batches=lambda: data.train(0),
+        open_batches=lambda: stop.points_of(functools.partial(data.train, 0)),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
             in_shardings=(replicated, replicated, replicated, by_rows),
@@ -196,11 +206,12 @@ def _train(
 
     def save(state: TrainState, metrics: Mapping[str, float]) -> None:
         nonlocal is_recorded
-        if not (resumes or is_recorded):
+        writes = multiprocess.is_first()
+        if writes and not (resumes or is_recorded):
             workdir_lib.write_config(workdir, config)
         checkpoints.save(state, metrics or None)
         if not is_recorded and (not resumes or checkpoints.is_saved()):
-            if resumes:
+            if writes and resumes:
                 workdir_lib.write_config(workdir, config)
             is_recorded = True
         for line in checkpoints.take_notes():
@@ -210,7 +221,7 @@ def _train(
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
     errors: dict[str, SampleErrors] = {}
-    tracer = Tracer(workdir, config.profile)
+    tracer = Tracer(workdir, config.profile if multiprocess.is_first() else (0, 0))
     with ProgressBar("training", num_steps, start=start, lines=False) as progress:
         for note in notes:
             progress.say(note)
@@ -218,6 +229,7 @@ def _train(
             if start < num_steps:
                 _write_overview(writer, config, state, notes, start)
             for step in range(start + 1, num_steps + 1):
+                stop.point()
                 tracer.before(step - 1)
                 batch = next(batches)
                 # The step donates the state, so that a stop between the two would lose it.
@@ -297,6 +309,7 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         swa_every=config.swa.every_steps,
         frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
         max_bad_steps=config.max_bad_steps,
+        accumulate=config.accumulate_steps,
     )
 
 

@@ -166,12 +166,15 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
     assert Checkpoints(copy, read_only=True).latest_step() == 4
 
 
-def test_the_best_outlives_the_latest(tmp_path):
+def test_the_best_outlives_the_latest_and_a_resumed_run_knows_it(tmp_path):
     write_config(tmp_path, tiny_config())
     store = Checkpoints(tmp_path, keep=2)
     state = make_state()
     for step, error in enumerate([9.0, 3.0, 5.0, 6.0, 7.0], start=1):
         store.save(state.replace(step=np.int32(step)), {"mpjpe": error})
+        if step == 3:
+            store.close()
+            store = Checkpoints(tmp_path, keep=2)
     store.close()
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {2, 4, 5}

@@ -7,7 +7,7 @@ from data_pipelines.releases.coco_keypoints import Coco
 from pare_jax.errors import UserError
 from pare_jax.keypoints.sets import COCO17
 from pare_jax.skeleton import joint_index
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     LEFT_WRIST,
     WRIST,
     annotation,

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from data_pipelines.releases.eft import Eft
 from pare_jax.errors import UserError
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     annotation,
     assert_red,
     coco_file,

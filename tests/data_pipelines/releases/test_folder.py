@@ -12,7 +12,7 @@ from data_pipelines.releases.folder import EVERY, Folder
 from pare_jax.errors import UserError
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import COCO17
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     HEIGHT,
     WIDTH,
     annotation,
