@@ -20,7 +20,7 @@ from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError, be, listed
 from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
-from pare_jax.training.config import BODIES, dataset_names
+from pare_jax.training.config import BODIES, PHOTOGRAPHS, dataset_names
 from pare_jax.training.data import HeldOut, RunData
 from pare_jax.training.workdir import has_trained
 
@@ -112,7 +112,7 @@ def training_sets(config: ConfigDict) -> list[mixture.TrainingSet]:
     Raises:
         UserError: a dataset is missing or damaged.
     """
-    opened = _open_all(config, _train_splits(config), optional=_shares(config))
+    opened = _open_all(config, _train_splits(config), Path(), optional=_shares(config))
     return _resolve(config, opened, None)[0]
 
 
@@ -133,7 +133,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     """
     if _has_bodies(config):
         return _held_out_bodies(config, _drawn_bodies(config))
-    opened = _open_all(config, config.data.eval, optional=_shares(config))
+    opened = _open_all(config, config.data.eval, workdir, optional=_shares(config))
     for note in _missing_evaluations(config, opened):
         say(note, sys.stderr)
     path = workdir / mean_pose.STATISTICS_FILE
@@ -180,7 +180,12 @@ def _load_bodies(config: ConfigDict) -> RunData:
 
 def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
     evals = {
-        name: partial(bodies.eval_batches, name.split("/")[1], batch_size=config.eval.batch_size)
+        name: partial(
+            bodies.eval_batches,
+            name.split("/")[1],
+            batch_size=config.eval.batch_size,
+            **_processes(),
+        )
         for name in config.data.eval
     }
     return HeldOut(evals, dict.fromkeys(evals, bodies.names), bodies.mean_joints())
@@ -233,24 +238,30 @@ def _open_recorded(
         names = [*_train_splits(config), *evals]
         if recorded is not None:
             names = [*(f"{one.name}/train" for one in recorded), *evals]
-        return _open_all(config, names, optional=_shares(config))
+        return _open_all(config, names, workdir, optional=_shares(config))
     try:
-        needed = _open_all(config, [f"{one.name}/train" for one in recorded])
+        needed = _open_all(config, [f"{one.name}/train" for one in recorded], workdir)
     except (storage.MissingDatasetError, storage.MissingSplitError) as error:
         raise UserError(f"the run in {workdir} cannot go on without a set it has: {error}") from (
             error
         )
-    return needed | _open_all(config, evals, optional=True)
+    return needed | _open_all(config, evals, workdir, optional=True)
+
+
+def own_data(workdir: Path) -> Path:
+    """Return the folder of the datasets that are prepared inside a run's folder."""
+    return workdir / "data"
 
 
 def _open_all(
-    config: ConfigDict, names: Iterable[str], *, optional: bool = False
+    config: ConfigDict, names: Iterable[str], workdir: Path, *, optional: bool = False
 ) -> dict[str, StoredSplit]:
     """Open splits by DATASET/SPLIT; one error names all missing datasets.
 
     Args:
         config: a validated config.
         names: the splits.
+        workdir: the run's folder, which has the user's own photographs.
         optional: leave out missing datasets, missing splits and empty ones.
     """
     opened, missing = {}, []
@@ -259,7 +270,7 @@ def _open_all(
         if missing and name.startswith("synthetic/"):
             break
         try:
-            source = _open(config, *name.rsplit("/", 1))
+            source = _open(config, *name.rsplit("/", 1), workdir=workdir)
         except storage.MissingDatasetError as error:
             if not optional:
                 missing += [one for one in error.names if one not in missing]
@@ -356,17 +367,19 @@ def _held_out(
             opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
+            **_processes(),
         )
         names[name] = cache(opened[name].names)
     return HeldOut(evals, names, mean_joints)
 
 
-def _open(config: ConfigDict, name: str, split: str) -> StoredSplit:
+def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSplit:
     if name == "synthetic":
         chosen = settings.from_mapping(config.data.synthetic)
         path = builder.prepare(chosen, config.data.root, config.data.workers or None)
     else:
-        path = storage.find_dataset(config.data.root, name)
+        root = own_data(workdir) if name == PHOTOGRAPHS else config.data.root
+        path = storage.find_dataset(root, name)
     return storage.open_split(path, split)
 
 

@@ -90,7 +90,8 @@ def _measure(sources: Sources) -> np.ndarray:
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
         examples = [source[int(index)] for index in chosen]
-        joints = [e["joints_3d"] for e in examples if e["joints_3d_weight"] > 0]
+        whole = [e for e in examples if e["joints_3d_weight"] > 0 and e["joints_3d_known"].all()]
+        joints = [e["joints_3d"] for e in whole]
         if joints:
             total += weight * np.mean(np.asarray(joints, np.float64), 0)
             weights += weight

@@ -119,13 +119,15 @@ def make_header(
         network: name and digest of the network that gave starts.
         settings: of the fits.
     """
-    return {
+    header = {
         "format": _FORMAT,
         "dataset": dataset_digest(dataset),
         "body": dict(body),
         "network": dict(network),
         "settings": dict(settings),
     }
+    # As it will be read: JSON has no tuples.
+    return json.loads(json.dumps(header))
 
 
 def header_digest(header: Mapping[str, Any]) -> str:

@@ -91,7 +91,7 @@ def fit_split(
         {"name": starts.body.name, "digest": starts.body.digest},
         {"name": starts.name, "digest": starts.digest},
         # The size of a batch changes the speed alone.
-        {k: v for k, v in dataclasses.asdict(settings).items() if k != "batch"},
+        {name: value for name, value in dataclasses.asdict(settings).items() if name != "batch"},
     )
     try:
         with one_at_a_time(source.path / FOLDER):

@@ -52,7 +52,7 @@ class Gate:
     def summary(self, fits: FitColumns) -> str:
         """Return how many people were fitted, how many pass, and what refuses the others."""
         refused = {name: int(bad.sum()) for name, bad in self.refused(fits).items()}
-        fitted = len(fits) - refused["no points"] - int((fits.verdict == 2).sum())
+        fitted = int(np.isfinite(fits.agreement).sum())
         passed = len(fits) - sum(refused.values())
         reasons = ", ".join(f"{name} {count:,}" for name, count in refused.items() if count)
         return (

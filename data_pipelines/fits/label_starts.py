@@ -15,10 +15,10 @@ from data_pipelines import transforms
 from data_pipelines.fits.label_points import moved_camera, square_of
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
+from pare_jax.fitting.energy import Pose
 from pare_jax.io.progress import say
 from pare_jax.keypoints.network_points import NUM_CHANNELS, in_square, square_around
 from pare_jax.models.inference import predict_step
-from pare_jax.models.prediction import Prediction
 from pare_jax.training.shipped import load_shipped
 from pare_jax.training.trained_run import load_model, split_checkpoint
 from pare_jax.training.workdir import load_run_body
@@ -72,7 +72,7 @@ class NetworkStarts:
         self,
         examples: Sequence[Mapping[str, Any]],
         points: Float[np.ndarray, "people points 3"],
-    ) -> Prediction:
+    ) -> Pose:
         """Return the network's answers, with crop cameras of the examples' squares.
 
         Args:
@@ -80,18 +80,18 @@ class NetworkStarts:
             points: their body points, stored-crop pixels; at least two are known of each person.
         """
         found = self._from_points(examples, points) if self._points else self._from_pixels(examples)
-        return found if self._keeps_betas else found.replace(betas=0 * found.betas)
+        return found if self._keeps_betas else found._replace(betas=0 * found.betas)
 
-    def _from_points(self, examples, points) -> Prediction:
+    def _from_points(self, examples, points) -> Pose:
         squares = [square_around(own) for own in points]
         inputs = np.zeros((*points.shape[:2], NUM_CHANNELS), np.float32)
-        for row, own, square in zip(inputs, points, squares, strict=True):
-            row[:, :3] = in_square(own, *square)
+        for row, (own, square) in enumerate(zip(points, squares, strict=True)):
+            inputs[row, :, :3] = in_square(own, *square)
         found = self._predict(inputs)
         old, new = (_stacked(one) for one in (squares, [square_of(e) for e in examples]))
-        return found.replace(camera=moved_camera(found.camera, old, new))
+        return found._replace(camera=moved_camera(np.asarray(found.camera), old, new))
 
-    def _from_pixels(self, examples) -> Prediction:
+    def _from_pixels(self, examples) -> Pose:
         size = self._image_size
         crops = np.zeros((len(examples), size, size, 3), np.uint8)
         sides = np.array([transforms.stored_side(example["image"]) for example in examples])
@@ -101,7 +101,7 @@ class NetworkStarts:
             transforms.warp_image(example["image"], to_stored, crop)
         return self._predict(crops)
 
-    def _predict(self, inputs: np.ndarray) -> Prediction:
+    def _predict(self, inputs: np.ndarray) -> Pose:
         """Run the network on batches of one size."""
         size = _CROPS if inputs.dtype == np.uint8 else len(inputs)
         parts = []
@@ -109,8 +109,11 @@ class NetworkStarts:
             rows = np.minimum(np.arange(first, first + size), len(inputs) - 1)
             found = self._run(jnp.asarray(inputs[rows]))
             parts.append([np.asarray(x) for x in (found.rotations, found.betas, found.camera)])
-        whole = [np.concatenate(columns)[: len(inputs)] for columns in zip(*parts, strict=True)]
-        return Prediction(*whole)
+        whole: list[Any] = [
+            np.concatenate(columns)[: len(inputs)] for columns in zip(*parts, strict=True)
+        ]
+        rotations, betas, camera = whole
+        return Pose(rotations, betas, camera)
 
 
 def _stacked(squares) -> tuple[np.ndarray, np.ndarray]:

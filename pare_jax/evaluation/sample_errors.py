@@ -30,6 +30,11 @@ _NEEDS_POSE = ("mpjae", "pa_mpjae")
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
 # Weights of labels, and which joints have the label.
 _PARTIAL = {"joints_3d_weight": "joints_3d_known"}
+# Fields of a batch that are applied to its errors on the host.
+APPLIED = (
+    *(*_WEIGHTS, *_PARTIAL.values(), "visible", "joints_2d_weight", "head_top_weight"),
+    *("head_size", "sample_weight", "gender"),
+)
 # Fields of `SampleErrors` that are not metrics.
 _ARRAYS = (
     *("labelled", "finite_2d", "per_joint", "mean_pose_per_joint", "visible"),

@@ -17,6 +17,7 @@ def base_config() -> ConfigDict:
     config.num_epochs = 120.0  # may be a fraction
     config.num_steps = 0  # if not 0, the length of the run instead of num_epochs
     config.batch_size = 64  # over all devices
+    config.accumulate_steps = 1  # parts that a batch is computed in, if it does not fit at once
     config.image_size = 224  # side of the network's input in pixels, a multiple of 32
     config.crop_scale = 1.2  # in prediction, the crop's side over the longer side of a box
     config.body_model = ""  # .npz or .pkl in SMPL's format; "": the free body
@@ -41,7 +42,7 @@ def base_config() -> ConfigDict:
     config.model.dtype = config.get_ref("precision")  # follows precision
 
     config.pretrained = ConfigDict()  # first weights; sources: docs/weights.md
-    config.pretrained.path = ""  # .safetensors or .pth; "": random weights
+    config.pretrained.path = ""  # .safetensors, .pth, or a run's workdir; "": random weights
     config.pretrained.format = "auto"  # "auto" looks at the names in the file
     # or one of pare, hrnet, resnet, transformers
     config.pretrained.mean_parameters = ""  # smpl_mean_params.npz; "": this project's own
@@ -55,6 +56,11 @@ def base_config() -> ConfigDict:
     config.data.missing = "refuse"  # or "share": go on without, the others take the shares
     config.data.workers = 0  # processes that draw synthetic people; 0: one a core
     config.data.memory = 1.0  # GiB for decoded training crops; 0: none
+    # For configs/finetune.py: the user's own photographs and clips (docs/finetuning.md).
+    config.data.photos = ""  # their folder
+    config.data.labels = ""  # file of keypoints, or SPIN's .npz; "": BlazePose finds people
+    config.data.keypoint_set = ""  # of that file's points, if it does not give it
+    config.data.photos_share = 1.0  # of the batch; the rest is drawn from the first run's data
     config.data.synthetic = ConfigDict()  # added by configs/common.py
     # Fits of training sets (data_pipelines/fit_labels.py) as poses of examples without a pose.
     config.data.fits = ConfigDict()

@@ -23,6 +23,8 @@ SYNTHETIC_ALONE = (
 
 # The data set of drawn bodies, as config.data names it.
 BODIES = "bodies"
+# The data set of the user's own photographs, which is in the workdir.
+PHOTOGRAPHS = "photographs"
 
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -42,6 +44,7 @@ _CHECKS: dict[str, _Check] = {
     "num_epochs": _FINITE,
     "num_steps": _NOT_NEGATIVE,
     "batch_size": _POSITIVE,
+    "accumulate_steps": _POSITIVE,
     "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
     "crop_scale": (lambda v: 0.1 <= v <= 10, "must be between 0.1 and 10"),
     "augment.scale": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),
@@ -74,6 +77,7 @@ _CHECKS: dict[str, _Check] = {
     "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
+    "data.photos_share": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
 }
 
 

@@ -4,6 +4,7 @@
 works without TensorFlow, because it does not know where batches come from.
 """
 
+import dataclasses
 import functools
 import json
 import time
@@ -28,14 +29,15 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
-from pare_jax.pretrained import load as pretrained
+from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
-from pare_jax.training import swa
+from pare_jax.training import multiprocess, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
+from pare_jax.training.first_weights import load_first_weights
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.training.step import (
     StepSettings,
@@ -45,6 +47,7 @@ from pare_jax.training.step import (
     statistics_step,
     train_step,
 )
+from pare_jax.training.stopping import Stopped, StopRequest, on_signals
 from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
 
@@ -63,14 +66,22 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+# Maps evaluated weights, and a function that says a line, to metrics for `Checkpoints.save`.
+Judge = Callable[[Weights, Callable[[str], object]], dict[str, float]]
+
+
 def train(
     config: ConfigDict,
     workdir: str | Path,
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
     defaults: ConfigDict | None = None,
+    judge: Judge | None = None,
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
+
+    Several processes call this together (`multiprocess.start`), each with its own share of the
+    data. The first writes all files but checkpoints.
 
     Args:
         config: a validated config.
@@ -78,40 +89,62 @@ def train(
             from its latest checkpoint. On the same machine it ends with the same bits. config.json
             always says how the latest checkpoint was made.
         load_data: returns the data. It may take hours, and is called when everything that can be
-            checked without data has been checked.
+            checked without data has been checked. Of several processes the first calls it, then
+            the others.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
         defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
+        judge: called at each evaluation; its metrics choose the best checkpoint, and the caller
+            writes the report. None: the first split with 3D joints chooses.
 
     Returns:
         The final state, which is also the latest checkpoint.
 
     Raises:
-        UserError: the workdir cannot be used, a file cannot be read, a checkpoint does not fit,
-            saving fails, or the loss stays non-finite.
+        UserError: the workdir cannot be used, another run is in it, a file cannot be read, a
+            checkpoint does not fit, the last save fails, or the loss stays non-finite.
+        Stopped: the process was asked to stop; the latest step is saved.
     """
+    workdir = Path(workdir)
+    trained = workdir_lib.check(workdir, config, defaults)
+    with on_signals() as stop, workdir_lib.claimed(workdir):
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    trained: ConfigDict | None,
+    load_data: Callable[[], RunData],
+    open_writer: Callable[[], Writer],
+    judge: Judge | None,
+    stop: StopRequest,
+) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
     replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
-    # The workdir, the network with the weights it starts from, and the bodies.
-    workdir = Path(workdir)
-    trained = workdir_lib.check(workdir, config, defaults)
+    # The network with the weights it starts from, and the bodies.
     resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
     points = body_points(load_body_data(config.body_model or None))
     if isinstance(model, KeypointNetwork):
         model.set_body(points)
-    loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
-    pretrained.fill(model, loaded.flat)
+    loaded = Loaded({}, []) if resumes else load_first_weights(config)
+    fill(model, loaded.flat)
     notes = list(loaded.notes)
     graphs = network_graphs(model)
     body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
     eval_setup = evaluate.make_setup(config.eval, body, mesh)
 
     # The data, and the length of the run in steps.
-    data = load_data()
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data()
     held_out, per_epoch = data.held_out, data.steps_per_epoch
+    evals = {
+        name: functools.partial(stop.points_of, batches) for name, batches in held_out.evals.items()
+    }
+    held_out = dataclasses.replace(held_out, evals=evals)
     notes += data.notes
     num_steps = config.num_steps or round(config.num_epochs * per_epoch)
     if not num_steps:
@@ -130,6 +163,7 @@ def train(
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     if resumes:
         state = checkpoints.restore(state)
+        notes += checkpoints.take_notes()
         # A smaller max_bad_steps than before must not stop the run at once.
         state = state.replace(bad_steps=state.bad_steps * 0)
         state = sharding.put_replicated(state, mesh)
@@ -154,7 +188,7 @@ def train(
     )
     measure_statistics = functools.partial(
         swa.measure_statistics,
-        open_batches=lambda: data.train(0),
+        open_batches=lambda: stop.points_of(functools.partial(data.train, 0)),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
             in_shardings=(replicated, replicated, replicated, by_rows),
@@ -169,11 +203,25 @@ def train(
     start = int(state.step)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
     is_recorded = False
+
+    def save(state: TrainState, metrics: Mapping[str, float]) -> None:
+        nonlocal is_recorded
+        writes = multiprocess.is_first()
+        if writes and not (resumes or is_recorded):
+            workdir_lib.write_config(workdir, config)
+        checkpoints.save(state, metrics or None)
+        if not is_recorded and (not resumes or checkpoints.is_saved()):
+            if writes and resumes:
+                workdir_lib.write_config(workdir, config)
+            is_recorded = True
+        for line in checkpoints.take_notes():
+            progress.say(line)
+
     stream = data.train(start)
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
     errors: dict[str, SampleErrors] = {}
-    tracer = Tracer(workdir, config.profile)
+    tracer = Tracer(workdir, config.profile if multiprocess.is_first() else (0, 0))
     with ProgressBar("training", num_steps, start=start, lines=False) as progress:
         for note in notes:
             progress.say(note)
@@ -181,9 +229,11 @@ def train(
             if start < num_steps:
                 _write_overview(writer, config, state, notes, start)
             for step in range(start + 1, num_steps + 1):
+                stop.point()
                 tracer.before(step - 1)
                 batch = next(batches)
-                with jax.transfer_guard("disallow"):
+                # The step donates the state, so that a stop between the two would lose it.
+                with stop.held(), jax.transfer_guard("disallow"):
                     state, scalars = compiled_step(state, body, batch)
                 unlogged.append(scalars)
                 progress.advance()
@@ -203,6 +253,8 @@ def train(
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = _report_errors(errors, weights, writer, progress)
+                    if judge is not None:
+                        metrics = judge(weights, progress.say)
                     if config.eval.pictures:
                         name, first = next(iter(held_out.evals.items()))
                         panels = evaluate.panels(
@@ -216,20 +268,22 @@ def train(
                         writer.write_images(step, {f"{name}/predictions": panels})
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
-                    if not (resumes or is_recorded):
-                        workdir_lib.write_config(workdir, config)
-                    checkpoints.save(state, metrics or None)
-                    if resumes and not is_recorded:
-                        checkpoints.wait()
-                        workdir_lib.write_config(workdir, config)
-                    is_recorded = True
+                    with stop.held():
+                        save(state, metrics)
             checkpoints.wait()
+        except Stopped:
+            if int(state.step) > start:
+                save(state, {})
+            checkpoints.wait()
+            raise
         finally:
             tracer.stop()
             sharding.close_stream(stream)
             writer.close()
             checkpoints.close()
 
+    if judge is not None:
+        return state
     # The report: metrics.json, figures and exported predictions.
     weights = weights_to_evaluate(state, config)
     if not errors:  # The run was finished already.
@@ -255,6 +309,7 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         swa_every=config.swa.every_steps,
         frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
         max_bad_steps=config.max_bad_steps,
+        accumulate=config.accumulate_steps,
     )
 
 

@@ -1,5 +1,7 @@
 """Losses against float64 references written from their definitions."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,6 +112,22 @@ def test_terms_match_the_definitions(case):
     np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
 
 
+def test_terms_of_parts_add_up_to_those_of_the_batch(case):
+    """Though the parts have different numbers of labels: one of them has none for some terms."""
+    *predicted, batch = case
+    whole = losses.total_loss(*predicted, batch, WEIGHTS)
+    rows = [jax.tree.map(operator.itemgetter(slice(i, i + 1)), tuple(case)) for i in range(BATCH)]
+    stacked = {name: value[:, None] for name, value in batch.items()}
+    shares = losses.shares(stacked, WEIGHTS)
+    parts = [
+        losses.total_loss(*row, {name: WEIGHTS[name] * shares[name][i] for name in WEIGHTS})
+        for i, row in enumerate(rows)
+    ]
+    jax.tree.map(
+        lambda total, *each: np.testing.assert_allclose(sum(each), total, rtol=1e-5), whole, *parts
+    )
+
+
 ABSOLUTE = {"joints_l1": 10.0, "pose_l1": 2.0, "points_2d": 5.0}
 
 
@@ -187,6 +205,20 @@ def test_unknown_joints_and_rotations_do_not_count(case):
     wanted = 60 * np.mean(difference**2) * 5 / 24
     np.testing.assert_allclose(terms["pose"], wanted, rtol=1e-5)
     assert terms["joints_3d"] < whole[1]["joints_3d"]
+
+
+def test_without_a_pelvis_joints_are_compared_about_their_mean(case):
+    prediction, joints, head_top, batch = case
+    known = np.ones((BATCH, 24), np.float32)
+    known[:, :4] = 0
+    batch |= {"joints_3d_known": known, "joints_3d": np.add(joints, [0.1, -0.2, 3.0])}
+    batch["joints_3d"][:, 0] = 7.0
+    weights = {"joints_3d": 1.0}
+    total, _ = losses.total_loss(prediction, joints, head_top, batch, weights)
+    assert total < 1e-9
+    known[:, 0] = 1
+    total, _ = losses.total_loss(prediction, joints, head_top, batch, weights)
+    assert total > 1
 
 
 def test_every_term_has_its_definition_here_and_reads_known_labels():
