@@ -119,7 +119,7 @@ def print_scores(title: str, table: Mapping[str, Scores]) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-class Comparison:
+class NetworkPair:
     """Both networks, and the body."""
 
     def __init__(self, run: Path):
@@ -165,34 +165,34 @@ class Comparison:
         return _SHARES[int(np.argmin(errors))]
 
 
-def measure_drawn(comparison: Comparison, count: int) -> None:
+def measure_drawn(networks: NetworkPair, count: int) -> None:
     """Print the tables of drawn people."""
-    config = comparison.config
+    config = networks.config
     drawings = synthetic_settings.from_mapping(config.data.synthetic)
     for exact in (True, False):
         people, others = (
-            drawn_people(drawings, comparison.body, size, config.image_size, exact, first)
+            drawn_people(drawings, networks.body, size, config.image_size, exact, first)
             for size, first in ((count, 0), (3 * count, count))
         )
         for deep in (False,) if exact else (False, True):
             one, other = (x if deep else x.without_depths() for x in (people, others))
-            share = comparison.best_share(other)
+            share = networks.best_share(other)
             title = "COCO's points, exact" if exact else "a detector's points"
             title += f", {'with depths' if deep else 'in 2D'}"
-            table = comparison.table(one, share) | comparison.learned(one, other)
+            table = networks.table(one, share) | networks.learned(one, other)
             print_scores(f"Drawn people, {title}", table)
 
 
-def measure_photographs(comparison: Comparison, flags: argparse.Namespace) -> None:
+def measure_photographs(networks: NetworkPair, flags: argparse.Namespace) -> None:
     """Print the tables of people in photographs."""
     labelled = [one for one in read_labels(flags.labels, flags.photos) if one.is_measured]
-    config = comparison.config
+    config = networks.config
     scale = crop_scale_of(config, flags.pixels)
     people = photographed_people(labelled, flags.keypoints, config.image_size, scale)
     depths = (False, True) if people.keypoints[..., 4].any() else (False,)
     for deep in depths:
         title = f"Photographs, {flags.keypoints}, {'with depths' if deep else 'in 2D'}"
-        table = comparison.table(people if deep else people.without_depths(), flags.share)
+        table = networks.table(people if deep else people.without_depths(), flags.share)
         print_scores(f"{title}, {len(people.labels)} of {len(labelled)} people seen", table)
 
 
@@ -214,11 +214,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     flags = parser.parse_args(arguments)
     try:
-        comparison = Comparison(flags.pixels)
+        networks = NetworkPair(flags.pixels)
         if flags.labels:
-            measure_photographs(comparison, flags)
+            measure_photographs(networks, flags)
         else:
-            measure_drawn(comparison, flags.drawn)
+            measure_drawn(networks, flags.drawn)
     except UserError as error:
         print(f"measure_pixels: {error}", file=sys.stderr)
         return 2

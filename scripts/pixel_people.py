@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
-from photo_labels import LabelledPerson
+from photo_labels import PhotoPerson
 from photo_methods import source_of
 
 from data_pipelines.bodies.body_settings import BodySettings
@@ -50,7 +50,7 @@ class SeenPeople:
     squares: Float[np.ndarray, "n 3"]
     joints: Float[np.ndarray, "n 24 3"] | None
     points: Float[np.ndarray, "n points 3"]
-    labels: Sequence[LabelledPerson] = ()
+    labels: Sequence[PhotoPerson] = ()
 
     def without_depths(self) -> "SeenPeople":
         """Return the same people with keypoints in 2D alone."""
@@ -103,7 +103,7 @@ def drawn_people(
 
 
 def photographed_people(
-    people: Sequence[LabelledPerson], source: str, side: int, crop_scale: float
+    people: Sequence[PhotoPerson], source: str, side: int, crop_scale: float
 ) -> SeenPeople:
     """Return people whom a source of keypoints sees in the annotators' boxes.
 

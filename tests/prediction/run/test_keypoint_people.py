@@ -176,7 +176,7 @@ def test_keypoints_outside_the_photograph_are_named_as_keypoints_once(command, t
     (line,) = errors
     assert "none of its keypoints" in line
     assert "box" not in line
-    assert "keypoints" not in "\n".join(printed)
+    assert "none of its" not in printed
 
 
 def test_an_empty_file_of_keypoints_gives_no_advice_on_detectors(command, tmp_path):
@@ -184,8 +184,8 @@ def test_an_empty_file_of_keypoints_gives_no_advice_on_detectors(command, tmp_pa
     file.write_text("[]")
     status, printed, _, _ = command(f"--keypoints={file}", "--outputs=json")
     assert status == 0
-    assert "no person found in 1" in "\n".join(printed)
-    assert "--detector" not in "\n".join(printed)
+    assert "no person found in 1" in printed
+    assert "--detector" not in printed
 
 
 def test_a_set_without_a_file_of_keypoints_is_refused(command):
