@@ -202,7 +202,7 @@ def _train(
     writer = open_writer()
     start = int(state.step)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
-    is_recorded = False
+    is_recorded = is_pending = False
 
     def save(state: TrainState, metrics: Mapping[str, float]) -> None:
         nonlocal is_recorded
@@ -234,11 +234,11 @@ def _train(
                 batch = next(batches)
                 # The step donates the state, so that a stop between the two would lose it.
                 with stop.held(), jax.transfer_guard("disallow"):
+                    is_last = step == num_steps
+                    is_pending = evaluates = step % eval_every == 0 or is_last
                     state, scalars = compiled_step(state, body, batch)
                 unlogged.append(scalars)
                 progress.advance()
-                is_last = step == num_steps
-                evaluates = step % eval_every == 0 or is_last
                 saves = evaluates or step % config.checkpoint.every_steps == 0
                 if step % config.log_every_steps == 0 or saves:
                     check_finite(state, config)
@@ -266,13 +266,16 @@ def _train(
                             config.eval.attention_joints,
                         )
                         writer.write_images(step, {f"{name}/predictions": panels})
+                    is_pending = False
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
                     with stop.held():
                         save(state, metrics)
             checkpoints.wait()
         except Stopped:
-            if int(state.step) > start:
+            # A resumed run does not evaluate an earlier step: with this one saved, it would lack
+            # the evaluation. It makes the steps again.
+            if int(state.step) > start and not is_pending:
                 save(state, {})
             checkpoints.wait()
             raise
