@@ -180,7 +180,12 @@ def _load_bodies(config: ConfigDict) -> RunData:
 
 def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
     evals = {
-        name: partial(bodies.eval_batches, name.split("/")[1], batch_size=config.eval.batch_size)
+        name: partial(
+            bodies.eval_batches,
+            name.split("/")[1],
+            batch_size=config.eval.batch_size,
+            **_processes(),
+        )
         for name in config.data.eval
     }
     return HeldOut(evals, dict.fromkeys(evals, bodies.names), bodies.mean_joints())
@@ -362,6 +367,7 @@ def _held_out(
             opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
+            **_processes(),
         )
         names[name] = cache(opened[name].names)
     return HeldOut(evals, names, mean_joints)

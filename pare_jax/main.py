@@ -7,6 +7,11 @@ Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/che
 the run's own config, WORKDIR/config.json, and needs no --config. Any key of the config can be
 overridden in both modes: --config.optimizer.learning_rate=1e-4. A user's mistake is reported in one
 line on stderr, with exit status 2.
+
+Under SLURM, Open MPI, an indexed Kubernetes job or on a TPU pod, one command in each process is one
+run (docs/scaling.md). Elsewhere name the processes:
+
+    python -m pare_jax.main ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
 """
 
 import contextlib
@@ -53,9 +58,16 @@ def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
 def _define_others(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
-    flags.DEFINE_integer(
-        "step", None, "Step of the checkpoint to evaluate; default: latest.", flag_values=values
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of the first process of several.", flag_values=values
     )
+    numbers = {
+        "step": "Step of the checkpoint to evaluate; default: latest.",
+        "num_processes": "Number of processes of this run; default: as they were started.",
+        "process_id": "Number of this process, 0 for the first.",
+    }
+    for name, text in numbers.items():
+        flags.DEFINE_integer(name, None, text, flag_values=values)
 
 
 def _evaluated_without_config(argv: Sequence[str]) -> Path | None:
@@ -160,20 +172,36 @@ def _config_of_run(
 
 
 def run(request: Request) -> None:
-    """Train and evaluate, or evaluate alone, as a validated config says."""
-    from pare_jax.training import workdir as workdir_lib
+    """Train and evaluate, or evaluate alone, as a validated config says.
 
-    with workdir_lib.left_as_found(request.workdir):
-        if request.mode == "train":
-            _train(request.config, request.workdir)
-        else:
+    Of several processes the first prints.
+    """
+    from pare_jax.training import multiprocess
+    from pare_jax.training import workdir as workdir_lib
+    from pare_jax.training.stopping import Stopped
+
+    with contextlib.ExitStack() as around:
+        if not multiprocess.is_first():
+            nowhere = around.enter_context(open(os.devnull, "w"))
+            around.enter_context(contextlib.redirect_stdout(nowhere))
+        around.enter_context(workdir_lib.left_as_found(request.workdir))
+        if request.mode == "evaluate":
             _evaluate(request.config, request.workdir, request.step)
+            return
+        try:
+            _train(request.config, request.workdir)
+        except Stopped as stopped:
+            if multiprocess.is_first():
+                say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:
     if config.data.photos:
         from pare_jax.finetuning.finetune import finetune
+        from pare_jax.training import multiprocess
 
+        if multiprocess.count() > 1:
+            raise UserError("config.data.photos needs one process: give --num_processes=1")
         finetune(config, workdir)
         return
     from configs.common import get_base
@@ -226,6 +254,7 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
+    from pare_jax.training import multiprocess
 
     for note in request.notes:
         say(note, sys.stderr)
@@ -235,10 +264,12 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         request = request._replace(config=adopted(request.config, request.overrides))
     config_lib.validate(request.config)
     datasets.check_config(request.config)
-    if request.config.model.name != "keypoints":
+    several = multiprocess.start(values.coordinator, values.num_processes, values.process_id)
+    if request.config.model.name != "keypoints" and not several:
         # Each device repeats the optimizer's work, which is a large part of such a network's step.
         sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
-    run(request)
+    with multiprocess.failing_at_once() if several else contextlib.nullcontext():
+        run(request)
     return 0
 
 

@@ -97,10 +97,7 @@ def train_batches(
     Raises:
         UserError: a size or weight is bad, or (while iterating) an example cannot be read.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
-        )
+    _check_batch_size(batch_size, process_count)
     _check(image_size, [source for source, _ in sources])
     mixture = Mixture([weight for _, weight in sources], seed)
     shuffles = [Shuffle(len(source), seed, dataset) for dataset, (source, _) in enumerate(sources)]
@@ -130,6 +127,8 @@ def eval_batches(
     *,
     batch_size: int,
     image_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
     threads: int | None = None,
     fields: Sequence[str] = EVALUATION_FIELDS,
 ) -> Iterator[Batch]:
@@ -137,8 +136,10 @@ def eval_batches(
 
     Args:
         source: the split.
-        batch_size: samples of a batch.
+        batch_size: samples of a batch over all processes.
         image_size: side of the network's crop, pixels, a multiple of 4.
+        process_index: number of this process, which gets its share of each batch's rows.
+        process_count: number of processes.
         threads: batches made in parallel; None: one per core.
         fields: of the batches; sample_weight is one of them.
 
@@ -149,15 +150,14 @@ def eval_batches(
     Raises:
         UserError: a size is bad, or (while iterating) an example cannot be read.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}: use a positive number")
+    _check_batch_size(batch_size, process_count)
     _check(image_size, [source])
-    size = len(source)
+    size, rows = len(source), batch_size // process_count
 
     def make_batch(step: int) -> Batch:
-        wanted = np.arange(step * batch_size, (step + 1) * batch_size)
+        wanted = step * batch_size + process_index * rows + np.arange(rows)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
-        placement = transforms.identity_placement(batch_size)
+        placement = transforms.identity_placement(rows)
         batch = assemble_batch(readings, placement, image_size, fields)
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
@@ -246,6 +246,13 @@ def _gender_number(name: str) -> int:
 def _name(source: Any) -> str:
     """Name a split in a message: stored splits have a path."""
     return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
+
+
+def _check_batch_size(batch_size: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
+        )
 
 
 def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:

@@ -128,10 +128,12 @@ def read_coco(path: Path, keypoint_set: str | None = None) -> LabelFile:
         if not isinstance(entry, Mapping):
             raise UserError(f"{path}: annotation {number} is no object: {advice}")
         category = entry.get("category_id")
+        category = category if isinstance(category, int | str) else None
         if "keypoints" not in entry or (sets and category not in sets):
             continue
         found = True
         own_id = entry.get("id", number)
+        own_id = own_id if isinstance(own_id, int | str) else f"{number} without an id"
         what = f"annotation {own_id}"
         given = sets.get(category) or collector.named or COCO17
         image = entry.get("image_id")
@@ -141,7 +143,7 @@ def read_coco(path: Path, keypoint_set: str | None = None) -> LabelFile:
             if own_id in used
             else ("photograph not listed in the file", True)
             if name is None
-            else _person(entry, what, name, _number(own_id, number), given, sizes.get(name))
+            else _person(entry, what, name, number_of(own_id, number), given, sizes.get(name))
         )
         used.add(own_id)
         if isinstance(person, LabelledPerson):
@@ -198,7 +200,7 @@ def _rows(values: Any, count: int) -> Float[np.ndarray, "k 3"] | None:
     return rows.reshape(count, 3) if rows.size == 3 * count else None
 
 
-def _number(own_id: Any, number: int) -> int:
+def number_of(own_id: Any, number: int) -> int:
     """Return an annotation's id, or its place in the file if the id cannot be stored."""
     is_number = isinstance(own_id, int) and not isinstance(own_id, bool)
     return own_id if is_number and 0 <= own_id <= _LARGEST_NUMBER else number

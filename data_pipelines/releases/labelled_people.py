@@ -153,8 +153,8 @@ def _mistake(person: LabelledPerson, size: tuple[int, int]) -> str:
     """Return the mistake in a person's labels, given the photograph's size, or ""."""
     if person.size is not None and tuple(person.size) != size:
         return "photograph of another size than its labels say"
-    centre, side = _stored_square(person)
-    if np.any(np.abs(centre - np.array(size) / 2.0) >= (np.array(size) + side) / 2.0):
+    away = np.abs(np.asarray(person.centre) - np.array(size) / 2.0)
+    if np.any(away >= (np.array(size) + float(person.side)) / 2.0):
         return "square outside the photograph"
     return ""
 

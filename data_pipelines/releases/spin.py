@@ -143,7 +143,8 @@ class _SpinPeople:
 
     def content(self, row: int) -> bytes:
         """Return a person's labels, to find people who are listed twice."""
-        labels = self.centres, self.sides, self.points, self.posed[:, None, None] * self.vectors
+        labels = [self.centres, self.sides, self.points]
+        labels += [self.vectors] if self.posed[row] else []
         return b"".join(values[row].tobytes() for values in labels)
 
     def person(self, row: int) -> LabelledPerson:

@@ -46,7 +46,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class WeightComparison:
     """The decision.
 
     Attributes:
@@ -94,7 +94,7 @@ def compare(
     evaluations: Mapping[int, Errors],
     groups: Sequence[str],
     kept: Sequence[int] = (),
-) -> Comparison:
+) -> WeightComparison:
     """Compare the best evaluation with the first weights.
 
     Args:
@@ -128,7 +128,7 @@ def compare(
             )
         )
     is_better, reason = _decide(changes, level)
-    return Comparison(step, is_better, reason, tuple(changes), level)
+    return WeightComparison(step, is_better, reason, tuple(changes), level)
 
 
 def _chance(

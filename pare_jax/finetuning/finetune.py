@@ -17,7 +17,7 @@ from data_pipelines import datasets
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.report import aligned
 from pare_jax.finetuning.adopt import first_run
-from pare_jax.finetuning.comparison import MEASURES, Comparison, Errors, badness, compare
+from pare_jax.finetuning.comparison import MEASURES, Errors, WeightComparison, badness, compare
 from pare_jax.finetuning.comparison_page import (
     SIDE,
     Body,
@@ -121,7 +121,7 @@ class _Ending:
         folder, last = self.workdir / FOLDER, int(state.step)
         done = _read_result(folder)
         if done.get("checkpoint") == last:
-            say("\n".join(done["lines"]))
+            _say_all(done["lines"])
             return
         checkpoints = Checkpoints(self.workdir, keep=self.config.checkpoint.keep)
         try:
@@ -145,7 +145,7 @@ class _Ending:
         evaluate_checkpoint(self.config, self.workdir, self._held_out)
         result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
         write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        say("\n".join(lines))
+        _say_all(lines)
 
     def _held_out(self, trained: ConfigDict) -> HeldOut:
         return datasets.load_held_out(self.config, self.workdir, trained)
@@ -163,7 +163,7 @@ class _Ending:
             averages = averages.replace(count=zero, measured=zero)
         return state.replace(params=params, batch_stats=batch_stats, swa=averages)
 
-    def _report(self, comparison: Comparison, best: TrainState) -> list[str]:
+    def _report(self, comparison: WeightComparison, best: TrainState) -> list[str]:
         """Write the page; return the lines to print."""
         run = first_run(self.config)
         weights = [
@@ -189,7 +189,7 @@ class _Ending:
         )
         return [*aligned(table_rows(comparison)), verdict, *notes, f"written: {page}"]
 
-    def _verdict(self, comparison: Comparison) -> str:
+    def _verdict(self, comparison: WeightComparison) -> str:
         first = self.config.pretrained.path
         if comparison.is_better:
             return (
@@ -201,7 +201,7 @@ class _Ending:
             f"not better ({comparison.reason})"
         )
 
-    def _notes(self, comparison: Comparison, earlier: Sequence[Kept]) -> list[str]:
+    def _notes(self, comparison: WeightComparison, earlier: Sequence[Kept]) -> list[str]:
         notes = list(self.photographs.notes)
         if not self.photographs.annotated:
             notes.append(
@@ -223,7 +223,7 @@ class _Ending:
             )
         return notes
 
-    def _worst(self, comparison: Comparison, weights: Sequence[Weights]) -> list[WorstPerson]:
+    def _worst(self, comparison: WeightComparison, weights: Sequence[Weights]) -> list[WorstPerson]:
         """Return the people with the largest errors of the fine-tuned weights."""
         after = _read_errors(self.workdir / FOLDER, comparison.step)
         assert after is not None
@@ -246,6 +246,11 @@ class _Ending:
                 )
             )
         return found
+
+
+def _say_all(lines: Sequence[str]) -> None:
+    for line in lines:
+        say(line)
 
 
 def _in_words(errors: Errors, row: int) -> str:

@@ -1,6 +1,7 @@
 """Reads JSON within bounds, writes files atomically, and makes text safe to print."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -171,3 +172,32 @@ def _write(files: Mapping[Path, bytes], complaint: str) -> None:
             # In a folder that cannot be written this fails as well.
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def lock_file(path: Path) -> int | None:
+    """Lock a file, which is created; the lock ends with the process or by closing the descriptor.
+
+    Args:
+        path: the file; its folder exists. Whoever removes it does so while holding the lock.
+
+    Returns:
+        The file's descriptor; None if another process holds the lock.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except PermissionError:  # in a shared folder it may be another user's
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:  # some network drives have no locks; the run continues without one
+            return descriptor
+        # A run that ended with nothing written may have removed the file before it was locked.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        os.close(descriptor)
+        path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,14 +6,17 @@ name a mismatch, and readers take only what they need:
     model     params.* and batch_stats.*            for prediction
     swa       params.*, batch_stats.* and counts    the running mean, if the run keeps one
     training  opt_state.*, step and counters        for resuming
+
+Several processes call every function together, with global arrays. Each writes a part of a
+checkpoint, which any other number of processes and devices reads.
 """
 
 import logging
 import re
-import sys
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +27,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
 from pare_jax.models.flat_state import Flat, flatten, unflatten
+from pare_jax.training import multiprocess
+from pare_jax.training.failed_threads import silence_failed_threads
 from pare_jax.training.step import TrainState
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -32,8 +37,18 @@ _ITEMS = ("model", "swa", "training")
 BEST_METRICS = ("choice", "mpjpe")
 
 
+Read = TypeVar("Read")
+
+# Beside the folder of checkpoints: those that could not be read.
+DAMAGED_FOLDER = "damaged_checkpoints"
+
+
 def _choosing(metrics: Mapping[str, float]) -> float:
     return next(metrics[name] for name in BEST_METRICS if name in metrics)
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint whose files are missing or cannot be read."""
 
 
 class Checkpoints:
@@ -51,6 +66,10 @@ class Checkpoints:
             UserError: the folder cannot be written.
         """
         self.folder = Path(workdir).absolute() / CHECKPOINT_FOLDER
+        self._read_only = read_only
+        self._notes: list[str] = []
+        if not read_only:
+            silence_failed_threads()
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep),
@@ -68,6 +87,9 @@ class Checkpoints:
         log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
+            # Without it Orbax stores no metrics, and a resumed run forgets its best checkpoint.
+            best_fn=None if read_only else _choosing,
+            best_mode="min",
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
@@ -94,19 +116,50 @@ class Checkpoints:
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Start saving; returns as soon as the arrays are copied off the devices.
 
+        If this or the previous save fails, for instance on a full disk, `take_notes` says so.
+        Complete checkpoints stay as they are, and the next save is tried again. Several processes
+        end instead.
+
         Args:
             state: what to save, under its step.
             metrics: results of an evaluation at this step, if there was one, with one of
                 `BEST_METRICS`.
 
         Raises:
-            UserError: this or the previous save failed, for instance on a full disk. Complete
-                checkpoints stay as they are.
+            UserError: the save failed in one of several processes.
         """
         step = int(state.step)
+        self.is_saved()
         if step in self._manager.all_steps():
             return
-        self._save(step, _items_of(state), metrics)
+        try:
+            self._save(step, _items_of(state), metrics)
+        except UserError as error:
+            self._failed(error)
+
+    def is_saved(self) -> bool:
+        """Wait for the last save; return whether it succeeded. `take_notes` says why it failed."""
+        try:
+            self.wait()
+        except UserError as error:
+            self._failed(error)
+            return False
+        return True
+
+    def take_notes(self) -> list[str]:
+        """Return the lines for the user since the last call: failed saves, damaged checkpoints."""
+        taken, self._notes = self._notes, []
+        return taken
+
+    def _failed(self, error: UserError) -> None:
+        if jax.process_count() > 1:
+            raise error  # The others wait for this process to save.
+        latest = self.latest_step()
+        last = "there is no checkpoint yet" if latest is None else f"the last one is of {latest}"
+        self._notes.append(f"{error}; {last}")
+        # They would keep the disk full.
+        for scratch in self.folder.glob("*orbax-checkpoint-tmp*"):
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def save_weights(self, params: nnx.State, batch_stats: nnx.State) -> None:
         """Start saving converted weights as step 0, from which any training can start.
@@ -118,7 +171,7 @@ class Checkpoints:
         self._save(0, {"model": model}, None)
 
     def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
-        items = jax.tree.map(_on_host, items)
+        items = jax.tree.map(_copy, items)
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -129,7 +182,7 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Wait until everything is on disk; raises UserError like `save`."""
+        """Wait until everything is on disk; raises UserError if the last save failed."""
         self._guarded(self._manager.wait_until_finished)
 
     def close(self) -> None:
@@ -139,15 +192,68 @@ class Checkpoints:
     def restore(self, template: TrainState, step: int | None = None) -> TrainState:
         """Read a checkpoint into the shape, placement and type of `template`.
 
+        Args:
+            template: a state of the same network and optimizer.
+            step: of the checkpoint; None: the latest that can be read. Later ones, which are
+                damaged, are moved to `DAMAGED_FOLDER`, because training makes them again.
+
         Raises:
             UserError: there is no checkpoint, it is damaged, or it is of another architecture.
         """
-        step = self.find(step)
+        return self._read_latest(lambda chosen: self._restore(template, chosen), step)
+
+    def _read_latest(self, read: Callable[[int], Read], step: int | None) -> Read:
+        """Read the checkpoint of a step, or for None the latest one that is not damaged."""
+        if step is not None:
+            return read(self.find(step))
+        self.find()
+        damaged: dict[int, DamagedCheckpointError] = {}
+        for chosen in sorted(self._manager.all_steps(), reverse=True):
+            found, problem = None, None
+            try:
+                found = read(chosen)
+            except DamagedCheckpointError as error:
+                problem = error
+            if not multiprocess.all_agree(problem is None):
+                damaged[chosen] = problem or DamagedCheckpointError(
+                    f"another process cannot read the checkpoint {self.folder / str(chosen)}"
+                )
+                continue
+            assert found is not None
+            for bad, error in damaged.items():
+                place = self._set_aside(bad)
+                kept = "" if place is None else f", which is now {place}"
+                self._notes.append(f"{error}{kept}: the one of step {chosen} is used")
+            return found
+        first = next(iter(damaged.values()))
+        raise DamagedCheckpointError(
+            f"{first}, and there is no other: copy the run again, or train in another --workdir"
+        )
+
+    def _set_aside(self, step: int) -> Path | None:
+        """Move a damaged checkpoint to another folder; return it, or None if read-only."""
+        if self._read_only:
+            return None
+        place = self.folder.parent / DAMAGED_FOLDER / str(step)
+        try:
+            if multiprocess.is_first():
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(place)
+        except OSError as error:
+            raise UserError(f"cannot move {self.folder / str(step)}: {error.strerror}") from error
+        multiprocess.wait(f"moving the checkpoint {step}")
+        self._manager.reload()
+        return place
+
+    def _restore(self, template: TrainState, step: int) -> TrainState:
         if step == 0 and not (self.folder / "0" / "training").is_dir():
             return self._start_from_weights(template)
-        if template.swa is not None and not (self.folder / str(step) / "swa").is_dir():
+        place = self.folder / str(step)
+        is_without = (place / "training").is_dir() and not (place / "swa").is_dir()
+        if template.swa is not None and is_without:
             raise UserError(
-                f"the checkpoint {self.folder / str(step)} has no averaged weights: resume with "
+                f"the checkpoint {place} has no averaged weights: resume with "
                 "--config.swa.start_epoch=-1.0 or use another --workdir"
             )
         items = {name: self._read(step, name, item) for name, item in _items_of(template).items()}
@@ -156,7 +262,7 @@ class Checkpoints:
     def _start_from_weights(self, template: TrainState) -> TrainState:
         """Read converted weights; everything else stays as in a new run."""
         graph_state = template.params, template.batch_stats
-        params, batch_stats, _, _ = self.restore_model(graph_state, "last", 0)
+        params, batch_stats, _, _ = self._restore_model(graph_state, "last", 0)
         averages = template.swa
         if averages is not None:
             averages = averages.replace(batch_stats=jax.tree.map(jnp.copy, batch_stats))
@@ -179,7 +285,13 @@ class Checkpoints:
         Raises:
             UserError: as `restore`.
         """
-        step = self.find(step)
+        return self._read_latest(
+            lambda chosen: self._restore_model(graph_state, weights, chosen), step
+        )
+
+    def _restore_model(
+        self, graph_state: tuple[nnx.State, nnx.State], weights: str, step: int
+    ) -> tuple[nnx.State, nnx.State, int, str]:
         params, batch_stats = graph_state
         which = "last"
         if weights == "swa" and (self.folder / str(step) / "swa").is_dir():
@@ -222,7 +334,7 @@ class Checkpoints:
             raise _unreadable(place, error) from error
         _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
-        _silence_pending_reads()
+        silence_failed_threads()
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
@@ -233,10 +345,12 @@ class Checkpoints:
         try:
             action()
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if cause := re.search(r"No space left on device|Disk quota exceeded", reason):
+                reason = cause[0]  # at the end of paths and names
             raise UserError(
-                f"cannot save a checkpoint in {self.folder}: {reason}; earlier checkpoints are "
-                "intact: free disk space and run the same command again"
+                f"cannot save a checkpoint in {self.folder}: {reason[:200]}; free disk space; "
+                "earlier checkpoints are intact"
             ) from error
 
 
@@ -276,9 +390,11 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
     )
 
 
-def _on_host(value: Any) -> Any:
-    """Copy an array to the host; the next step donates its device memory."""
-    return np.array(value) if isinstance(value, jax.Array) else value
+def _copy(value: Any) -> Any:
+    """Copy an array, to the host or as a global array; the next step donates its memory."""
+    if not isinstance(value, jax.Array):
+        return value
+    return np.array(value) if value.is_fully_addressable else jnp.copy(value)
 
 
 def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
@@ -309,29 +425,4 @@ def _unreadable(place: Path, error: Exception) -> UserError:
     # The storage library quotes the name of an array that it cannot read.
     array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
     what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
-    return UserError(
-        f"the checkpoint {place} is damaged or incomplete ({what}): delete that folder to resume "
-        "from the checkpoint before it"
-    )
-
-
-def _silence_pending_reads() -> None:
-    """Silence the tracebacks of reads that are still running after another read has failed.
-
-    They report to an event loop that ended with the failure. They do so in threads of the storage
-    library, where no caller can catch the exception.
-    """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    usual = sys.unraisablehook
-    if getattr(usual, "is_ours", False):
-        return
-
-    def hook(unraisable: Any) -> None:
-        if not (
-            isinstance(unraisable.exc_value, RuntimeError)
-            and "Event loop is closed" in str(unraisable.exc_value)
-        ):
-            usual(unraisable)
-
-    hook.is_ours = True  # pyright: ignore[reportFunctionMemberAccess]
-    sys.unraisablehook = hook
+    return DamagedCheckpointError(f"the checkpoint {place} is damaged or incomplete ({what})")

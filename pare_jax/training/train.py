@@ -4,6 +4,7 @@
 works without TensorFlow, because it does not know where batches come from.
 """
 
+import dataclasses
 import functools
 import json
 import time
@@ -30,7 +31,7 @@ from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
-from pare_jax.training import swa
+from pare_jax.training import multiprocess, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
@@ -46,6 +47,7 @@ from pare_jax.training.step import (
     statistics_step,
     train_step,
 )
+from pare_jax.training.stopping import Stopped, StopRequest, on_signals
 from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
 
@@ -78,13 +80,17 @@ def train(
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
 
+    Several processes call this together (`multiprocess.start`), each with its own share of the
+    data. The first writes all files but checkpoints.
+
     Args:
         config: a validated config.
         workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
             from its latest checkpoint. On the same machine it ends with the same bits. config.json
             always says how the latest checkpoint was made.
         load_data: returns the data. It may take hours, and is called when everything that can be
-            checked without data has been checked.
+            checked without data has been checked. Of several processes the first calls it, then
+            the others.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
         defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
         judge: called at each evaluation; its metrics choose the best checkpoint, and the caller
@@ -94,17 +100,31 @@ def train(
         The final state, which is also the latest checkpoint.
 
     Raises:
-        UserError: the workdir cannot be used, a file cannot be read, a checkpoint does not fit,
-            saving fails, or the loss stays non-finite.
+        UserError: the workdir cannot be used, another run is in it, a file cannot be read, a
+            checkpoint does not fit, the last save fails, or the loss stays non-finite.
+        Stopped: the process was asked to stop; the latest step is saved.
     """
+    workdir = Path(workdir)
+    trained = workdir_lib.check(workdir, config, defaults)
+    with on_signals() as stop, workdir_lib.claimed(workdir):
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop)
+
+
+def _train(
+    config: ConfigDict,
+    workdir: Path,
+    trained: ConfigDict | None,
+    load_data: Callable[[], RunData],
+    open_writer: Callable[[], Writer],
+    judge: Judge | None,
+    stop: StopRequest,
+) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
     replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
-    # The workdir, the network with the weights it starts from, and the bodies.
-    workdir = Path(workdir)
-    trained = workdir_lib.check(workdir, config, defaults)
+    # The network with the weights it starts from, and the bodies.
     resumes = trained is not None
     model = build_model(config.model, rngs=nnx.Rngs(config.seed))
     points = body_points(load_body_data(config.body_model or None))
@@ -118,8 +138,13 @@ def train(
     eval_setup = evaluate.make_setup(config.eval, body, mesh)
 
     # The data, and the length of the run in steps.
-    data = load_data()
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data()
     held_out, per_epoch = data.held_out, data.steps_per_epoch
+    evals = {
+        name: functools.partial(stop.points_of, batches) for name, batches in held_out.evals.items()
+    }
+    held_out = dataclasses.replace(held_out, evals=evals)
     notes += data.notes
     num_steps = config.num_steps or round(config.num_epochs * per_epoch)
     if not num_steps:
@@ -138,6 +163,7 @@ def train(
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     if resumes:
         state = checkpoints.restore(state)
+        notes += checkpoints.take_notes()
         # A smaller max_bad_steps than before must not stop the run at once.
         state = state.replace(bad_steps=state.bad_steps * 0)
         state = sharding.put_replicated(state, mesh)
@@ -162,7 +188,7 @@ def train(
     )
     measure_statistics = functools.partial(
         swa.measure_statistics,
-        open_batches=lambda: data.train(0),
+        open_batches=lambda: stop.points_of(functools.partial(data.train, 0)),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
             in_shardings=(replicated, replicated, replicated, by_rows),
@@ -176,12 +202,26 @@ def train(
     writer = open_writer()
     start = int(state.step)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
-    is_recorded = False
+    is_recorded = is_pending = False
+
+    def save(state: TrainState, metrics: Mapping[str, float]) -> None:
+        nonlocal is_recorded
+        writes = multiprocess.is_first()
+        if writes and not (resumes or is_recorded):
+            workdir_lib.write_config(workdir, config)
+        checkpoints.save(state, metrics or None)
+        if not is_recorded and (not resumes or checkpoints.is_saved()):
+            if writes and resumes:
+                workdir_lib.write_config(workdir, config)
+            is_recorded = True
+        for line in checkpoints.take_notes():
+            progress.say(line)
+
     stream = data.train(start)
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
     errors: dict[str, SampleErrors] = {}
-    tracer = Tracer(workdir, config.profile)
+    tracer = Tracer(workdir, config.profile if multiprocess.is_first() else (0, 0))
     with ProgressBar("training", num_steps, start=start, lines=False) as progress:
         for note in notes:
             progress.say(note)
@@ -189,14 +229,16 @@ def train(
             if start < num_steps:
                 _write_overview(writer, config, state, notes, start)
             for step in range(start + 1, num_steps + 1):
+                stop.point()
                 tracer.before(step - 1)
                 batch = next(batches)
-                with jax.transfer_guard("disallow"):
+                # The step donates the state, so that a stop between the two would lose it.
+                with stop.held(), jax.transfer_guard("disallow"):
+                    is_last = step == num_steps
+                    is_pending = evaluates = step % eval_every == 0 or is_last
                     state, scalars = compiled_step(state, body, batch)
                 unlogged.append(scalars)
                 progress.advance()
-                is_last = step == num_steps
-                evaluates = step % eval_every == 0 or is_last
                 saves = evaluates or step % config.checkpoint.every_steps == 0
                 if step % config.log_every_steps == 0 or saves:
                     check_finite(state, config)
@@ -224,16 +266,19 @@ def train(
                             config.eval.attention_joints,
                         )
                         writer.write_images(step, {f"{name}/predictions": panels})
+                    is_pending = False
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
-                    if not (resumes or is_recorded):
-                        workdir_lib.write_config(workdir, config)
-                    checkpoints.save(state, metrics or None)
-                    if resumes and not is_recorded:
-                        checkpoints.wait()
-                        workdir_lib.write_config(workdir, config)
-                    is_recorded = True
+                    with stop.held():
+                        save(state, metrics)
             checkpoints.wait()
+        except Stopped:
+            # A resumed run does not evaluate an earlier step: with this one saved, it would lack
+            # the evaluation. It makes the steps again.
+            if int(state.step) > start and not is_pending:
+                save(state, {})
+            checkpoints.wait()
+            raise
         finally:
             tracer.stop()
             sharding.close_stream(stream)
@@ -267,6 +312,7 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         swa_every=config.swa.every_steps,
         frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
         max_bad_steps=config.max_bad_steps,
+        accumulate=config.accumulate_steps,
     )
 
 

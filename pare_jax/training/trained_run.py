@@ -69,7 +69,8 @@ def load_model(
         checkpoint_or_workdir: a run's workdir, for its latest checkpoint, or the folder of one
             checkpoint, WORKDIR/checkpoints/STEP.
         weights: "swa", "last", or "auto" for the run's `eval.weights`.
-        say: called with one line if the last weights replace averaged ones; None: silent.
+        say: called with one line if the last weights replace averaged ones, or an earlier
+            checkpoint a damaged one; None: silent.
 
     Returns:
         The run's config and the network, in evaluation mode.
@@ -88,6 +89,9 @@ def load_model(
     params, batch_stats, step, which = checkpoints.restore_model(
         (params, batch_stats), wanted, step
     )
+    for note in checkpoints.take_notes():
+        if say is not None:
+            say(note)
     if weights == "swa" and which != "swa":
         raise UserError(
             f"{path} has no averaged weights at step {step}: use weights=last, or the checkpoint "

@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
-from pare_jax.io.files import read_json, write_together
+from pare_jax.io.files import lock_file, read_json, write_together
 from pare_jax.training import config as config_lib
+from pare_jax.training import multiprocess
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
 from pare_jax.training.trained_run import CONFIG_FILE, load_config
 
@@ -28,6 +30,8 @@ _START = ("pretrained.path", "pretrained.mean_parameters")
 _FREEZING = ("pretrained.freeze_epochs",)
 # Identifies the run's body model by its content, because its file may move.
 _BODY_FILE = "body.json"
+# Locked while a process trains in the folder.
+_LOCK_FILE = ".lock"
 # Digests of earlier free bodies with the joints and shape coefficients of today's. Only their
 # surfaces differ, and only where details were smoothed (docs/body.md), so that their runs go on.
 _EARLIER_FREE_BODIES = ("6b651e02b17eece0",)
@@ -87,6 +91,54 @@ def left_as_found(workdir: Path) -> Iterator[None]:
 def has_trained(workdir: Path) -> bool:
     """Return whether a run has a checkpoint of a training; step 0 holds converted weights."""
     return any(_steps(workdir))
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path) -> Iterator[None]:
+    """Keep other runs out of a run's folder, which exists, until the end of the block.
+
+    Of several processes the first keeps the lock.
+
+    Raises:
+        UserError: another run trains in it, or it cannot be written, or the processes of this run
+            do not share it.
+    """
+    with contextlib.ExitStack() as held:
+        if multiprocess.is_first():
+            held.enter_context(_locked(workdir))
+        multiprocess.wait("the lock of the workdir")
+        if not (workdir / _LOCK_FILE).exists():
+            raise UserError(
+                f"process {jax.process_index()} does not see the files of process 0 in {workdir}: "
+                "use a --workdir on a disk that all processes share"
+            )
+        multiprocess.wait("seeing the lock")
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    path = workdir / _LOCK_FILE
+    try:
+        descriptor = lock_file(path)
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+    if descriptor is None:
+        owner = "another process"
+        with contextlib.suppress(OSError, ValueError):
+            owner = f"process {int(path.read_text())}"
+        raise UserError(
+            f"{owner} is training in {workdir}: wait for it, stop it, or use another --workdir"
+        )
+    try:
+        with contextlib.suppress(OSError):  # of a full disk, for instance
+            os.truncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        # Removed while it is locked, so that nobody else's lock is removed.
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
 def _steps(workdir: Path) -> list[int]:

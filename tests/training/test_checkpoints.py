@@ -97,17 +97,51 @@ def test_the_state_of_another_optimizer_is_told_from_another_network(saved):
     one_line(caught)
 
 
-def test_every_truncated_or_missing_file_is_one_line_and_the_one_before_stays(copy):
-    data = [p for p in (copy / "checkpoints" / "2" / "model").rglob("*") if p.is_file()]
-    largest = max(data, key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    with pytest.raises(UserError, match=re.escape(str(copy / "checkpoints" / "2"))) as caught:
-        load_model(copy, weights="last")
+def damage(workdir, step, how):
+    folder = workdir / "checkpoints" / str(step)
+    largest = max(
+        (p for p in (folder / "model").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size
+    )
+    size = largest.stat().st_size
+    if how == "truncated":
+        largest.write_bytes(largest.read_bytes()[: size // 2])
+    elif how == "zeroed":
+        largest.write_bytes(bytes(size))
+    elif how == "missing":
+        largest.unlink()
+    else:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("how", ["truncated", "zeroed", "missing", "empty"])
+def test_the_checkpoint_before_a_damaged_one_is_used(copy, how):
+    folder = damage(copy, 2, how)
+    lines = []
+    load_model(copy, weights="last", say=lines.append)
+    assert [str(folder) in line for line in lines] == [True]
+    with pytest.raises(UserError, match=re.escape(str(folder))) as caught:
+        load_model(folder, weights="last")
     one_line(caught)
-    load_model(copy / "checkpoints" / "1", weights="last")
-    shutil.rmtree(copy / "checkpoints" / "2" / "model")
-    with pytest.raises(UserError, match=re.escape(str(copy / "checkpoints" / "2"))):
-        load_model(copy, weights="last")
+    # A run that resumes makes it again, so that the damaged one is moved.
+    store = Checkpoints(copy)
+    state = store.restore(make_state(seed=3))
+    (line,) = store.take_notes()
+    assert str(copy / "damaged_checkpoints" / "2") in line
+    assert int(state.step) == 1
+    store.save(state.replace(step=np.int32(2)))
+    assert store.is_saved()
+    assert int(Checkpoints(copy, read_only=True).restore(make_state(seed=3)).step) == 2
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_says_so(copy):
+    for step in (1, 2):
+        folder = damage(copy, step, "truncated")
+    with pytest.raises(UserError, match=re.escape(str(folder))) as caught:
+        Checkpoints(copy).restore(make_state())
+    one_line(caught)
+    assert folder.is_dir()
 
 
 def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
@@ -125,14 +159,22 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
     assert fresh.latest_step() == 2
     restored = fresh.restore(make_state(seed=2))
     assert int(restored.step) == 2
+    # As soon as there is space, the next save succeeds.
+    assert not store.take_notes()
+    store.save(make_state(seed=4).replace(step=np.int32(4)))
+    assert store.is_saved()
+    assert Checkpoints(copy, read_only=True).latest_step() == 4
 
 
-def test_the_best_outlives_the_latest(tmp_path):
+def test_the_best_outlives_the_latest_and_a_resumed_run_knows_it(tmp_path):
     write_config(tmp_path, tiny_config())
     store = Checkpoints(tmp_path, keep=2)
     state = make_state()
     for step, error in enumerate([9.0, 3.0, 5.0, 6.0, 7.0], start=1):
         store.save(state.replace(step=np.int32(step)), {"mpjpe": error})
+        if step == 3:
+            store.close()
+            store = Checkpoints(tmp_path, keep=2)
     store.close()
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {2, 4, 5}

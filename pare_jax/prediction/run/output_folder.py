@@ -7,7 +7,6 @@ before they are moved. A file that no record names belongs to the user and is ne
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -17,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pare_jax.errors import UserError
-from pare_jax.io.files import is_scratch_of, parse_json, read_regular, write_together
+from pare_jax.io.files import is_scratch_of, lock_file, parse_json, read_regular, write_together
 from pare_jax.prediction.output_names import output_names
 
 RECORDS = ".predictions"
@@ -192,7 +191,7 @@ def claimed_folder(path: Path) -> Iterator[OutputFolder]:
         # The records may be writable where the folder itself is not.
         with tempfile.TemporaryFile(dir=path):
             pass
-        lock = _lock(records / LOCK)
+        lock = lock_file(records / LOCK)
     except OSError as error:
         _remove_if_empty(records, made)
         raise UserError(f"cannot write into {path}: {error.strerror or error}") from None
@@ -219,28 +218,6 @@ def _remove_unfinished(path: Path, records: Path) -> None:
         for scratch in path.glob(".index*.partial"):
             if is_scratch_of(scratch, ".html"):
                 scratch.unlink()
-
-
-def _lock(path: Path) -> int | None:
-    """Lock a file and return its descriptor; None if another process holds the lock."""
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except PermissionError:  # in a shared folder it may be another user's
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError:  # some network drives have no locks; the run continues without one
-            return descriptor
-        # A run that ended with nothing written may have removed the file before it was locked.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                return descriptor
-        os.close(descriptor)
-        path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _remove_if_empty(records: Path, made: list[Path]) -> None:

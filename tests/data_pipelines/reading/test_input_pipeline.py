@@ -125,6 +125,32 @@ def test_processes_share_the_global_batch(source):
     assert_same(joined, whole)
 
 
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_read_every_sample_once(source, processes):
+    """In an epoch of training, and in an evaluation, whose last batch is padded."""
+    shares = [
+        indices_in(
+            source,
+            stream([(source, 1.0)], 11, batch_size=6, process_index=n, process_count=processes),
+        )
+        for n in range(processes)
+    ]
+    # Each batch has the rows of the processes one after the other.
+    order = np.concatenate([share.reshape(11, -1) for share in shares], axis=1).ravel()
+    for epoch in order.reshape(6, 11):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(11))
+    measured = []
+    for n in range(processes):
+        batches = eval_batches(
+            source, batch_size=6, image_size=32, process_index=n, process_count=processes
+        )
+        for batch in batches:
+            assert len(batch["image"]) == 6 // processes
+            real = batch["sample_weight"] > 0
+            measured += indices_in(source, [batch])[real].tolist()
+    assert sorted(measured) == list(range(11))
+
+
 def test_datasets_mix_by_weight(make_source):
     sources = [(make_source(7), 3.0), (make_source(5, parts=False), 1.0)]
     batches = stream(sources, CYCLE // 20, batch_size=20)
