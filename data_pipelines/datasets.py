@@ -270,7 +270,8 @@ def _open_all(
         if missing and name.startswith("synthetic/"):
             break
         try:
-            source = _open(config, *name.rsplit("/", 1), workdir=workdir)
+            dataset, _, split = name.rpartition("/")
+            source = _open(config, dataset, split, workdir)
         except storage.MissingDatasetError as error:
             if not optional:
                 missing += [one for one in error.names if one not in missing]

@@ -82,7 +82,7 @@ def load(make_record, monkeypatch, tmp_path):
     """Return a function that loads a config; the datasets that are there are given by size."""
 
     def run(config, **people):
-        def open_split(config, name, split):
+        def open_split(config, name, split, workdir):
             if name not in people:
                 raise storage.MissingDatasetError([name], config.data.root)
             if split == "validation" and name == "lsp":

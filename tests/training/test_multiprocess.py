@@ -81,6 +81,12 @@ def launch(workdir, event=""):
     return [(process.returncode, *texts) for process, texts in zip(started, out, strict=True)]
 
 
+# They take minutes on a busy machine.
+two_processes = pytest.mark.skipif(
+    not os.environ.get("PARE_JAX_TWO_PROCESSES"), reason="set PARE_JAX_TWO_PROCESSES=1"
+)
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     workdir, config, writer = tmp_path_factory.mktemp("alone"), tiny_config(), Recorder()
@@ -99,6 +105,7 @@ def params_of(state):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
 
 
+@two_processes
 def test_two_processes_train_as_one(alone, together):
     workdir, done = together
     assert [status for status, _, _ in done] == [0, 0], done[0][2] + done[1][2]
@@ -114,6 +121,7 @@ def test_two_processes_train_as_one(alone, together):
     assert ours["mpjpe"] == pytest.approx(theirs["mpjpe"], rel=1e-2)
 
 
+@two_processes
 def test_the_first_process_alone_prints(together):
     _, ((_, first, _), (_, second, _)) = together
     assert "fake/test" in first
@@ -121,6 +129,7 @@ def test_the_first_process_alone_prints(together):
     assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
 
 
+@two_processes
 def test_one_process_goes_on_from_the_checkpoint_of_two(together):
     workdir, _ = together
     config = tiny_config()
@@ -131,6 +140,7 @@ def test_one_process_goes_on_from_the_checkpoint_of_two(together):
     assert int(train_on(config, workdir).step) == 12
 
 
+@two_processes
 def test_a_signal_in_one_process_stops_both_at_the_same_step(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("stopped")
     done = launch(workdir, "SIGTERM")
@@ -143,6 +153,7 @@ def test_a_signal_in_one_process_stops_both_at_the_same_step(tmp_path_factory):
     assert losses[0] == losses[1]
 
 
+@two_processes
 def test_the_death_of_a_process_ends_the_others_and_names_it(tmp_path_factory):
     (status, _, err), (killed, _, _) = launch(tmp_path_factory.mktemp("dead"), "SIGKILL")
     assert killed == -signal.SIGKILL, err

@@ -155,6 +155,9 @@ STOPPED = """
     from pare_jax import main
     from tests.fakes import FakeData, Recorder, tiny_config, train_on
 
+    # A shell's nohup lets its children ignore SIGHUP.
+    signal.signal(getattr(signal, sys.argv[2]), signal.SIG_DFL)
+
     class Stops(FakeData):
         def train(self, start):
             for step, batch in enumerate(super().train(start), start):

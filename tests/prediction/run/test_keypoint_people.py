@@ -205,4 +205,4 @@ def test_attention_of_a_network_without_it_is_refused_alone_and_noted_beside_oth
     status, _, errors, _ = command("--outputs=attention,json")
     assert (status, len(errors)) == (0, 1)
     assert "--outputs=attention" in errors[0]
-    assert command("--outputs=json", "--threshold=0.2")[2] == []
+    assert command("--outputs=json")[2] == []
