@@ -24,7 +24,7 @@ from data_pipelines.releases.labelled_people import (
     person_of_keypoints,
     smpl_joints,
 )
-from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
+from data_pipelines.releases.labelled_photographs import LabelledPhotographs
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
@@ -49,29 +49,9 @@ class Coco(LabelledPhotographs):
     kind = "coco"
     flags = (*LabelledPhotographs.flags, "keypoint_set")
 
-    def __init__(
-        self,
-        source: str | Path,
-        images: str | Path | None = None,
-        name: str | None = None,
-        held_out: float = HELD_OUT,
-        keypoint_set: str | None = None,
-    ):
-        """See `LabelledPhotographs`.
-
-        Args:
-            source: the release's folder, or a JSON file.
-            images: of a file: the folder of its photographs.
-            name: of the dataset.
-            held_out: of a file: the share of its photographs in "validation".
-            keypoint_set: the set of the points, if the file does not give it.
-        """
-        super().__init__(source, images, name, held_out)
-        self._set = keypoint_set
-
     def _read_labels(self) -> LabelFile:
         if self.source.is_file():
-            return read_coco(self.source, self._set)
+            return read_coco(self.source, self.keypoint_set)
         for year in _YEARS:
             files = {
                 part: self.source / "annotations" / f"person_keypoints_{part}{year}.json"
@@ -91,7 +71,7 @@ class Coco(LabelledPhotographs):
             if part not in found:
                 result.notes.append(f"{path} is missing: no photographs of {part}{year}")
                 continue
-            labels = read_coco(path, self._set)
+            labels = read_coco(path, self.keypoint_set)
             result.skipped += labels.skipped
             result.people += [
                 dataclasses.replace(

@@ -21,14 +21,13 @@ from data_pipelines.releases.coco_keypoints import number_of, read_coco
 from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
 from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
 from data_pipelines.releases.release import Skipped
+from pare_jax.crop import SPIN_UNIT
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
 from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 _ADVICE = "give EFT's JSON, such as COCO2014-Part-ver01.json"
-# Side of the network's square over EFT's (and SPIN's) scale, pixels.
-SCALE_UNIT = 200.0
 
 
 class Eft(LabelledPhotographs):
@@ -127,7 +126,7 @@ def _person(entry: Mapping[str, Any], what: str, number: int) -> LabelledPerson 
         photograph=name,
         number=number,
         centre=centre,
-        side=SCALE_UNIT * float(scale),
+        side=SPIN_UNIT * float(scale),
         points=np.zeros((NUM_BODY_POINTS, 3)),
         rotations=pose,
         betas=betas,

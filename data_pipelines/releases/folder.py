@@ -81,9 +81,8 @@ class Folder(LabelledPhotographs):
         Raises:
             UserError: a folder or file is missing, or BlazePose is not installed.
         """
-        super().__init__(source, None, name, held_out)
+        super().__init__(source, None, name, held_out, keypoint_set)
         self._labels = None if labels is None else Path(labels).resolve()
-        self._set = keypoint_set
         if self._labels is not None and not self._labels.exists():
             raise UserError(f"--labels={labels} does not exist: name a file of keypoints")
         if self._labels is None and (advice := blazepose_files.missing()):
@@ -127,7 +126,7 @@ class Folder(LabelledPhotographs):
         photographs, clips, lines = self._content
         if self._labels is None:
             return LabelFile(notes=list(lines))
-        file = read_keypoints(self._labels, self._set)
+        file = read_keypoints(self._labels, self.keypoint_set)
         result = LabelFile(notes=[line.removeprefix("note: ") for line in (*lines, *file.notes)])
         of_clips = {Path(clip).stem: clip for clip in clips}
         frames = {}

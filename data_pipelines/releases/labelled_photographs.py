@@ -25,6 +25,7 @@ from data_pipelines.releases.named_photographs import Picture, find_photographs,
 from data_pipelines.releases.release import Skipped, UnitResult
 from data_pipelines.releases.stored_crop import BrokenPhotographError, seems_whole
 from pare_jax.errors import UserError, be, counted
+from pare_jax.keypoints.sets import find_set
 
 # Share of the groups in "validation".
 HELD_OUT = 0.1
@@ -85,6 +86,7 @@ class LabelledPhotographs:
         images: str | Path | None = None,
         name: str | None = None,
         held_out: float = HELD_OUT,
+        keypoint_set: str | None = None,
     ):
         """Check that file and folder exist; nothing is read yet.
 
@@ -93,13 +95,18 @@ class LabelledPhotographs:
             images: the folder of photographs; None: `source`.
             name: of the dataset; None: `kind`.
             held_out: share of the groups in "validation", unless the release gives splits.
+            keypoint_set: name of the set of the points, for formats whose files may not give it.
 
         Raises:
-            UserError: a file or folder is missing, or the share is not from 0 to 1.
+            UserError: a file or folder is missing, the share is not from 0 to 1, or there is no
+                such set.
         """
         self.name = name or self.kind
         self.source = Path(source).resolve()
         self.held_out = held_out
+        self.keypoint_set = keypoint_set
+        if keypoint_set is not None:
+            find_set(keypoint_set)
         if not self.source.exists():
             raise UserError(f"--source={source} does not exist; name a label file or its folder")
         if images is None and not self.source.is_dir():
@@ -157,7 +164,8 @@ class LabelledPhotographs:
 
     def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
-        return {"held-out": self.held_out}
+        chosen = {} if self.keypoint_set is None else {"keypoint-set": self.keypoint_set}
+        return {"held-out": self.held_out} | chosen
 
     def check(self) -> list[str]:
         """Return missing or broken photographs and broken labels, one line each.

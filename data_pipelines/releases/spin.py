@@ -10,7 +10,6 @@ Source: https://github.com/nkolot/SPIN, datasets/preprocess and datasets/base_da
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,7 +22,7 @@ from data_pipelines.releases.label_arrays import (
     square_mistake,
 )
 from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
-from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
+from data_pipelines.releases.labelled_photographs import LabelledPhotographs
 from data_pipelines.releases.sequence_names import sequence_of, sequences_note
 from pare_jax.errors import UserError, counted
 from pare_jax.keypoints.sets import (
@@ -69,37 +68,8 @@ class Spin(LabelledPhotographs):
     kind = "spin"
     flags = (*LabelledPhotographs.flags, "keypoint_set")
 
-    def __init__(
-        self,
-        source: str | Path,
-        images: str | Path | None = None,
-        name: str | None = None,
-        held_out: float = HELD_OUT,
-        keypoint_set: str | None = None,
-    ):
-        """Check that file and folder exist; nothing is read yet.
-
-        Args:
-            source: the .npz file.
-            images: as in `LabelledPhotographs`.
-            name: as in `LabelledPhotographs`.
-            held_out: share of the sequences in "validation".
-            keypoint_set: as in `read_spin_labels`.
-
-        Raises:
-            UserError: as in `LabelledPhotographs`; or the set is unknown.
-        """
-        super().__init__(source, images, name, held_out)
-        self._set_name = keypoint_set
-        if keypoint_set is not None:
-            find_set(keypoint_set)
-
-    def settings(self) -> dict[str, Any]:
-        """See `release.HasSettings`."""
-        return super().settings() | {"keypoint-set": self._set_name}
-
     def _read_labels(self) -> LabelFile:
-        labels = read_spin_labels(self.source, self._set_name)
+        labels = read_spin_labels(self.source, self.keypoint_set)
         labels.notes += sequences_note(labels.people)
         return labels
 
