@@ -113,19 +113,22 @@ def read_coco(path: Path, keypoint_set: str | None = None) -> LabelFile:
             continue
         found = True
         own_id = entry.get("id", number)
-        own_id = own_id if isinstance(own_id, int | str) else f"{number} without an id"
+        is_id = isinstance(own_id, int | str)
         what = f"annotation {own_id}"
         given = sets.get(category) or collector.named or COCO17
         image = entry.get("image_id")
         name = names.get(image) if isinstance(image, int | str) else None
         person = (
-            ("annotation id is used twice", True)
+            ("annotation id is no number", True)
+            if not is_id
+            else ("annotation id is used twice", True)
             if own_id in used
             else ("photograph not listed in the file", True)
             if name is None
             else _person(entry, what, name, number_of(own_id, number), given, sizes.get(name))
         )
-        used.add(own_id)
+        if is_id:
+            used.add(own_id)
         if isinstance(person, LabelledPerson):
             result.people.append(person)
         else:

@@ -141,7 +141,7 @@ def fault_of(person: LabelledPerson) -> str:
         turns = person.rotations[_or_ones(person.rotations_known) > 0]
         error = np.abs(turns @ turns.swapaxes(1, 2) - np.eye(3)).max(initial=0.0)
         if not (error < _NOT_ORTHOGONAL and np.all(np.linalg.det(turns) > 0)):
-            return "rotation is none"
+            return "not a rotation matrix"
     if person.betas is not None and not np.isfinite(person.betas).all():
         return "betas not finite"
     if not known.any() and person.rotations is None and person.joints_3d is None:

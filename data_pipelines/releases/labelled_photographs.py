@@ -274,5 +274,10 @@ class LabelledPhotographs:
 
 def is_held_out(group: str, share: float) -> bool:
     """Return whether a group belongs to "validation", by a hash of its name."""
+    return rank_of(group) < share
+
+
+def rank_of(group: str) -> float:
+    """Return a number from 0 to 1, without 1, by a hash of a group's name."""
     digest = hashlib.sha256(group.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") < share * 2**32
+    return int.from_bytes(digest[:4], "big") / 2**32

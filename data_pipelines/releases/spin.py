@@ -74,6 +74,21 @@ class Spin(LabelledPhotographs):
         return labels
 
 
+class OwnSpin(Spin):
+    """People of a file of SPIN's arrays for photographs of one's own.
+
+    Their pixels are those of the upright photograph. Each photograph is a sequence of its own,
+    because cameras number unrelated photographs.
+    """
+
+    upright = True
+
+    def _read_labels(self) -> LabelFile:
+        labels = read_spin_labels(self.source, self.keypoint_set)
+        people = [dataclasses.replace(person, group="") for person in labels.people]
+        return dataclasses.replace(labels, people=people)
+
+
 @dataclasses.dataclass(frozen=True)
 class _SpinPeople:
     """The checked arrays of a file, a row a person.

@@ -107,7 +107,7 @@ def _start(config: ConfigDict) -> Network:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Ending:
-    """What follows the training: comparison, checkpoint, page, evaluation."""
+    """Ends a fine-tuning: comparison, page, checkpoint of the better weights, evaluation."""
 
     config: ConfigDict
     workdir: Path
@@ -117,12 +117,23 @@ class _Ending:
     before: Errors
 
     def end(self, state: TrainState) -> None:
-        """Compare, keep the better weights and report; does nothing twice."""
+        """Compare, keep the better weights and report.
+
+        The result is written before the checkpoint that it names. So a killed command compares
+        again until that checkpoint exists, and never takes it for one of the training.
+        """
         folder, last = self.workdir / FOLDER, int(state.step)
-        done = _read_result(folder)
-        if done.get("checkpoint") == last:
-            _say_all(done["lines"])
-            return
+        is_new = _read_result(folder).get("checkpoint") != last
+        if is_new:
+            self._keep_better(state)
+        if is_new or not (self.workdir / "eval" / "metrics.json").exists():
+            evaluate_checkpoint(self.config, self.workdir, self._held_out)
+        for line in _read_result(folder)["lines"]:
+            say(line)
+
+    def _keep_better(self, state: TrainState) -> None:
+        """Write page, result and errors; save the better weights as one checkpoint more."""
+        folder, last = self.workdir / FOLDER, int(state.step)
         checkpoints = Checkpoints(self.workdir, keep=self.config.checkpoint.keep)
         try:
             evaluations = {
@@ -130,7 +141,7 @@ class _Ending:
                 for step in checkpoints.steps()
                 if 0 < step <= last and (errors := _read_errors(folder, step)) is not None
             }
-            earlier = _evaluations(folder, last)
+            earlier = _evaluations(folder, last, len(self.before["missed"]))
             comparison = compare(self.before, earlier, self.photographs.groups, tuple(evaluations))
             best = checkpoints.restore(state, comparison.step)
             lines = self._report(comparison, best)
@@ -138,14 +149,12 @@ class _Ending:
             kept = kept.replace(step=jnp.asarray(last + 1, jnp.int32))
             errors = evaluations[comparison.step] if comparison.is_better else self.before
             _write_errors(folder, last + 1, errors)
+            result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
+            write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
             checkpoints.save(kept, {"choice": badness(self.before, errors)})
             checkpoints.wait()
         finally:
             checkpoints.close()
-        evaluate_checkpoint(self.config, self.workdir, self._held_out)
-        result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
-        write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        _say_all(lines)
 
     def _held_out(self, trained: ConfigDict) -> HeldOut:
         return datasets.load_held_out(self.config, self.workdir, trained)
@@ -248,11 +257,6 @@ class _Ending:
         return found
 
 
-def _say_all(lines: Sequence[str]) -> None:
-    for line in lines:
-        say(line)
-
-
 def _in_words(errors: Errors, row: int) -> str:
     parts = []
     if np.isfinite(errors["missed"][row]):
@@ -291,13 +295,17 @@ def _read_errors(folder: Path, step: int) -> Errors | None:
     return dict(read_npz(path)) if path.is_file() else None
 
 
-def _evaluations(folder: Path, last: int) -> dict[int, Errors]:
-    """Return the errors of all evaluations of the training, by step."""
+def _evaluations(folder: Path, last: int, people: int) -> dict[int, Errors]:
+    """Return the errors of all evaluations of the training, of this many people, by step."""
     steps = sorted(
         int(path.stem) for path in (folder / "evaluations").glob("*.npz") if path.stem.isdecimal()
     )
     found = {step: _read_errors(folder, step) for step in steps if 0 < step <= last}
-    return {step: errors for step, errors in found.items() if errors is not None}
+    return {
+        step: errors
+        for step, errors in found.items()
+        if errors is not None and len(errors["missed"]) == people
+    }
 
 
 def _read_result(folder: Path) -> dict[str, Any]:

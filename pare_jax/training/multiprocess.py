@@ -1,4 +1,4 @@
-"""Connects the processes of a run, which wait for each other, write once and stop together.
+"""Connects the processes of a run: starting, waiting, writing by the first, stopping.
 
 Every process runs the same program on its own devices (`jax.distributed`) and reads its own rows of
 each batch. The first process prints and writes files; checkpoints are written by all. The workdir

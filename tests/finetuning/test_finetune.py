@@ -138,7 +138,6 @@ def test_the_better_weights_are_kept_and_the_page_says_which(
     monkeypatch.setattr(
         finetuning, "compare", lambda *them: dataclasses.replace(compare(*them), is_better=True)
     )
-    (folder / "comparison.json").unlink()
     shutil.rmtree(workdir / "checkpoints" / "5")
     (folder / "evaluations" / "5.npz").unlink()
     finetuning.finetune(config, workdir)
