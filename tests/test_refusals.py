@@ -131,7 +131,8 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   2 pare_jax/sharding.py
- 13 pare_jax/training/checkpoints.py
+  5 pare_jax/training/checkpoint_errors.py
+  8 pare_jax/training/checkpoints.py
  18 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
   3 pare_jax/training/multiprocess.py

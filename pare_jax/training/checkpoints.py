@@ -28,6 +28,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from pare_jax.errors import UserError
 from pare_jax.models.flat_state import Flat, flatten, unflatten
 from pare_jax.training import multiprocess
+from pare_jax.training.checkpoint_errors import (
+    DamagedCheckpointError,
+    check_shapes,
+    unreadable,
+)
 from pare_jax.training.failed_threads import silence_failed_threads
 from pare_jax.training.step import TrainState
 
@@ -45,10 +50,6 @@ DAMAGED_FOLDER = "damaged_checkpoints"
 
 def _choosing(metrics: Mapping[str, float]) -> float:
     return next(metrics[name] for name in BEST_METRICS if name in metrics)
-
-
-class DamagedCheckpointError(UserError):
-    """A checkpoint whose files are missing or cannot be read."""
 
 
 class Checkpoints:
@@ -331,15 +332,15 @@ class Checkpoints:
             found = self._manager.item_metadata(step)[name]
             shapes = {key: tuple(value.shape) for key, value in dict(found).items()}
         except Exception as error:
-            raise _unreadable(place, error) from error
-        _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
+            raise unreadable(place, error) from error
+        check_shapes(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         silence_failed_threads()
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
         except Exception as error:
-            raise _unreadable(place, error) from error
+            raise unreadable(place, error) from error
 
     def _guarded(self, action: Any) -> None:
         try:
@@ -395,34 +396,3 @@ def _copy(value: Any) -> Any:
     if not isinstance(value, jax.Array):
         return value
     return np.array(value) if value.is_fully_addressable else jnp.copy(value)
-
-
-def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) == wanted.get(name):
-            continue
-        if name.startswith("opt_state."):
-            raise UserError(
-                f"the checkpoint {place} has the state of another optimizer ({name}): it serves "
-                "evaluation and prediction, but training cannot resume from it; use another "
-                "--workdir"
-            )
-        saved = f"has shape {found[name]}" if name in found else "is missing"
-        ours = f"has shape {wanted[name]}" if name in wanted else "does not exist"
-        raise UserError(
-            f"the checkpoint {place} is of another architecture: {name} {saved} there and {ours} "
-            "in this config's network; use the run's config or another --workdir"
-        )
-
-
-def _unreadable(place: Path, error: Exception) -> UserError:
-    """Return the error for a checkpoint that could not be read."""
-    text = str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return UserError(f"not enough memory to read the checkpoint {place}")
-    if isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
-        return UserError(f"no permission to read the checkpoint {place}")
-    # The storage library quotes the name of an array that it cannot read.
-    array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
-    what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
-    return DamagedCheckpointError(f"the checkpoint {place} is damaged or incomplete ({what})")
