@@ -22,7 +22,7 @@ from pare_jax.training.trained_run import CONFIG_FILE, load_config
 _NETWORK = ("model", "image_size")
 # Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
 _EXPERIMENT = (
-    *("seed", "batch_size", "accumulate_steps", "loss", "augment"),
+    *("seed", "batch_size", "loss", "augment"),
     *("data.train", "data.fits", "data.synthetic", "data.bodies"),
     *("data.photos", "data.labels", "data.keypoint_set"),
 )
