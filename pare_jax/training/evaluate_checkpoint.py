@@ -44,6 +44,7 @@ def evaluate_checkpoint(
     """
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
+    multiprocess.connect_devices(mesh)
     trained = load_config(workdir)
     workdir_lib.check_same_network(trained, config, workdir)
     moved = config.body_model if config.body_model != trained.body_model else None

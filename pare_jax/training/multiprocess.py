@@ -15,10 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
+from pare_jax import sharding
 from pare_jax.errors import UserError
 from pare_jax.io.command_line import WRONG, complain
 
@@ -115,6 +118,20 @@ def wait(what: str) -> None:
     if len(everybody) > 1:
         name = f"{what} {next(_barriers)}"
         ocp.multihost.sync_global_processes(name, timeout=_PATIENCE_SECONDS, processes=everybody)
+
+
+def connect_devices(mesh: Mesh) -> None:
+    """Let the devices of all processes find each other.
+
+    On CPUs this must take less than 30 s. At the first step it takes longer if one process compiles
+    longer than another; afterwards they may wait for each other as long as they like.
+    """
+    if mesh.is_multi_process:
+        wait("the devices")
+        local = np.zeros(jax.local_device_count(), np.float32)
+        rows = sharding.put_batch({"zeros": local}, mesh)["zeros"]
+        jax.jit(jnp.sum, out_shardings=sharding.replicated(mesh))(rows).block_until_ready()
+        multihost_utils.sync_global_devices("the devices")
 
 
 @contextlib.contextmanager

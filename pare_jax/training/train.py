@@ -104,6 +104,7 @@ def _train(
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
+    multiprocess.connect_devices(mesh)
     replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     # The network with the weights it starts from, and the bodies.
