@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -125,8 +126,8 @@ def test_two_processes_train_as_one(alone, together):
 def test_the_first_process_alone_prints(together):
     _, ((_, first, _), (_, second, _)) = together
     assert "fake/test" in first
-    # Written by the library of collectives.
-    assert [line for line in second.splitlines() if not line.startswith("[Gloo]")] == []
+    # The library of collectives writes there, too.
+    assert not re.search(r"fake/test|step \d|loss", second)
 
 
 @two_processes
