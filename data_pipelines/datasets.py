@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from data_pipelines import mean_pose, mixture
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
-from data_pipelines.reading import input_pipeline, remembering, storage
+from data_pipelines.reading import device_cache, input_pipeline, remembering, storage
 from data_pipelines.reading.fitted_split import FittedSplit, with_fits
 from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.synthetic import builder, settings
@@ -21,7 +21,7 @@ from pare_jax.errors import UserError, be, listed
 from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.config import BODIES, PHOTOGRAPHS, dataset_names
-from pare_jax.training.data import HeldOut, RunData
+from pare_jax.training.data import HeldOut, RunData, TrainStream
 from pare_jax.training.workdir import has_trained
 
 # Examples searched for part labels, which a dataset may have for one gender only.
@@ -39,6 +39,11 @@ def check_config(config: ConfigDict) -> None:
     """
     if _has_bodies(config):
         body_splits.from_mapping(config.data.bodies)
+        if config.data.cache:
+            raise UserError(
+                f"config.data.cache is {config.data.cache!r}, but bodies are drawn on the devices "
+                "already: set it to ''"
+            )
         for name in config.data.eval:
             if name.split("/")[1] not in body_splits.SPLITS:
                 raise UserError(
@@ -76,13 +81,37 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     notes += _missing_evaluations(config, opened)
     sources, of_fits = _with_fits(config, _sources(sets, opened))
     notes += [*of_fits, *mean_pose.replaced_fits(config.data.root, workdir, sources)]
+    if config.loss.parts:
+        _check_part_labels(sources)
+    # Part labels are decoded only for the loss that reads them.
+    used = [
+        (source if config.loss.parts else source.without_part_labels(), weight)
+        for source, weight in sources
+    ]
+    if config.data.cache:
+        train, note = _on_the_devices(config, used)
+        notes.append(note)
+    else:
+        train = _from_the_host(config, used)
+    examples = sum(len(source) for source, _ in sources)
+    held_out = _held_out(config, opened, mean_pose.of_mixture(config.data.root, workdir, sources))
+    if recorded is None and workdir.is_dir():
+        mixture.keep(workdir / mixture.MIXTURE_FILE, config.data.train, sets)
+    return RunData(
+        train=train,
+        steps_per_epoch=max(1, examples // config.batch_size),
+        held_out=held_out,
+        notes=notes,
+    )
+
+
+def _from_the_host(config: ConfigDict, sources: mean_pose.Sources) -> TrainStream:
+    """Return the stream that tf.data makes, and keep decoded examples in memory."""
     room = config.data.memory * 2**30 / len(sources)
-    remembered = []
-    for source, weight in sources:
-        # Part labels are decoded only for the loss that reads them.
-        used = source if config.loss.parts else source.without_part_labels()
-        used = remembering.remember(used, room, config.image_size, config.augment.scale)
-        remembered.append((used, weight))
+    remembered = [
+        (remembering.remember(source, room, config.image_size, config.augment.scale), weight)
+        for source, weight in sources
+    ]
     stream = partial(
         input_pipeline.train_batches,
         remembered,
@@ -92,17 +121,24 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         augment=config.augment,
         **_processes(),
     )
-    if config.loss.parts:
-        _check_part_labels(sources)
-    examples = sum(len(source) for source, _ in sources)
-    held_out = _held_out(config, opened, mean_pose.of_mixture(config.data.root, workdir, sources))
-    if recorded is None and workdir.is_dir():
-        mixture.keep(workdir / mixture.MIXTURE_FILE, config.data.train, sets)
-    return RunData(
-        train=lambda step: stream(start_step=step),
-        steps_per_epoch=max(1, examples // config.batch_size),
-        held_out=held_out,
-        notes=notes,
+    return lambda step: stream(start_step=step)
+
+
+def _on_the_devices(config: ConfigDict, sources: mean_pose.Sources) -> tuple[TrainStream, str]:
+    """Put the training sets on the devices; return their stream and a line for the user."""
+    if _processes()["process_count"] > 1:
+        raise UserError(
+            "config.data.cache is 'device', which one process alone can use: set it to '' "
+            "or give --num_processes=1"
+        )
+    device_cache.check_augmentations(config.augment)
+    return device_cache.cached_batches(
+        sources,
+        batch_size=config.batch_size,
+        image_size=config.image_size,
+        seed=config.seed,
+        augment=config.augment,
+        part_labels=bool(config.loss.parts),
     )
 
 

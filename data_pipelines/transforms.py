@@ -1,5 +1,7 @@
 """Moves images and labels from the stored crop to the network's crop, in plain NumPy.
 
+Labels are moved by the same code on the devices, with jax.numpy (`reading/device_cache.py`).
+
 One affine per sample crops, scales, rotates and mirrors. It maps stored-crop coordinates to
 network-crop coordinates (conventions: `data_pipelines.example`). Labels are moved by that affine,
 or by the rotation and mirror it was built from. The functions take a batch at once.
@@ -23,9 +25,9 @@ from pare_jax.skeleton import MIRROR, NUM_JOINTS, PART_UNKNOWN
 _MIRROR_AXES = np.array([-1.0, 1.0, 1.0])
 _MIRROR_ROTATION = _MIRROR_AXES[:, None] * _MIRROR_AXES[None, :]
 _MIRROR_JOINTS = np.array(MIRROR)
-# Part label k becomes _MIRROR_PARTS[k]; background and unknown do not change.
-_MIRROR_PARTS = np.arange(256, dtype=np.uint8)
-_MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
+# Part label k becomes MIRROR_PARTS[k]; background and unknown do not change.
+MIRROR_PARTS = np.arange(256, dtype=np.uint8)
+MIRROR_PARTS[1 : NUM_JOINTS + 1] = _MIRROR_JOINTS + 1
 # Labels of the joints, which trade sides in a mirrored image.
 _JOINT_LABELS = (
     *("joints_2d", "joints_2d_weight", "joints_3d", "joints_3d_known"),
@@ -83,9 +85,15 @@ def random_placement(uniforms: Float[np.ndarray, "b 4"], settings) -> Placement:
     )
 
 
-def _rotation_2d(angles: np.ndarray) -> np.ndarray:
-    cos, sin = np.cos(angles), np.sin(angles)
-    return np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+def _rotation_2d(angles: Any, xp: Any = np) -> Any:
+    cos, sin = xp.cos(angles), xp.sin(angles)
+    return xp.stack([xp.stack([cos, -sin], -1), xp.stack([sin, cos], -1)], -2)
+
+
+def _in_plane_rotation(angles: Any, xp: Any) -> Any:
+    """Return rotations about the optical axis, (b, 3, 3)."""
+    rotation = xp.pad(_rotation_2d(angles, xp), ((0, 0), (0, 1), (0, 1)))
+    return rotation + xp.diag(xp.array([0.0, 0.0, 1.0]))
 
 
 def crop_affine(
@@ -119,7 +127,7 @@ def apply_affine(
     affine: Float[np.ndarray, "*b 2 3"], points: Float[np.ndarray, "*b n 2"]
 ) -> Float[np.ndarray, "*b n 2"]:
     """Apply affines to points."""
-    return points @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+    return points @ affine[..., :2].swapaxes(-1, -2) + affine[..., None, :, 2]
 
 
 def stored_side(image: bytes | UInt8[np.ndarray, "s s 3"]) -> int:
@@ -229,7 +237,7 @@ def warp_parts(
         len(out),
         cv2.INTER_NEAREST,
     )
-    out[:] = _MIRROR_PARTS[warped] if mirror else warped
+    out[:] = MIRROR_PARTS[warped] if mirror else warped
 
 
 def _warp(
@@ -258,9 +266,20 @@ def _warp(
     )
 
 
+def may_skip_pixels(side: int, image_size: int, scale: float) -> bool:
+    """Return whether some crop shrinks by two or more, which `warp_image` does in two steps.
+
+    Args:
+        side: of the stored crop, pixels.
+        image_size: side of the network's crop, pixels.
+        scale: the largest crop_scale is 1 + scale.
+    """
+    return side * (1 + scale) >= 2 * CROP_MARGIN * image_size
+
+
 def mirror_labels(
-    labels: Mapping[str, np.ndarray], mirror: Bool[np.ndarray, "b"]
-) -> dict[str, np.ndarray]:
+    labels: Mapping[str, Any], mirror: Bool[np.ndarray, "b"], xp: Any = np
+) -> dict[str, Any]:
     """Mirror 3D labels and swap left and right; 2D positions are mirrored by the affine.
 
     A mirrored person's left is the person's right: joint j takes the values of MIRROR[j]. With
@@ -270,6 +289,7 @@ def mirror_labels(
     Args:
         labels: fields of `example.STORED_FIELDS` with a leading batch axis.
         mirror: the samples to mirror.
+        xp: numpy, or jax.numpy for arrays on devices.
 
     Returns:
         The labels of joints and body points among `labels`.
@@ -279,17 +299,18 @@ def mirror_labels(
     swapped["joints_3d"] = swapped["joints_3d"] * _MIRROR_AXES
     swapped["rotations"] = swapped["rotations"] * _MIRROR_ROTATION
     return {
-        name: np.where(mirror.reshape((-1,) + (1,) * (value.ndim - 1)), value, labels[name])
+        name: xp.where(mirror.reshape((-1,) + (1,) * (value.ndim - 1)), value, labels[name])
         for name, value in swapped.items()
     }
 
 
 def move_labels(
-    labels: Mapping[str, np.ndarray],
+    labels: Mapping[str, Any],
     placement: Placement,
     affine: Float[np.ndarray, "b 2 3"],
     image_size: int,
-) -> dict[str, np.ndarray]:
+    xp: Any = np,
+) -> dict[str, Any]:
     """Move labels from the stored crop to the network's; part labels are moved by `warp_parts`.
 
     A joint outside the crop becomes invisible but keeps its 2D position and weight: the position
@@ -301,35 +322,36 @@ def move_labels(
         placement: the placement `affine` was built from.
         affine: stored-crop to network-crop coordinates.
         image_size: side of the network's crop, pixels.
+        xp: numpy, or jax.numpy for arrays on devices.
 
     Returns:
         The labels that change, as `example.BATCH_FIELDS` defines them, float32.
     """
-    moved = mirror_labels(labels, placement.mirror)
-    in_plane = np.broadcast_to(np.eye(3), (len(affine), 3, 3)).copy()
-    in_plane[:, :2, :2] = _rotation_2d(placement.rotation)
+    moved = mirror_labels(labels, placement.mirror, xp)
+    in_plane = _in_plane_rotation(placement.rotation, xp)
 
     known = moved["joints_2d_weight"] > 0
     # The affine mirrors the positions, mirror_labels the joints' order.
     joints_2d = apply_affine(affine, moved["joints_2d"]) / (image_size / 2.0) - 1.0
-    moved["joints_2d"] = np.where(known[..., None], joints_2d, 0.0)
+    moved["joints_2d"] = xp.where(known[..., None], joints_2d, 0.0)
     if "points_2d" in moved:
         points_2d = apply_affine(affine, moved["points_2d"]) / (image_size / 2.0) - 1.0
         weighs = moved["points_2d_weight"][..., None] > 0
-        moved["points_2d"] = np.where(weighs, points_2d, 0.0)
+        moved["points_2d"] = xp.where(weighs, points_2d, 0.0)
     head_top = apply_affine(affine, labels["head_top"][:, None])[:, 0] / (image_size / 2.0) - 1.0
-    moved["head_top"] = np.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
+    moved["head_top"] = xp.where(labels["head_top_weight"][:, None] > 0, head_top, 0.0)
     if "head_size" in labels:
         # Rotation and mirror keep lengths, and the scale is the same along both axes.
-        scale = np.sqrt(np.abs(np.linalg.det(affine[:, :, :2])))
+        scale = xp.sqrt(xp.abs(xp.linalg.det(affine[:, :, :2])))
         moved["head_size"] = labels["head_size"] * scale / (image_size / 2.0)
     if "visible" in labels:
-        outside = known & np.any(np.abs(joints_2d) > 1.0, axis=-1)
-        moved["visible"] = np.where(outside, 0.0, moved["visible"])
+        outside = known & xp.any(xp.abs(joints_2d) > 1.0, axis=-1)
+        moved["visible"] = xp.where(outside, 0.0, moved["visible"])
 
-    moved["joints_3d"] = moved["joints_3d"] @ np.swapaxes(in_plane, -1, -2)
+    moved["joints_3d"] = moved["joints_3d"] @ in_plane.swapaxes(-1, -2)
     # A missing pose stays the identity.
     posed = labels["pose_weight"][:, None, None] > 0
-    root = moved["rotations"][:, 0]
-    moved["rotations"][:, 0] = np.where(posed, in_plane @ root, root)
-    return {name: np.asarray(value, np.float32) for name, value in moved.items()}
+    root, others = moved["rotations"][:, :1], moved["rotations"][:, 1:]
+    root = xp.where(posed[:, None], in_plane[:, None] @ root, root)
+    moved["rotations"] = xp.concatenate([root, others], axis=1)
+    return {name: xp.asarray(value, np.float32) for name, value in moved.items()}

@@ -27,7 +27,7 @@ from data_pipelines.example import (
     EVALUATION_FIELDS,
     STORED_FIELDS,
 )
-from data_pipelines.reading.sample_order import Mixture, Shuffle, sample_uniforms
+from data_pipelines.reading.sample_order import SampleOrder
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
 from pare_jax.errors import UserError
@@ -97,26 +97,18 @@ def train_batches(
     Raises:
         UserError: a size or weight is bad, or (while iterating) an example cannot be read.
     """
-    _check_batch_size(batch_size, process_count)
-    _check(image_size, [source for source, _ in sources])
-    mixture = Mixture([weight for _, weight in sources], seed)
-    shuffles = [Shuffle(len(source), seed, dataset) for dataset, (source, _) in enumerate(sources)]
+    check_sizes(batch_size, image_size, [source for source, _ in sources], process_count)
+    order = SampleOrder([(len(source), weight) for source, weight in sources], seed)
     rows = batch_size // process_count
     fields = losses.fields_to_read()
 
     def make_batch(step: int) -> Batch:
-        start = step * batch_size + process_index * rows
-        datasets, draws = mixture.draws(start, rows)
-        indices = np.empty(rows, np.int64)
-        for dataset, shuffle in enumerate(shuffles):
-            chosen = datasets == dataset
-            indices[chosen] = shuffle.indices(draws[chosen])
+        samples = order.samples(step * batch_size + process_index * rows, rows)
         readings = [
             (sources[dataset][0], int(index))
-            for dataset, index in zip(datasets, indices, strict=True)
+            for dataset, index in zip(samples.datasets, samples.indices, strict=True)
         ]
-        uniforms = sample_uniforms(seed, start, rows)
-        placement = transforms.random_placement(uniforms, augment)
+        placement = transforms.random_placement(samples.uniforms, augment)
         return assemble_batch(readings, placement, image_size, fields)
 
     return _run(make_batch, fields, start_step, None, threads)
@@ -150,8 +142,7 @@ def eval_batches(
     Raises:
         UserError: a size is bad, or (while iterating) an example cannot be read.
     """
-    _check_batch_size(batch_size, process_count)
-    _check(image_size, [source])
+    check_sizes(batch_size, image_size, [source], process_count)
     size, rows = len(source), batch_size // process_count
 
     def make_batch(step: int) -> Batch:
@@ -185,7 +176,7 @@ def assemble_batch(
     Raises:
         UserError: an example cannot be read or decoded; names it.
     """
-    records = [_read(source, index) for source, index in readings]
+    records = [read_example(source, index) for source, index in readings]
     batch = {
         name: np.stack([record[name] for record in records], dtype=np.float32)
         for name in _LABELS
@@ -223,9 +214,20 @@ def _empty_images(count: int, size: int) -> np.ndarray:
     return memory[start : start + num_bytes].reshape(count, size, size, 3)
 
 
-def _read(source: ExampleSource, index: int) -> Mapping[str, Any]:
+def read_example(source: ExampleSource, index: int) -> Mapping[str, Any]:
+    """Read an example; raises UserError, which names it, if it cannot be read."""
     try:
         return source[index]
+    except BadExampleError as error:
+        raise _named(error, source, index) from error
+
+
+def read_decoded(source: ExampleSource, index: int) -> Mapping[str, Any]:
+    """Read an example and decode its images; raises UserError, which names it."""
+    example = read_example(source, index)
+    try:
+        transforms.stored_side(example["image"])
+        return transforms.decode_images(example)
     except BadExampleError as error:
         raise _named(error, source, index) from error
 
@@ -248,14 +250,14 @@ def _name(source: Any) -> str:
     return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
 
 
-def _check_batch_size(batch_size: int, process_count: int) -> None:
+def check_sizes(
+    batch_size: int, image_size: int, sources: Sequence[ExampleSource], process_count: int = 1
+) -> None:
+    """Raise UserError if a size is bad, or if a dataset is missing or empty."""
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
             f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
         )
-
-
-def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:
     if image_size < BATCH_PARTS_STRIDE or image_size % BATCH_PARTS_STRIDE:
         raise UserError(
             f"image_size is {image_size}: use a positive multiple of {BATCH_PARTS_STRIDE}"

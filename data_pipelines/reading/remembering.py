@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from data_pipelines import transforms
-from data_pipelines.example import CROP_MARGIN
 
 
 class _Source(Protocol):
@@ -38,7 +37,7 @@ def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -
         side = transforms.stored_side(source[0]["image"])
     except transforms.BadExampleError:
         return source  # Reading the split raises an error with the example's name.
-    if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
+    if transforms.may_skip_pixels(side, image_size, scale):
         return source
     return _Remembering(source, num_bytes)
 

@@ -11,6 +11,7 @@ as easy as 1, 2, 3", SC 2011): each block is computed from its counter, without 
 
 import functools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -123,3 +124,38 @@ def sample_uniforms(seed: int, start: int, count: int) -> Float64[np.ndarray, "n
     key = np.random.SeedSequence([seed, _PURPOSE_SAMPLE]).generate_state(2, np.uint64)
     raw = np.random.Philox(key=key, counter=start).random_raw(count * UNIFORMS_PER_SAMPLE)
     return (raw >> np.uint64(11)).reshape(count, UNIFORMS_PER_SAMPLE) * 2.0**-53
+
+
+class Samples(NamedTuple):
+    """The samples at some positions of the stream.
+
+    Attributes:
+        datasets: number of each sample's dataset.
+        indices: of its example within the dataset.
+        uniforms: its random numbers, see `sample_uniforms`.
+    """
+
+    datasets: Int64[np.ndarray, "n"]
+    indices: Int64[np.ndarray, "n"]
+    uniforms: Float64[np.ndarray, "n 4"]
+
+
+class SampleOrder:
+    """The whole endless stream: datasets, examples and random numbers."""
+
+    def __init__(self, sizes_and_weights: Sequence[tuple[int, float]], seed: int):
+        """Args: number of examples and weight of each dataset; seed."""
+        self._seed = seed
+        self._mixture = Mixture([weight for _, weight in sizes_and_weights], seed)
+        self._shuffles = [
+            Shuffle(size, seed, dataset) for dataset, (size, _) in enumerate(sizes_and_weights)
+        ]
+
+    def samples(self, start: int, count: int) -> Samples:
+        """Return the samples at positions start .. start + count - 1."""
+        datasets, draws = self._mixture.draws(start, count)
+        indices = np.empty(count, np.int64)
+        for dataset, shuffle in enumerate(self._shuffles):
+            chosen = datasets == dataset
+            indices[chosen] = shuffle.indices(draws[chosen])
+        return Samples(datasets, indices, sample_uniforms(self._seed, start, count))

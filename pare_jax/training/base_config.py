@@ -56,6 +56,7 @@ def base_config() -> ConfigDict:
     config.data.missing = "refuse"  # or "share": go on without, the others take the shares
     config.data.workers = 0  # processes that draw synthetic people; 0: one a core
     config.data.memory = 1.0  # GiB for decoded training crops; 0: none
+    config.data.cache = ""  # or "device": all training crops on each device, cropped there
     # For configs/finetune.py: the user's own photographs and clips (docs/finetuning.md).
     config.data.photos = ""  # their folder
     config.data.labels = ""  # file of keypoints, or SPIN's .npz; "": BlazePose finds people

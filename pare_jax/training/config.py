@@ -77,6 +77,7 @@ _CHECKS: dict[str, _Check] = {
     "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
+    "data.cache": (lambda v: v in ("", "device"), "must be '' or 'device'"),
     "data.photos_share": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
 }
 

@@ -12,8 +12,10 @@ from jaxtyping import Array, Float
 from pare_jax.evaluation.sample_errors import HostBatch
 from pare_jax.evaluation.sequences import SplitNames
 
-# Drawn on the devices.
+# Made on the devices.
 DeviceBatch = Mapping[str, Array]
+# Maps the step to start at to an endless stream of batches.
+TrainStream = Callable[[int], Iterator[HostBatch | DeviceBatch]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +39,13 @@ class RunData:
 
     Attributes:
         train: maps the step to start at to an endless stream of this process' training batches,
-            which is a function of (seed, step) alone. Batches drawn on the devices are global.
+            which is a function of (seed, step) alone. Batches made on the devices are global.
         steps_per_epoch: length of an epoch.
         held_out: the data of the run's evaluations.
         notes: lines for the user about the data, said at the start.
     """
 
-    train: Callable[[int], Iterator[HostBatch | DeviceBatch]]
+    train: TrainStream
     steps_per_epoch: int
     held_out: HeldOut
     notes: Sequence[str] = ()
