@@ -255,7 +255,9 @@ def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
     from pare_jax.training import multiprocess
+    from pare_jax.training.compilation_cache import keep_compiled_programs
 
+    keep_compiled_programs()
     for note in request.notes:
         say(note, sys.stderr)
     if request.mode == "train" and request.config.data.photos:

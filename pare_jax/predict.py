@@ -35,10 +35,12 @@ from pare_jax.io import command_line
 from pare_jax.prediction.loading import load_predictor as load_predictor
 from pare_jax.prediction.person import Person as Person
 from pare_jax.prediction.run.command import define_flags, run_command
+from pare_jax.training.compilation_cache import keep_compiled_programs
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
+    keep_compiled_programs()
     again = "interrupted: run the same command again to resume"
     return command_line.run(__doc__, define_flags, run_command, argv, again)
 

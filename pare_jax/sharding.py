@@ -32,7 +32,7 @@ def split_cpu(*batch_sizes: int) -> int:
     """Make each core a CPU device; call this before JAX is used.
 
     A core that works on its own rows of the batch does not wait for others at each small operation.
-    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_step.py). It
+    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_devices.py). It
     does not pay for networks of dense layers: their optimizer works as long as their products.
 
     Args:
@@ -84,7 +84,7 @@ def put_batch(batch: Mapping[str, np.ndarray | jax.Array], mesh: Mesh) -> dict[s
     A batch of global arrays is returned with the same values.
 
     One call for all fields: a call for each takes several times as long, most of it for the small
-    ones (scripts/benchmark_step.py).
+    ones (scripts/benchmark_devices.py).
     """
     sharding = batch_sharding(mesh)
     if all(isinstance(value, jax.Array) for value in batch.values()):

@@ -1,122 +1,285 @@
-"""Time the training step of an experiment, with one device and with one device a CPU core.
+"""Time training and prediction of the report's networks and PARE, beside the same ones in PyTorch.
 
-    python scripts/benchmark_step.py [--config=configs/quickstart.py] [--steps=40]
+    python -m scripts.benchmark_step [--minutes=7.5] [--output=benchmark_step.md]
+    python -m scripts.benchmark_step --networks=final --train=4 --predict=1
 
-Prints a table of medians with the ratio to one device, all measured in one run on random batches.
-"send" is the transfer of a batch to the devices; "program" is the size of the lowered step. On a
-machine with accelerators there is one row.
+It needs JAX with flax, optax, orbax and ml_collections, OpenCV, and PyTorch; no TensorFlow. Both
+frameworks run in processes of their own, on the same device, and take turns in each row. The table
+is written after every row, so that a run that is ended early keeps its rows. Rows that do not fit
+into the minutes are left out; a row that fails says why.
+
+"train" is a whole step on a batch that is on the device; ours has augmentation, body, losses,
+gradients, clipping and Adam. "predict" is from uint8 crops to rotations, betas and camera, with
+batch normalisations folded in both. "of peak" is the network's operations (XLA's count before
+optimisation) over time and the largest measured matrix product. The floors are these operations
+over that product, and the bytes of the compiled program over the largest measured copy.
+
+On a CPU the batches are small and numbers are float32; on an accelerator activations are bfloat16.
 """
 
 import argparse
+import dataclasses
 import json
 import os
-import runpy
+import queue
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from scripts.step_rows import Peaks, Prepared, Row
 
-def measure(path: str, steps: int) -> dict[str, float]:
-    """Time `steps` steps of an experiment on the devices of this process."""
-    import functools
-
-    import jax
-    from flax import nnx
-
-    from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
-    from pare_jax import sharding
-    from pare_jax.body.model import load_body_model
-    from pare_jax.models import build_model
-    from pare_jax.training import losses
-    from pare_jax.training.optimizer import make_optimizer
-    from pare_jax.training.step import create_state, network_graphs, train_step
-    from pare_jax.training.train import step_settings
-
-    config = runpy.run_path(path)["get_config"]()
-    # A number of devices that XLA_FLAGS sets stays.
-    sharding.split_cpu(config.batch_size, config.eval.batch_size)
-    mesh = sharding.make_mesh()
-    sizes = {"B": config.batch_size, "S": config.image_size}
-    sizes["S // 4"] = config.image_size // BATCH_PARTS_STRIDE
-    rng = np.random.default_rng(0)
-    batch = {}
-    for name in losses.fields_to_read():
-        field = BATCH_FIELDS[name]
-        shape = tuple(sizes[n] if isinstance(n, str) else n for n in field.shape)
-        high = 24 if name == "part_labels" else 255 if name == "image" else 1
-        batch[name] = (rng.random(shape) * high).astype(field.dtype)
-
-    model = build_model(config.model, rngs=nnx.Rngs(config.seed))
-    optimizer, settings = make_optimizer(config.optimizer, 1000), step_settings(config, 1000)
-    body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
-    state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
-    state = sharding.put_replicated(state, mesh)
-    program = functools.partial(
-        train_step, graphs=network_graphs(model), optimizer=optimizer, settings=settings
-    )
-    arguments = (state, body, sharding.put_batch(batch, mesh))
-    lowered = jax.jit(program, donate_argnums=0).lower(*arguments)
-    started = time.perf_counter()
-    step = lowered.compile()
-    compiled = time.perf_counter() - started
-    times, transfers = [], []
-    for _ in range(steps):
-        started = time.perf_counter()
-        on_device = jax.block_until_ready(sharding.put_batch(batch, mesh))
-        sent = time.perf_counter()
-        state, _ = jax.block_until_ready(step(state, body, on_device))
-        transfers.append(sent - started)
-        times.append(time.perf_counter() - sent)
-    return {
-        "devices": jax.device_count(),
-        "platform": jax.default_backend(),
-        "kind": jax.devices()[0].device_kind,
-        "compile": compiled,
-        "median": float(np.median(times)),
-        "transfer": float(np.median(transfers)),
-        "program": len(lowered.as_text()) / 1e6,
-        "batch": config.batch_size,
-    }
+ROOT = Path(__file__).resolve().parents[1]
+# The most important rows come first.
+NETWORKS = ("final", "pare", "baseline", "shallow")
+BATCHES = {"cpu": ((4,), (1, 8)), "gpu": ((256, 64), (1, 256, 32))}
+_ROUNDS = 3
+_SECONDS = {"cpu": 4.0, "gpu": 1.0}  # of each round
+# The report's recipe (docs/networks.md): people a epoch and epochs.
+_PEOPLE, _EPOCHS = 40_000, 120
+_COLUMNS = (
+    *("network", "work", "batch", "images/s", "ms", "GB", "of peak", "floor: FLOPs, ms"),
+    *("floor: bytes, ms", "compile, s", "PyTorch images/s", "ms", "GB", "ours / PyTorch"),
+)
 
 
-def _in_a_process(flags: str) -> dict:
-    done = subprocess.run(
-        [sys.executable, *sys.argv, "--child"],
-        env=os.environ | {"XLA_FLAGS": flags},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        sys.exit(done.returncode)  # The reason is on stderr.
-    return json.loads(done.stdout.splitlines()[-1])
+class Worker:
+    """A process of one framework; it is started again if a row ends it."""
+
+    def __init__(self, framework: str, log: Path):
+        self.framework, self._log = framework, log
+        self.about = self._start()
+
+    def _start(self) -> dict[str, Any]:
+        environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "scripts.step_worker", self.framework],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                bufsize=1,
+                env=environment,
+            )
+        self._answers: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
+        return self._receive(120.0)
+
+    def _listen(self, process: subprocess.Popen) -> None:
+        answers = self._answers
+        for line in process.stdout or ():
+            answers.put(line)
+        answers.put("")
+
+    def ask(self, request: dict[str, Any]) -> None:
+        """Send a request, to a new process if the last one has ended."""
+        if self._process.poll() is not None:
+            self._start()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        try:
+            line = self._answers.get(timeout=max(seconds, 0.1))
+        except queue.Empty:
+            self.end()
+            return {"error": "no time"}
+        return json.loads(line) if line else {"error": "the process ended"}
+
+    def answer(self, deadline: float) -> dict[str, Any]:
+        """Return the answer; {"error": ...} if there is none before the deadline."""
+        return self._receive(deadline - time.monotonic())
+
+    def end(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
 
 
-def main() -> None:
-    """Measure in a process for each number of devices and print the table."""
+@dataclasses.dataclass
+class Result:
+    """What a framework did in a row; `error` is empty if it was measured."""
+
+    prepared: Prepared | None = None
+    seconds: float = float("nan")
+    error: str = ""
+
+
+def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float) -> list[Result]:
+    """Compile a row in all workers at once, then measure them in turn."""
+    results = [Result() for _ in workers]
+    for worker in workers:
+        worker.ask({"prepare": dataclasses.asdict(row)})
+    for worker, result in zip(workers, results, strict=True):
+        answer = worker.answer(deadline)
+        result.error = answer.get("error", "")
+        if not result.error:
+            result.prepared = Prepared(**answer)
+    times: list[list[float]] = [[] for _ in workers]
+    for _ in range(_ROUNDS):
+        for worker, result, taken in zip(workers, results, times, strict=True):
+            if result.error:
+                continue
+            worker.ask({"measure": seconds})
+            answer = worker.answer(deadline)
+            result.error = answer.get("error", "")
+            if not result.error:
+                taken.append(answer["seconds"])
+    for result, taken in zip(results, times, strict=True):
+        if taken:
+            result.seconds, result.error = float(np.median(taken)), ""
+    return results
+
+
+def format_row(row: Row, results: list[Result], peaks: Peaks) -> str:
+    """Return a row of the table; PyTorch's columns are empty if it is not there."""
+    ours = results[0]
+    cells = [row.network, row.work, str(row.batch), *_speed(row, ours)]
+    if ours.prepared and not ours.error:
+        floor = ours.prepared.flops / peaks.flops
+        cells += [
+            f"{floor / ours.seconds:.0%}",
+            f"{1e3 * floor:.3g}",
+            f"{1e3 * ours.prepared.bytes_moved / peaks.bandwidth:.3g}",
+            f"{ours.prepared.compile_time:.0f}",
+        ]
+    else:
+        cells += [""] * 4
+    if len(results) > 1:
+        ratio = results[1].seconds / ours.seconds
+        cells += [*_speed(row, results[1]), f"{ratio:.2f}x" if np.isfinite(ratio) else ""]
+    else:
+        cells += [""] * 4
+    return f"| {' | '.join(cells)} |"
+
+
+def _speed(row: Row, result: Result) -> list[str]:
+    if result.error or not result.prepared:
+        return [result.error, "", ""]
+    memory = result.prepared.memory
+    return [
+        f"{row.batch / result.seconds:.4g}",
+        f"{1e3 * result.seconds:.4g}",
+        f"{memory / 1e9:.2f}" if memory else "",
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure row by row until the time is over."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/quickstart.py")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        print(json.dumps(measure(arguments.config, arguments.steps)))
-        return
-    rows = [_in_a_process("--xla_force_host_platform_device_count=1")]
-    if rows[0]["platform"] == "cpu":
-        rows.append(_in_a_process(""))
-    print(
-        "| devices | kind | step, ms | examples/s | ratio | send, ms | program, MB | compile, s |"
+    parser.add_argument("--minutes", type=float, default=7.5)
+    parser.add_argument("--output", type=Path, default=Path("benchmark_step.md"))
+    parser.add_argument("--networks", default=",".join(NETWORKS))
+    parser.add_argument("--train", default=None, help="batch sizes; default: of the device")
+    parser.add_argument("--predict", default=None, help="batch sizes; default: of the device")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default=None)
+    parser.add_argument("--seconds", type=float, default=None, help="of each of three rounds")
+    parser.add_argument("--without-torch", action="store_true")
+    arguments = parser.parse_args(argv)
+    deadline = time.monotonic() + 60 * arguments.minutes
+    log = arguments.output.with_suffix(".log")
+    log.write_text("")
+    frameworks = ["jax"] if arguments.without_torch else ["jax", "torch"]
+    workers = [Worker(framework, log) for framework in frameworks]
+    table = _Table(arguments.output)
+    try:
+        _measure(arguments, workers, table, deadline)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Table:
+    """Lines that are printed and written at once."""
+
+    def __init__(self, path: Path):
+        self._path, self._lines = path, []
+
+    def add(self, *lines: str) -> None:
+        self._lines += lines
+        self._path.write_text("\n".join(self._lines) + "\n")
+        print(*lines, sep="\n", flush=True)
+
+
+def _measure(
+    arguments: argparse.Namespace, workers: list[Worker], table: _Table, deadline: float
+) -> None:
+    for worker in list(workers):
+        if "error" in worker.about:
+            table.add(f"{worker.framework} cannot be used: {worker.about['error']}")
+            workers.remove(worker)
+    if not workers or workers[0].framework != "jax":
+        sys.exit("JAX cannot be used: see the file .log beside the table")
+    kind = "cpu" if workers[0].about["platform"] == "cpu" else "gpu"
+    precision = arguments.precision or ("float32" if kind == "cpu" else "bfloat16")
+    peaks = _peaks(workers, deadline)
+    table.add(
+        "; ".join(worker.about["about"] for worker in workers),
+        "",
+        f"{precision}, {os.cpu_count()} CPU cores; measured in this run: largest matrix product "
+        f"{peaks.flops / 1e12:.3g} TFLOP/s, copy {peaks.bandwidth / 1e9:.3g} GB/s",
+        "",
+        f"| {' | '.join(_COLUMNS)} |",
+        "| --- | --- |" + " ---: |" * (len(_COLUMNS) - 2),
     )
-    print("| ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for row in rows:
-        print(
-            f"| {row['devices']} | {row['kind']} | {1e3 * row['median']:.1f} "
-            f"| {row['batch'] / row['median']:.0f} | {rows[0]['median'] / row['median']:.2f}x "
-            f"| {1e3 * row['transfer']:.2f} | {row['program']:.2f} | {row['compile']:.1f} |"
+    recipe, left_out = None, []
+    for row in _rows(arguments, kind, precision):
+        if deadline - time.monotonic() < 10:
+            left_out.append(row)
+            continue
+        seconds = arguments.seconds or _SECONDS[kind]
+        results = measure_row(row, workers, deadline, seconds)
+        table.add(format_row(row, results, peaks))
+        if (row.network, row.work) == ("final", "train") and not results[0].error:
+            recipe = recipe or (row, results[0].seconds)
+    if left_out:
+        names = (f"{row.network} {row.work} {row.batch}" for row in left_out)
+        table.add("", f"Left out, because the time was over: {', '.join(names)}.")
+    if recipe:
+        row, seconds = recipe
+        minutes = _PEOPLE * _EPOCHS / row.batch * seconds / 60
+        table.add(
+            "",
+            f"{_EPOCHS} epochs of {_PEOPLE:,} people take {minutes:.0f} minutes at {row.network}'s "
+            f"step of batch {row.batch}.",
         )
+
+
+def _peaks(workers: list[Worker], deadline: float) -> Peaks:
+    """Return the largest of the frameworks' matrix products and copies, measured in turn."""
+    answers = []
+    for worker in workers:
+        worker.ask({"peaks": True})
+        answer = worker.answer(deadline)
+        if "error" not in answer:
+            answers.append(answer)
+    if not answers:
+        sys.exit("the machine's peaks cannot be measured: see the file .log beside the table")
+    return Peaks(*(max(answer[name] for answer in answers) for name in ("flops", "bandwidth")))
+
+
+def _rows(arguments: argparse.Namespace, kind: str, precision: str) -> list[Row]:
+    """Return the rows: of each network its first training and all predictions, then the rest."""
+    train, predict = BATCHES[kind]
+    if arguments.train is not None:
+        train = tuple(int(n) for n in arguments.train.split(",") if n)
+    if arguments.predict is not None:
+        predict = tuple(int(n) for n in arguments.predict.split(",") if n)
+    first = [("train", train[:1]), ("predict", predict[:2])]
+    rest = [("train", train[1:]), ("predict", predict[2:])]
+    return [
+        Row(network, work, batch, precision)
+        for group in (first, rest)
+        for network in arguments.networks.split(",")
+        for work, batches in group
+        for batch in batches
+    ]
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from pare_jax import sharding
 from pare_jax.errors import UserError
 from pare_jax.skeleton import PART_UNKNOWN
 from pare_jax.training.losses import fields_to_read
+from tests.evaluation.compilations import compiled_programs
+from tests.fakes import FakeData, tiny_config, train_on
 
 AUGMENT = types.SimpleNamespace(scale=0.25, rotation=30.0, flip=0.5)
 SETTINGS = {"batch_size": 8, "image_size": 64, "seed": 5, "augment": AUGMENT}
@@ -111,3 +113,27 @@ def test_an_augmentation_of_the_host_alone_is_refused():
     device_cache.check_augmentations(augment)
     with pytest.raises(UserError, match=r"augment\.blur"):
         device_cache.check_augmentations([*augment, "blur"])
+
+
+def test_a_run_compiles_nothing_after_its_second_epoch(make_source, tmp_path):
+    """Two epochs meet everything: the step, averaged weights, an evaluation and a checkpoint."""
+    config = tiny_config()
+    config.num_steps, config.augment.occlusion = 16, 0.0
+    settings = {"batch_size": 8, "image_size": 32, "seed": 0, "augment": AUGMENT}
+    source = make_source(32, side=48)
+    stream, _ = device_cache.cached_batches([(source, 1.0)], **settings, part_labels=True)
+    marks, epoch, ahead = [], 4, 3
+
+    class Cached(FakeData):
+        def train(self, start):
+            own = marks if not marks else []  # the others measure batch statistics
+            for batch in stream(start):
+                own.append(len(names))
+                yield batch
+
+    with compiled_programs() as names:
+        train_on(config, tmp_path, Cached(steps_per_epoch=epoch))
+    assert len(marks) >= 4 * epoch
+    # Batches are made `ahead` of their step.
+    third_and_fourth = names[marks[2 * epoch + ahead] : marks[4 * epoch - 1]]
+    assert third_and_fourth == []
