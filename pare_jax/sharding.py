@@ -32,8 +32,9 @@ def split_cpu(*batch_sizes: int) -> int:
     """Make each core a CPU device; call this before JAX is used.
 
     A core that works on its own rows of the batch does not wait for others at each small operation.
-    This helps on busy cores; on two idle ones a run is equally fast (scripts/benchmark_devices.py). It
-    does not pay for networks of dense layers: their optimizer works as long as their products.
+    This helps on busy cores; on two idle ones a run is equally fast
+    (scripts/benchmark_devices.py). It does not pay for networks of dense layers: their optimizer
+    works as long as their products.
 
     Args:
         batch_sizes: the number of devices divides all of them.

@@ -23,7 +23,6 @@ from data_pipelines import transforms
 from data_pipelines.example import (
     BATCH_FIELDS,
     BATCH_PARTS_STRIDE,
-    CROP_MARGIN,
     STORED_PARTS_STRIDE,
 )
 from data_pipelines.reading import input_pipeline

@@ -63,6 +63,7 @@ def test_an_option_is_used_by_an_experiment(key):
         ("augment.flip", 1.5),
         ("loss.pose", -1.0),
         ("data.memory", -1.0),
+        ("data.cache", "host"),
         ("data.train", ()),
         ("data.train", (("synthetic", -1.0),)),
         ("data.eval", ("synthetic",)),
