@@ -45,13 +45,12 @@ def seconds_a_call(
     """Return the median seconds of a call that is waited for.
 
     Args:
-        call: starts the work and returns what to wait for; called twice before.
+        call: starts the work and returns what to wait for; called once before.
         wait: waits for it.
         seconds: to measure.
         at_least: number of calls.
     """
-    for _ in range(2):
-        wait(call())
+    wait(call())
     times: list[float] = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < at_least:

@@ -82,11 +82,10 @@ def table(monkeypatch, tmp_path):
 
 def test_rows_have_speeds_floors_and_the_ratio(table):
     text, rows = table("--networks=final,pare")
+    first = itertools.product(("final", "pare"), (("train", "4"), ("predict", "1")))
     assert [(row[0], row[1], row[2]) for row in rows] == [
-        (network, *row)
-        for network, row in itertools.product(
-            ("final", "pare"), (("train", "4"), ("predict", "1"), ("predict", "8"))
-        )
+        *((network, *row) for network, row in first),
+        *((network, "predict", "8") for network in ("final", "pare")),
     ]
     final = rows[0]
     # 5e9 operations at 1e11 a second are 50 ms of the 100; 1e9 bytes at 1e10 are 100 ms.
@@ -117,4 +116,4 @@ def test_a_worker_that_ends_leaves_a_word(tmp_path, monkeypatch):
 def test_a_call_is_waited_for():
     waited = []
     assert seconds_a_call(lambda: len(waited), waited.append, 0.0) >= 0
-    assert waited == list(range(5))
+    assert waited == list(range(4))

@@ -20,7 +20,7 @@ EXPECTED = """
   1 configs/common.py
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
-  8 data_pipelines/datasets.py
+ 10 data_pipelines/datasets.py
   2 data_pipelines/fit_labels.py
   4 data_pipelines/fits/fit_file.py
   1 data_pipelines/fits/fit_people.py
@@ -28,6 +28,7 @@ EXPECTED = """
  10 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
+  4 data_pipelines/reading/device_cache.py
   2 data_pipelines/reading/fitted_split.py
   5 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
