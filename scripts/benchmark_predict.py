@@ -32,14 +32,27 @@ def jax_ways(network, image_size: int) -> dict[str, Callable]:
     from pare_jax.export.stablehlo import export, people_function
     from pare_jax.models.folding import fold
     from pare_jax.models.inference import predict_step
+    from pare_jax.prediction.network_programs import constants_for
 
-    def compiled(module) -> Callable:
+    def compiled(module, *, may_hold_weights: bool = False) -> Callable:
         graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-        step = jax.jit(predict_step, static_argnames="graphdef")
-        return lambda crops: jax.block_until_ready(step(params, rest, crops, graphdef=graphdef))
+        weights, structure = jax.tree.flatten((params, rest))
+
+        @jax.jit
+        def step(arrays, crops):
+            known = constants_for(len(crops), weights) if may_hold_weights else None
+            params, rest = jax.tree.unflatten(structure, known or arrays)
+            return predict_step(params, rest, crops, graphdef=graphdef)
+
+        return lambda crops: jax.block_until_ready(step(weights, crops))
 
     network.eval()
-    ways = {"as trained": compiled(network), "folded": compiled(fold(network))}
+    folded = fold(network)
+    ways = {
+        "as trained": compiled(network),
+        "folded": compiled(folded),
+        "as predict runs it": compiled(folded, may_hold_weights=True),
+    }
     function, file_input = people_function(network), crop_input(image_size)
     exported = jax.jit(jax.export.deserialize(export(function, file_input, "jax")).call)
     ways["jax.export file"] = lambda crops: jax.block_until_ready(exported(crops))

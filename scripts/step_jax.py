@@ -16,6 +16,7 @@ from pare_jax.body.model import load_body_model
 from pare_jax.models import build_model
 from pare_jax.models.folding import fold
 from pare_jax.models.inference import predict_step
+from pare_jax.prediction.network_programs import constants_for
 from pare_jax.training import losses
 from pare_jax.training.optimizer import make_optimizer
 from pare_jax.training.step import create_state, network_graphs, train_step
@@ -126,10 +127,12 @@ def _predicting(config: ConfigDict) -> tuple[Any, Callable]:
     network.eval()
     graphdef, params, others = nnx.split(fold(network), nnx.Param, ...)
     weights, structure = jax.tree.flatten((params, others))
+    own = weights
     images = jax.device_put(random_batch(config)["image"])
 
     def predict(weights, images):
-        params, others = jax.tree.unflatten(structure, weights)
+        known = constants_for(config.batch_size, own)
+        params, others = jax.tree.unflatten(structure, known or weights)
         found = predict_step(params, others, images, graphdef=graphdef)
         return found.rotations, found.betas, found.camera
 

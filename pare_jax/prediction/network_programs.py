@@ -19,6 +19,8 @@ Arrays = dict[str, jax.Array | None]
 def compiled_network(network: nnx.Module) -> tuple[Callable[..., Arrays], list[jax.Array]]:
     """Return a jitted function that predicts people, and the weights that it takes.
 
+    The program for one person may hold them as constants, see `constants_for`.
+
     Args:
         network: maps normalised crops, or points, to a `Prediction`.
 
@@ -30,10 +32,12 @@ def compiled_network(network: nnx.Module) -> tuple[Callable[..., Arrays], list[j
     # The function keeps the graph, and weights are a flat list: hashing HRNet's graph at each
     # call would take 4 ms, and walking its state 0.9 ms.
     weights, structure = jax.tree.flatten((params, others))
+    own = weights
 
     @jax.jit
     def predict_people(weights: list[jax.Array], body: BodyModel, inputs: jax.Array) -> Arrays:
-        params, others = jax.tree.unflatten(structure, weights)
+        known = constants_for(len(inputs), own)
+        params, others = jax.tree.unflatten(structure, known or weights)
         prediction = predict_step(params, others, inputs, graphdef=graphdef)
         translation = geometry.camera_translation(prediction.camera)
         return {
@@ -43,6 +47,22 @@ def compiled_network(network: nnx.Module) -> tuple[Callable[..., Arrays], list[j
         }
 
     return predict_people, weights
+
+
+def constants_for(count: int, weights: list[jax.Array]) -> list[np.ndarray] | None:
+    """Return weights as constants of a program, where that is faster: for one person on a CPU.
+
+    XLA packs constants for its matrix products once, and arguments in each call. For one person
+    this is a third of the time (docs/results.md); for more it matters less, and each program would
+    hold the weights again.
+
+    Args:
+        count: people that the program takes.
+        weights: of the network.
+    """
+    if count > 1 or jax.default_backend() != "cpu":
+        return None
+    return [np.asarray(array) for array in weights]
 
 
 def pose_people(
