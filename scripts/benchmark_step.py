@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.step_rows import Peaks, Prepared, Row
+from scripts.step_rows import Peaks, PreparedRow, Row
 
 ROOT = Path(__file__).resolve().parents[1]
 # The most important rows come first.
@@ -110,7 +110,7 @@ class Worker:
 class Result:
     """What a framework did in a row; `error` is empty if it was measured."""
 
-    prepared: Prepared | None = None
+    prepared: PreparedRow | None = None
     seconds: float = float("nan")
     error: str = ""
 
@@ -125,7 +125,7 @@ def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float
         answer = worker.answer(compiled_by)
         result.error = answer.get("error", "")
         if not result.error:
-            result.prepared = Prepared(**answer)
+            result.prepared = PreparedRow(**answer)
     times: list[list[float]] = [[] for _ in workers]
     for _ in range(_ROUNDS):
         for worker, result, taken in zip(workers, results, times, strict=True):

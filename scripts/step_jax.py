@@ -21,7 +21,7 @@ from pare_jax.training import losses
 from pare_jax.training.optimizer import make_optimizer
 from pare_jax.training.step import create_state, network_graphs, train_step
 from pare_jax.training.train import step_settings
-from scripts.step_rows import Peaks, Prepared, Row, seconds_a_call
+from scripts.step_rows import Peaks, PreparedRow, Row, seconds_a_call
 
 _STEPS = 1000  # of the learning rate's schedule
 
@@ -49,7 +49,7 @@ class JaxSteps:
         copy_time = seconds_a_call(lambda: copy(numbers), jax.block_until_ready, 1.0)
         return Peaks(flops=2 * size**3 / multiply_time, bandwidth=2 * numbers.nbytes / copy_time)
 
-    def prepare(self, row: Row) -> Prepared:
+    def prepare(self, row: Row) -> PreparedRow:
         """Compile a row's program."""
         config = importlib.import_module(f"configs.{row.network}").get_config()
         config.precision, config.batch_size = row.precision, row.batch
@@ -61,7 +61,7 @@ class JaxSteps:
         self._call = self._start(compiled)
         jax.block_until_ready(self._call())
         memory, cost = compiled.memory_analysis(), _cost(compiled)
-        return Prepared(
+        return PreparedRow(
             compile_time=compile_time,
             memory=memory.temp_size_in_bytes
             + memory.argument_size_in_bytes

@@ -19,7 +19,7 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class PreparedRow:
     """A compiled row: seconds, bytes of memory, and of one call the operations and bytes moved.
 
     Zero stands for an unknown number.

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from torch.nn import functional as F
 
 from scripts.benchmark_predict import fold_torch
-from scripts.step_rows import Peaks, Prepared, Row, seconds_a_call
+from scripts.step_rows import Peaks, PreparedRow, Row, seconds_a_call
 from tests.models import torch_hrnet, torch_networks
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,7 +53,7 @@ class TorchSteps:
         moved = 2 * numbers.numel() * numbers.element_size()
         return Peaks(flops=2 * size**3 / multiply_time, bandwidth=moved / copy_time)
 
-    def prepare(self, row: Row) -> Prepared:
+    def prepare(self, row: Row) -> PreparedRow:
         """Build and warm up a row's network."""
         self._calls: list[Callable[[], Any]] = []
         if _GPU:
@@ -68,7 +68,7 @@ class TorchSteps:
         for call in self._calls:
             _wait(call())
         memory = torch.cuda.max_memory_allocated() if _GPU else 0.0
-        return Prepared(compile_time=time.perf_counter() - began, memory=memory)
+        return PreparedRow(compile_time=time.perf_counter() - began, memory=memory)
 
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call, in the faster layout."""

@@ -46,7 +46,7 @@ _BORDER = 1
 _GB = 1e9
 
 
-class Kept(NamedTuple):
+class CachedExamples(NamedTuple):
     """Stored examples on the devices, N of all datasets one after the other.
 
     Attributes:
@@ -199,7 +199,7 @@ def available_memory() -> int:
 
 def _fill(
     sources: Sequence[input_pipeline.ExampleSource], side: int, part_labels: bool, mesh: Mesh
-) -> tuple[Kept, np.ndarray]:
+) -> tuple[CachedExamples, np.ndarray]:
     """Read and decode all examples and send them to the devices piece by piece.
 
     Returns:
@@ -248,7 +248,7 @@ def _fill(
                 parts = _write(parts, sharding.put_replicated(some_parts, mesh), start)
             progress.advance(size)
     known, on_devices = sharding.put_replicated((has_parts, labels), mesh)
-    return Kept(images, parts, known, on_devices), stored_sides
+    return CachedExamples(images, parts, known, on_devices), stored_sides
 
 
 def _put(square: np.ndarray, image: np.ndarray) -> None:
@@ -262,7 +262,7 @@ def _write(kept: Array, some: Array, start: int) -> Array:
 
 
 @functools.cache
-def _compiled(mesh: Mesh, image_size: int) -> Callable[[Kept, _Order], dict[str, Array]]:
+def _compiled(mesh: Mesh, image_size: int) -> Callable[[CachedExamples, _Order], dict[str, Array]]:
     """Return a compiled function that makes a batch; each device makes its own rows."""
     by_rows, everywhere = PartitionSpec(sharding.DATA_AXIS), PartitionSpec()
     cut = jax.shard_map(
@@ -277,7 +277,7 @@ def _compiled(mesh: Mesh, image_size: int) -> Callable[[Kept, _Order], dict[str,
 
 # Labels need float32; by default GPUs and TPUs multiply in less.
 @jax.default_matmul_precision("highest")
-def make_batch(kept: Kept, order: _Order, *, image_size: int) -> dict[str, Array]:
+def make_batch(kept: CachedExamples, order: _Order, *, image_size: int) -> dict[str, Array]:
     """Cut the crops of a batch and move its labels.
 
     Args:
@@ -299,7 +299,7 @@ def make_batch(kept: Kept, order: _Order, *, image_size: int) -> dict[str, Array
     return {"image": images, "part_labels": _parts(kept, order, image_size), **labels, **moved}
 
 
-def _parts(kept: Kept, order: _Order, image_size: int) -> UInt8[Array, "b s s"]:
+def _parts(kept: CachedExamples, order: _Order, image_size: int) -> UInt8[Array, "b s s"]:
     size = image_size // BATCH_PARTS_STRIDE
     if kept.parts is None:
         return jnp.full((len(order.rows), size, size), PART_UNKNOWN, jnp.uint8)
