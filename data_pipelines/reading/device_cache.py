@@ -11,7 +11,7 @@ import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,16 @@ class CachedExamples(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What the host sends for each row of a batch: its example, and where its crop lies."""
+    """What the host sends for each row of a batch: its example, and where its crop lies.
 
-    rows: np.ndarray | Array
-    affine: np.ndarray | Array
-    to_stored: np.ndarray | Array
-    rotation: np.ndarray | Array
-    mirror: np.ndarray | Array
+    NumPy's arrays on the host, JAX's on the devices.
+    """
+
+    rows: Any
+    affine: Any
+    to_stored: Any
+    rotation: Any
+    mirror: Any
 
 
 def cached_batches(

@@ -18,7 +18,7 @@ def keep_compiled_programs() -> None:
     JAX_ENABLE_COMPILATION_CACHE=false turns the cache off. Nothing is kept if the folder cannot be
     written.
     """
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
     try:
         folder = cache_folder() / "compiled"
