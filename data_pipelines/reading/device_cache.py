@@ -182,7 +182,7 @@ def _check_room(num_bytes: int, mesh: Mesh) -> None:
         )
 
 
-def _free_bytes(device: jax.Device, num_devices: int) -> float:
+def _free_bytes(device: Any, num_devices: int) -> float:
     """Return the free memory of a device; CPU devices share the machine's."""
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
@@ -293,7 +293,7 @@ def make_batch(kept: CachedExamples, order: _Order, *, image_size: int) -> dict[
     """
     labels = {name: values[order.rows] for name, values in kept.labels.items()}
     placement = transforms.Placement(
-        crop_scale=jnp.ones_like(order.rotation), rotation=order.rotation, mirror=order.mirror
+        crop_scale=np.ones(len(order.rotation)), rotation=order.rotation, mirror=order.mirror
     )
     moved = transforms.move_labels(labels, placement, order.affine, image_size, xp=jnp)
     images = jax.vmap(functools.partial(warp_linear, size=image_size))(
