@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
 from data_pipelines.reading import input_pipeline, remembering, storage
+from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.synthetic import builder, settings
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json, write_atomically
@@ -74,7 +75,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     if _has_bodies(config):
         return _load_bodies(config)
     opened = _open_all(config, [*_train_names(config), *config.data.eval])
-    sources = _mixture(config, opened)
+    sources, damaged = _mixture(config, opened), DamagedExamples()
     room = config.data.memory * 2**30 / len(sources)
     remembered = []
     for source, weight in sources:
@@ -89,15 +90,18 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         image_size=config.image_size,
         seed=config.seed,
         augment=config.augment,
+        damaged=damaged,
         **_processes(),
     )
     if config.loss.parts:
-        _check_part_labels(sources)
+        _check_part_labels(sources, damaged)
     examples = sum(len(source) for source, _ in sources)
     return RunData(
         train=lambda step: stream(start_step=step),
         steps_per_epoch=max(1, examples // config.batch_size),
-        held_out=_held_out(config, opened, _mean_joints(config, workdir, sources)),
+        held_out=_held_out(
+            config, opened, _mean_joints(config, workdir, sources, damaged), damaged
+        ),
     )
 
 
@@ -118,7 +122,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     """
     if _has_bodies(config):
         return _held_out_bodies(config, _drawn_bodies(config))
-    opened = _open_all(config, config.data.eval)
+    opened, damaged = _open_all(config, config.data.eval), DamagedExamples()
     path = workdir / _STATISTICS_FILE
     mean = _read_mean(path)
     if mean is None:
@@ -134,8 +138,8 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:
-            mean = _mean_joints(config, workdir, sources)
-    return _held_out(config, opened, mean)
+            mean = _mean_joints(config, workdir, sources, damaged)
+    return _held_out(config, opened, mean, damaged)
 
 
 def _has_bodies(config: ConfigDict) -> bool:
@@ -209,19 +213,23 @@ def _train_names(config: ConfigDict) -> list[str]:
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit], mean_joints: np.ndarray
+    config: ConfigDict,
+    opened: Mapping[str, storage.StoredSplit],
+    mean_joints: np.ndarray,
+    damaged: DamagedExamples,
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
-        _check_measurable(name, opened[name], config.eval.protocol)
+        _check_measurable(name, opened[name], config.eval.protocol, damaged)
         evals[name] = partial(
             input_pipeline.eval_batches,
             opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
+            damaged=damaged,
         )
         names[name] = cache(opened[name].names)
-    return HeldOut(evals, names, mean_joints)
+    return HeldOut(evals, names, mean_joints, damaged.counts)
 
 
 def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
@@ -233,12 +241,13 @@ def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
     return storage.open_split(path, split)
 
 
-def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> None:
+def _check_measurable(
+    name: str, source: storage.StoredSplit, protocol: str, damaged: DamagedExamples
+) -> None:
     """Raise UserError if no metric can be measured on a split."""
     # Most splits have labels everywhere, and few are without any.
     first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-    for index in itertools.chain(map(int, first), range(len(source))):
-        example = source[index]
+    for example in damaged.readable(source, itertools.chain(map(int, first), range(len(source)))):
         needed = ("pose_weight", "betas_weight") if protocol == "j14" else ("joints_3d_weight",)
         if all(example[weight] > 0 for weight in needed):
             return
@@ -251,11 +260,14 @@ def _check_measurable(name: str, source: storage.StoredSplit, protocol: str) -> 
     )
 
 
-def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None:
+def _check_part_labels(
+    sources: list[tuple[storage.StoredSplit, float]], damaged: DamagedExamples
+) -> None:
     """Raise UserError if no dataset has the part labels that loss.parts needs."""
     for source, _ in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-        if any(source[int(index)]["parts_weight"] > 0 for index in chosen):
+        examples = damaged.readable(source, map(int, chosen))
+        if any(example["parts_weight"] > 0 for example in examples):
             return
     raise UserError(
         "config.loss.parts needs part labels, which no dataset of config.data.train has: prepare "
@@ -264,7 +276,10 @@ def _check_part_labels(sources: list[tuple[storage.StoredSplit, float]]) -> None
 
 
 def _mean_joints(
-    config: ConfigDict, workdir: Path, sources: list[tuple[storage.StoredSplit, float]]
+    config: ConfigDict,
+    workdir: Path,
+    sources: list[tuple[storage.StoredSplit, float]],
+    damaged: DamagedExamples,
 ) -> np.ndarray:
     """Return the mean joints of a mixture, read from the workdir or measured and kept there."""
     path = workdir / _STATISTICS_FILE
@@ -275,7 +290,7 @@ def _mean_joints(
     ]
     mean = _read_mean(path, key)
     if mean is None:
-        mean = _measure_mean(sources)
+        mean = _measure_mean(sources, damaged)
         _keep_mean(path, key, mean)
     return mean
 
@@ -292,12 +307,14 @@ def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
     return mean
 
 
-def _measure_mean(sources: list[tuple[storage.StoredSplit, float]]) -> np.ndarray:
+def _measure_mean(
+    sources: list[tuple[storage.StoredSplit, float]], damaged: DamagedExamples
+) -> np.ndarray:
     """Return the mean root-centred joints of the mixture, metres, (24, 3); NaN if it has none."""
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
-        examples = [source[int(index)] for index in chosen]
+        examples = damaged.readable(source, map(int, chosen))
         joints = [e["joints_3d"] for e in examples if e["joints_3d_weight"] > 0]
         if joints:
             total += weight * np.mean(np.asarray(joints, np.float64), 0)

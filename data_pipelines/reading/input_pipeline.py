@@ -7,7 +7,8 @@ scripts/benchmark_input.py, OpenCV decodes a stored crop as fast as TensorFlow a
 times faster.
 
 Batch k is a function of (seed, k): a stream that starts at `start_step` k gives the same bytes as
-one that ran up to k, with any number of threads.
+one that ran up to k, with any number of threads. Damaged examples are skipped, see
+`damaged_examples.py`.
 """
 
 import atexit
@@ -27,6 +28,12 @@ from data_pipelines.example import (
     EVALUATION_FIELDS,
     STORED_FIELDS,
 )
+from data_pipelines.reading.damaged_examples import (
+    DamagedExampleError,
+    DamagedExamples,
+    ExampleSource,
+    name_of,
+)
 from data_pipelines.reading.sample_order import Mixture, Shuffle, sample_uniforms
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
@@ -43,16 +50,6 @@ _LABELS = tuple(
     if field.dtype == "float32" and name in BATCH_FIELDS
 )
 _BATCHES_AHEAD = 2
-
-
-class ExampleSource(Protocol):
-    """A split whose examples are read by index, as `storage.open_split` returns."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return the fields of `example.STORED_FIELDS`; images may be decoded already."""
-        ...
 
 
 class GeometricSettings(Protocol):
@@ -74,6 +71,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int | None = None,
+    damaged: DamagedExamples | None = None,
 ) -> Iterator[Batch]:
     """Return an endless stream of training batches.
 
@@ -90,12 +88,14 @@ def train_batches(
         process_index: number of this process, which gets its share of each batch's rows.
         process_count: number of processes.
         threads: batches made in parallel; None: one per core.
+        damaged: counts the damaged examples, which others replace.
 
     Returns:
         An iterator of batches with the fields that the losses read, `losses.fields_to_read`.
 
     Raises:
-        UserError: a size or weight is bad, or (while iterating) an example cannot be read.
+        UserError: a size or weight is bad, or (while iterating) a dataset cannot be read or too
+            much of it is damaged.
     """
     if batch_size < 1 or batch_size % process_count:
         raise UserError(
@@ -106,6 +106,7 @@ def train_batches(
     shuffles = [Shuffle(len(source), seed, dataset) for dataset, (source, _) in enumerate(sources)]
     rows = batch_size // process_count
     fields = losses.fields_to_read()
+    damaged = damaged or DamagedExamples()
 
     def make_batch(step: int) -> Batch:
         start = step * batch_size + process_index * rows
@@ -120,13 +121,18 @@ def train_batches(
         ]
         uniforms = sample_uniforms(seed, start, rows)
         placement = transforms.random_placement(uniforms, augment)
-        return assemble_batch(readings, placement, image_size, fields)
+        return _assemble(readings, damaged, placement, image_size, fields)[0]
 
     return _run(make_batch, fields, start_step, None, threads)
 
 
 def eval_batches(
-    source: ExampleSource, *, batch_size: int, image_size: int, threads: int | None = None
+    source: ExampleSource,
+    *,
+    batch_size: int,
+    image_size: int,
+    threads: int | None = None,
+    damaged: DamagedExamples | None = None,
 ) -> Iterator[Batch]:
     """Pass once over a split in its order, without augmentation.
 
@@ -135,28 +141,63 @@ def eval_batches(
         batch_size: samples of a batch.
         image_size: side of the network's crop, pixels, a multiple of 4.
         threads: batches made in parallel; None: one per core.
+        damaged: counts the damaged examples.
 
     Returns:
         An iterator of batches with the fields `example.EVALUATION_FIELDS`. The last batch is padded
-        with copies of the last example, whose sample_weight is 0.
+        with copies of the last example, whose sample_weight is 0. A damaged example keeps its row,
+        so that rows and names agree, but is black and without any label: nothing is measured.
 
     Raises:
-        UserError: a size is bad, or (while iterating) an example cannot be read.
+        UserError: a size is bad, or (while iterating) the split cannot be read or too much of it is
+            damaged.
     """
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}: use a positive number")
     _check(image_size, [source])
     size = len(source)
+    damaged = damaged or DamagedExamples()
 
     def make_batch(step: int) -> Batch:
         wanted = np.arange(step * batch_size, (step + 1) * batch_size)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
         placement = transforms.identity_placement(batch_size)
-        batch = assemble_batch(readings, placement, image_size, EVALUATION_FIELDS)
+        batch, replaced = _assemble(readings, damaged, placement, image_size, EVALUATION_FIELDS)
+        for name in ("image", *(name for name in EVALUATION_FIELDS if name.endswith("_weight"))):
+            if name in batch:
+                batch[name][replaced] = 0
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
     return _run(make_batch, EVALUATION_FIELDS, 0, -(-size // batch_size), threads)
+
+
+def _assemble(
+    readings: Sequence[tuple[ExampleSource, int]],
+    damaged: DamagedExamples,
+    placement: transforms.Placement,
+    image_size: int,
+    fields: Collection[str],
+) -> tuple[Batch, list[int]]:
+    """Make a batch, and return the rows in which another example replaces a damaged one."""
+    while True:
+        used = [(source, damaged.replacement(source, index)) for source, index in readings]
+        try:
+            batch = assemble_batch(used, placement, image_size, fields)
+        except _DamagedRowError as error:
+            source, index = used[error.row]
+            damaged.add(source, index, error)
+        else:
+            pairs = zip(readings, used, strict=True)
+            return batch, [row for row, (old, new) in enumerate(pairs) if old[1] != new[1]]
+
+
+class _DamagedRowError(DamagedExampleError):
+    """Says which row of a batch is damaged."""
+
+    def __init__(self, row: int, text: str):
+        super().__init__(text)
+        self.row = row
 
 
 def assemble_batch(
@@ -177,9 +218,10 @@ def assemble_batch(
         These fields, except sample_weight, which no example holds.
 
     Raises:
-        UserError: an example cannot be read or decoded; names it.
+        DamagedExampleError: an example is damaged; names it.
+        UserError: an example cannot be read.
     """
-    records = [_read(source, index) for source, index in readings]
+    records = [_read(row, *reading) for row, reading in enumerate(readings)]
     batch = {
         name: np.stack([record[name] for record in records], dtype=np.float32)
         for name in _LABELS
@@ -205,7 +247,7 @@ def assemble_batch(
                 labels, mirror = record["part_labels"], placement.mirror[row]
                 transforms.warp_parts(labels, to_stored[row], mirror, batch["part_labels"][row])
     except BadExampleError as error:
-        raise _named(error, *readings[row]) from error
+        raise _named(error, row, *readings[row]) from error
     return batch | transforms.move_labels(batch, placement, affine, image_size)
 
 
@@ -217,17 +259,20 @@ def _empty_images(count: int, size: int) -> np.ndarray:
     return memory[start : start + num_bytes].reshape(count, size, size, 3)
 
 
-def _read(source: ExampleSource, index: int) -> Mapping[str, Any]:
+def _read(row: int, source: ExampleSource, index: int) -> Mapping[str, Any]:
     try:
         return source[index]
     except BadExampleError as error:
-        raise _named(error, source, index) from error
+        raise _named(error, row, source, index) from error
+    except DamagedExampleError as error:
+        raise _DamagedRowError(row, str(error)) from error
 
 
-def _named(error: Exception, source: ExampleSource, index: int) -> UserError:
-    return UserError(
-        f"example {index} of {_name(source)}: {error}; "
-        "prepare the dataset again (python -m data_pipelines.prepare)"
+def _named(error: Exception, row: int, source: ExampleSource, index: int) -> _DamagedRowError:
+    return _DamagedRowError(
+        row,
+        f"example {index} of {name_of(source)}: {error}; "
+        "prepare the dataset again (python -m data_pipelines.prepare)",
     )
 
 
@@ -235,11 +280,6 @@ def _gender_number(name: str) -> int:
     if name not in GENDERS:
         raise BadExampleError(f"the gender is {name!r}, not one of {', '.join(GENDERS)}")
     return GENDERS.index(name)
-
-
-def _name(source: Any) -> str:
-    """Name a split in a message: stored splits have a path."""
-    return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
 
 
 def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:
@@ -252,7 +292,7 @@ def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:
     for source in sources:
         if not len(source):
             raise UserError(
-                f"{_name(source)} has no examples; "
+                f"{name_of(source)} has no examples; "
                 "prepare it again (python -m data_pipelines.prepare)"
             )
 

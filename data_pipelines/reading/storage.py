@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.example import STORED_FIELDS
+from data_pipelines.reading.damaged_examples import DamagedExampleError, are_too_many
 from data_pipelines.releases.release import RELEASED
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError, be
-from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.evaluation.sequences import UNKNOWN_NAME, Extent, SampleName, SplitNames
 from pare_jax.io.files import read_json
 
 if TYPE_CHECKING:
@@ -191,7 +192,8 @@ class StoredSplit:
 
         Raises:
             IndexError: there is no such example.
-            UserError: the shard is damaged or cannot be read.
+            DamagedExampleError: the example is damaged.
+            UserError: the shard cannot be read.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.split} has {len(self)} examples: no example {index}")
@@ -219,16 +221,23 @@ class StoredSplit:
         # array_record's messages continue with offsets and paths.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         reason = reason.partition(";")[0].partition(" (")[0][:80]
-        return UserError(f"{what} ({reason}); {_PREPARE_AGAIN}")
+        return DamagedExampleError(f"{what} ({reason}); {_PREPARE_AGAIN}")
 
     def names(self) -> SplitNames:
         """Read the names of all examples: reads every record, but parses only its name.
 
         Raises:
-            UserError: a shard or the list of sequences is damaged or cannot be read.
+            UserError: a shard cannot be read, too many records are damaged, or the list of
+                sequences is damaged or cannot be read.
         """
-        parse = self._parser.parse_name
-        samples = [SampleName(*self._parse(parse, index)) for index in range(len(self))]
+        parse, samples = self._parser.parse_name, []
+        for index in range(len(self)):
+            try:
+                samples.append(SampleName(*self._parse(parse, index)))
+            except DamagedExampleError:  # named where its batch is made
+                samples.append(UNKNOWN_NAME)
+                if are_too_many(samples.count(UNKNOWN_NAME), len(self)):
+                    raise
         return SplitNames(samples, self._extents(), self._skipped())
 
     def _extents(self) -> dict[str, Extent]:
