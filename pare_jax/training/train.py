@@ -36,6 +36,7 @@ from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
+from pare_jax.training.goodput import Goodput
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.training.step import (
     StepSettings,
@@ -52,6 +53,8 @@ from pare_jax.training.watch import Tracer, check_finite
 # Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
 _CONSTANT = ("count", "mean_pose_mpjpe")
 _RARE = ("non_finite",)
+# Evaluations of a run whose pictures TensorBoard gets; the other scalars and texts are small.
+_MOST_PICTURES = 100
 
 
 class Writer(Protocol):
@@ -93,8 +96,8 @@ def train(
     """
     workdir = Path(workdir)
     trained = workdir_lib.check(workdir, config, defaults)
-    with on_signals() as stop, workdir_lib.claimed(workdir):
-        return _train(config, workdir, trained, load_data, open_writer, stop)
+    with on_signals() as stop, workdir_lib.claimed(workdir), Goodput(workdir) as goodput:
+        return _train(config, workdir, trained, load_data, open_writer, stop, goodput)
 
 
 def _train(
@@ -104,6 +107,7 @@ def _train(
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
     stop: StopRequest,
+    goodput: Goodput,
 ) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
@@ -131,6 +135,7 @@ def _train(
     if not num_steps:
         raise UserError(f"config.num_epochs is {config.num_epochs}, which is less than one step")
     eval_every = max(1, round(config.eval.every_epochs * per_epoch))
+    draw_every = -(-num_steps // (eval_every * _MOST_PICTURES))
     eval_setup = eval_setup.with_baseline(held_out.mean_joints)
     splits_to_export = challenge.exportable(held_out.eval_names) if config.eval.export else []
 
@@ -182,6 +187,7 @@ def _train(
 
     writer = open_writer()
     start = int(state.step)
+    goodput.resume(start)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
     is_recorded = False
 
@@ -208,12 +214,16 @@ def _train(
         try:
             if start < num_steps:
                 _write_overview(writer, config, state, notes, start)
+            goodput.turn_to("other")
             for step in range(start + 1, num_steps + 1):
                 tracer.before(step - 1)
-                batch = next(batches)
+                with goodput.spent("waiting_for_data"):
+                    batch = next(batches)
+                began = goodput.now()
                 # The step donates the state, so that a stop between the two would lose it.
                 with stop.held(), jax.transfer_guard("disallow"):
                     state, scalars = compiled_step(state, body, batch)
+                goodput.sent(began, scalars["loss"])
                 unlogged.append(scalars)
                 progress.advance()
                 is_last = step == num_steps
@@ -223,16 +233,20 @@ def _train(
                     check_finite(state, config)
                 if step % config.log_every_steps == 0 or is_last:
                     epoch = step / per_epoch
-                    _log(unlogged, state, epoch, config, schedule, writer, progress)
+                    _log(unlogged, state, epoch, config, schedule, writer, progress, goodput)
+                    if skipped := sum(held_out.skipped().values()):
+                        writer.write_scalars(step, {"data/skipped_examples": skipped})
                 metrics: dict[str, float] = {}
                 if evaluates:
                     pause_start = time.perf_counter()
+                    goodput.turn_to("evaluating")
                     if state.swa is not None:
                         state = state.replace(swa=measure_statistics(state.swa))
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = _report_errors(errors, weights, writer, progress)
-                    if config.eval.pictures:
+                    draws = is_last or step // eval_every % draw_every == 0
+                    if config.eval.pictures and draws:
                         name, first = next(iter(held_out.evals.items()))
                         panels = evaluate.panels(
                             eval_step,
@@ -243,15 +257,19 @@ def _train(
                             config.eval.attention_joints,
                         )
                         writer.write_images(step, {f"{name}/predictions": panels})
+                    goodput.turn_to("other")
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
-                    with stop.held():
+                    with stop.held(), goodput.spent("saving"):
                         save(state, metrics)
-            checkpoints.wait()
+                    goodput.keep(step)
+            with goodput.spent("saving"):
+                checkpoints.wait()
         except Stopped:
             if int(state.step) > start:
                 save(state, {})
             checkpoints.wait()
+            goodput.keep(int(state.step))
             raise
         finally:
             tracer.stop()
@@ -260,13 +278,15 @@ def _train(
             checkpoints.close()
 
     # The report: metrics.json, figures and exported predictions.
+    goodput.turn_to("evaluating")
     weights = weights_to_evaluate(state, config)
     if not errors:  # The run was finished already.
         errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
     lines = write_evaluation(
         workdir, eval_step, weights, eval_setup, errors, held_out, splits_to_export
     )
-    print("\n".join(lines))
+    goodput.keep(int(state.step))
+    print("\n".join([*lines, goodput.line()]))
     return state
 
 
@@ -328,15 +348,19 @@ def _log(
     schedule: optax.Schedule,
     writer: Writer,
     progress: ProgressBar,
+    goodput: Goodput,
 ) -> None:
-    """Write the means of the latest steps' scalars, and forget them."""
+    """Write the means of the latest steps' scalars, and forget them; write the shares of time."""
     host = jax.device_get(unlogged)
     unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
     # A term is exactly 0 where no sample has its label.
     means = {name: mean for name, mean in means.items() if mean or "/" not in name}
     step, skipped = int(state.step), int(state.skipped)
+    goodput.keep(step)
+    shares = goodput.shares()
     text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
+    text += f"  {shares.get('training', 0):.0%} training"
     speed = progress.status(text, config.batch_size)
     extra = {
         "examples_per_second": speed,
@@ -345,6 +369,7 @@ def _log(
         "epoch": epoch,
     } | ({"skipped_steps": skipped} if skipped else {})
     writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
+    writer.write_scalars(step, {f"goodput/{k}": v for k, v in shares.items()})
 
 
 def _finite_mean(values: list[np.ndarray]) -> float:
