@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
+from data_pipelines.event_writer import EventWriter
 from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.synthetic import builder, settings
@@ -102,6 +103,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         held_out=_held_out(
             config, opened, _mean_joints(config, workdir, sources, damaged), damaged
         ),
+        fingerprints={name: opened[name].fingerprint() for name in _train_names(config)},
     )
 
 
@@ -158,6 +160,7 @@ def _load_bodies(config: ConfigDict) -> RunData:
         train=stream,
         steps_per_epoch=max(1, bodies.splits.epoch // config.batch_size),
         held_out=_held_out_bodies(config, bodies),
+        fingerprints={f"{BODIES}/train": bodies.fingerprint()},
     )
 
 
@@ -170,13 +173,17 @@ def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
 
 
 def tensorboard_writer(workdir: Path) -> Any:
-    """Make clu's writer of TensorBoard events; only the first process writes."""
+    """Make the writer of TensorBoard's events; only the first process writes."""
     import jax
     from clu import metric_writers
 
     if jax.process_index():
         return metric_writers.MultiWriter([])
-    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
+
+    def open_writer() -> Any:
+        return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
+
+    return EventWriter(workdir, open_writer)
 
 
 def _processes() -> dict[str, int]:

@@ -2,14 +2,17 @@
 
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m pare_jax.main --workdir=runs/quickstart --mode=evaluate
+    python -m pare_jax.main --config=runs/quickstart/config.json --workdir=runs/again
 
 Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints. It uses
 the run's own config, WORKDIR/config.json, and needs no --config. Any key of the config can be
-overridden in both modes: --config.optimizer.learning_rate=1e-4. A user's mistake is reported in one
-line on stderr, with exit status 2.
+overridden in both modes: --config.optimizer.learning_rate=1e-4. The config of a run trains it
+again: with the versions, the device and the data of its manifest.json to the same bits. A user's
+mistake is reported in one line on stderr, with exit status 2.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -32,15 +35,20 @@ _MODES = ("train", "evaluate")
 _EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
 
-def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
+def define_flags(argv: Sequence[str], values: flags.FlagValues, again: Path | None = None) -> None:
     """Define the flags; the config's overrides are those in `argv`.
 
+    Args:
+        argv: the command line, without `--config=WORKDIR/config.json`.
+        values: get the flags.
+        again: the workdir that this named.
+
     Raises:
-        UserError: a run is to be evaluated without --config, and there is no such run.
+        UserError: the run whose config is to be used does not exist.
     """
     help_text = "The experiment, a file in configs/. An evaluation uses the run's own config."
     options = {"flag_values": values, "sys_argv": list(argv)}
-    if workdir := _evaluated_without_config(argv):
+    if workdir := again or _evaluated_without_config(argv):
         config_flags.DEFINE_config_dict("config", load_run(workdir), help_text, **options)
     else:
         config_flags.DEFINE_config_file("config", None, help_text, **options)
@@ -53,6 +61,23 @@ def _define_others(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "step", None, "Step of the checkpoint to evaluate; default: latest.", flag_values=values
     )
+
+
+def split_run(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take `--config=WORKDIR/config.json` out of a command line.
+
+    Returns:
+        The other arguments, and the workdir; None if the config is no run's.
+    """
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name.lstrip("-") != "config" or not argument.startswith("-"):
+            continue
+        if not equals:
+            value = "".join(argv[place + 1 : place + 2])
+        if Path(value).name == "config.json":
+            return [*argv[:place], *argv[place + (1 if equals else 2) :]], Path(value).parent
+    return list(argv), None
 
 
 def _evaluated_without_config(argv: Sequence[str]) -> Path | None:
@@ -87,6 +112,7 @@ class Request(NamedTuple):
         mode: "train" or "evaluate".
         step: step of the checkpoint to evaluate; None for the latest.
         notes: lines about values of --config that an evaluation does not use.
+        again: the workdir of the run that is trained again.
     """
 
     config: ConfigDict
@@ -94,6 +120,7 @@ class Request(NamedTuple):
     mode: str
     step: int | None
     notes: tuple[str, ...] = ()
+    again: Path | None = None
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
@@ -163,19 +190,23 @@ def run(request: Request) -> None:
             _evaluate(request.config, request.workdir, request.step)
             return
         try:
-            _train(request.config, request.workdir)
+            _train(request.config, request.workdir, request.again)
         except Stopped as stopped:
             say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
 
 
-def _train(config: ConfigDict, workdir: Path) -> None:
+def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None:
     from configs.common import get_base
     from data_pipelines import datasets
+    from pare_jax.training import manifest
     from pare_jax.training.train import train
 
     def load_data() -> "RunData":
         data = datasets.load(config, workdir)
         _warn_of_free_body(config)
+        if again:
+            notes = manifest.compare_run(again, config, data.fingerprints)
+            data = dataclasses.replace(data, notes=[*data.notes, *notes])
         return data
 
     train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir), get_base())
@@ -205,13 +236,15 @@ def _warn_of_free_body(config: ConfigDict) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    again = "interrupted; run the same command again to resume"
-    return command_line.run(__doc__, functools.partial(define_flags, argv), _run, argv, again)
+    resumes = "interrupted; run the same command again to resume"
+    argv, again = split_run(argv)
+    define = functools.partial(define_flags, argv, again=again)
+    return command_line.run(__doc__, define, functools.partial(_run, again), argv, resumes)
 
 
-def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """Check the command line and run it."""
-    request = parse(values, arguments)
+    request = parse(values, arguments)._replace(again=again)
     from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib

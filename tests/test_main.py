@@ -52,6 +52,18 @@ def run_of_100(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_a_runs_config_is_an_experiment(run_of_100, form):
+    given = ["main", *form.format(run_of_100 / "config.json").split(" ")]
+    argv, again = main.split_run([*given, "--workdir=again", "--config.batch_size=16"])
+    define = functools.partial(main.define_flags, argv, again=again)
+    config, workdir, *_ = main.parse(*command_line.parse(define, argv))
+    assert again == run_of_100
+    assert workdir == Path("again")
+    assert (config.data.synthetic.test, config.batch_size) == (100, 16)
+    assert main.split_run(["main", QUICKSTART]) == (["main", QUICKSTART], None)
+
+
 def test_an_evaluation_starts_from_the_runs_config(run_of_100):
     request = parse("--mode=evaluate", "--workdir", str(run_of_100), "--config.eval.weights=last")
     assert request.config.data.synthetic.test == 100

@@ -44,9 +44,11 @@ class RunData:
         steps_per_epoch: length of an epoch.
         held_out: the data of the run's evaluations.
         notes: lines for the user about the data, said at the start.
+        fingerprints: by DATASET/SPLIT, digests of the training data.
     """
 
     train: Callable[[int], Iterator[HostBatch | DeviceBatch]]
     steps_per_epoch: int
     held_out: HeldOut
     notes: Sequence[str] = ()
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -30,7 +30,7 @@ from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained import load as pretrained
 from pare_jax.training import config as config_lib
-from pare_jax.training import swa
+from pare_jax.training import manifest, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
@@ -188,6 +188,11 @@ def _train(
     writer = open_writer()
     start = int(state.step)
     goodput.resume(start)
+    this_start = manifest.describe(config, data.fingerprints, start)
+    if starts := manifest.read_starts(workdir):
+        notes += [
+            f"since the last start: {line}" for line in manifest.compare(starts[-1], this_start)
+        ]
     # Until this command has saved a checkpoint, config.json belongs to the one before.
     is_recorded = False
 
@@ -199,6 +204,7 @@ def _train(
         if not is_recorded and (not resumes or checkpoints.is_saved()):
             if resumes:
                 workdir_lib.write_config(workdir, config)
+            manifest.append(workdir, this_start)
             is_recorded = True
         for line in checkpoints.take_notes():
             progress.say(line)
