@@ -37,15 +37,18 @@ class EventWriter:
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
         """Write numbers by name."""
-        self._do(lambda writer: writer.write_scalars(step, scalars))
+        if scalars:
+            self._do(lambda writer: writer.write_scalars(step, scalars))
 
     def write_images(self, step: int, images: Mapping[str, Any]) -> None:
         """Write pictures by name."""
-        self._do(lambda writer: writer.write_images(step, images))
+        if images:
+            self._do(lambda writer: writer.write_images(step, images))
 
     def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
         """Write texts by name."""
-        self._do(lambda writer: writer.write_texts(step, texts))
+        if texts:
+            self._do(lambda writer: writer.write_texts(step, texts))
 
     def write_hparams(self, hparams: Mapping[str, Any]) -> None:
         """Write the config's values."""

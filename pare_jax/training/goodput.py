@@ -50,7 +50,7 @@ class Goodput:
             clock: returns seconds.
         """
         self._path, self._clock = workdir / _FILE, clock
-        self._seconds = dict.fromkeys(ACTIVITIES, 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys(ACTIVITIES, 0.0)
         self._steps = self._last = 0
         self._read()
         # Intervals (begin, end, activity) of Python and (begin, end) of steps, not yet added up.
@@ -155,14 +155,14 @@ class Goodput:
             if all(0 <= value < math.inf for value in seconds.values()):
                 self._seconds, self._steps, self._last = seconds, steps, last
 
-    def _event(self, name: str, seconds: float, **_: object) -> None:
+    def _event(self, event: str, duration_secs: float, **_: object) -> None:
         """Count the time that JAX took to trace and compile, which ends now."""
-        if not name.startswith(_COMPILING) or threading.get_ident() != self._owner:
+        if not event.startswith(_COMPILING) or threading.get_ident() != self._owner:
             return
         with self._lock:
             self.turn_to(self._activity)
             end = self._since
-            begin, kept = end - seconds, []
+            begin, kept = end - duration_secs, []
             for left, right, activity in self._python:
                 if left < begin:
                     kept.append((left, min(right, begin), activity))
