@@ -23,7 +23,8 @@ EXPECTED = """
   9 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
-  6 data_pipelines/reading/input_pipeline.py
+  1 data_pipelines/reading/damaged_examples.py
+  7 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
   2 data_pipelines/releases/mpii.py
@@ -116,14 +117,14 @@ EXPECTED = """
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
- 10 pare_jax/training/checkpoints.py
+ 12 pare_jax/training/checkpoints.py
  17 pare_jax/training/config.py
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py
   7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
-  7 pare_jax/training/workdir.py
+  9 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
