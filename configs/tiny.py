@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.model.shape_features = 4
 
     people = config.data.synthetic
-    people.train, people.validation, people.test = 256, 0, 32
+    people.train, people.validation, people.test, people.test_occluded = 256, 0, 32, 0
     people.image_size, people.mesh = 48, "coarse"
     config.data.eval = ("synthetic/test",)
 
