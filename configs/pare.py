@@ -2,18 +2,17 @@
 
 Kocabas et al., "PARE: Part Attention Regressor for 3D Human Body Estimation", ICCV 2021. It starts
 from an HRNet trained for 2D pose (--config.pretrained.path=pose_hrnet_w32_256x192.pth), or from
-PARE's own checkpoint (docs/weights.md).
+PARE's own checkpoint (docs/weights.md). `--config=configs/pare.py:mixture` trains on its mixture.
 """
 
 from ml_collections import ConfigDict
 
-from configs.common import get_base, use_photographs
+from configs.common import choose_data, get_base
 
 
-def get_config() -> ConfigDict:
+def get_config(data: str = "") -> ConfigDict:
     """Return the recipe: Adam at 5e-5, batch 64, no averaging."""
     config = get_base()
-    use_photographs(config)
     config.model.backbone = "hrnet_w32"
     config.model.num_blocks = 2
     config.model.branch_features = 128
@@ -28,4 +27,5 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 5e-5
     config.swa.start_epoch = -1.0
     config.eval.weights = "last"
+    choose_data(config, data, "configs/pare.py")
     return config

@@ -1,9 +1,6 @@
 """Opens the datasets that a config names: streams of batches, names, the mean pose."""
 
-import contextlib
 import itertools
-import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
@@ -13,22 +10,22 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipelines import mean_pose, mixture
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
 from data_pipelines.event_writer import EventWriter
 from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.reading.damaged_examples import DamagedExamples
+from data_pipelines.reading.fitted_split import FittedSplit, with_fits
+from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.synthetic import builder, settings
-from pare_jax.errors import UserError
-from pare_jax.io.files import read_json, write_atomically
+from pare_jax.errors import UserError, be, listed
 from pare_jax.io.progress import say
 from pare_jax.skeleton import NUM_JOINTS
-from pare_jax.training.config import BODIES
+from pare_jax.training.config import BODIES, PHOTOGRAPHS, dataset_names
 from pare_jax.training.data import HeldOut, RunData
+from pare_jax.training.workdir import has_trained
 
-_STATISTICS_FILE = "train_statistics.json"
-# Examples of each training set for the mean pose, which they give to a fraction of a millimetre.
-_STATISTICS_EXAMPLES = 5_000
 # Examples searched for part labels, which a dataset may have for one gender only.
 _LABEL_EXAMPLES = 200
 
@@ -50,7 +47,7 @@ def check_config(config: ConfigDict) -> None:
                     f"config.data.eval names {name}: bodies have {', '.join(body_splits.SPLITS)}"
                 )
         return
-    used = [*_train_names(config), *config.data.eval]
+    used = [*_train_splits(config), *config.data.eval]
     splits = [name.split("/")[1] for name in used if name.split("/")[0] == "synthetic"]
     if not splits:
         return
@@ -68,15 +65,20 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
 
     Args:
         config: a validated config.
-        workdir: keeps the mean pose of the training sets.
+        workdir: keeps the mean pose of the training sets, and how they share the batches.
 
     Raises:
         UserError: a dataset or split is missing or damaged.
     """
     if _has_bodies(config):
         return _load_bodies(config)
-    opened = _open_all(config, [*_train_names(config), *config.data.eval])
-    sources, damaged = _mixture(config, opened), DamagedExamples()
+    recorded = _recorded_mixture(config, workdir)
+    opened = _open_recorded(config, workdir, recorded, config.data.eval)
+    sets, notes = _resolve(config, opened, recorded)
+    notes += _missing_evaluations(config, opened)
+    sources, of_fits = _with_fits(config, _sources(sets, opened))
+    notes += [*of_fits, *mean_pose.replaced_fits(config.data.root, workdir, sources)]
+    damaged = DamagedExamples()
     room = config.data.memory * 2**30 / len(sources)
     remembered = []
     for source, weight in sources:
@@ -97,14 +99,30 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     if config.loss.parts:
         _check_part_labels(sources, damaged)
     examples = sum(len(source) for source, _ in sources)
+    mean = mean_pose.of_mixture(config.data.root, workdir, sources, damaged)
+    held_out = _held_out(config, opened, mean, damaged)
+    if recorded is None and workdir.is_dir():
+        mixture.keep(workdir / mixture.MIXTURE_FILE, config.data.train, sets)
     return RunData(
         train=lambda step: stream(start_step=step),
         steps_per_epoch=max(1, examples // config.batch_size),
-        held_out=_held_out(
-            config, opened, _mean_joints(config, workdir, sources, damaged), damaged
-        ),
-        fingerprints={name: opened[name].fingerprint() for name in _train_names(config)},
+        held_out=held_out,
+        notes=notes,
+        fingerprints={
+            f"{source.path.parent.name}/{source.split}": source.fingerprint()
+            for source, _ in sources
+        },
     )
+
+
+def training_sets(config: ConfigDict) -> list[mixture.TrainingSet]:
+    """Return the training sets of a new run of a config, in the order of its stream.
+
+    Raises:
+        UserError: a dataset is missing or damaged.
+    """
+    opened = _open_all(config, _train_splits(config), Path(), optional=_shares(config))
+    return _resolve(config, opened, None)[0]
 
 
 def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> HeldOut:
@@ -124,14 +142,21 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     """
     if _has_bodies(config):
         return _held_out_bodies(config, _drawn_bodies(config))
-    opened, damaged = _open_all(config, config.data.eval), DamagedExamples()
-    path = workdir / _STATISTICS_FILE
-    mean = _read_mean(path)
+    opened = _open_all(config, config.data.eval, workdir, optional=_shares(config))
+    damaged = DamagedExamples()
+    for note in _missing_evaluations(config, opened):
+        say(note, sys.stderr)
+    path = workdir / mean_pose.STATISTICS_FILE
+    mean = mean_pose.read(path)
     if mean is None:
-        mixture = trained.copy_and_resolve_references()
-        mixture.data.root = config.data.root
+        # Where the datasets are now, and whether all must be there.
+        there = trained.copy_and_resolve_references().unlock()
+        there.data.root, there.data.missing = config.data.root, config.data.missing
         try:
-            sources = _mixture(mixture, _open_all(mixture, _train_names(mixture)))
+            recorded = _recorded_mixture(there, workdir)
+            trained_on = _open_recorded(there, workdir, recorded)
+            sources = _sources(_resolve(there, trained_on, recorded)[0], trained_on)
+            sources, _ = _with_fits(there, sources)
         except UserError as error:
             say(
                 f"the error of the mean-pose baseline is not measured: {path} is missing or "
@@ -140,12 +165,12 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:
-            mean = _mean_joints(config, workdir, sources, damaged)
+            mean = mean_pose.of_mixture(config.data.root, workdir, sources, damaged)
     return _held_out(config, opened, mean, damaged)
 
 
 def _has_bodies(config: ConfigDict) -> bool:
-    return any(name == BODIES for name, _ in config.data.train)
+    return BODIES in dataset_names(config.data.train)
 
 
 def _drawn_bodies(config: ConfigDict) -> DrawnBodies:
@@ -192,41 +217,163 @@ def _processes() -> dict[str, int]:
     return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
-def _open_all(config: ConfigDict, names: Iterable[str]) -> dict[str, storage.StoredSplit]:
-    """Open splits by DATASET/SPLIT; one error names all missing datasets."""
+def _shares(config: ConfigDict) -> bool:
+    return config.data.missing == mixture.SHARE
+
+
+def _train_splits(config: ConfigDict) -> list[str]:
+    return [f"{name}/train" for name in dataset_names(config.data.train)]
+
+
+def _recorded_mixture(config: ConfigDict, workdir: Path) -> list[mixture.TrainingSet] | None:
+    """Return how a run that has trained shares its batches; None for a new run or an older one."""
+    if not has_trained(workdir):
+        return None
+    return mixture.read(workdir / mixture.MIXTURE_FILE, config.data.train)
+
+
+def _open_recorded(
+    config: ConfigDict,
+    workdir: Path,
+    recorded: list[mixture.TrainingSet] | None,
+    evals: Iterable[str] = (),
+) -> dict[str, StoredSplit]:
+    """Open the training sets, recorded or all, and evaluation splits.
+
+    Raises:
+        UserError: a dataset is missing that the run was trained on, or any if config.data.missing
+            is "refuse".
+    """
+    if recorded is None or not _shares(config):
+        names = [*_train_splits(config), *evals]
+        if recorded is not None:
+            names = [*(f"{one.name}/train" for one in recorded), *evals]
+        return _open_all(config, names, workdir, optional=_shares(config))
+    try:
+        needed = _open_all(config, [f"{one.name}/train" for one in recorded], workdir)
+    except (storage.MissingDatasetError, storage.MissingSplitError) as error:
+        raise UserError(f"the run in {workdir} cannot go on without a set it has: {error}") from (
+            error
+        )
+    return needed | _open_all(config, evals, workdir, optional=True)
+
+
+def own_data(workdir: Path) -> Path:
+    """Return the folder of the datasets that are prepared inside a run's folder."""
+    return workdir / "data"
+
+
+def _open_all(
+    config: ConfigDict, names: Iterable[str], workdir: Path, *, optional: bool = False
+) -> dict[str, StoredSplit]:
+    """Open splits by DATASET/SPLIT; one error names all missing datasets.
+
+    Args:
+        config: a validated config.
+        names: the splits.
+        workdir: the run's folder, which has the user's own photographs.
+        optional: leave out missing datasets, missing splits and empty ones.
+    """
     opened, missing = {}, []
     # Synthetic people last: rendering them takes long, in vain if another dataset is missing.
     for name in sorted(dict.fromkeys(names), key=lambda name: name.startswith("synthetic/")):
         if missing and name.startswith("synthetic/"):
             break
         try:
-            opened[name] = _open(config, *name.rsplit("/", 1))
+            source = _open(config, *name.rsplit("/", 1), workdir=workdir)
         except storage.MissingDatasetError as error:
-            missing += [one for one in error.names if one not in missing]
+            if not optional:
+                missing += [one for one in error.names if one not in missing]
+        except storage.MissingSplitError:
+            if not optional:
+                raise
+        else:
+            if len(source) or not optional:
+                opened[name] = source
     if missing:
         raise storage.MissingDatasetError(missing, config.data.root)
     return opened
 
 
-def _mixture(
-    config: ConfigDict, opened: Mapping[str, storage.StoredSplit]
-) -> list[tuple[storage.StoredSplit, float]]:
-    """Return the training sets with their weights."""
-    return [(opened[f"{name}/train"], weight) for name, weight in config.data.train]
+def _resolve(
+    config: ConfigDict,
+    opened: Mapping[str, StoredSplit],
+    recorded: list[mixture.TrainingSet] | None,
+) -> tuple[list[mixture.TrainingSet], list[str]]:
+    """Return the training sets with their weights, and the lines about them."""
+    train = config.data.train
+    people = {
+        name: len(opened[f"{name}/train"])
+        for name in dataset_names(train)
+        if f"{name}/train" in opened
+    }
+    if recorded is None:
+        sets = mixture.resolve(train, people)
+        return sets, mixture.describe(train, sets, f"in {config.data.root}")
+    lines = mixture.describe(train, recorded, "since the run began")
+    return recorded, [*lines, *mixture.changed(recorded, people)]
 
 
-def _train_names(config: ConfigDict) -> list[str]:
-    return [f"{name}/train" for name, _ in config.data.train]
+def _sources(
+    sets: Iterable[mixture.TrainingSet], opened: Mapping[str, StoredSplit]
+) -> list[tuple[StoredSplit, float]]:
+    """Return the training sets with their weights, as the input pipeline takes them."""
+    return [(opened[f"{one.name}/train"], one.weight) for one in sets]
+
+
+def _with_fits(
+    config: ConfigDict, sources: list[tuple[StoredSplit, float]]
+) -> tuple[mean_pose.Sources, list[str]]:
+    """Give training sets their fits, if the config says so; return a line about each."""
+    fits = config.data.get("fits")  # older runs have none
+    if not fits or not fits.use:
+        return list(sources), []
+    wide, lines = [], []
+    for source, weight in sources:
+        wider, line = with_fits(source, fits, config.body_model or None)
+        wide.append((wider, weight))
+        lines.append(line)
+    # The sets of a mixture may have poses of their own.
+    if not _shares(config) and not any(isinstance(source, FittedSplit) for source, _ in wide):
+        raise UserError(
+            "config.data.fits.use is True, but no dataset of config.data.train has fits: run "
+            "python -m data_pipelines.fit_labels, or set it to False"
+        )
+    return wide, lines
+
+
+def _missing_evaluations(config: ConfigDict, opened: Mapping[str, StoredSplit]) -> list[str]:
+    """Return a line about evaluation splits that are missing.
+
+    Raises:
+        UserError: all are.
+    """
+    names = list(config.data.eval)
+    there = [name for name in names if name in opened]
+    missing = [name for name in names if name not in opened]
+    if not there:
+        raise UserError(
+            f"config.data.eval: none of {listed(names)} is prepared in {config.data.root}: prepare "
+            "one, or name another split (docs/data.md)"
+        )
+    if not missing:
+        return []
+    first = "" if names[0] in opened else f"; {there[0]} chooses the best checkpoint"
+    return [
+        f"{listed(missing)} {be(len(missing))} missing in {config.data.root}: not evaluated{first}"
+    ]
 
 
 def _held_out(
     config: ConfigDict,
-    opened: Mapping[str, storage.StoredSplit],
+    opened: Mapping[str, StoredSplit],
     mean_joints: np.ndarray,
     damaged: DamagedExamples,
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
+        if name not in opened:
+            continue
         _check_measurable(name, opened[name], config.eval.protocol, damaged)
         evals[name] = partial(
             input_pipeline.eval_batches,
@@ -239,17 +386,18 @@ def _held_out(
     return HeldOut(evals, names, mean_joints, damaged.counts)
 
 
-def _open(config: ConfigDict, name: str, split: str) -> storage.StoredSplit:
+def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSplit:
     if name == "synthetic":
         chosen = settings.from_mapping(config.data.synthetic)
         path = builder.prepare(chosen, config.data.root, config.data.workers or None)
     else:
-        path = storage.find_dataset(config.data.root, name)
+        root = own_data(workdir) if name == PHOTOGRAPHS else config.data.root
+        path = storage.find_dataset(root, name)
     return storage.open_split(path, split)
 
 
 def _check_measurable(
-    name: str, source: storage.StoredSplit, protocol: str, damaged: DamagedExamples
+    name: str, source: StoredSplit, protocol: str, damaged: DamagedExamples
 ) -> None:
     """Raise UserError if no metric can be measured on a split."""
     # Most splits have labels everywhere, and few are without any.
@@ -267,9 +415,7 @@ def _check_measurable(
     )
 
 
-def _check_part_labels(
-    sources: list[tuple[storage.StoredSplit, float]], damaged: DamagedExamples
-) -> None:
+def _check_part_labels(sources: mean_pose.Sources, damaged: DamagedExamples) -> None:
     """Raise UserError if no dataset has the part labels that loss.parts needs."""
     for source, _ in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
@@ -280,62 +426,3 @@ def _check_part_labels(
         "config.loss.parts needs part labels, which no dataset of config.data.train has: prepare "
         "3DPW with --body=SMPL (docs/data.md), or set config.loss.parts to 0"
     )
-
-
-def _mean_joints(
-    config: ConfigDict,
-    workdir: Path,
-    sources: list[tuple[storage.StoredSplit, float]],
-    damaged: DamagedExamples,
-) -> np.ndarray:
-    """Return the mean joints of a mixture, read from the workdir or measured and kept there."""
-    path = workdir / _STATISTICS_FILE
-    # Identifies the mixture by names, lengths and weights, without the folder of the datasets.
-    key = [
-        [os.path.relpath(source.path, config.data.root), len(source), weight]
-        for source, weight in sources
-    ]
-    mean = _read_mean(path, key)
-    if mean is None:
-        mean = _measure_mean(sources, damaged)
-        _keep_mean(path, key, mean)
-    return mean
-
-
-def _read_mean(path: Path, key: list | None = None) -> np.ndarray | None:
-    """Read the mean joints of a workdir; None if missing, damaged or of another mixture."""
-    try:
-        kept = read_json(path)
-        mean = np.array(kept["mean_joints"], np.float32)
-        if key not in (None, kept["sources"]) or mean.shape != (NUM_JOINTS, 3):
-            return None
-    except (OSError, UserError, ValueError, KeyError, TypeError):
-        return None
-    return mean
-
-
-def _measure_mean(
-    sources: list[tuple[storage.StoredSplit, float]], damaged: DamagedExamples
-) -> np.ndarray:
-    """Return the mean root-centred joints of the mixture, metres, (24, 3); NaN if it has none."""
-    total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
-    for source, weight in sources:
-        chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
-        examples = damaged.readable(source, map(int, chosen))
-        joints = [e["joints_3d"] for e in examples if e["joints_3d_weight"] > 0]
-        if joints:
-            total += weight * np.mean(np.asarray(joints, np.float64), 0)
-            weights += weight
-    if not weights:
-        return np.full((NUM_JOINTS, 3), np.nan, np.float32)
-    return (total / weights).astype(np.float32)
-
-
-def _keep_mean(path: Path, key: list, mean: np.ndarray) -> None:
-    if path.parent.is_dir():
-        # JSON has no NaN.
-        joints = [[float(x) if np.isfinite(x) else None for x in joint] for joint in mean]
-        statistics = {"sources": key, "mean_joints": joints}
-        # If it cannot be written, it is measured again next time.
-        with contextlib.suppress(UserError):
-            write_atomically(path, (json.dumps(statistics) + "\n").encode())

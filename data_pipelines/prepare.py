@@ -8,6 +8,8 @@
     python -m data_pipelines.prepare --dataset=pw3d --source=/raw/3DPW --output=data \
         --body=/raw/SMPL_python_v.1.1.0
     python -m data_pipelines.prepare --dataset=mpii --source=/raw/MPII --output=data
+    python -m data_pipelines.prepare --dataset=coco --source=/raw/COCO --output=data
+    python -m data_pipelines.prepare --dataset=folder --source=my_photos --output=data
 
 Prints the dataset's directory. A finished dataset is left unchanged; an interrupted run resumes.
 """
@@ -16,6 +18,7 @@ import argparse
 import dataclasses
 import importlib
 import os
+import re
 import runpy
 import sys
 from collections.abc import Sequence
@@ -24,6 +27,7 @@ from typing import Any
 
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
+from data_pipelines.releases.labelled_photographs import HELD_OUT
 from data_pipelines.releases.release import RELEASED, RawDataset, SaysMore
 from data_pipelines.synthetic.settings import SyntheticSettings, from_mapping
 from pare_jax.body.gendered import find_bodies, find_body_files
@@ -32,6 +36,9 @@ from pare_jax.io import command_line
 from pare_jax.io.progress import say
 
 _MAX_SKIPPED = 0.01
+# Flags for the classes of some releases only, see their `flags`.
+_FLAGS = ("images", "labels", "name", "held_out", "keypoint_set")
+_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,7 +46,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see python -m data_pipelines.prepare --help")
 
 
-def _folder(text: str) -> Path:
+def _path(text: str) -> Path:
     # An empty path would be the current folder.
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
@@ -54,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--dataset", required=True, choices=["synthetic", *RELEASED])
-    parser.add_argument("--output", required=True, type=_folder, help="folder of prepared datasets")
+    parser.add_argument("--output", required=True, type=_path, help="folder of prepared datasets")
     parser.add_argument("--workers", type=int, help="number of processes; default: one per core")
     synthetic = parser.add_argument_group("synthetic people")
     synthetic.add_argument("--config", help="read data.synthetic from this config file")
@@ -66,7 +73,27 @@ def _parser() -> argparse.ArgumentParser:
         help="change a synthetic setting",
     )
     released = parser.add_argument_group("released datasets")
-    released.add_argument("--source", type=_folder, help="folder of the unpacked release")
+    released.add_argument(
+        "--source", type=_path, help="folder of the unpacked release, label file, or photographs"
+    )
+    released.add_argument("--images", type=_path, help="folder of the label file's photographs")
+    released.add_argument(
+        "--labels",
+        type=_path,
+        help="file of keypoints for a folder of photographs; COCO's annotations for eft",
+    )
+    released.add_argument("--name", help="name of the dataset; default: that of --dataset")
+    released.add_argument(
+        "--held-out",
+        type=float,
+        metavar="SHARE",
+        help=f"share of the photographs in validation; default: {HELD_OUT}",
+    )
+    released.add_argument(
+        "--keypoint-set",
+        "--keypoint_set",
+        help="set of the points, such as coco17, where the file does not give it",
+    )
     released.add_argument(
         "--check",
         action="store_true",
@@ -75,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     released.add_argument(
         "--body",
         action="append",
-        type=_folder,
+        type=_path,
         default=[],
         metavar="PATH",
         help="gendered SMPL files or their folder, for head tops and part labels of pw3d",
@@ -134,24 +161,32 @@ def read_settings(config: str | None, pairs: Sequence[str]) -> SyntheticSettings
     return from_mapping(values)
 
 
-def open_raw(name: str, source: Path, body: Sequence[str | Path] = ()) -> RawDataset:
+def open_raw(
+    release: str, source: Path, body: Sequence[str | Path] = (), **flags: Any
+) -> RawDataset:
     """Open a release.
 
     Args:
-        name: a key of `RELEASED`.
-        source: the folder of the unpacked release.
-        body: files or folders of gendered bodies, for a dataset that uses them.
+        release: a key of `RELEASED`.
+        source: the folder of the unpacked release, or a label file.
+        body: files or folders of gendered bodies.
+        flags: other parameters of its class.
 
     Raises:
-        UserError: the folder is not that release, or has no usable bodies.
+        UserError: the folder is not that release, has no usable bodies, or a parameter is wrong or
+            not one of that class.
     """
-    module, kind = RELEASED[name]
+    module, kind = RELEASED[release]
     reader = getattr(importlib.import_module(module), kind)
-    return reader(source, bodies=find_bodies(body)) if body else reader(source)
+    for flag in [*(["body"] if body else []), *flags]:
+        if flag not in getattr(reader, "flags", ()):
+            raise _not_used(flag, release)
+    bodies = {"bodies": find_bodies(body)} if body else {}
+    return reader(source, **bodies, **flags)
 
 
 def _prepare_synthetic(flags: argparse.Namespace) -> Path:
-    _refuse(flags, "source", "check", "body", "max_skipped", "beam_option")
+    _refuse(flags, "source", "check", "body", "max_skipped", "beam_option", *_FLAGS)
     settings = read_settings(flags.config, flags.set)
     path = storage.synthetic_path(settings, flags.output)
     if not storage.is_prepared(path):
@@ -163,14 +198,17 @@ def _prepare_synthetic(flags: argparse.Namespace) -> Path:
 
 def _prepare_released(flags: argparse.Namespace) -> int:
     _refuse(flags, "config", "set")
-    if flags.dataset != "pw3d":
-        _refuse(flags, "body")
     if flags.source is None:
-        raise UserError(f"--dataset={flags.dataset} needs --source, the folder of the release")
+        raise UserError(
+            f"--dataset={flags.dataset} needs --source, the folder of the release or the label file"
+        )
     limit = _MAX_SKIPPED if flags.max_skipped is None else flags.max_skipped
     if not 0 <= limit <= 1:
         raise UserError(f"--max-skipped={limit}: give a share between 0 and 1")
-    dataset = open_raw(flags.dataset, flags.source, flags.body)
+    given = {name: value for name in _FLAGS if (value := getattr(flags, name)) is not None}
+    if flags.name is not None and not _NAME.fullmatch(flags.name):
+        raise UserError(f"--name={flags.name}: give small letters, digits and _, a letter first")
+    dataset = open_raw(flags.dataset, flags.source, flags.body, **given)
     path = preparation.dataset_path(dataset, flags.output)
     if flags.check or not storage.is_prepared(path):
         notes = _chosen_bodies(flags.body)
@@ -201,8 +239,11 @@ def _chosen_bodies(paths: Sequence[Path]) -> list[str]:
 def _refuse(flags: argparse.Namespace, *names: str) -> None:
     for name in names:
         if getattr(flags, name) not in (None, False, []):
-            flag = name.replace("_", "-")
-            raise UserError(f"--{flag} is not used for --dataset={flags.dataset}: remove it")
+            raise _not_used(name, flags.dataset)
+
+
+def _not_used(name: str, dataset: str) -> UserError:
+    return UserError(f"--{name.replace('_', '-')} is not used for --dataset={dataset}: remove it")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

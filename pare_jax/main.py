@@ -34,6 +34,9 @@ _MODES = ("train", "evaluate")
 # Keys and sections of a config that change the result of an evaluation.
 _EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
+# Datasets whose labels have SMPL's betas, by the start of their names.
+_SMPL_SHAPES = ("pw3d", "h36m", "mpi_inf_3dhp")
+
 
 def define_flags(argv: Sequence[str], values: flags.FlagValues, again: Path | None = None) -> None:
     """Define the flags; the config's overrides are those in `argv`.
@@ -113,6 +116,7 @@ class Request(NamedTuple):
         step: step of the checkpoint to evaluate; None for the latest.
         notes: lines about values of --config that an evaluation does not use.
         again: the workdir of the run that is trained again.
+        overrides: values by dotted key, set one by one on the command line.
     """
 
     config: ConfigDict
@@ -121,6 +125,7 @@ class Request(NamedTuple):
     step: int | None
     notes: tuple[str, ...] = ()
     again: Path | None = None
+    overrides: Mapping[str, Any] = {}
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
@@ -134,8 +139,9 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         raise UserError(f"unexpected argument {arguments[0]!r}: flags start with --")
     if config is not None and not isinstance(config, ConfigDict):
         # ml_collections delays the error of loading the file until the config is read.
-        name = config_flags.get_config_filename(values["config"])
-        if Path(str(name)).is_file():
+        # A word after ":" is an argument of get_config().
+        name = str(config_flags.get_config_filename(values["config"])).partition(":")[0]
+        if Path(name).is_file():
             raise UserError(
                 f"get_config() of {name} returns no ConfigDict: see the files in configs/"
             )
@@ -149,10 +155,10 @@ def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
         raise UserError("--step needs --mode=evaluate; training resumes from the latest checkpoint")
     workdir, notes = Path(values.workdir), ()
     name = config_flags.get_config_filename(values["config"])
+    overrides = config_flags.get_override_values(values["config"])
     if values.mode == "evaluate" and isinstance(name, str):
-        overrides = config_flags.get_override_values(values["config"])
         config, notes = _config_of_run(workdir, config, name, overrides)
-    return Request(config, workdir, values.mode, values.step, notes)
+    return Request(config, workdir, values.mode, values.step, notes, overrides)
 
 
 def _config_of_run(
@@ -196,6 +202,11 @@ def run(request: Request) -> None:
 
 
 def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None:
+    if config.data.photos:
+        from pare_jax.finetuning.finetune import finetune
+
+        finetune(config, workdir)
+        return
     from configs.common import get_base
     from data_pipelines import datasets
     from pare_jax.training import manifest
@@ -226,10 +237,14 @@ def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
 
 
 def _warn_of_free_body(config: ConfigDict) -> None:
-    if not config.body_model and any(name.startswith("pw3d") for name, _ in config.data.train):
+    from pare_jax.training.config import dataset_names
+
+    shaped = [name for name in dataset_names(config.data.train) if name.startswith(_SMPL_SHAPES)]
+    if not config.body_model and shaped:
+        named = "3DPW" if shaped[0].startswith("pw3d") else shaped[0]
         print(
-            "config.body_model is empty: 3DPW's shapes are SMPL's, but predictions use the free "
-            "body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
+            f"config.body_model is empty: {named}'s shapes are SMPL's, but predictions use the "
+            "free body, whose proportions differ; give SMPL_NEUTRAL (docs/data.md)",
             file=sys.stderr,
         )
 
@@ -251,6 +266,10 @@ def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str])
 
     for note in request.notes:
         say(note, sys.stderr)
+    if request.mode == "train" and request.config.data.photos:
+        from pare_jax.finetuning.adopt import adopted
+
+        request = request._replace(config=adopted(request.config, request.overrides))
     config_lib.validate(request.config)
     datasets.check_config(request.config)
     if request.config.model.name != "keypoints":

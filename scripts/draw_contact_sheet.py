@@ -11,7 +11,8 @@ Each person has a title with the index in the split. The first of the two square
 stored crop with the network's crop framed. The second is the dimmed crop under the visible part
 labels and the skeleton. The person's left side is blue, the right side orange, the middle white.
 Visible joints and joints of unknown visibility are filled, hidden joints are rings, unknown joints
-are not drawn. A yellow cross is the top of the head.
+are not drawn. A yellow cross is the top of the head. Dots in the first square are body points as
+annotated, in the same colours.
 
 --body adds three squares: the mesh of the labels over the stored crop and over two augmented
 network crops, the second of them mirrored.
@@ -36,7 +37,8 @@ from data_pipelines.transforms import Placement
 from pare_jax.body.gendered import find_bodies
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError, counted
-from pare_jax.rendering.skeleton_lines import draw_skeleton
+from pare_jax.keypoints.sets import POINT_NAMES
+from pare_jax.rendering.skeleton_lines import LEFT, MIDDLE, RIGHT, draw_skeleton
 from pare_jax.rendering.text import grid, titled
 from pare_jax.rendering.truth import draw_truth
 from pare_jax.skeleton import NUM_PART_LABELS
@@ -45,6 +47,7 @@ _COLUMNS = 8
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _HEAD_TOP = (255, 255, 0)
 _SHIFT = 4
+_SIDES = {"left": LEFT, "right": RIGHT}
 _NETWORK_SIDE = 224
 # The person smaller and turned; then larger, turned the other way and mirrored.
 _AUGMENTED = Placement(
@@ -88,6 +91,12 @@ def draw_cell(example: Mapping[str, Any], side: int) -> np.ndarray:
             ends = fixed(example["head_top"] - arm), fixed(example["head_top"] + arm)
             cv2.line(marked, *ends, _HEAD_TOP, 1, cv2.LINE_AA, _SHIFT)
     margin = side * (0.5 - 0.5 / CROP_MARGIN)
+    for name, place, weight in zip(
+        POINT_NAMES, example["points_2d"], example["points_2d_weight"], strict=True
+    ):
+        if weight:
+            colour = _SIDES.get(name.partition("_")[0], MIDDLE)
+            cv2.circle(plain, fixed(place), round(1.5 * 2**_SHIFT), colour, -1, cv2.LINE_AA, _SHIFT)
     corners = [(round(v), round(v)) for v in (margin, side - margin)]
     cv2.rectangle(plain, *corners, (255, 255, 255), 1)
     return np.hstack([plain, marked])

@@ -17,20 +17,33 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("configs", "data_pipelines", "pare_jax", "scripts")
 EXPECTED = """
+  1 configs/common.py
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
-  5 data_pipelines/datasets.py
-  9 data_pipelines/prepare.py
+  8 data_pipelines/datasets.py
+  2 data_pipelines/fit_labels.py
+  4 data_pipelines/fits/fit_file.py
+  1 data_pipelines/fits/fit_people.py
+  2 data_pipelines/mixture.py
+ 10 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
   1 data_pipelines/reading/damaged_examples.py
+  2 data_pipelines/reading/fitted_split.py
   7 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
+  5 data_pipelines/releases/bedlam.py
+  5 data_pipelines/releases/coco.py
+  4 data_pipelines/releases/eft.py
+  2 data_pipelines/releases/folder.py
+  6 data_pipelines/releases/label_arrays.py
+  6 data_pipelines/releases/labelled_photographs.py
   2 data_pipelines/releases/mpii.py
   2 data_pipelines/releases/mpii_annotations.py
   3 data_pipelines/releases/pw3d.py
   1 data_pipelines/releases/release.py
+  3 data_pipelines/releases/spin.py
   1 data_pipelines/synthetic/backgrounds.py
   2 data_pipelines/synthetic/generate.py
   7 data_pipelines/synthetic/settings.py
@@ -50,6 +63,8 @@ EXPECTED = """
   2 pare_jax/evaluation/sample_errors.py
   1 pare_jax/export/onnx_graph.py
   6 pare_jax/export/stablehlo.py
+  2 pare_jax/finetuning/adopt.py
+  5 pare_jax/finetuning/own_photographs.py
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
@@ -118,7 +133,8 @@ EXPECTED = """
   1 pare_jax/sensitivity/sensitivity_files.py
   1 pare_jax/sharding.py
  12 pare_jax/training/checkpoints.py
- 17 pare_jax/training/config.py
+ 18 pare_jax/training/config.py
+  2 pare_jax/training/first_weights.py
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py
@@ -126,6 +142,7 @@ EXPECTED = """
   1 pare_jax/training/watch.py
   9 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
+  5 scripts/draw_batch.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
   1 scripts/measure_photos.py

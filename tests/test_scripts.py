@@ -129,6 +129,25 @@ def test_a_contact_sheet_has_the_skeletons_colours(script, tmp_path, capsys):
     assert "--count=0" in capsys.readouterr().err
 
 
+def test_a_batch_is_drawn_with_the_datasets_of_its_people(script, tmp_path, capsys):
+    config, path = SCRIPTS.parent / "configs" / "quickstart.py", tmp_path / "batch.png"
+    settings = {"train": 4, "validation": 0, "test": 2, "test_occluded": 0, "image_size": 48}
+    options = [f"--config={config}", f"--output={path}", "--side=64", "--config.batch_size=3"]
+    options += [f"--config.data.synthetic.{name}={value}" for name, value in settings.items()]
+    options += [f"--config.data.root={tmp_path}", "--config.data.eval=('synthetic/test',)"]
+    draw = script("draw_batch")
+    assert draw.main(["draw_batch", *options, "--columns=2"]) == 0
+    assert f"{path}: 3 people" in capsys.readouterr().out
+    picture = cv2.imread(str(path))[..., ::-1]
+    assert picture.shape == (2 * (30 + 64) + 16, 2 * 128 + 4, 3)
+    mesh = picture[30 : 30 + 64, 64:128].reshape(-1, 3).astype(int)
+    for colour in (LEFT, RIGHT):
+        assert np.abs(mesh - colour).sum(1).min() < 60
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["batch.png"]
+    assert draw.main(["draw_batch", *options, "--output=batch.gif"]) == 2
+    assert "batch.gif" in capsys.readouterr().err
+
+
 def test_a_neutral_figure_loses_details_of_every_shape_and_keeps_its_joints(script):
     """A dent of 3 cm in the belly and one in a shape direction are smoothed away."""
     with np.load(FREE_BODY) as arrays:

@@ -40,6 +40,10 @@ _SHARD_BYTES = 128 * 2**20
 _REMOVE_IT = "remove it to prepare it again, or name another --output"
 
 
+class NobodyPreparedError(UserError):
+    """Every person of a release was skipped."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Piece:
     """A piece of work and the file of its result."""
@@ -338,7 +342,7 @@ def _check_broken(
             f"again: finished parts are kept in {folder}"
         )
     if not kept:
-        raise UserError(f"{name} has no people to prepare: all were skipped")
+        raise NobodyPreparedError(f"{name} has no people to prepare: all were skipped")
 
 
 def _summary(piece: _Piece) -> tuple[int, list[Skipped]]:

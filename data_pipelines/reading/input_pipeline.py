@@ -133,6 +133,7 @@ def eval_batches(
     image_size: int,
     threads: int | None = None,
     damaged: DamagedExamples | None = None,
+    fields: Sequence[str] = EVALUATION_FIELDS,
 ) -> Iterator[Batch]:
     """Pass once over a split in its order, without augmentation.
 
@@ -142,11 +143,12 @@ def eval_batches(
         image_size: side of the network's crop, pixels, a multiple of 4.
         threads: batches made in parallel; None: one per core.
         damaged: counts the damaged examples.
+        fields: of the batches; sample_weight is one of them.
 
     Returns:
-        An iterator of batches with the fields `example.EVALUATION_FIELDS`. The last batch is padded
-        with copies of the last example, whose sample_weight is 0. A damaged example keeps its row,
-        so that rows and names agree, but is black and without any label: nothing is measured.
+        An iterator of batches. The last batch is padded with copies of the last example, whose
+        sample_weight is 0. A damaged example keeps its row, so that rows and names agree, but is
+        black and without any label: nothing is measured.
 
     Raises:
         UserError: a size is bad, or (while iterating) the split cannot be read or too much of it is
@@ -162,14 +164,14 @@ def eval_batches(
         wanted = np.arange(step * batch_size, (step + 1) * batch_size)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
         placement = transforms.identity_placement(batch_size)
-        batch, replaced = _assemble(readings, damaged, placement, image_size, EVALUATION_FIELDS)
-        for name in ("image", *(name for name in EVALUATION_FIELDS if name.endswith("_weight"))):
+        batch, replaced = _assemble(readings, damaged, placement, image_size, fields)
+        for name in ("image", *(name for name in fields if name.endswith("_weight"))):
             if name in batch:
                 batch[name][replaced] = 0
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
-    return _run(make_batch, EVALUATION_FIELDS, 0, -(-size // batch_size), threads)
+    return _run(make_batch, fields, 0, -(-size // batch_size), threads)
 
 
 def _assemble(

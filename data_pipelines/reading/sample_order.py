@@ -19,6 +19,8 @@ from pare_jax.errors import UserError
 
 # Datasets share the stream in cycles of this many positions: weights hold to a tenth of a percent.
 CYCLE = 1000
+# The longer ones are for mixtures with a dataset that would have no position in a shorter one.
+CYCLES = (CYCLE, 10_000, 100_000, 1_000_000)
 # A sample needs four numbers; one Philox4x64 block has four of 64 bits.
 UNIFORMS_PER_SAMPLE = 4
 
@@ -30,11 +32,21 @@ def _generator(*entropy: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(entropy)))
 
 
+def _apportion(shares: Float64[np.ndarray, "n"], cycle: int) -> Int64[np.ndarray, "n"]:
+    """Return each share of a cycle in whole positions, rounded by largest remainder."""
+    shares = shares / shares.sum() * cycle
+    counts = np.floor(shares).astype(np.int64)
+    largest_first = np.argsort(-(shares - counts), kind="stable")
+    counts[largest_first[: cycle - counts.sum()]] += 1
+    return counts
+
+
 class Mixture:
     """Shares the stream between datasets by weight.
 
     In every cycle each dataset has the same number of positions, in a new order. The numbers are
-    the weights' shares of `CYCLE`, rounded by largest remainder.
+    the weights' shares of the cycle, rounded by largest remainder. The cycle is the first of
+    `CYCLES` in which every dataset has a position.
     """
 
     def __init__(self, weights: Sequence[float], seed: int):
@@ -45,24 +57,25 @@ class Mixture:
                 f"data.train: dataset weights {list(weights)} must be positive numbers; "
                 "remove a dataset to give it no share"
             )
-        shares = shares / shares.sum() * CYCLE
-        self.counts = np.floor(shares).astype(np.int64)
-        remainders = shares - self.counts
-        largest_first = np.argsort(-remainders, kind="stable")
-        self.counts[largest_first[: CYCLE - self.counts.sum()]] += 1
-        if np.any(self.counts == 0):
+        for self.cycle in CYCLES:
+            self.counts = _apportion(shares, self.cycle)
+            if np.all(self.counts > 0):
+                break
+        else:
             raise UserError(
                 f"data.train: dataset weights {list(weights)} give one dataset less than "
-                f"1/{CYCLE} of the samples; raise its weight or remove it"
+                f"1/{CYCLES[-1]} of the samples; raise its weight or remove it"
             )
         self._seed = seed
-        self._cycle = functools.lru_cache(maxsize=8)(self._build_cycle)
+        self._cycle = functools.lru_cache(maxsize=8 if self.cycle == CYCLE else 2)(
+            self._build_cycle
+        )
 
     def _build_cycle(self, cycle: int) -> tuple[np.ndarray, np.ndarray]:
         datasets = np.repeat(np.arange(len(self.counts)), self.counts)
         if len(self.counts) > 1:
             datasets = _generator(self._seed, _PURPOSE_MIXTURE, cycle).permutation(datasets)
-        ranks = np.empty(CYCLE, np.int64)
+        ranks = np.empty(self.cycle, np.int64)
         for dataset, count in enumerate(self.counts):
             ranks[datasets == dataset] = np.arange(count)
         return datasets, ranks
@@ -72,8 +85,9 @@ class Mixture:
     ) -> tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]:
         """Return the dataset and its draw for positions start .. start + count - 1."""
         datasets, draws = [], []
-        for cycle in range(start // CYCLE, (start + count - 1) // CYCLE + 1):
-            low, high = max(start - cycle * CYCLE, 0), min(start + count - cycle * CYCLE, CYCLE)
+        length = self.cycle
+        for cycle in range(start // length, (start + count - 1) // length + 1):
+            low, high = max(start - cycle * length, 0), min(start + count - cycle * length, length)
             owners, ranks = self._cycle(cycle)
             datasets.append(owners[low:high])
             draws.append(ranks[low:high] + cycle * self.counts[owners[low:high]])

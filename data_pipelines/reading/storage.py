@@ -81,6 +81,10 @@ class MissingDatasetError(UserError):
         )
 
 
+class MissingSplitError(UserError):
+    """A prepared dataset lacks a split."""
+
+
 def stored_features() -> "tfds.features.FeaturesDict":
     """Return the stored fields as TFDS features; encoded images are plain bytes."""
     import tensorflow as tf
@@ -328,7 +332,7 @@ def open_split(path: str | Path, split: str) -> StoredSplit:
             "prepare it again (python -m data_pipelines.prepare)"
         )
     if split not in known:
-        raise UserError(f"no split {split!r} in {path}; there are {', '.join(known)}")
+        raise MissingSplitError(f"no split {split!r} in {path}; there are {', '.join(known)}")
     try:
         # The serialised records; TFDS's own source also parses them.
         records = builder.as_data_source(split).data_source

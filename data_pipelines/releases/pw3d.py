@@ -75,6 +75,7 @@ class Pw3d:
     """3DPW's release; see `release.RawDataset`."""
 
     name = "pw3d"
+    flags = ("body",)
 
     def __init__(self, source: str | Path, bodies: Mapping[str, Path] | None = None):
         """Check the folder and the bodies.

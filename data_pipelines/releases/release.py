@@ -13,8 +13,13 @@ from pare_jax.errors import UserError
 
 # Module and class of each release; they are imported on use.
 RELEASED = {
+    "bedlam": ("data_pipelines.releases.bedlam", "Bedlam"),
+    "coco": ("data_pipelines.releases.coco", "Coco"),
+    "eft": ("data_pipelines.releases.eft", "Eft"),
+    "folder": ("data_pipelines.releases.folder", "Folder"),
     "mpii": ("data_pipelines.releases.mpii", "Mpii"),
     "pw3d": ("data_pipelines.releases.pw3d", "Pw3d"),
+    "spin": ("data_pipelines.releases.spin", "Spin"),
 }
 # Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and a reserve.
 STORED_SIDE = 384

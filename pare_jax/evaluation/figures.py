@@ -4,7 +4,7 @@ Every function returns an RGB image, for PNG files and for TensorBoard. Matplotl
 the first figure is drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -107,6 +107,43 @@ def occlusion_figure(
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(loc="best")
+    return _rendered(figure)
+
+
+def kept_share_figure(
+    panels: Mapping[str, Mapping[str, tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]]],
+    limit: float,
+    x_label: str,
+) -> Picture:
+    """Draw the mean error of the samples that a gate keeps, against their share.
+
+    Args:
+        panels: by title, and then by name of a curve: what the gate looks at, of which small values
+            are kept first, and the errors of the same samples, mm.
+        limit: the gate's; a dot shows it on each curve.
+        x_label: what the gate looks at.
+
+    Returns:
+        RGB image.
+    """
+    figure = _figure(4.6 * len(panels), 4.2)
+    for axes, (title, curves) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for name, (values, errors) in curves.items():
+            order = np.argsort(values, kind="stable")
+            share = np.arange(1, len(order) + 1) / len(order)
+            means = np.cumsum(errors[order]) / np.arange(1, len(order) + 1)
+            shown = share >= 0.05  # fewer have no steady mean
+            (line,) = axes.plot(100 * share[shown], means[shown], label=name)
+            kept = int((values <= limit).sum())
+            if kept:
+                dot = (100 * kept / len(order), means[kept - 1])
+                axes.plot(*dot, "o", color=line.get_color())
+        axes.set_xlabel(f"share kept by {x_label} (%)")
+        axes.set_ylabel("MPJPE (mm)")
+        axes.set_title(title, fontsize=10)
+        axes.set_ylim(bottom=0.0)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", fontsize=8)
     return _rendered(figure)
 
 

@@ -125,7 +125,7 @@ def table(splits: Mapping[str, Mapping[str, Any]]) -> str:
             values = [_number(part["mpjpe"]), *[""] * (len(columns) - 1)]
             label = f"  {kind} joints"
             rows.append([label, str(part["joints"]), *values, *_against_mean_pose(part)])
-    lines = _aligned(rows)
+    lines = aligned(rows)
     if "pckh" in known:
         lines += _pckh_lines(splits)
     if any(summary["mean_pose_mpjpe"] for summary in splits.values()):
@@ -153,10 +153,10 @@ def _pckh_lines(splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, summary in splits.items():
         if summary["pckh_groups"] is not None:
             rows.append([name, *(_number(summary["pckh_groups"][key]) for key in pckh.HEADINGS)])
-    return ["", *_aligned(rows), ""]
+    return ["", *aligned(rows), ""]
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align columns, numbers to the right, with a line under the headings."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

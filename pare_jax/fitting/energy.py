@@ -261,6 +261,18 @@ def _about_mean(found: Linearised, parts: Float[Array, "points batch"]) -> Linea
     return found._replace(points=centred(found.points), levers=centred(found.levers), shapes=shapes)
 
 
+@jax.jit
+def prior_energy(
+    prior: PosePrior,
+    rotations: Float[Array, "batch 24 3 3"],
+    betas: Float[Array, "batch 10"],
+    weights: EnergyWeights,
+) -> Float[Array, " batch"]:
+    """Return the energy of pose, limits and shape, without keypoints and uprightness."""
+    pose = Pose(rotations, betas, jnp.zeros((len(betas), 3)))
+    return _pose_terms(prior, pose, weights)[0] + 0.5 * weights.shape * (betas**2).sum(-1)
+
+
 def _priors(prior: PosePrior, pose: Pose, weights: EnergyWeights, unknowns: Unknowns):
     """Yield energy, gradient, matrix and first unknown of each prior."""
     yield (*_upright(pose, weights), 0)

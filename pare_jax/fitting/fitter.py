@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -35,6 +36,8 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 _OWN_WEIGHT = 2.0
 # A fit has converged when the next step promises less energy than this.
 _CONVERGED = 0.05
+# Starts count in the agreement by exp(-(energy - lowest energy) / _TEMPERATURE).
+_TEMPERATURE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,9 @@ class BodyFit(NamedTuple):
             the person's keypoints; infinite if none counts.
         ignored: keypoints that are known but too far from the body to count.
         converged: whether a further step would hardly lower the energy.
+        agreement: of the starts, mm: mean distance between the joints of the fit and those of the
+            other starts, roots aligned. A start counts the less, the higher its energy is. 0: all
+            starts of low energy give one body. None: there was no search.
     """
 
     rotations: Float[np.ndarray, "batch 24 3 3"]
@@ -85,6 +91,7 @@ class BodyFit(NamedTuple):
     error: Float[np.ndarray, " batch"]
     ignored: Bool[np.ndarray, "batch points"]
     converged: Bool[np.ndarray, " batch"]
+    agreement: Float[np.ndarray, " batch"] | None = None
 
 
 _DEFAULT = FitSettings()
@@ -202,12 +209,13 @@ def _fit_batches(inputs: FitInputs, body, prior, settings: FitSettings, search: 
     for rows, size in padded_rows(len(inputs.points), settings.batch):
         batch = inputs.rows(rows)
         problem = problem_of(batch, body, prior, used)
+        agreement = None
         if search:
-            solved = search_starts(problem, batch.pose, settings)
+            solved, agreement = search_starts(problem, batch.pose, settings)
         else:
             assert batch.pose is not None
             solved = _solved(problem, batch.pose, settings, settings.refine_steps)
-        found = fit_of(solved, batch, body, used, settings)
+        found = fit_of(solved, batch, body, used, settings)._replace(agreement=agreement)
         parts.append(jax.tree.map(lambda x, size=size: x[:size], found))
     return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
 
@@ -220,13 +228,38 @@ def candidates(problem: Problem, pose: Pose | None, settings: FitSettings) -> li
     return [_solved(problem, one, settings, settings.first_steps) for one in poses]
 
 
-def search_starts(problem: Problem, pose: Pose | None, settings: FitSettings) -> Solved:
-    """Return the fit of the lowest energy from several starts."""
+def search_starts(
+    problem: Problem, pose: Pose | None, settings: FitSettings
+) -> tuple[Solved, Float[np.ndarray, " batch"]]:
+    """Return the fit of the lowest energy from several starts, and their agreement in mm."""
     found = candidates(problem, pose, settings)
     order = np.argsort(np.stack([one.energy for one in found]), axis=0, kind="stable")
     kept = [chosen(found, order[k]) for k in range(min(settings.kept, len(found)))]
     further = [_solved(problem, one.pose, settings, settings.steps) for one in kept]
-    return chosen(further, np.stack([one.energy for one in further]).argmin(0))
+    best = chosen(further, np.stack([one.energy for one in further]).argmin(0))
+    return best, agreement_of(problem, found, best.pose)
+
+
+def agreement_of(
+    problem: Problem, found: Sequence[Solved], pose: Pose
+) -> Float[np.ndarray, " batch"]:
+    """Return how far fits from several starts are from a body, mm; see `BodyFit.agreement`."""
+    poses = jax.tree.map(lambda *xs: jnp.stack(xs), *[one.pose for one in found])
+    energies = jnp.stack([one.energy for one in found])
+    return np.asarray(_agreement(problem.body, poses, energies, pose))
+
+
+@jax.jit
+def _agreement(body: PointBody, poses: Pose, energies: jax.Array, best: Pose) -> jax.Array:
+    """Return the mean distance of joints between the starts (first axis) and the best, mm."""
+
+    def joints(pose: Pose) -> jax.Array:
+        placed = body.place(pose.rotations, pose.betas)[1]
+        return placed - placed[..., :1, :]
+
+    distance = jnp.linalg.norm(joints(poses) - joints(best), axis=-1).mean(-1)
+    shares = jax.nn.softmax(-energies / _TEMPERATURE, axis=0)
+    return 1000.0 * (shares * distance).sum(0)
 
 
 def _solved(problem: Problem, pose: Pose, settings: FitSettings, steps: int) -> Solved:
@@ -280,4 +313,5 @@ def _nobody() -> BodyFit:
         empty(),
         empty(NUM_BODY_POINTS, dtype=bool),
         empty(dtype=bool),
+        empty(),
     )

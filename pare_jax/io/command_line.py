@@ -113,6 +113,8 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
         # ml_collections puts a whole traceback into the message; its last line is the reason.
         text += trace.strip().rpartition("\n")[2].strip()
         raise UserError(f"{' '.join(text.split())}; see --help") from None
+    except UserError:
+        raise
     # The config file is the user's code and may raise anything, SystemExit included.
     except (Exception, SystemExit) as error:
         if at := _place_in_config(error, argv):

@@ -20,7 +20,8 @@ from pare_jax.keypoints.sets import COCO17, KeypointSet
 # Confidence of points that annotators placed though something hides them. They are less exact.
 HIDDEN_CONFIDENCE = 0.5
 _LARGEST_SIDE = 1e6
-_CONFIDENCES = {0.0: 0.0, 1.0: HIDDEN_CONFIDENCE, 2.0: 1.0}
+# Of the flags 0 (not labelled), 1 (hidden) and 2 (visible).
+CONFIDENCES = {0.0: 0.0, 1.0: HIDDEN_CONFIDENCE, 2.0: 1.0}
 
 
 def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> None:
@@ -33,8 +34,8 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
     Raises:
         UserError: an entry of another form, or keypoints of no known set.
     """
-    names = _photographs(content, people)
-    sets = _sets_of_categories(content, people)
+    names = photographs_of(content, people)
+    sets = sets_of_categories(content, people)
     found = False
     for number, entry in enumerate(_entries(people, "annotations", content["annotations"])):
         category = entry.get("category_id")
@@ -54,7 +55,7 @@ def read_annotations(content: Mapping[str, Any], people: PeopleCollector) -> Non
             raise UserError(f'{people.path}: {where} needs "image_id", a number or text')
         name = names.get(image, str(image))
         given = sets.get(category) if sets else _coco_of(len(rows))
-        people.add(name, where, rows, given, box=_box_of(entry))
+        people.add(name, where, rows, given, box=box_of_entry(entry))
     if not found:
         raise UserError(
             f"{people.path} has no keypoints of people: give person_keypoints_*.json, or its "
@@ -81,11 +82,16 @@ def read_results(content: list[Any], people: PeopleCollector) -> None:
             )
         rows = rows_of(people.path, where, entry["keypoints"])
         people.add(
-            str(name), where, rows, _coco_of(len(rows)), box=_box_of(entry), score=_score_of(entry)
+            str(name),
+            where,
+            rows,
+            _coco_of(len(rows)),
+            box=box_of_entry(entry),
+            score=_score_of(entry),
         )
 
 
-def _photographs(content: Mapping[str, Any], people: PeopleCollector) -> dict[Any, str]:
+def photographs_of(content: Mapping[str, Any], people: PeopleCollector) -> dict[Any, str]:
     """List the dataset's images, and return their names by id."""
     names: dict[Any, str] = {}
     for number, image in enumerate(_entries(people, "images", content.get("images", []))):
@@ -105,7 +111,7 @@ def _size_of(image: Mapping[str, Any]) -> tuple[float, float] | None:
     return float(sides[0]), float(sides[1])
 
 
-def _sets_of_categories(
+def sets_of_categories(
     content: Mapping[str, Any], people: PeopleCollector
 ) -> dict[Any, KeypointSet]:
     """Return the set of each category of people; empty where the user or nobody names it."""
@@ -131,12 +137,12 @@ def _sets_of_categories(
 
 def _confidences(people: PeopleCollector, where: str, flags: np.ndarray) -> np.ndarray:
     """Return the confidences of COCO's flags 0, 1 and 2."""
-    if not set(flags.tolist()) <= _CONFIDENCES.keys():
+    if not set(flags.tolist()) <= CONFIDENCES.keys():
         raise UserError(
             f"{people.path}: {where} has visibilities other than 0, 1 and 2; give detections as a "
             "list of results"
         )
-    return np.array([_CONFIDENCES[flag] for flag in flags.tolist()])
+    return np.array([CONFIDENCES[flag] for flag in flags.tolist()])
 
 
 def _is_id(value: Any) -> bool:
@@ -148,7 +154,7 @@ def _coco_of(count: int) -> KeypointSet | None:
     return COCO17 if count == len(COCO17.points) else None
 
 
-def _box_of(entry: Mapping[str, Any]) -> np.ndarray | None:
+def box_of_entry(entry: Mapping[str, Any]) -> np.ndarray | None:
     """Return the corners of an entry's box; None if it has none that can hold a person."""
     corners: Any = entry.get("bbox", entry.get("box"))
     try:

@@ -12,6 +12,8 @@ from pare_jax.keypoints.sets import BODY_POINTS, SETS, KeypointSet
 SQUARE_SCALE = 1.2
 # Points with less confidence do not count in a person's extent, unless fewer than two have more.
 SURE = 0.3
+# A person's box reaches beyond the joints by this share of their extent's longer side.
+_BEYOND_JOINTS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,3 +93,19 @@ def extent(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "4"]:
         raise UserError(f"{int(known.sum())} keypoints are known; give at least 2")
     chosen = points[known, :2].astype(np.float64)
     return np.concatenate([chosen.min(0), chosen.max(0)])
+
+
+def box_of_keypoints(keypoints: Keypoints) -> Float[np.ndarray, "4"]:
+    """Return the keypoints' own box, else one a little larger than their extent, pixels.
+
+    A box that is wholly apart from the points is not theirs, and is not used.
+
+    Raises:
+        UserError: fewer than two points are known.
+    """
+    own = keypoints.box
+    box = extent(keypoints.body_points())
+    if own is not None and (box[:2] <= own[2:]).all() and (box[2:] >= own[:2]).all():
+        return own
+    margin = max(_BEYOND_JOINTS * float((box[2:] - box[:2]).max()), 1.0)
+    return box + margin * np.array([-1.0, -1.0, 1.0, 1.0])

@@ -10,8 +10,8 @@ from typing import Any
 
 from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.media import OnProblem, Photo, find_sources
+from pare_jax.keypoints.keypoints import box_of_keypoints
 from pare_jax.keypoints.people_collector import KeypointFile
-from pare_jax.prediction.boxes import box_of_keypoints
 from pare_jax.prediction.detection import ONNX_THRESHOLD, Detection
 from pare_jax.prediction.detection.coco import (
     ImagePeople,

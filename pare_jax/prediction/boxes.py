@@ -10,12 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.keypoints import Keypoints, extent
 
 # A box more than this many times the photograph's size is a mistake: it shows no person.
 _LARGEST_BOX = 20.0
-# A person's box reaches beyond the joints by this share of their extent's longer side.
-_BEYOND_JOINTS = 0.1
 
 
 def check_box(box: Sequence[float] | np.ndarray, height: int, width: int) -> Float[np.ndarray, "4"]:
@@ -55,22 +52,6 @@ def check_box(box: Sequence[float] | np.ndarray, height: int, width: int) -> Flo
             "pixels"
         )
     return corners
-
-
-def box_of_keypoints(keypoints: Keypoints) -> Float[np.ndarray, "4"]:
-    """Return the keypoints' own box, else one a little larger than their extent, pixels.
-
-    A box that is wholly apart from the points is not theirs, and is not used.
-
-    Raises:
-        UserError: fewer than two points are known.
-    """
-    own = keypoints.box
-    box = extent(keypoints.body_points())
-    if own is not None and (box[:2] <= own[2:]).all() and (box[2:] >= own[:2]).all():
-        return own
-    margin = max(_BEYOND_JOINTS * float((box[2:] - box[:2]).max()), 1.0)
-    return box + margin * np.array([-1.0, -1.0, 1.0, 1.0])
 
 
 def crop_of_box(box: Float[np.ndarray, "4"], scale: float) -> tuple[Float[np.ndarray, "2"], float]:

@@ -16,10 +16,9 @@ from pare_jax.fitting.fitter import BodyFit, FitSettings, crop_lens, fit
 from pare_jax.fitting.prior import PosePrior
 from pare_jax.fitting.verdict import FitReport, verdicts
 from pare_jax.keypoints.body_points import PointBody
-from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
 from pare_jax.keypoints.network_points import in_square, square_around
 from pare_jax.keypoints.sets import SPIN24, point_index
-from pare_jax.prediction.boxes import box_of_keypoints
 from pare_jax.prediction.network_programs import pose_people
 from pare_jax.prediction.person import Person
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS

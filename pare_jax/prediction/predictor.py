@@ -15,7 +15,7 @@ from pare_jax.body.model import BodyModel
 from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
-from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
 from pare_jax.models.folding import fold
 from pare_jax.prediction.answers import (
     Crop,
@@ -27,7 +27,7 @@ from pare_jax.prediction.answers import (
     not_finite,
     person_of,
 )
-from pare_jax.prediction.boxes import box_of_keypoints, check_box, crop_of_box
+from pare_jax.prediction.boxes import check_box, crop_of_box
 from pare_jax.prediction.focal_length import given_focal_length
 from pare_jax.prediction.keypoint_source import KeypointSource, PeopleSource
 from pare_jax.prediction.network_inputs import NO_PIXELS, NetworkInput, PixelInput, PointInput

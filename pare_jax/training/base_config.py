@@ -41,7 +41,7 @@ def base_config() -> ConfigDict:
     config.model.dtype = config.get_ref("precision")  # follows precision
 
     config.pretrained = ConfigDict()  # first weights; sources: docs/weights.md
-    config.pretrained.path = ""  # .safetensors or .pth; "": random weights
+    config.pretrained.path = ""  # .safetensors, .pth, or a run's workdir; "": random weights
     config.pretrained.format = "auto"  # "auto" looks at the names in the file
     # or one of pare, hrnet, resnet, transformers
     config.pretrained.mean_parameters = ""  # smpl_mean_params.npz; "": this project's own
@@ -49,11 +49,25 @@ def base_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = "data"  # folder of prepared datasets
-    config.data.train = (("synthetic", 1.0),)  # (dataset, share of the batch)
+    # (dataset, share of the batch); a tuple of datasets shares its weight by size
+    config.data.train = (("synthetic", 1.0),)
     config.data.eval = ("synthetic/validation",)  # dataset/split, each evaluated
+    config.data.missing = "refuse"  # or "share": go on without, the others take the shares
     config.data.workers = 0  # processes that draw synthetic people; 0: one a core
     config.data.memory = 1.0  # GiB for decoded training crops; 0: none
+    # For configs/finetune.py: the user's own photographs and clips (docs/finetuning.md).
+    config.data.photos = ""  # their folder
+    config.data.labels = ""  # file of keypoints, or SPIN's .npz; "": BlazePose finds people
+    config.data.keypoint_set = ""  # of that file's points, if it does not give it
+    config.data.photos_share = 1.0  # of the batch; the rest is drawn from the first run's data
     config.data.synthetic = ConfigDict()  # added by configs/common.py
+    # Fits of training sets (data_pipelines/fit_labels.py) as poses of examples without a pose.
+    config.data.fits = ConfigDict()
+    config.data.fits.use = False
+    config.data.fits.error = 0.04  # largest error that passes, in shares of the person's extent
+    config.data.fits.agreement = 100.0  # largest distance of the starts' joints, mm
+    config.data.fits.plausibility = 0.01  # smallest share of the prior's bodies less likely
+    config.data.fits.weight = 1.0  # of these labels
     # Of ("bodies", 1.0): drawn bodies for networks on keypoints, never a picture.
     config.data.bodies = ConfigDict()  # added by configs/common.py
 

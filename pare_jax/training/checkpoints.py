@@ -29,8 +29,13 @@ from pare_jax.training.step import TrainState
 
 CHECKPOINT_FOLDER = "checkpoints"
 _ITEMS = ("model", "swa", "training")
-# The metric whose lowest value marks the best checkpoint.
-BEST_METRIC = "mpjpe"
+# The metrics whose lowest value marks the best checkpoint: the first that it has.
+BEST_METRICS = ("choice", "mpjpe")
+
+
+def _choosing(metrics: Mapping[str, float]) -> float:
+    return next(metrics[name] for name in BEST_METRICS if name in metrics)
+
 
 Read = TypeVar("Read")
 
@@ -66,7 +71,7 @@ class Checkpoints:
             [
                 preservation_policy.LatestN(keep),
                 preservation_policy.BestN(
-                    get_metric_fn=lambda metrics: metrics[BEST_METRIC],
+                    get_metric_fn=_choosing,
                     reverse=True,
                     n=1,
                     keep_checkpoints_without_metrics=False,
@@ -98,6 +103,10 @@ class Checkpoints:
         """Return the step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
+    def steps(self) -> list[int]:
+        """Return the steps of the complete checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
     def save(self, state: TrainState, metrics: Mapping[str, float] | None = None) -> None:
         """Start saving; returns as soon as the arrays are copied off the devices.
 
@@ -106,8 +115,8 @@ class Checkpoints:
 
         Args:
             state: what to save, under its step.
-            metrics: results of an evaluation at this step, if there was one. The checkpoint with
-                the lowest `mpjpe` is the best.
+            metrics: results of an evaluation at this step, if there was one, with one of
+                `BEST_METRICS`.
         """
         step = int(state.step)
         self.is_saved()
@@ -288,7 +297,7 @@ class Checkpoints:
             raise UserError(f"no checkpoint in {self.folder}: train first, or name another workdir")
         if step is None:
             return latest
-        steps = sorted(self._manager.all_steps())
+        steps = self.steps()
         if step not in steps:
             known = ", ".join(map(str, steps))
             raise UserError(

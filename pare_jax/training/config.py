@@ -23,6 +23,8 @@ SYNTHETIC_ALONE = (
 
 # The data set of drawn bodies, as config.data names it.
 BODIES = "bodies"
+# The data set of the user's own photographs, which is in the workdir.
+PHOTOGRAPHS = "photographs"
 
 _Check = tuple[Callable[[Any], bool], str]
 
@@ -65,11 +67,23 @@ _CHECKS: dict[str, _Check] = {
     "eval.weights": _one_of("swa", "last"),
     "eval.pictures": _NOT_NEGATIVE,
     "log_every_steps": _POSITIVE,
+    "data.missing": _one_of("refuse", "share"),
     "data.workers": _NOT_NEGATIVE,
+    "data.fits.error": _POSITIVE,
+    "data.fits.agreement": _POSITIVE,
+    "data.fits.plausibility": _SHARE,
+    "data.fits.weight": (lambda v: 0 < v <= 1, "must be greater than 0 and at most 1"),
     "pretrained.format": _one_of("auto", *pretrained.FORMATS),
     "pretrained.freeze_epochs": _NOT_NEGATIVE,
     "data.memory": _NOT_NEGATIVE,
+    "data.photos_share": (lambda v: 0 < v <= 1, "must be above 0 and at most 1"),
 }
+
+
+def dataset_names(train: Sequence[tuple[str | tuple[str, ...], float]]) -> list[str]:
+    """Return all names in config.data.train, in order; see `data_pipelines.mixture`."""
+    groups = ((names,) if isinstance(names, str) else names for names, _ in train)
+    return [name for group in groups for name in group]
 
 
 def warning_of(config: ConfigDict) -> str | None:
@@ -78,7 +92,7 @@ def warning_of(config: ConfigDict) -> str | None:
     First weights of a backbone change nothing about that; those of a whole PARE, named by
     `pretrained.format`, do.
     """
-    seen = {name for name, _ in config.data.train}
+    seen = set(dataset_names(config.data.train))
     started = config.pretrained
     has_bodies = bool(started.path) and started.format == "pare"
     return SYNTHETIC_ALONE if seen == {"synthetic"} and not has_bodies else None
@@ -138,7 +152,7 @@ def _validate_input(config: ConfigDict) -> None:
         raise UserError(
             "config.loss.points_2d needs config.model.name to be 'keypoints': set it to 0"
         )
-    named = {name for name, _ in config.data.train} | {n.split("/")[0] for n in config.data.eval}
+    named = {*dataset_names(config.data.train), *(n.split("/")[0] for n in config.data.eval)}
     if config.model.input == "image":
         if BODIES in named:
             raise UserError(
@@ -151,9 +165,12 @@ def _validate_input(config: ConfigDict) -> None:
             f"config.data names {others[0]}, but networks on keypoints are trained and evaluated "
             f"on {BODIES} alone: set config.model.input to 'image', or use configs/keypoints.py"
         )
-    for key in ("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"):
+    for key in (
+        *("pretrained.path", "pretrained.mean_parameters", "pretrained.freeze_epochs"),
+        "data.fits.use",
+    ):
         if _lookup(config, key):
-            raise UserError(f"config.{key} is for networks on images: leave it empty or 0")
+            raise UserError(f"config.{key} is for networks on images: leave it empty, 0 or False")
     if config.loss.parts:
         raise UserError("config.loss.parts needs part labels, which bodies lack: set it to 0")
 
@@ -163,20 +180,30 @@ def _validate_data(config: ConfigDict) -> None:
     well_formed = isinstance(train, tuple) and all(
         isinstance(item, tuple)
         and len(item) == 2
-        and isinstance(item[0], str)
+        and _is_name_or_group(item[0])
         and isinstance(item[1], int | float)
         for item in train
     )
     if not train or not well_formed or any(weight <= 0 for _, weight in train):
         raise UserError(
-            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0"
+            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0; "
+            "(dataset, dataset, ...) in place of a dataset shares its weight by size"
         )
+    datasets = dataset_names(train)
+    if twice := next((name for name in datasets if datasets.count(name) > 1), None):
+        raise UserError(f"config.data.train names {twice} twice: name each dataset once")
     names = config.data.eval
     if not names or not all(isinstance(name, str) and name.count("/") == 1 for name in names):
         raise UserError(
             f"config.data.eval is {config.data.eval!r}: give (dataset/split, ...), "
             "for instance ('synthetic/test',)"
         )
+
+
+def _is_name_or_group(value: Any) -> bool:
+    return isinstance(value, str) or (
+        isinstance(value, tuple) and bool(value) and all(isinstance(name, str) for name in value)
+    )
 
 
 def _lookup(config: ConfigDict, key: str) -> Any:

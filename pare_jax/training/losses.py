@@ -112,14 +112,30 @@ def squared_error(
 
 
 def joints_3d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:
-    """Return the squared error of joints in metres, with both pelvises at the origin."""
-    joints, true = posed.joints, batch["joints_3d"]
+    """Return the squared error of joints in metres, with both pelvises at the origin.
+
+    The pelvis of motion capture is not SMPL's. Where it is unknown, the mean of the known joints is
+    at the origin instead.
+    """
+    known = batch.get("joints_3d_known")
     return squared_error(
-        joints - joints[:, :1],
-        true - true[:, :1],
+        _about_root(posed.joints, known),
+        _about_root(batch["joints_3d"], known),
         batch["joints_3d_weight"],
-        batch.get("joints_3d_known"),
+        known,
     )
+
+
+def _about_root(
+    joints: Float[Array, "batch 24 3"], known: Float[Array, "batch 24"] | None
+) -> Float[Array, "batch 24 3"]:
+    """Return joints about the pelvis, or about the mean of the known ones if it is unknown."""
+    root = joints[:, :1]
+    if known is None:
+        return joints - root
+    number = jnp.maximum(known.sum(1), 1.0)[:, None, None]
+    mean = (known[..., None] * joints).sum(1, keepdims=True) / number
+    return joints - jnp.where(known[:, :1, None] > 0, root, mean)
 
 
 def joints_2d_loss(posed: Posed, batch: Mapping[str, Array]) -> Float[Array, ""]:

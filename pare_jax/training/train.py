@@ -28,7 +28,7 @@ from pare_jax.io.progress import ProgressBar
 from pare_jax.keypoints.body_points import body_points
 from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
-from pare_jax.pretrained import load as pretrained
+from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
 from pare_jax.training import manifest, swa
 from pare_jax.training import workdir as workdir_lib
@@ -36,6 +36,7 @@ from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
+from pare_jax.training.first_weights import load_first_weights
 from pare_jax.training.goodput import Goodput
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.training.step import (
@@ -67,12 +68,17 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+# Maps evaluated weights, and a function that says a line, to metrics for `Checkpoints.save`.
+Judge = Callable[[Weights, Callable[[str], object]], dict[str, float]]
+
+
 def train(
     config: ConfigDict,
     workdir: str | Path,
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
     defaults: ConfigDict | None = None,
+    judge: Judge | None = None,
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
 
@@ -85,6 +91,8 @@ def train(
             checked without data has been checked.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
         defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
+        judge: called at each evaluation; its metrics choose the best checkpoint, and the caller
+            writes the report. None: the first split with 3D joints chooses.
 
     Returns:
         The final state, which is also the latest checkpoint.
@@ -97,7 +105,7 @@ def train(
     workdir = Path(workdir)
     trained = workdir_lib.check(workdir, config, defaults)
     with on_signals() as stop, workdir_lib.claimed(workdir), Goodput(workdir) as goodput:
-        return _train(config, workdir, trained, load_data, open_writer, stop, goodput)
+        return _train(config, workdir, trained, load_data, open_writer, stop, goodput, judge)
 
 
 def _train(
@@ -108,6 +116,7 @@ def _train(
     open_writer: Callable[[], Writer],
     stop: StopRequest,
     goodput: Goodput,
+    judge: Judge | None,
 ) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
@@ -120,8 +129,8 @@ def _train(
     points = body_points(load_body_data(config.body_model or None))
     if isinstance(model, KeypointNetwork):
         model.set_body(points)
-    loaded = pretrained.Loaded({}, []) if resumes else pretrained.load(config)
-    pretrained.fill(model, loaded.flat)
+    loaded = Loaded({}, []) if resumes else load_first_weights(config)
+    fill(model, loaded.flat)
     notes = list(loaded.notes)
     graphs = network_graphs(model)
     body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
@@ -251,6 +260,8 @@ def _train(
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = _report_errors(errors, weights, writer, progress)
+                    if judge is not None:
+                        metrics = judge(weights, progress.say)
                     draws = is_last or step // eval_every % draw_every == 0
                     if config.eval.pictures and draws:
                         name, first = next(iter(held_out.evals.items()))
@@ -283,6 +294,8 @@ def _train(
             writer.close()
             checkpoints.close()
 
+    if judge is not None:
+        return state
     # The report: metrics.json, figures and exported predictions.
     goodput.turn_to("evaluating")
     weights = weights_to_evaluate(state, config)

@@ -21,7 +21,8 @@ _NETWORK = ("model", "image_size")
 # Those that a resumed run keeps. Its length, learning rate, checkpoints and evaluations may change.
 _EXPERIMENT = (
     *("seed", "batch_size", "loss", "augment"),
-    *("data.train", "data.synthetic", "data.bodies"),
+    *("data.train", "data.fits", "data.synthetic", "data.bodies"),
+    *("data.photos", "data.labels", "data.keypoint_set"),
 )
 _START = ("pretrained.path", "pretrained.mean_parameters")
 _FREEZING = ("pretrained.freeze_epochs",)
@@ -115,6 +116,11 @@ def claimed(workdir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def has_trained(workdir: Path) -> bool:
+    """Return whether a run has a checkpoint of a training; step 0 holds converted weights."""
+    return any(_steps(workdir))
+
+
 def _steps(workdir: Path) -> list[int]:
     """Return the steps of the complete checkpoints."""
     return [int(p.name) for p in (workdir / CHECKPOINT_FOLDER).glob("*") if p.name.isdecimal()]
@@ -200,11 +206,10 @@ def _describe(body: BodyData) -> dict[str, str | int]:
 
 def _check_resumable(workdir: Path, trained: ConfigDict, config: ConfigDict) -> None:
     """Raise UserError if resuming with a config would mix two experiments."""
-    has_trained = any(_steps(workdir))
     check_same_network(trained, config, workdir)
     check_same_body(workdir, load_body_data(config.body_model or None))
-    # Step 0 holds converted weights: any experiment may start from them.
-    kept = _START + (_FREEZING + _EXPERIMENT if has_trained else ())
+    # Any experiment may start from converted weights.
+    kept = _START + (_FREEZING + _EXPERIMENT if has_trained(workdir) else ())
     _refuse(config_lib.differences(trained, config, kept), "experiment", workdir)
 
 

@@ -6,10 +6,9 @@ import pytest
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
 from pare_jax.fitting.fitter import BodyFit
-from pare_jax.keypoints.keypoints import Keypoints
+from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
 from pare_jax.keypoints.sets import BLAZEPOSE33, COCO17, point_index
 from pare_jax.prediction.answers import NobodyError
-from pare_jax.prediction.boxes import box_of_keypoints
 from tests.prediction.predict_fakes import (
     SpotSource,
     box_about,

@@ -189,6 +189,20 @@ def test_unknown_joints_and_rotations_do_not_count(case):
     assert terms["joints_3d"] < whole[1]["joints_3d"]
 
 
+def test_without_a_pelvis_joints_are_compared_about_their_mean(case):
+    prediction, joints, head_top, batch = case
+    known = np.ones((BATCH, 24), np.float32)
+    known[:, :4] = 0
+    batch |= {"joints_3d_known": known, "joints_3d": np.add(joints, [0.1, -0.2, 3.0])}
+    batch["joints_3d"][:, 0] = 7.0
+    weights = {"joints_3d": 1.0}
+    total, _ = losses.total_loss(prediction, joints, head_top, batch, weights)
+    assert total < 1e-9
+    known[:, 0] = 1
+    total, _ = losses.total_loss(prediction, joints, head_top, batch, weights)
+    assert total > 1
+
+
 def test_every_term_has_its_definition_here_and_reads_known_labels():
     assert {*WEIGHTS, *ABSOLUTE, "keypoints_2d"} == losses.TERMS.keys()
     assert set(losses.fields_to_read()) <= BATCH_FIELDS.keys()

@@ -1,0 +1,1 @@
+"""Fits of bodies to the keypoints of prepared datasets, used as labels."""
