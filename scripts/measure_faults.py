@@ -28,7 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
 # Seconds in which a start must end by itself.
-_PATIENCE = 240
+_PATIENCE = 1200
 _STEPS = 60  # of configs/tiny.py
 # Moments of kills, in turn.
 MOMENTS = ("preparing", "training", "saving", "evaluating")
