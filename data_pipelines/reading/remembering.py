@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from data_pipelines import transforms
 from data_pipelines.example import CROP_MARGIN
+from data_pipelines.reading.damaged_examples import DamagedExampleError
 
 
 class _Source(Protocol):
@@ -36,8 +37,8 @@ def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -
         return source
     try:
         side = transforms.stored_side(source[0]["image"])
-    except transforms.BadExampleError:
-        return source  # Reading the split raises an error with the example's name.
+    except (transforms.BadExampleError, DamagedExampleError):
+        return source  # The example is named where its batch is made.
     if side * (1 + scale) >= 2 * CROP_MARGIN * image_size:
         return source
     return _Remembering(source, num_bytes)
