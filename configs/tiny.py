@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
 
     config.model.backbone = "resnet18"
     config.model.backbone_width = 4
+    config.model.num_blocks = 2
     config.model.branch_features = 8
     config.model.shape_features = 4
 
