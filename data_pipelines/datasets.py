@@ -1,11 +1,9 @@
 """Opens the datasets that a config names: streams of batches, names, the mean pose."""
 
-import itertools
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +11,7 @@ from ml_collections import ConfigDict
 from data_pipelines import mean_pose, mixture
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
-from data_pipelines.event_writer import EventWriter
+from data_pipelines.label_checks import check_measurable, check_part_labels
 from data_pipelines.reading import input_pipeline, remembering, storage
 from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.reading.fitted_split import FittedSplit, with_fits
@@ -25,9 +23,6 @@ from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.config import BODIES, PHOTOGRAPHS, dataset_names
 from pare_jax.training.data import HeldOut, RunData
 from pare_jax.training.workdir import has_trained
-
-# Examples searched for part labels, which a dataset may have for one gender only.
-_LABEL_EXAMPLES = 200
 
 
 def check_config(config: ConfigDict) -> None:
@@ -97,7 +92,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         **_processes(),
     )
     if config.loss.parts:
-        _check_part_labels(sources, damaged)
+        check_part_labels(sources, damaged)
     examples = sum(len(source) for source, _ in sources)
     mean = mean_pose.of_mixture(config.data.root, workdir, sources, damaged)
     held_out = _held_out(config, opened, mean, damaged)
@@ -191,24 +186,15 @@ def _load_bodies(config: ConfigDict) -> RunData:
 
 def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
     evals = {
-        name: partial(bodies.eval_batches, name.split("/")[1], batch_size=config.eval.batch_size)
+        name: partial(
+            bodies.eval_batches,
+            name.split("/")[1],
+            batch_size=config.eval.batch_size,
+            **_processes(),
+        )
         for name in config.data.eval
     }
     return HeldOut(evals, dict.fromkeys(evals, bodies.names), bodies.mean_joints())
-
-
-def tensorboard_writer(workdir: Path) -> Any:
-    """Make the writer of TensorBoard's events; only the first process writes."""
-    import jax
-    from clu import metric_writers
-
-    if jax.process_index():
-        return metric_writers.MultiWriter([])
-
-    def open_writer() -> Any:
-        return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
-
-    return EventWriter(workdir, open_writer)
 
 
 def _processes() -> dict[str, int]:
@@ -280,7 +266,8 @@ def _open_all(
         if missing and name.startswith("synthetic/"):
             break
         try:
-            source = _open(config, *name.rsplit("/", 1), workdir=workdir)
+            dataset, _, split = name.rpartition("/")
+            source = _open(config, dataset, split, workdir)
         except storage.MissingDatasetError as error:
             if not optional:
                 missing += [one for one in error.names if one not in missing]
@@ -374,16 +361,17 @@ def _held_out(
     for name in config.data.eval:
         if name not in opened:
             continue
-        _check_measurable(name, opened[name], config.eval.protocol, damaged)
+        check_measurable(name, opened[name], config.eval.protocol, damaged)
         evals[name] = partial(
             input_pipeline.eval_batches,
             opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
             damaged=damaged,
+            **_processes(),
         )
         names[name] = cache(opened[name].names)
-    return HeldOut(evals, names, mean_joints, damaged.counts)
+    return HeldOut(evals, names, mean_joints, damaged.found)
 
 
 def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSplit:
@@ -394,35 +382,3 @@ def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSpl
         root = own_data(workdir) if name == PHOTOGRAPHS else config.data.root
         path = storage.find_dataset(root, name)
     return storage.open_split(path, split)
-
-
-def _check_measurable(
-    name: str, source: StoredSplit, protocol: str, damaged: DamagedExamples
-) -> None:
-    """Raise UserError if no metric can be measured on a split."""
-    # Most splits have labels everywhere, and few are without any.
-    first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-    for example in damaged.readable(source, itertools.chain(map(int, first), range(len(source)))):
-        needed = ("pose_weight", "betas_weight") if protocol == "j14" else ("joints_3d_weight",)
-        if all(example[weight] > 0 for weight in needed):
-            return
-        points = np.append(example["joints_2d_weight"], example["head_top_weight"])
-        if np.count_nonzero(points) > 1:
-            return
-    raise UserError(
-        f"config.data.eval: nobody in {name} has what protocol {protocol} needs, or two joints in "
-        "2D: name another split"
-    )
-
-
-def _check_part_labels(sources: mean_pose.Sources, damaged: DamagedExamples) -> None:
-    """Raise UserError if no dataset has the part labels that loss.parts needs."""
-    for source, _ in sources:
-        chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-        examples = damaged.readable(source, map(int, chosen))
-        if any(example["parts_weight"] > 0 for example in examples):
-            return
-    raise UserError(
-        "config.loss.parts needs part labels, which no dataset of config.data.train has: prepare "
-        "3DPW with --body=SMPL (docs/data.md), or set config.loss.parts to 0"
-    )

@@ -19,6 +19,20 @@ _LENGTH, _AROUND = 8, 16
 _ROOM = 1 << 23
 
 
+def tensorboard_writer(workdir: Path) -> Any:
+    """Make the writer of a run's events; of several processes the first writes."""
+    import jax
+    from clu import metric_writers
+
+    if jax.process_index():
+        return metric_writers.MultiWriter([])
+
+    def open_writer() -> Any:
+        return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
+
+    return EventWriter(workdir, open_writer)
+
+
 class EventWriter:
     """Passes scalars, pictures and texts to clu's writer, and checks that they arrive."""
 

@@ -95,8 +95,10 @@ def describe(train: Sequence[Entry], sets: Sequence[TrainingSet], missing: str) 
         if not absent:
             continue
         share = f"{100 * weight / whole:.3g} %"
-        heirs = f"{listed(left)} have the whole {share}" if left else f"the others have the {share}"
-        lines.append(f"{listed(absent)} {be(len(absent))} missing {missing}: {heirs}")
+        heirs = listed(left) if left else "the other sets"
+        lines.append(
+            f"{listed(absent)} {be(len(absent))} missing {missing}: the {share} go to {heirs}"
+        )
     return lines
 
 

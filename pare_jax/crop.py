@@ -7,6 +7,9 @@ Plain numbers, so that modules without JAX can use them.
 # Prepared datasets have it, and it is the default of config.crop_scale, which predictions use.
 BOX_SCALE = 1.2
 
+# `scale` in the label files of SPIN, EFT and BEDLAM is a square's side over this number of pixels.
+SPIN_UNIT = 200.0
+
 # Focal length of the crop's assumed camera (SPIN, Kolotouros et al. 2019), in pixels of a crop of
 # CROP_RESOLUTION pixels a side.
 FOCAL_LENGTH = 5000.0

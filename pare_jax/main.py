@@ -9,6 +9,11 @@ the run's own config, WORKDIR/config.json, and needs no --config. Any key of the
 overridden in both modes: --config.optimizer.learning_rate=1e-4. The config of a run trains it
 again: with the versions, the device and the data of its manifest.json to the same bits. A user's
 mistake is reported in one line on stderr, with exit status 2.
+
+Under SLURM, Open MPI, an indexed Kubernetes job or on a TPU pod, one command in each process is one
+run (docs/scaling.md). Elsewhere name the processes:
+
+    python -m pare_jax.main ... --coordinator=HOST:PORT --num_processes=2 --process_id=0
 """
 
 import contextlib
@@ -61,9 +66,16 @@ def define_flags(argv: Sequence[str], values: flags.FlagValues, again: Path | No
 def _define_others(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "Folder of this run.", flag_values=values)
     flags.DEFINE_enum("mode", "train", _MODES, "What to do.", flag_values=values)
-    flags.DEFINE_integer(
-        "step", None, "Step of the checkpoint to evaluate; default: latest.", flag_values=values
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of the first process of several.", flag_values=values
     )
+    numbers = {
+        "step": "Step of the checkpoint to evaluate; default: latest.",
+        "num_processes": "Number of processes of this run; default: as they were started.",
+        "process_id": "Number of this process, 0 for the first.",
+    }
+    for name, text in numbers.items():
+        flags.DEFINE_integer(name, None, text, flag_values=values)
 
 
 def split_run(argv: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -187,28 +199,41 @@ def _config_of_run(
 
 
 def run(request: Request) -> None:
-    """Train and evaluate, or evaluate alone, as a validated config says."""
+    """Train and evaluate, or evaluate alone, as a validated config says.
+
+    Of several processes the first prints.
+    """
+    from pare_jax.training import multiprocess
     from pare_jax.training import workdir as workdir_lib
     from pare_jax.training.stopping import Stopped
 
-    with workdir_lib.left_as_found(request.workdir):
+    with contextlib.ExitStack() as around:
+        if not multiprocess.is_first():
+            nowhere = around.enter_context(open(os.devnull, "w"))
+            around.enter_context(contextlib.redirect_stdout(nowhere))
+        around.enter_context(workdir_lib.left_as_found(request.workdir))
         if request.mode == "evaluate":
             _evaluate(request.config, request.workdir, request.step)
             return
         try:
             _train(request.config, request.workdir, request.again)
         except Stopped as stopped:
-            say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
+            if multiprocess.is_first():
+                say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
 
 
 def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None:
     if config.data.photos:
         from pare_jax.finetuning.finetune import finetune
+        from pare_jax.training import multiprocess
 
+        if multiprocess.count() > 1:
+            raise UserError("config.data.photos needs one process: give --num_processes=1")
         finetune(config, workdir)
         return
     from configs.common import get_base
     from data_pipelines import datasets
+    from data_pipelines.event_writer import tensorboard_writer
     from pare_jax.training import manifest
     from pare_jax.training.train import train
 
@@ -220,7 +245,7 @@ def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None
             data = dataclasses.replace(data, notes=[*data.notes, *notes])
         return data
 
-    train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir), get_base())
+    train(config, workdir, load_data, lambda: tensorboard_writer(workdir), get_base())
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
@@ -263,6 +288,7 @@ def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str])
     from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib
+    from pare_jax.training import multiprocess
 
     for note in request.notes:
         say(note, sys.stderr)
@@ -272,10 +298,12 @@ def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str])
         request = request._replace(config=adopted(request.config, request.overrides))
     config_lib.validate(request.config)
     datasets.check_config(request.config)
-    if request.config.model.name != "keypoints":
+    several = multiprocess.start(values.coordinator, values.num_processes, values.process_id)
+    if request.config.model.name != "keypoints" and not several:
         # Each device repeats the optimizer's work, which is a large part of such a network's step.
         sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
-    run(request)
+    with multiprocess.failing_at_once() if several else contextlib.nullcontext():
+        run(request)
     return 0
 
 

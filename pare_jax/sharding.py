@@ -1,7 +1,8 @@
 """Placement of arrays: a mesh whose `data` axis splits batches; everything else is replicated.
 
-The jitted step is one program for 1 or N devices. Because it sees global arrays, batch statistics
-and losses are those of the global batch, and the numbers do not depend on the number of devices.
+The jitted step is one program for 1 or N devices, in 1 or M processes. Because it sees global
+arrays, batch statistics and losses are those of the global batch, and the numbers do not depend on
+the number of devices.
 """
 
 import functools
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -68,6 +70,12 @@ def check_batch_sizes(config: ConfigDict, mesh: Mesh) -> None:
                 f"config.{key} is {size}, which is not divisible by the {mesh.size} devices: "
                 f"use a multiple of {mesh.size}"
             )
+    parts = mesh.size * config.accumulate_steps
+    if config.batch_size % parts:
+        raise UserError(
+            f"config.batch_size is {config.batch_size}, which is not divisible by the {mesh.size} "
+            f"devices times accumulate_steps {config.accumulate_steps}: use a multiple of {parts}"
+        )
 
 
 def put_batch(batch: Mapping[str, np.ndarray | jax.Array], mesh: Mesh) -> dict[str, jax.Array]:
@@ -88,8 +96,38 @@ def put_batch(batch: Mapping[str, np.ndarray | jax.Array], mesh: Mesh) -> dict[s
 
 
 def put_replicated(tree: Any, mesh: Mesh) -> Any:
-    """Copy a pytree of host arrays to every device."""
+    """Copy a pytree of host arrays, the same in every process, to every device."""
+    if mesh.is_multi_process:
+        return jax.tree.map(functools.partial(_put_everywhere, replicated(mesh)), tree)
     return jax.device_put(tree, replicated(mesh))
+
+
+def _put_everywhere(sharding: NamedSharding, value: Any) -> jax.Array:
+    """Copy one array; `device_put` would send it to the other processes to compare it."""
+    if isinstance(value, jax.Array) and not value.is_fully_addressable:
+        return value
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        data = _put_everywhere(sharding, jax.random.key_data(value))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(value))
+    host = np.asarray(value)
+    return jax.make_array_from_process_local_data(sharding, host, host.shape)
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """Give each process all rows of global arrays, so that it can read them.
+
+    One process has all rows already.
+    """
+    if not mesh.is_multi_process:
+        return tree
+    # Metrics are in float64.
+    with jax.enable_x64(True):
+        return _gathering(mesh)(tree)
+
+
+@functools.cache
+def _gathering(mesh: Mesh) -> Any:
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
 def prefetch(

@@ -143,9 +143,9 @@ MPII_TO_SMPL = tuple(
 )
 
 # The points of 2D metrics: SMPL's joints, and the top of the head, which is a vertex of the mesh.
-POINT_NAMES = (*JOINT_NAMES, "head_top")
-NUM_POINTS = len(POINT_NAMES)
-HEAD_TOP = POINT_NAMES.index("head_top")
+EVALUATED_POINTS = (*JOINT_NAMES, "head_top")
+NUM_POINTS = len(EVALUATED_POINTS)
+HEAD_TOP = EVALUATED_POINTS.index("head_top")
 
 # The points of PCKh: MPII's joints without pelvis and thorax, as in MPII's own evaluation.
 PCKH_POINTS = (*sorted(joint for _, joint in MPII_TO_SMPL), HEAD_TOP)

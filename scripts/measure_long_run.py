@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from configs.tiny import get_config
     from data_pipelines import datasets
+    from data_pipelines.event_writer import tensorboard_writer
     from pare_jax.io import command_line
     from pare_jax.training.train import train
 
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
                 config,
                 workdir,
                 lambda: datasets.load(config, workdir),
-                lambda: Observer(datasets.tensorboard_writer(workdir), workdir, every),
+                lambda: Observer(tensorboard_writer(workdir), workdir, every),
             )
         finally:
             sys.stdout = sys.__stdout__

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from photo_labels import LabelledPerson, read_labels
+from photo_labels import PhotoPerson, read_labels
 from photo_methods import PhotoMethod, make_method
 from photo_scores import (
     PCK_THRESHOLDS,
@@ -45,7 +45,7 @@ _HEADINGS = ("people", "PCK 0.1", "PCK 0.2", "PCKh", "PA-MPJPE", "with 3D")
 _ALL = "all"
 
 
-def answers_of(method: PhotoMethod, people: Sequence[LabelledPerson]) -> list[PhotoAnswer | None]:
+def answers_of(method: PhotoMethod, people: Sequence[PhotoPerson]) -> list[PhotoAnswer | None]:
     """Return a method's answer for each person, who are in the order of their photographs."""
     answers: list[PhotoAnswer | None] = []
     for photo, group in itertools.groupby(people, lambda one: one.photo):
@@ -53,9 +53,7 @@ def answers_of(method: PhotoMethod, people: Sequence[LabelledPerson]) -> list[Ph
     return answers
 
 
-def scores_of(
-    people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]
-) -> list[float]:
+def scores_of(people: Sequence[PhotoPerson], answers: Sequence[PhotoAnswer | None]) -> list[float]:
     """Return the numbers of `_HEADINGS`; NaN where nothing can be measured."""
     errors = np.array([aligned_error(*pair) for pair in zip(people, answers, strict=True)])
     with_3d = errors[np.isfinite(errors)]
@@ -68,7 +66,7 @@ def scores_of(
     ]
 
 
-def print_scores(people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]) -> None:
+def print_scores(people: Sequence[PhotoPerson], answers: Sequence[PhotoAnswer | None]) -> None:
     """Print a row for each folder of labels, and one for all."""
     _print_row("", _HEADINGS)
     pairs = list(zip(people, answers, strict=True))
@@ -77,7 +75,7 @@ def print_scores(people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer
         _print_row(group, scores_of([one for one, _ in own], [answer for _, answer in own]))
 
 
-def print_detections(people: Sequence[LabelledPerson], name: str, threshold: float | None) -> None:
+def print_detections(people: Sequence[PhotoPerson], name: str, threshold: float | None) -> None:
     """Print recall and false boxes of a detector for each folder of labels, and for all."""
     detector = make_detector(name, threshold)
     rows: dict[str, list[int]] = {}
@@ -96,7 +94,7 @@ def print_detections(people: Sequence[LabelledPerson], name: str, threshold: flo
 
 
 def draw_worst(
-    people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None], count: int, path: Path
+    people: Sequence[PhotoPerson], answers: Sequence[PhotoAnswer | None], count: int, path: Path
 ) -> None:
     """Write a picture of the people with the smallest shares of right limb joints."""
     hits = limb_hits(people, answers, PCK_THRESHOLDS[0])

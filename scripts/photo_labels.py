@@ -22,7 +22,7 @@ FEWEST_LIMB_POINTS = 6
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledPerson:
+class PhotoPerson:
     """A person in a photograph, as annotators marked it.
 
     Attributes:
@@ -59,7 +59,7 @@ class LabelledPerson:
         return int((self.points[list(LIMB_POINTS), 2] > 0).sum()) >= FEWEST_LIMB_POINTS
 
 
-def read_labels(labels: Sequence[str], photos: Path | None = None) -> list[LabelledPerson]:
+def read_labels(labels: Sequence[str], photos: Path | None = None) -> list[PhotoPerson]:
     """Return the people of label files whose photographs exist, photograph by photograph.
 
     Args:
@@ -69,7 +69,7 @@ def read_labels(labels: Sequence[str], photos: Path | None = None) -> list[Label
     Raises:
         UserError: as `read_keypoints`; two files that label one photograph; no photograph found.
     """
-    people: list[LabelledPerson] = []
+    people: list[PhotoPerson] = []
     owners: dict[Path, Path] = {}
     for label in labels:
         path, _, set_name = label.partition("=")
@@ -92,7 +92,7 @@ def read_labels(labels: Sequence[str], photos: Path | None = None) -> list[Label
     return people
 
 
-def _person(photo: Path, group: str, keypoints: Keypoints) -> LabelledPerson:
+def _person(photo: Path, group: str, keypoints: Keypoints) -> PhotoPerson:
     box = keypoints.box
     if box is None:
         points = keypoints.body_points()
@@ -101,4 +101,4 @@ def _person(photo: Path, group: str, keypoints: Keypoints) -> LabelledPerson:
         box = np.concatenate([known.min(0) - margin, known.max(0) + margin])
         width, height = read_size(photo)[0]
         box = np.clip(box, 0, [width, height, width, height])
-    return LabelledPerson(photo, group, box, keypoints)
+    return PhotoPerson(photo, group, box, keypoints)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import jax.numpy as jnp
 import numpy as np
-from photo_labels import LabelledPerson
+from photo_labels import PhotoPerson
 from photo_scores import PhotoAnswer
 
 from pare_jax.errors import UserError
@@ -29,14 +29,14 @@ _UPRIGHT = {
     "ankle": (0.63, 0.94),
 }
 # Finds the keypoints of people in their boxes; None where it finds nobody.
-BoxedSource = Callable[[Picture, Sequence[LabelledPerson]], Sequence[Keypoints | None]]
+BoxedSource = Callable[[Picture, Sequence[PhotoPerson]], Sequence[Keypoints | None]]
 
 
 class PhotoMethod(Protocol):
     """Finds the body points of labelled people in one photograph."""
 
     def __call__(
-        self, image: Picture, people: Sequence[LabelledPerson]
+        self, image: Picture, people: Sequence[PhotoPerson]
     ) -> Sequence[PhotoAnswer | None]:
         """Return an answer for each person; None where it has none.
 
@@ -78,7 +78,7 @@ def source_of(text: str) -> BoxedSource:
     return lambda image, people: look(image, [one.box for one in people])
 
 
-def upright_figure(image: Picture, people: Sequence[LabelledPerson]) -> list[PhotoAnswer]:
+def upright_figure(image: Picture, people: Sequence[PhotoPerson]) -> list[PhotoAnswer]:
     """Return a standing figure that fills each box: what a method must beat."""
     shares = np.full((NUM_BODY_POINTS, 2), np.nan)
     for name, (x, y) in _UPRIGHT.items():
@@ -95,7 +95,7 @@ class KeypointMethod:
         self._source = source
 
     def __call__(
-        self, image: Picture, people: Sequence[LabelledPerson]
+        self, image: Picture, people: Sequence[PhotoPerson]
     ) -> Sequence[PhotoAnswer | None]:
         """Return the keypoints in each box."""
         return [one and _answer_of_keypoints(one) for one in self._source(image, people)]
@@ -116,7 +116,7 @@ class NetworkMethod:
         self._body = body_points(predictor.body_data)
 
     def __call__(
-        self, image: Picture, people: Sequence[LabelledPerson]
+        self, image: Picture, people: Sequence[PhotoPerson]
     ) -> Sequence[PhotoAnswer | None]:
         """Return the points of the predicted bodies; None where the source sees nobody."""
         boxes = [one.box.tolist() for one in people]

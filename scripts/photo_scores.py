@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
-from photo_labels import LabelledPerson
+from photo_labels import PhotoPerson
 
 from pare_jax.evaluation.metrics import pa_mpjpe
 from pare_jax.evaluation.pckh import THRESHOLD as HEAD_THRESHOLD
@@ -42,7 +42,7 @@ class PhotoAnswer:
 
 
 def limb_hits(
-    people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None], threshold: float
+    people: Sequence[PhotoPerson], answers: Sequence[PhotoAnswer | None], threshold: float
 ) -> Float[np.ndarray, "people 12"]:
     """Return which limb joints are within a share of the body's extent.
 
@@ -78,7 +78,7 @@ def detection_counts(
 
 
 def head_hits(
-    people: Sequence[LabelledPerson], answers: Sequence[PhotoAnswer | None]
+    people: Sequence[PhotoPerson], answers: Sequence[PhotoAnswer | None]
 ) -> Float[np.ndarray, "people 12"]:
     """Return which limb joints are within half a head's length, which is from neck to head top.
 
@@ -89,7 +89,7 @@ def head_hits(
     return _hits(people, answers, sizes, HEAD_THRESHOLD)
 
 
-def aligned_error(person: LabelledPerson, answer: PhotoAnswer | None) -> float:
+def aligned_error(person: PhotoPerson, answer: PhotoAnswer | None) -> float:
     """Return the PA-MPJPE over the common points that both have, mm; NaN where there are few."""
     if person.world is None or answer is None or answer.world is None:
         return float("nan")
@@ -108,7 +108,7 @@ def percent(found: Float[np.ndarray, "people points"]) -> float:
 
 
 def _hits(
-    people: Sequence[LabelledPerson],
+    people: Sequence[PhotoPerson],
     answers: Sequence[PhotoAnswer | None],
     sizes: Float[np.ndarray, " people"],
     threshold: float,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from jaxtyping import Float
-from photo_labels import LabelledPerson
+from photo_labels import PhotoPerson
 from photo_scores import PhotoAnswer
 
 from pare_jax.io.images import Picture, crop_to_photo, cut_crop, read_image
@@ -28,7 +28,7 @@ _TRUTH: Colour = (80, 230, 90)
 
 
 def sheet(
-    people: Sequence[LabelledPerson],
+    people: Sequence[PhotoPerson],
     answers: Sequence[PhotoAnswer | None],
     titles: Sequence[str],
     columns: int = 3,
@@ -48,7 +48,7 @@ def sheet(
     return grid(cells, columns, gap=8)
 
 
-def _cell(person: LabelledPerson, answer: PhotoAnswer | None) -> Picture:
+def _cell(person: PhotoPerson, answer: PhotoAnswer | None) -> Picture:
     """Draw a person's square: skeletons, and the predicted mesh beside it if there is one."""
     image = read_image(person.photo)
     box = person.box

@@ -1,5 +1,6 @@
 """Fakes shared by tests: a tiny network's config, random batches, a metric writer."""
 
+import jax
 import numpy as np
 from flax import nnx
 from scipy.spatial.transform import Rotation
@@ -76,14 +77,20 @@ class FakeData:
     def train(self, start: int):
         step = start
         while True:
-            yield fake_batch(self._batch_size, seed=step)
+            yield own_rows(fake_batch(self._batch_size, seed=step))
             step += 1
 
     def _evaluation(self):
-        yield fake_batch(self._batch_size, seed=1000)
+        yield own_rows(fake_batch(self._batch_size, seed=1000))
         last = fake_batch(self._batch_size, seed=1001)
         last["sample_weight"][3:] = 0
-        yield last
+        yield own_rows(last)
+
+
+def own_rows(batch):
+    """Return this process' rows of a batch."""
+    first, count = jax.process_index(), jax.process_count()
+    return {name: np.split(value, count)[first] for name, value in batch.items()}
 
 
 class Recorder:

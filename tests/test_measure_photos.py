@@ -29,7 +29,7 @@ def script_fixture(monkeypatch):
 def upright(script, box=BOX):
     """Return COCO's keypoints of the upright figure in a box."""
     corners = np.array([*box[:2], box[0] + box[2], box[1] + box[3]])
-    person = script("photo_labels").LabelledPerson(Path(), "", corners, None)
+    person = script("photo_labels").PhotoPerson(Path(), "", corners, None)
     (answer,) = script("photo_methods").upright_figure(np.zeros((1, 1, 3), np.uint8), [person])
     rows = np.nan_to_num(answer.points[list(COCO17.indices)])
     return np.concatenate([rows, 2.0 * (rows.sum(1, keepdims=True) > 0)], 1)
@@ -103,7 +103,7 @@ def test_each_detection_finds_one_person(script):
 def person_of(script, own_set, points, world=None):
     labelled = script("photo_labels")
     keypoints = labelled.Keypoints(own_set, points[:, :2], points[:, 2], world)
-    return labelled.LabelledPerson(Path("a.png"), "", np.zeros(4), keypoints)
+    return labelled.PhotoPerson(Path("a.png"), "", np.zeros(4), keypoints)
 
 
 def test_points_are_right_within_a_share_of_the_extent(script):

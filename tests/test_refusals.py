@@ -34,7 +34,7 @@ EXPECTED = """
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
   5 data_pipelines/releases/bedlam.py
-  5 data_pipelines/releases/coco.py
+  5 data_pipelines/releases/coco_keypoints.py
   4 data_pipelines/releases/eft.py
   2 data_pipelines/releases/folder.py
   6 data_pipelines/releases/label_arrays.py
@@ -89,7 +89,7 @@ EXPECTED = """
   8 pare_jax/keypoints/people_collector.py
   2 pare_jax/keypoints/sets.py
   4 pare_jax/keypoints/spin_files.py
-  6 pare_jax/main.py
+  7 pare_jax/main.py
   1 pare_jax/meshes/animation.py
   7 pare_jax/models/build.py
   1 pare_jax/prediction/answers.py
@@ -108,7 +108,7 @@ EXPECTED = """
   3 pare_jax/prediction/person.py
   1 pare_jax/prediction/person_arrays.py
   9 pare_jax/prediction/predictor.py
-  1 pare_jax/prediction/run/command.py
+  3 pare_jax/prediction/run/command.py
   3 pare_jax/prediction/run/fit_command.py
   3 pare_jax/prediction/run/inputs.py
   3 pare_jax/prediction/run/options.py
@@ -135,6 +135,7 @@ EXPECTED = """
  12 pare_jax/training/checkpoints.py
  18 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
+  3 pare_jax/training/multiprocess.py
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py
@@ -146,6 +147,7 @@ EXPECTED = """
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
   1 scripts/measure_photos.py
+  1 scripts/measure_pixels.py
   2 scripts/photo_labels.py
   2 scripts/photo_methods.py
   3 scripts/ship_keypoint_network.py

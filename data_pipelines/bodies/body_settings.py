@@ -22,7 +22,7 @@ _PROBABILITIES = (
 
 @dataclasses.dataclass(frozen=True)
 class BodySettings:
-    """How often and how much poses, cameras and keypoints vary.
+    """Probabilities and strengths of the variation of poses, cameras and keypoints.
 
     Lengths of keypoints' errors are shares of the person's extent in the picture.
     """

@@ -172,14 +172,26 @@ class DrawnBodies:
             yield draw(key, np.uint32(step), pool, body)
             step += 1
 
-    def eval_batches(self, split: str, *, batch_size: int) -> Iterator[HostBatch]:
-        """Pass once over an evaluation split, the last batch padded with sample_weight 0."""
+    def eval_batches(
+        self, split: str, *, batch_size: int, process_index: int = 0, process_count: int = 1
+    ) -> Iterator[HostBatch]:
+        """Pass once over an evaluation split, the last batch padded with sample_weight 0.
+
+        Args:
+            split: "test" or "test_noisy".
+            batch_size: bodies in a batch over all processes.
+            process_index: number of this process, which gets its share of each batch's rows.
+            process_count: number of processes; divides `batch_size`.
+        """
         whole = self._split(split)
-        count = self.splits.test
-        for start in range(0, count, batch_size):
-            wanted = np.arange(start, start + batch_size)
+        count, rows = self.splits.test, batch_size // process_count
+        for start in range(process_index * rows, self._end(batch_size), batch_size):
+            wanted = np.arange(start, start + rows)
             batch = {name: value[np.minimum(wanted, count - 1)] for name, value in whole.items()}
             yield batch | {"sample_weight": (wanted < count).astype(np.float32)}
+
+    def _end(self, batch_size: int) -> int:
+        return -(-self.splits.test // batch_size) * batch_size
 
     def names(self) -> SplitNames:
         """Return the names of a split's bodies."""

@@ -97,7 +97,7 @@ def fit_split(
         with one_at_a_time(source.path / FOLDER):
             if (done := _finished(path, header)) is not None:
                 return done
-            work = _Work(source, starts, settings, body_points(starts.body))
+            work = _FitWork(source, starts, settings, body_points(starts.body))
             columns = work.all_pieces(_scratch(path, header), header, people_a_piece)
             write_fits(path, header, columns)
             for folder in path.parent.glob(f"{source.split}.*.partial"):
@@ -132,7 +132,7 @@ def _finished(path: Path, header: Mapping[str, Any]) -> SplitFits | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Work:
+class _FitWork:
     source: StoredSplit
     starts: Starts
     settings: FitSettings

@@ -56,7 +56,7 @@ class NetworkStarts:
             workdir = split_checkpoint(checkpoint)[0]
             trained = None if body else load_run_body(workdir, config, None)
             own = _digest_of_run(workdir, config, trained, body)
-        self.name = _SHIPPED if checkpoint is None else str(checkpoint)
+        self.name = _SHIPPED if checkpoint is None else Path(checkpoint).name
         chosen = load_body_data(body) if body else trained
         assert chosen is not None
         self.body: BodyData = chosen

@@ -28,6 +28,7 @@ _CODE = (
     "data_pipelines/example.py",
     "data_pipelines/reading/jpeg.py",
     "data_pipelines/preparing/part_labels.py",
+    "data_pipelines/releases/labelled_people.py",
     "data_pipelines/releases/labelled_photographs.py",
     "data_pipelines/releases/named_photographs.py",
     "data_pipelines/releases/stored_crop.py",

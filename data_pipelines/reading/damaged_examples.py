@@ -79,10 +79,10 @@ class DamagedExamples:
             else:
                 yield example
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of damaged examples found so far, by the name of their split."""
+    def found(self) -> dict[str, set[int]]:
+        """Return the indices of the damaged examples so far, by the name of their split."""
         with self._lock:
-            return {self._names[key]: len(found) for key, found in self._found.items()}
+            return {self._names[key]: set(found) for key, found in self._found.items()}
 
 
 def are_too_many(damaged: int, total: int) -> bool:

@@ -97,10 +97,7 @@ def train_batches(
         UserError: a size or weight is bad, or (while iterating) a dataset cannot be read or too
             much of it is damaged.
     """
-    if batch_size < 1 or batch_size % process_count:
-        raise UserError(
-            f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
-        )
+    _check_batch_size(batch_size, process_count)
     _check(image_size, [source for source, _ in sources])
     mixture = Mixture([weight for _, weight in sources], seed)
     shuffles = [Shuffle(len(source), seed, dataset) for dataset, (source, _) in enumerate(sources)]
@@ -131,6 +128,8 @@ def eval_batches(
     *,
     batch_size: int,
     image_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
     threads: int | None = None,
     damaged: DamagedExamples | None = None,
     fields: Sequence[str] = EVALUATION_FIELDS,
@@ -139,8 +138,10 @@ def eval_batches(
 
     Args:
         source: the split.
-        batch_size: samples of a batch.
+        batch_size: samples of a batch over all processes.
         image_size: side of the network's crop, pixels, a multiple of 4.
+        process_index: number of this process, which gets its share of each batch's rows.
+        process_count: number of processes.
         threads: batches made in parallel; None: one per core.
         damaged: counts the damaged examples.
         fields: of the batches; sample_weight is one of them.
@@ -154,16 +155,15 @@ def eval_batches(
         UserError: a size is bad, or (while iterating) the split cannot be read or too much of it is
             damaged.
     """
-    if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}: use a positive number")
+    _check_batch_size(batch_size, process_count)
     _check(image_size, [source])
-    size = len(source)
+    size, rows = len(source), batch_size // process_count
     damaged = damaged or DamagedExamples()
 
     def make_batch(step: int) -> Batch:
-        wanted = np.arange(step * batch_size, (step + 1) * batch_size)
+        wanted = step * batch_size + process_index * rows + np.arange(rows)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
-        placement = transforms.identity_placement(batch_size)
+        placement = transforms.identity_placement(rows)
         batch, replaced = _assemble(readings, damaged, placement, image_size, fields)
         for name in ("image", *(name for name in fields if name.endswith("_weight"))):
             if name in batch:
@@ -282,6 +282,13 @@ def _gender_number(name: str) -> int:
     if name not in GENDERS:
         raise BadExampleError(f"the gender is {name!r}, not one of {', '.join(GENDERS)}")
     return GENDERS.index(name)
+
+
+def _check_batch_size(batch_size: int, process_count: int) -> None:
+    if batch_size < 1 or batch_size % process_count:
+        raise UserError(
+            f"batch_size is {batch_size}: use a positive multiple of the {process_count} processes"
+        )
 
 
 def _check(image_size: int, sources: Sequence[ExampleSource]) -> None:

@@ -25,12 +25,8 @@ from data_pipelines.releases.label_arrays import (
     rotations_of,
     square_mistake,
 )
-from data_pipelines.releases.labelled_photographs import (
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotograph,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import LabelledPhotograph, LabelledPhotographs
 from data_pipelines.releases.named_photographs import (
     Picture,
     open_photograph,
@@ -155,7 +151,7 @@ def _is_about(size: tuple[float, float], given: tuple[float, float]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class _People:
+class _BedlamPeople:
     """The checked arrays of a file, a row a person.
 
     Attributes:
@@ -247,7 +243,7 @@ def read_bedlam_labels(path: Path, folder: str = "") -> LabelFile:
     is_smpl = count == _SMPL_POINTS and numbers == 3 * NUM_JOINTS
     known = np.array([is_smpl or name in _BODY_JOINTS for name in JOINT_NAMES])
     vectors[:, ~known] = 0.0
-    people = _People(
+    people = _BedlamPeople(
         arrays,
         folder,
         *arrays.squares(),

@@ -12,27 +12,22 @@ Estimation", 3DV 2021; https://github.com/facebookresearch/eft. Non-commercial.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.releases.coco import read_coco
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.coco_keypoints import number_of, read_coco
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import HELD_OUT, LabelledPhotographs
 from data_pipelines.releases.release import Skipped
+from pare_jax.crop import SPIN_UNIT
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
 from pare_jax.keypoints.sets import NUM_BODY_POINTS
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 _ADVICE = "give EFT's JSON, such as COCO2014-Part-ver01.json"
-# Side of the network's square over EFT's (and SPIN's) scale, pixels.
-SCALE_UNIT = 200.0
 
 
 class Eft(LabelledPhotographs):
@@ -77,16 +72,16 @@ class Eft(LabelledPhotographs):
             what = f"entry {number}"
             own_id = entry.get("annotId")
             name = entry.get("imageName")
-            is_id = isinstance(own_id, int) and own_id >= 0
-            person = _person(entry, what, number if not is_id else own_id)
-            if is_id and (own_id, name) in used:
+            is_id = number_of(own_id, -1) == own_id
+            person = _person(entry, what, number_of(own_id, number))
+            if is_id and isinstance(name, str) and (own_id, name) in used:
                 person = "annotation id is used twice"
             if isinstance(person, str):
                 result.skipped.append(Skipped(what, person))
                 continue
             used.add((own_id, name))
-            if is_id and own_id in points:
-                person.points[:] = points[own_id]
+            if is_id and (own := points.get((own_id, PurePosixPath(name).name))) is not None:
+                person.points[:] = own
             result.people.append(person)
         if self._coco is not None:
             with_points = sum(bool(person.points.any()) for person in result.people)
@@ -101,9 +96,12 @@ class Eft(LabelledPhotographs):
         return result
 
 
-def _points_of(path: Path) -> dict[int, np.ndarray]:
-    """Return the body points of the people of a COCO file by annotation id."""
-    return {person.number: person.points for person in read_coco(path).people}
+def _points_of(path: Path) -> dict[tuple[int, str], np.ndarray]:
+    """Return the body points of the people of a COCO file by annotation id and photograph."""
+    return {
+        (person.number, PurePosixPath(person.photograph).name): person.points
+        for person in read_coco(path).people
+    }
 
 
 def _person(entry: Mapping[str, Any], what: str, number: int) -> LabelledPerson | str:
@@ -128,7 +126,7 @@ def _person(entry: Mapping[str, Any], what: str, number: int) -> LabelledPerson 
         photograph=name,
         number=number,
         centre=centre,
-        side=SCALE_UNIT * float(scale),
+        side=SPIN_UNIT * float(scale),
         points=np.zeros((NUM_BODY_POINTS, 3)),
         rotations=pose,
         betas=betas,

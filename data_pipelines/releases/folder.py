@@ -20,14 +20,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
+from data_pipelines.releases.labelled_people import (
     LabelFile,
     LabelledPerson,
-    LabelledPhotograph,
-    LabelledPhotographs,
     cut_people,
     person_of_keypoints,
+)
+from data_pipelines.releases.labelled_photographs import (
+    HELD_OUT,
+    LabelledPhotograph,
+    LabelledPhotographs,
 )
 from data_pipelines.releases.named_photographs import (
     DecodedPhotograph,
@@ -79,15 +81,19 @@ class Folder(LabelledPhotographs):
         Raises:
             UserError: a folder or file is missing, or BlazePose is not installed.
         """
-        super().__init__(source, None, name, held_out)
+        super().__init__(source, None, name, held_out, keypoint_set)
         self._labels = None if labels is None else Path(labels).resolve()
-        self._set = keypoint_set
         if self._labels is not None and not self._labels.exists():
             raise UserError(f"--labels={labels} does not exist: name a file of keypoints")
         if self._labels is None and (advice := blazepose_files.missing()):
             raise UserError(
                 f"BlazePose, which finds people, is not installed: run {advice}, or give --labels"
             )
+
+    @property
+    def label_file(self) -> Path:
+        """The file of keypoints, for messages."""
+        return self._labels or self.source
 
     def settings(self) -> dict[str, Any]:
         """See `release.HasSettings`."""
@@ -120,7 +126,7 @@ class Folder(LabelledPhotographs):
         photographs, clips, lines = self._content
         if self._labels is None:
             return LabelFile(notes=list(lines))
-        file = read_keypoints(self._labels, self._set)
+        file = read_keypoints(self._labels, self.keypoint_set)
         result = LabelFile(notes=[line.removeprefix("note: ") for line in (*lines, *file.notes)])
         of_clips = {Path(clip).stem: clip for clip in clips}
         frames = {}

@@ -12,13 +12,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.transform import Rotation
 
-from data_pipelines.releases.labelled_photographs import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
 from data_pipelines.releases.release import Skipped
+from pare_jax.crop import SPIN_UNIT
 from pare_jax.errors import UserError, be, counted
 from pare_jax.io.archives import read_npz
 
-# SPIN's `scale` is the side of the person's square over this number of pixels.
-SPIN_UNIT = 200.0
 # A point further away, in pixels, is a mistake: no picture is so large.
 _FURTHEST = 1e6
 _GENDERS = {

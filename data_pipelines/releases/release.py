@@ -14,7 +14,7 @@ from pare_jax.errors import UserError
 # Module and class of each release; they are imported on use.
 RELEASED = {
     "bedlam": ("data_pipelines.releases.bedlam", "Bedlam"),
-    "coco": ("data_pipelines.releases.coco", "Coco"),
+    "coco": ("data_pipelines.releases.coco_keypoints", "Coco"),
     "eft": ("data_pipelines.releases.eft", "Eft"),
     "folder": ("data_pipelines.releases.folder", "Folder"),
     "mpii": ("data_pipelines.releases.mpii", "Mpii"),

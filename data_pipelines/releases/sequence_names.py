@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-from data_pipelines.releases.labelled_photographs import LabelledPerson
+from data_pipelines.releases.labelled_people import LabelledPerson
 from pare_jax.errors import counted
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

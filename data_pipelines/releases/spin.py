@@ -10,7 +10,6 @@ Source: https://github.com/nkolot/SPIN, datasets/preprocess and datasets/base_da
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,12 +21,8 @@ from data_pipelines.releases.label_arrays import (
     rotations_of,
     square_mistake,
 )
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
-    LabelFile,
-    LabelledPerson,
-    LabelledPhotographs,
-)
+from data_pipelines.releases.labelled_people import LabelFile, LabelledPerson
+from data_pipelines.releases.labelled_photographs import LabelledPhotographs
 from data_pipelines.releases.sequence_names import sequence_of, sequences_note
 from pare_jax.errors import UserError, counted
 from pare_jax.keypoints.sets import (
@@ -73,43 +68,29 @@ class Spin(LabelledPhotographs):
     kind = "spin"
     flags = (*LabelledPhotographs.flags, "keypoint_set")
 
-    def __init__(
-        self,
-        source: str | Path,
-        images: str | Path | None = None,
-        name: str | None = None,
-        held_out: float = HELD_OUT,
-        keypoint_set: str | None = None,
-    ):
-        """Check that file and folder exist; nothing is read yet.
-
-        Args:
-            source: the .npz file.
-            images: as in `LabelledPhotographs`.
-            name: as in `LabelledPhotographs`.
-            held_out: share of the sequences in "validation".
-            keypoint_set: as in `read_spin_labels`.
-
-        Raises:
-            UserError: as in `LabelledPhotographs`; or the set is unknown.
-        """
-        super().__init__(source, images, name, held_out)
-        self._set_name = keypoint_set
-        if keypoint_set is not None:
-            find_set(keypoint_set)
-
-    def settings(self) -> dict[str, Any]:
-        """See `release.HasSettings`."""
-        return super().settings() | {"keypoint-set": self._set_name}
-
     def _read_labels(self) -> LabelFile:
-        labels = read_spin_labels(self.source, self._set_name)
+        labels = read_spin_labels(self.source, self.keypoint_set)
         labels.notes += sequences_note(labels.people)
         return labels
 
 
+class OwnSpin(Spin):
+    """People of a file of SPIN's arrays for photographs of one's own.
+
+    Their pixels are those of the upright photograph. Each photograph is a sequence of its own,
+    because cameras number unrelated photographs.
+    """
+
+    upright = True
+
+    def _read_labels(self) -> LabelFile:
+        labels = read_spin_labels(self.source, self.keypoint_set)
+        people = [dataclasses.replace(person, group="") for person in labels.people]
+        return dataclasses.replace(labels, people=people)
+
+
 @dataclasses.dataclass(frozen=True)
-class _People:
+class _SpinPeople:
     """The checked arrays of a file, a row a person.
 
     Attributes:
@@ -147,7 +128,8 @@ class _People:
 
     def content(self, row: int) -> bytes:
         """Return a person's labels, to find people who are listed twice."""
-        labels = self.centres, self.sides, self.points, self.posed[:, None, None] * self.vectors
+        labels = [self.centres, self.sides, self.points]
+        labels += [self.vectors] if self.posed[row] else []
         return b"".join(values[row].tobytes() for values in labels)
 
     def person(self, row: int) -> LabelledPerson:
@@ -192,7 +174,7 @@ def read_spin_labels(path: Path, set_name: str | None = None) -> LabelFile:
         raise UserError(f'{path} has no labels: give a file with "part", "openpose", "pose" or "S"')
     notes: list[str] = []
     points = _points(arrays, set_name, notes)
-    people = _People(
+    people = _SpinPeople(
         arrays,
         *arrays.squares(),
         points,

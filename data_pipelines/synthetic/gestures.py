@@ -1,4 +1,4 @@
-"""What arms do in photographs: gestures, things held, hands at the body.
+"""Poses of arms: gestures, holding things, hands at the body.
 
 Each gesture maps a random generator to the angles of both arms. Points are the wrists' in the
 chest's axes, from the middle of the shoulders, metres (limb_targets.py). The numbers are ours,

@@ -26,6 +26,8 @@ from pare_jax.models.inference import input_field, predict_step
 from pare_jax.rendering import overlay
 from pare_jax.rendering.keypoint_picture import keypoint_picture
 
+# Outputs of `eval_step` that drawings need.
+_DRAWN = ("vertices", "translation", "rotations", "attention")
 # `eval_step` with its graph bound, jitted once by the caller.
 EvalStep = Callable[..., dict[str, Array]]
 
@@ -127,7 +129,7 @@ def eval_step(
         orientations: rotations of `skeleton.ORIENTATION_PARTS` into the camera frame,
             (B, 9, 3, 3).
         translation: of the body in the camera frame, metres, (B, 3).
-        points_2d: `skeleton.POINT_NAMES` in the crop, (B, 25, 2).
+        points_2d: `skeleton.EVALUATED_POINTS` in the crop, (B, 25, 2).
         attention: (B, h, w, 24); missing for a network without attention.
     """
     prediction = predict_step(params, batch_stats, batch[input_field(batch)], graphdef=graphdef)
@@ -157,7 +159,8 @@ def measure(
         step: `eval_step` with its graph bound, jitted.
         weights: the weights to evaluate.
         setup: bodies, protocol and devices.
-        batches: the split's batches, the last one padded with sample_weight 0.
+        batches: the split's batches, the last one padded with sample_weight 0; of several
+            processes, each passes its rows of each batch.
 
     Raises:
         UserError: no sample has 3D joints or two 2D joints, or no prediction is finite.
@@ -174,9 +177,9 @@ def measure(
 
 
 class _Pending(NamedTuple):
-    """A batch, and its errors and predictions, which the device may still compute."""
+    """Labels of a batch, and its errors and predictions, which the device may still compute."""
 
-    batch: HostBatch
+    batch: Mapping[str, np.ndarray | Array]
     errors: dict[str, Array]
     predictions: dict[str, Array]
 
@@ -184,22 +187,26 @@ class _Pending(NamedTuple):
 def _start_measuring(
     step: EvalStep, weights: Weights, setup: EvaluationSetup, batch: HostBatch
 ) -> _Pending:
-    field = input_field(batch)
+    field, mesh = input_field(batch), setup.mesh
     names = (field, *sample_errors.LABELS)
-    labels = sharding.put_batch({name: batch[name] for name in names}, setup.mesh)
+    labels = sharding.put_batch({name: batch[name] for name in names}, mesh)
     # The input alone, as in `draw`: other fields would compile another program.
     inputs = {field: labels.pop(field)}
     outputs = step(weights.params, weights.batch_stats, setup.body, inputs)
     errors = sample_errors.batch_errors(
         outputs, labels, setup.protocol, setup.truth, setup.mean_joints
     )
-    return _Pending(batch, errors, {name: outputs[name] for name in ("joints", "orientations")})
+    applied = {name: batch[name] for name in sample_errors.APPLIED}
+    if mesh.is_multi_process:  # This process has read only its share of the batch.
+        applied = sharding.put_batch(applied, mesh)
+    predictions = {name: outputs[name] for name in ("joints", "orientations")}
+    return sharding.gather(_Pending(applied, errors, predictions), mesh)
 
 
 def _finish_measuring(pending: _Pending, protocol: Protocol) -> dict[str, np.ndarray]:
-    batch, errors, predictions = pending
-    host = jax.device_get(predictions) | {"gender": batch["gender"]}
-    rows = sample_errors.apply_labels(jax.device_get(errors), batch, protocol)
+    batch, errors, predictions = jax.device_get(pending)
+    host = predictions | {"gender": batch["gender"]}
+    rows = sample_errors.apply_labels(errors, batch, protocol)
     return rows | sample_errors.without_padding(host, batch)
 
 
@@ -251,12 +258,15 @@ def draw(
         for batch in batches:
             field = input_field(batch)
             inputs = batch[field]
-            here = [row for row in range(start, start + len(inputs)) if row in wanted]
+            size = len(inputs) * jax.process_count()
+            here = [row for row in range(start, start + size) if row in wanted]
             if here:
                 sent = sharding.put_batch({field: inputs}, setup.mesh)
                 outputs = step(weights.params, weights.batch_stats, setup.body, sent)
-                found |= _samples(outputs, inputs, start, here)
-            start += len(inputs)
+                outputs = {name: outputs[name] for name in _DRAWN if name in outputs}
+                outputs, sent = jax.device_get(sharding.gather((outputs, sent), setup.mesh))
+                found |= _samples(outputs, sent[field], start, here)
+            start += size
             if len(found) == len(wanted):
                 break
     finally:
@@ -265,11 +275,9 @@ def draw(
 
 
 def _samples(
-    outputs: Mapping[str, Array], inputs: np.ndarray, start: int, rows: Sequence[int]
+    host: Mapping[str, np.ndarray], inputs: np.ndarray, start: int, rows: Sequence[int]
 ) -> dict[int, PredictedSample]:
     """Collect some samples of a batch that begins at row `start` of its split."""
-    names = ("vertices", "translation", "rotations", "attention")
-    host = jax.device_get({name: outputs[name] for name in names if name in outputs})
     vertices, attention = host["vertices"] + host["translation"][:, None], host.get("attention")
     return {
         row: PredictedSample(

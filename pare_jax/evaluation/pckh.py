@@ -3,7 +3,7 @@
 Source: Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis",
 CVPR 2014, section 4, and the evaluation code released with it. PCK, for people whose head's length
 is unknown: Yang and Ramanan, "Articulated Human Detection with Flexible Mixtures of Parts", TPAMI
-2013, section 7. The points are `skeleton.POINT_NAMES`: SMPL's joints and the top of the head.
+2013, section 7. The points are `skeleton.EVALUATED_POINTS`: SMPL's joints and the top of the head.
 """
 
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from pare_jax.evaluation.alignment import norm
 from pare_jax.evaluation.double_precision import as_float32, in_float64, point_sets, select
-from pare_jax.skeleton import PCKH_GROUPS, PCKH_POINTS, POINT_NAMES
+from pare_jax.skeleton import EVALUATED_POINTS, PCKH_GROUPS, PCKH_POINTS
 
 THRESHOLD = 0.5
 # Of PCK, in longer sides of the box around a person's annotated points.
@@ -135,10 +135,10 @@ def table(
         Percent by point name, and percent by `HEADINGS`: the mean of a pair's two shares, and the
         share of all points of all people. None where no point can be judged.
     """
-    by_point = {POINT_NAMES[point]: _percent(found[:, point]) for point in PCKH_POINTS}
+    by_point = {EVALUATED_POINTS[point]: _percent(found[:, point]) for point in PCKH_POINTS}
     groups: dict[str, float | None] = {}
     for heading, pair in PCKH_GROUPS.items():
-        shares = [by_point[POINT_NAMES[point]] for point in pair]
+        shares = [by_point[EVALUATED_POINTS[point]] for point in pair]
         known = [share for share in shares if share is not None]
         groups[heading] = sum(known) / len(known) if known else None
     groups[TOTAL] = _percent(found[:, list(PCKH_POINTS)])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from pare_jax.errors import UserError
@@ -204,6 +205,8 @@ def write_results(
 ) -> dict[str, Any]:
     """Write metrics.json and the figures of every split; remove figures of earlier evaluations.
 
+    Of several processes, which all take part, the first writes.
+
     Args:
         folder: the workdir's `eval`.
         step: `eval_step` with its graph bound, jitted; predicts the samples to draw.
@@ -233,7 +236,7 @@ def write_results(
         },
     }
     faces = np.asarray(setup.body.faces)
-    written = set()
+    drawn: dict[Path, np.ndarray] = {}
     for name, split in errors.items():
         prefix = name.replace("/", "_")
         median, worst = _ranked_rows(split)
@@ -243,13 +246,13 @@ def write_results(
             "median": _sheet(samples, median, split, faces),
             "worst": _sheet(samples, worst, split, faces),
         }
-        for kind, picture in pictures.items():
-            path = folder / f"{prefix}_{kind}.png"
+        drawn |= {folder / f"{prefix}_{kind}.png": one for kind, one in pictures.items()}
+    if jax.process_index() == 0:
+        for path, picture in drawn.items():
             write_atomically(path, encode_png(picture))
-            written.add(path)
-    earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
-    remove_files(sorted(earlier - written))
-    write_atomically(folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
+        earlier = {path for kind in _FIGURES for path in folder.glob(f"*_{kind}.png")}
+        remove_files(sorted(earlier - drawn.keys()))
+        write_atomically(folder / "metrics.json", (json.dumps(report, indent=1) + "\n").encode())
     return report
 
 

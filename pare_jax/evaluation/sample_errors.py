@@ -30,6 +30,11 @@ _NEEDS_POSE = ("mpjae", "pa_mpjae")
 _WEIGHTS = ("joints_3d_weight", "pose_weight", "betas_weight", "visible_weight")
 # Weights of labels, and which joints have the label.
 _PARTIAL = {"joints_3d_weight": "joints_3d_known"}
+# Fields of a batch that are applied to its errors on the host.
+APPLIED = (
+    *(*_WEIGHTS, *_PARTIAL.values(), "visible", "joints_2d_weight", "head_top_weight"),
+    *("head_size", "sample_weight", "gender"),
+)
 # Fields of `SampleErrors` that are not metrics.
 _ARRAYS = (
     *("labelled", "finite_2d", "per_joint", "mean_pose_per_joint", "visible"),
@@ -67,8 +72,8 @@ class SampleErrors:
             without one.
         visible: 1 for visible joints, 0 for hidden ones, NaN where unknown, (N, J).
         pckh_points: number of points that PCKh judges, (N,).
-        pckh_hits: 1 for `skeleton.POINT_NAMES` that PCKh counts as found, 0 for missed ones, NaN
-            where unknown, (N, 25).
+        pckh_hits: 1 for `skeleton.EVALUATED_POINTS` that PCKh counts as found, 0 for missed ones,
+            NaN where unknown, (N, 25).
         truth_body: by gender of the samples, the name of the body that poses their true mesh.
         gendered_truth: False if a man or woman is posed with a neutral body; None without men and
             women.
@@ -146,7 +151,7 @@ def _v2v(predicted: Array, true: Array, protocol: Protocol) -> Array:
 
 
 def _true_points(labels: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return the true `skeleton.POINT_NAMES` and their weights."""
+    """Return the true `skeleton.EVALUATED_POINTS` and their weights."""
     points = jnp.concatenate([labels["joints_2d"], labels["head_top"][:, None]], axis=1)
     weights = jnp.concatenate([labels["joints_2d_weight"], labels["head_top_weight"][:, None]], 1)
     return points, weights

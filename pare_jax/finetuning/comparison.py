@@ -18,8 +18,9 @@ MEASURES = ("missed", "mpjpe", "pa_mpjpe")
 # Those that are tested; the others must only not get worse.
 _TESTED = ("missed", "pa_mpjpe")
 LEVEL = 0.05
-# With fewer groups, no difference is beyond chance: 2 ** -5 is below `LEVEL`.
-FEWEST_GROUPS = 5
+# With fewer groups, no difference is beyond chance: 2 ** -6 is below half of `LEVEL`, the limit of
+# each of two tested measures.
+FEWEST_GROUPS = 6
 # All flips of so many groups are counted, of more groups so many at random.
 _EXACT_GROUPS, _FLIPS = 12, 10_000
 
@@ -46,7 +47,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class WeightComparison:
     """The decision.
 
     Attributes:
@@ -94,7 +95,7 @@ def compare(
     evaluations: Mapping[int, Errors],
     groups: Sequence[str],
     kept: Sequence[int] = (),
-) -> Comparison:
+) -> WeightComparison:
     """Compare the best evaluation with the first weights.
 
     Args:
@@ -128,7 +129,7 @@ def compare(
             )
         )
     is_better, reason = _decide(changes, level)
-    return Comparison(step, is_better, reason, tuple(changes), level)
+    return WeightComparison(step, is_better, reason, tuple(changes), level)
 
 
 def _chance(

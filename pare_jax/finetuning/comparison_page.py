@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from pare_jax.finetuning.comparison import Comparison
+from pare_jax.finetuning.comparison import WeightComparison
 from pare_jax.io.files import printable, write_atomically
 from pare_jax.io.images import Picture, encode_jpeg
 from pare_jax.rendering.camera import crop_camera
@@ -67,7 +67,7 @@ class WorstPerson(NamedTuple):
     after: Body
 
 
-def table_rows(comparison: Comparison) -> list[tuple[str, ...]]:
+def table_rows(comparison: WeightComparison) -> list[tuple[str, ...]]:
     """Return the table's headings and rows."""
     rows = [("held-out people", "people", "before", "after", "change", "by chance")]
     for one in comparison.changes:
@@ -95,7 +95,7 @@ def write_page(
     path: Path,
     title: str,
     verdict: str,
-    comparison: Comparison,
+    comparison: WeightComparison,
     notes: Sequence[str],
     people: Sequence[WorstPerson],
     faces: np.ndarray,

@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether the error rose by more than chance explains."""
+        """True if the error rose by more than a twentieth."""
         return self.after > (1.0 + _FORGOTTEN) * self.before
 
 

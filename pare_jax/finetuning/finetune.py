@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 
 from configs.common import get_base
 from data_pipelines import datasets
+from data_pipelines.event_writer import tensorboard_writer
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.report import aligned
 from pare_jax.finetuning.adopt import first_run
-from pare_jax.finetuning.comparison import MEASURES, Comparison, Errors, badness, compare
+from pare_jax.finetuning.comparison import MEASURES, Errors, WeightComparison, badness, compare
 from pare_jax.finetuning.comparison_page import (
     SIDE,
     Body,
@@ -91,7 +92,7 @@ def finetune(config: ConfigDict, workdir: Path) -> None:
         config,
         workdir,
         load_data,
-        lambda: datasets.tensorboard_writer(workdir),
+        lambda: tensorboard_writer(workdir),
         defaults,
         judge,
     )
@@ -107,7 +108,7 @@ def _start(config: ConfigDict) -> Network:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Ending:
-    """What follows the training: comparison, checkpoint, page, evaluation."""
+    """Ends a fine-tuning: comparison, page, checkpoint of the better weights, evaluation."""
 
     config: ConfigDict
     workdir: Path
@@ -117,12 +118,23 @@ class _Ending:
     before: Errors
 
     def end(self, state: TrainState) -> None:
-        """Compare, keep the better weights and report; does nothing twice."""
+        """Compare, keep the better weights and report.
+
+        The result is written before the checkpoint that it names. So a killed command compares
+        again until that checkpoint exists, and never takes it for one of the training.
+        """
         folder, last = self.workdir / FOLDER, int(state.step)
-        done = _read_result(folder)
-        if done.get("checkpoint") == last:
-            say("\n".join(done["lines"]))
-            return
+        is_new = _read_result(folder).get("checkpoint") != last
+        if is_new:
+            self._keep_better(state)
+        if is_new or not (self.workdir / "eval" / "metrics.json").exists():
+            evaluate_checkpoint(self.config, self.workdir, self._held_out)
+        for line in _read_result(folder)["lines"]:
+            say(line)
+
+    def _keep_better(self, state: TrainState) -> None:
+        """Write page, result and errors; save the better weights as one checkpoint more."""
+        folder, last = self.workdir / FOLDER, int(state.step)
         checkpoints = Checkpoints(self.workdir, keep=self.config.checkpoint.keep)
         try:
             evaluations = {
@@ -130,7 +142,7 @@ class _Ending:
                 for step in checkpoints.steps()
                 if 0 < step <= last and (errors := _read_errors(folder, step)) is not None
             }
-            earlier = _evaluations(folder, last)
+            earlier = _evaluations(folder, last, len(self.before["missed"]))
             comparison = compare(self.before, earlier, self.photographs.groups, tuple(evaluations))
             best = checkpoints.restore(state, comparison.step)
             lines = self._report(comparison, best)
@@ -138,14 +150,12 @@ class _Ending:
             kept = kept.replace(step=jnp.asarray(last + 1, jnp.int32))
             errors = evaluations[comparison.step] if comparison.is_better else self.before
             _write_errors(folder, last + 1, errors)
+            result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
+            write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
             checkpoints.save(kept, {"choice": badness(self.before, errors)})
             checkpoints.wait()
         finally:
             checkpoints.close()
-        evaluate_checkpoint(self.config, self.workdir, self._held_out)
-        result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
-        write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
-        say("\n".join(lines))
 
     def _held_out(self, trained: ConfigDict) -> HeldOut:
         return datasets.load_held_out(self.config, self.workdir, trained)
@@ -163,7 +173,7 @@ class _Ending:
             averages = averages.replace(count=zero, measured=zero)
         return state.replace(params=params, batch_stats=batch_stats, swa=averages)
 
-    def _report(self, comparison: Comparison, best: TrainState) -> list[str]:
+    def _report(self, comparison: WeightComparison, best: TrainState) -> list[str]:
         """Write the page; return the lines to print."""
         run = first_run(self.config)
         weights = [
@@ -189,7 +199,7 @@ class _Ending:
         )
         return [*aligned(table_rows(comparison)), verdict, *notes, f"written: {page}"]
 
-    def _verdict(self, comparison: Comparison) -> str:
+    def _verdict(self, comparison: WeightComparison) -> str:
         first = self.config.pretrained.path
         if comparison.is_better:
             return (
@@ -201,7 +211,7 @@ class _Ending:
             f"not better ({comparison.reason})"
         )
 
-    def _notes(self, comparison: Comparison, earlier: Sequence[Kept]) -> list[str]:
+    def _notes(self, comparison: WeightComparison, earlier: Sequence[Kept]) -> list[str]:
         notes = list(self.photographs.notes)
         if not self.photographs.annotated:
             notes.append(
@@ -223,7 +233,7 @@ class _Ending:
             )
         return notes
 
-    def _worst(self, comparison: Comparison, weights: Sequence[Weights]) -> list[WorstPerson]:
+    def _worst(self, comparison: WeightComparison, weights: Sequence[Weights]) -> list[WorstPerson]:
         """Return the people with the largest errors of the fine-tuned weights."""
         after = _read_errors(self.workdir / FOLDER, comparison.step)
         assert after is not None
@@ -286,13 +296,17 @@ def _read_errors(folder: Path, step: int) -> Errors | None:
     return dict(read_npz(path)) if path.is_file() else None
 
 
-def _evaluations(folder: Path, last: int) -> dict[int, Errors]:
-    """Return the errors of all evaluations of the training, by step."""
+def _evaluations(folder: Path, last: int, people: int) -> dict[int, Errors]:
+    """Return the errors of all evaluations of the training, of this many people, by step."""
     steps = sorted(
         int(path.stem) for path in (folder / "evaluations").glob("*.npz") if path.stem.isdecimal()
     )
     found = {step: _read_errors(folder, step) for step in steps if 0 < step <= last}
-    return {step: errors for step, errors in found.items() if errors is not None}
+    return {
+        step: errors
+        for step, errors in found.items()
+        if errors is not None and len(errors["missed"]) == people
+    }
 
 
 def _read_result(folder: Path) -> dict[str, Any]:

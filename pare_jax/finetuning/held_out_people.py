@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
@@ -17,7 +16,7 @@ from data_pipelines.reading.input_pipeline import Batch, eval_batches
 from data_pipelines.reading.storage import StoredSplit
 from pare_jax import geometry
 from pare_jax.body.io import load_body_data
-from pare_jax.body.model import BodyModel, body_from_data
+from pare_jax.body.model import body_from_data
 from pare_jax.body.numpy_body import joints_of
 from pare_jax.evaluation import metrics, pckh
 from pare_jax.finetuning.comparison import MEASURES, Errors
@@ -106,7 +105,10 @@ class HeldOutPeople:
         """Return the predicted bodies of the people at some rows of the split."""
         crops = np.stack([self.crop(row, self._config.image_size) for row in rows])
         found: Prediction = self._predict(params, batch_stats, crops)
-        return [_drawn(self._body, found, number) for number in range(len(rows))]
+        mesh = self._body.with_shape(found.betas).with_pose(found.rotations).mesh()
+        vertices = mesh + geometry.camera_translation(found.camera)[:, None]
+        roots = np.asarray(found.rotations[:, 0])
+        return [Drawn(*one) for one in zip(np.asarray(vertices), roots, strict=True)]
 
     def crop(self, row: int, side: int) -> np.ndarray:
         """Return the network's square of a person as a picture of another side."""
@@ -167,10 +169,3 @@ def _errors_3d(
             values = np.asarray(values, np.float64)
             errors[name][rows] = np.where(np.isfinite(values), values, np.inf)
     return errors
-
-
-def _drawn(body: BodyModel, found: Prediction, number: int) -> Drawn:
-    one = jax.tree.map(lambda x: jnp.asarray(x)[number], (found.betas, found.rotations))
-    vertices = body.with_shape(one[0]).with_pose(one[1]).mesh()
-    translation = geometry.camera_translation(found.camera[number])
-    return Drawn(np.asarray(vertices + translation), np.asarray(one[1][0]))

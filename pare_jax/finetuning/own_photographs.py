@@ -5,7 +5,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from data_pipelines.datasets import own_data
@@ -17,8 +16,8 @@ from data_pipelines.preparing.preparation import NobodyPreparedError
 from data_pipelines.reading import storage
 from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.releases.folder import Folder
-from data_pipelines.releases.labelled_photographs import LabelledPhotographs, is_held_out
-from data_pipelines.releases.spin import Spin
+from data_pipelines.releases.labelled_photographs import LabelledPhotographs, rank_of
+from data_pipelines.releases.spin import OwnSpin
 from pare_jax.errors import UserError, counted
 from pare_jax.finetuning.comparison import FEWEST_GROUPS
 from pare_jax.io.files import read_json
@@ -29,7 +28,6 @@ from pare_jax.training.config import PHOTOGRAPHS
 # comparison needs, because nobody may be found in one of them.
 _HELD_OUT, _HELD_OUT_AT_LEAST = 0.2, FEWEST_GROUPS + 1
 _FEWEST_PHOTOGRAPHS = 2 * FEWEST_GROUPS
-_SHARES = np.arange(1, 100) / 100
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,8 +107,8 @@ def _with_share(config: ConfigDict) -> LabelledPhotographs:
             "of one clip count once)"
         )
     least = min(max(_HELD_OUT_AT_LEAST, round(_HELD_OUT * len(groups))), len(groups) // 2)
-    share = next(s for s in _SHARES if sum(is_held_out(group, s) for group in groups) >= least)
-    return _reader(config, float(share))
+    # Groups of a lower rank are held out.
+    return _reader(config, sorted(map(rank_of, groups))[least])
 
 
 def _groups(reader: LabelledPhotographs) -> dict[str, str]:
@@ -126,7 +124,7 @@ def _reader(config: ConfigDict, held_out: float) -> LabelledPhotographs:
     folder, labels = config.data.photos, config.data.labels or None
     chosen = config.data.keypoint_set or None
     if labels is not None and labels.lower().endswith(".npz"):
-        return Spin(labels, folder, PHOTOGRAPHS, held_out, chosen)
+        return OwnSpin(labels, folder, PHOTOGRAPHS, held_out, chosen)
     return Folder(folder, labels, PHOTOGRAPHS, held_out, chosen)
 
 

@@ -35,7 +35,7 @@ _ROUNDED_TO = 8
 
 
 class Start(Protocol):
-    """What a fit starts from, for instance a network's `Prediction`."""
+    """Poses, shapes and cameras that fits start from, as a network's `Prediction` has them."""
 
     @property
     def rotations(self) -> Float[Array, "batch 24 3 3"]: ...

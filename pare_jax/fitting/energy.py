@@ -95,7 +95,7 @@ class Pose(NamedTuple):
 
 
 class Unknowns(NamedTuple):
-    """Which unknowns change.
+    """The unknowns that a solve changes.
 
     Attributes:
         joints: `ALL_JOINTS`, or some of them; the pose prior needs all.

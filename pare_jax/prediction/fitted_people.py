@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
+from pare_jax.crop import SPIN_UNIT
 from pare_jax.fitting.batches import CROP_LENS
 from pare_jax.fitting.fitter import BodyFit, FitSettings, crop_lens, fit
 from pare_jax.fitting.prior import PosePrior
@@ -22,9 +23,6 @@ from pare_jax.keypoints.sets import SPIN24, point_index
 from pare_jax.prediction.network_programs import pose_people
 from pare_jax.prediction.person import Person
 from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
-
-# A square's side is SPIN's `scale` times this, pixels.
-_SPIN_UNIT = 200.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +197,7 @@ def spin_arrays(parts: Sequence[FittedPeople]) -> dict[str, np.ndarray]:
     return {
         "imgname": np.array([one.photograph for _, _, one in rows], dtype=str),
         "center": column((part.centre[row] for part, row, _ in rows), (2,)) / enlarged[:, None],
-        "scale": column(part.side[row] / _SPIN_UNIT for part, row, _ in rows) / enlarged,
+        "scale": column(part.side[row] / SPIN_UNIT for part, row, _ in rows) / enlarged,
         "pose": np.concatenate(vectors).reshape(count, 3 * NUM_JOINTS),
         "shape": column((part.fit.betas[row] for part, row, _ in rows), (NUM_BETAS,)),
         "has_smpl": good.astype(np.uint8),

@@ -16,7 +16,9 @@ from pare_jax.crop import BOX_SCALE
 from pare_jax.errors import UserError
 from pare_jax.io.images import Picture
 from pare_jax.keypoints.keypoints import Keypoints, box_of_keypoints
+from pare_jax.models.baseline import Baseline
 from pare_jax.models.folding import fold
+from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.prediction.answers import (
     Crop,
     DivergedError,
@@ -102,6 +104,11 @@ class Predictor:
         if not isinstance(self.input, PixelInput):
             raise UserError("this network sees keypoints: choose a --checkpoint that sees pixels")
         return self.input.size
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the network predicts attention maps."""
+        return not isinstance(self.network, Baseline | KeypointNetwork)
 
     @functools.cached_property
     def faces(self) -> np.ndarray:

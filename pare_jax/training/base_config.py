@@ -17,6 +17,7 @@ def base_config() -> ConfigDict:
     config.num_epochs = 120.0  # may be a fraction
     config.num_steps = 0  # if not 0, the length of the run instead of num_epochs
     config.batch_size = 64  # over all devices
+    config.accumulate_steps = 1  # parts that a batch is computed in, if it does not fit at once
     config.image_size = 224  # side of the network's input in pixels, a multiple of 32
     config.crop_scale = 1.2  # in prediction, the crop's side over the longer side of a box
     config.body_model = ""  # .npz or .pkl in SMPL's format; "": the free body

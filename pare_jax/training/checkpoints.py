@@ -6,6 +6,9 @@ name a mismatch, and readers take only what they need:
     model     params.* and batch_stats.*            for prediction
     swa       params.*, batch_stats.* and counts    the running mean, if the run keeps one
     training  opt_state.*, step and counters        for resuming
+
+Several processes call every function together, with global arrays. Each writes a part of a
+checkpoint, which any other number of processes and devices reads.
 """
 
 import logging
@@ -24,6 +27,12 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from pare_jax.errors import UserError
 from pare_jax.models.flat_state import Flat, flatten, unflatten
+from pare_jax.training import multiprocess
+from pare_jax.training.checkpoint_errors import (
+    DamagedCheckpointError,
+    check_shapes,
+    unreadable,
+)
 from pare_jax.training.failed_threads import silence_failed_threads
 from pare_jax.training.step import TrainState
 
@@ -33,19 +42,14 @@ _ITEMS = ("model", "swa", "training")
 BEST_METRICS = ("choice", "mpjpe")
 
 
-def _choosing(metrics: Mapping[str, float]) -> float:
-    return next(metrics[name] for name in BEST_METRICS if name in metrics)
-
-
 Read = TypeVar("Read")
-
 
 # Beside the folder of checkpoints: those that could not be read.
 DAMAGED_FOLDER = "damaged_checkpoints"
 
 
-class DamagedCheckpointError(UserError):
-    """A checkpoint whose files are missing or cannot be read."""
+def _choosing(metrics: Mapping[str, float]) -> float:
+    return next(metrics[name] for name in BEST_METRICS if name in metrics)
 
 
 class Checkpoints:
@@ -84,6 +88,9 @@ class Checkpoints:
         log.setLevel(logging.ERROR)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=None if read_only else policy,
+            # Without it Orbax stores no metrics, and a resumed run forgets its best checkpoint.
+            best_fn=None if read_only else _choosing,
+            best_mode="min",
             create=not read_only,
             read_only=read_only,
             cleanup_tmp_directories=not read_only,
@@ -111,12 +118,16 @@ class Checkpoints:
         """Start saving; returns as soon as the arrays are copied off the devices.
 
         If this or the previous save fails, for instance on a full disk, `take_notes` says so.
-        Complete checkpoints stay as they are, and the next save is tried again.
+        Complete checkpoints stay as they are, and the next save is tried again. Several processes
+        end instead.
 
         Args:
             state: what to save, under its step.
             metrics: results of an evaluation at this step, if there was one, with one of
                 `BEST_METRICS`.
+
+        Raises:
+            UserError: the save failed in one of several processes.
         """
         step = int(state.step)
         self.is_saved()
@@ -142,6 +153,8 @@ class Checkpoints:
         return taken
 
     def _failed(self, error: UserError) -> None:
+        if jax.process_count() > 1:
+            raise error  # The others wait for this process to save.
         latest = self.latest_step()
         last = "there is no checkpoint yet" if latest is None else f"the last one is of {latest}"
         self._notes.append(f"{error}; {last}")
@@ -159,7 +172,7 @@ class Checkpoints:
         self._save(0, {"model": model}, None)
 
     def _save(self, step: int, items: dict[str, Flat], metrics: Mapping[str, float] | None) -> None:
-        items = jax.tree.map(_on_host, items)
+        items = jax.tree.map(_copy, items)
         arguments = {name: ocp.args.StandardSave(item) for name, item in items.items()}
         self._guarded(
             lambda: self._manager.save(
@@ -197,11 +210,17 @@ class Checkpoints:
         self.find()
         damaged: dict[int, DamagedCheckpointError] = {}
         for chosen in sorted(self._manager.all_steps(), reverse=True):
+            found, problem = None, None
             try:
                 found = read(chosen)
             except DamagedCheckpointError as error:
-                damaged[chosen] = error
+                problem = error
+            if not multiprocess.all_agree(problem is None):
+                damaged[chosen] = problem or DamagedCheckpointError(
+                    f"another process cannot read the checkpoint {self.folder / str(chosen)}"
+                )
                 continue
+            assert found is not None
             for bad, error in damaged.items():
                 place = self._set_aside(bad)
                 kept = "" if place is None else f", which is now {place}"
@@ -218,11 +237,13 @@ class Checkpoints:
             return None
         place = self.folder.parent / DAMAGED_FOLDER / str(step)
         try:
-            shutil.rmtree(place, ignore_errors=True)
-            place.parent.mkdir(exist_ok=True)
-            (self.folder / str(step)).rename(place)
+            if multiprocess.is_first():
+                shutil.rmtree(place, ignore_errors=True)
+                place.parent.mkdir(exist_ok=True)
+                (self.folder / str(step)).rename(place)
         except OSError as error:
             raise UserError(f"cannot move {self.folder / str(step)}: {error.strerror}") from error
+        multiprocess.wait(f"moving the checkpoint {step}")
         self._manager.reload()
         return place
 
@@ -311,15 +332,15 @@ class Checkpoints:
             found = self._manager.item_metadata(step)[name]
             shapes = {key: tuple(value.shape) for key, value in dict(found).items()}
         except Exception as error:
-            raise _unreadable(place, error) from error
-        _compare(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
+            raise unreadable(place, error) from error
+        check_shapes(place, shapes, {key: tuple(np.shape(value)) for key, value in target.items()})
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, target)
         silence_failed_threads()
         try:
             arguments = ocp.args.Composite(**{name: ocp.args.StandardRestore(abstract)})
             return self._manager.restore(step, args=arguments)[name]
         except Exception as error:
-            raise _unreadable(place, error) from error
+            raise unreadable(place, error) from error
 
     def _guarded(self, action: Any) -> None:
         try:
@@ -370,37 +391,8 @@ def _with_items(template: TrainState, items: Mapping[str, Flat]) -> TrainState:
     )
 
 
-def _on_host(value: Any) -> Any:
-    """Copy an array to the host; the next step donates its device memory."""
-    return np.array(value) if isinstance(value, jax.Array) else value
-
-
-def _compare(place: Path, found: Mapping[str, tuple], wanted: Mapping[str, tuple]) -> None:
-    for name in sorted(found.keys() | wanted.keys()):
-        if found.get(name) == wanted.get(name):
-            continue
-        if name.startswith("opt_state."):
-            raise UserError(
-                f"the checkpoint {place} has the state of another optimizer ({name}): it serves "
-                "evaluation and prediction, but training cannot resume from it; use another "
-                "--workdir"
-            )
-        saved = f"has shape {found[name]}" if name in found else "is missing"
-        ours = f"has shape {wanted[name]}" if name in wanted else "does not exist"
-        raise UserError(
-            f"the checkpoint {place} is of another architecture: {name} {saved} there and {ours} "
-            "in this config's network; use the run's config or another --workdir"
-        )
-
-
-def _unreadable(place: Path, error: Exception) -> UserError:
-    """Return the error for a checkpoint that could not be read."""
-    text = str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return UserError(f"not enough memory to read the checkpoint {place}")
-    if isinstance(error, PermissionError) or "PERMISSION_DENIED" in text:
-        return UserError(f"no permission to read the checkpoint {place}")
-    # The storage library quotes the name of an array that it cannot read.
-    array = re.search(r'"((?:params|batch_stats|opt_state)\.[\w.]+)', text)
-    what = f"{array[1]} cannot be read" if array else "files are missing or cannot be read"
-    return DamagedCheckpointError(f"the checkpoint {place} is damaged or incomplete ({what})")
+def _copy(value: Any) -> Any:
+    """Copy an array, to the host or as a global array; the next step donates its memory."""
+    if not isinstance(value, jax.Array):
+        return value
+    return np.array(value) if value.is_fully_addressable else jnp.copy(value)

@@ -44,6 +44,7 @@ _CHECKS: dict[str, _Check] = {
     "num_epochs": _FINITE,
     "num_steps": _NOT_NEGATIVE,
     "batch_size": _POSITIVE,
+    "accumulate_steps": _POSITIVE,
     "image_size": (lambda v: v > 0 and v % 32 == 0, "must be a positive multiple of 32"),
     "crop_scale": (lambda v: 0.1 <= v <= 10, "must be between 0.1 and 10"),
     "augment.scale": (lambda v: 0 <= v < 1, "must be at least 0 and below 1"),

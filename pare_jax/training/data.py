@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -24,14 +24,14 @@ class HeldOut:
         evals: by DATASET/SPLIT, a function that passes over the split once.
         eval_names: by DATASET/SPLIT, a function that returns the names of its samples.
         mean_joints: the training set's mean root-centred joints, metres.
-        skipped: returns the number of examples that could not be read so far, by split, training
-            splits included.
+        skipped: returns the indices of the damaged examples that this process found so far, by
+            split, training splits included.
     """
 
     evals: Mapping[str, Callable[[], Iterable[HostBatch]]]
     eval_names: Mapping[str, Callable[[], SplitNames]]
     mean_joints: Float[np.ndarray, "24 3"]
-    skipped: Callable[[], Mapping[str, int]] = dict
+    skipped: Callable[[], Mapping[str, Collection[int]]] = dict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pare_jax.evaluation import challenge, evaluate, report
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.models import build_model
+from pare_jax.training import multiprocess
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import HeldOut
@@ -44,6 +45,7 @@ def evaluate_checkpoint(
     """
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
+    multiprocess.connect_devices(mesh)
     trained = load_config(workdir)
     workdir_lib.check_same_network(trained, config, workdir)
     moved = config.body_model if config.body_model != trained.body_model else None
@@ -53,17 +55,16 @@ def evaluate_checkpoint(
     store = Checkpoints(workdir, read_only=True)
     store.find(step)
 
-    data = load_data(trained)
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data(trained)
     setup = setup.with_baseline(data.mean_joints)
     exports = challenge.exportable(data.eval_names) if config.eval.export else []
 
     model = build_model(config.model, rngs=nnx.Rngs(0))
     model.eval()
     graphdef, params, batch_stats = nnx.split(model, nnx.Param, ...)
-    params, batch_stats, step, name = store.restore_model(
-        (params, batch_stats), config.eval.weights, step
-    )
-    params, batch_stats = sharding.put_replicated((params, batch_stats), mesh)
+    template = sharding.put_replicated((params, batch_stats), mesh)
+    params, batch_stats, step, name = store.restore_model(template, config.eval.weights, step)
     weights = Weights(params, batch_stats, name, step)
     eval_step = jax.jit(functools.partial(evaluate.eval_step, graphdef=graphdef))
     errors = evaluate.measure_splits(eval_step, weights, setup, data.evals)
@@ -98,10 +99,13 @@ def write_evaluation(
     metrics = report.write_results(
         folder, eval_step, weights, setup, errors, data.evals, data.eval_names
     )
-    notes = challenge.export(folder / "res", exports, errors, data.eval_names)
+    notes: list[str] = []
+    if multiprocess.is_first():
+        notes = challenge.export(folder / "res", exports, errors, data.eval_names)
+    multiprocess.wait("the results of the evaluation")
     title = f"step {weights.step}, weights: {weights.name}"
     skipped = [
-        f"skipped: {counted(number, 'example')} of {split}, which cannot be read"
-        for split, number in data.skipped().items()
+        f"skipped: {counted(len(indices), 'example')} of {split}, which cannot be read"
+        for split, indices in multiprocess.union(data.skipped()).items()
     ]
     return [title, report.table(metrics["splits"]), *skipped, f"written: {folder}", *notes]

@@ -10,7 +10,7 @@ To add a term, write its function and its line in `TERMS`.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,29 @@ class Posed(NamedTuple):
     points: Float[Array, "batch points 3"] | None = None
 
 
+def everybody(batch: Mapping[str, Array]) -> Float[Array, "batch"]:
+    """Return the same weight for each sample."""
+    return jnp.ones(len(next(iter(batch.values()))))
+
+
+def by_weight(name: str) -> Callable[[Mapping[str, Array]], Float[Array, "batch"]]:
+    """Return a function of a batch that returns the field `name`, a weight of each sample."""
+    return lambda batch: batch[name]
+
+
+def _joints_2d_known(batch: Mapping[str, Array]) -> Float[Array, "batch"]:
+    known = jnp.any(batch["joints_2d_weight"] > 0, axis=1) | (batch["head_top_weight"] > 0)
+    return known.astype(jnp.float32)
+
+
+def _points_2d_known(batch: Mapping[str, Array]) -> Float[Array, "batch"]:
+    return (jnp.sum(batch["points_2d_weight"], 1) > 0).astype(jnp.float32)
+
+
+def _parts_known(batch: Mapping[str, Array]) -> Float[Array, "batch"]:
+    return batch["parts_weight"] * jnp.any(batch["part_labels"] != PART_UNKNOWN, axis=(1, 2))
+
+
 class Term(NamedTuple):
     """A term of the loss.
 
@@ -50,11 +73,14 @@ class Term(NamedTuple):
             before stay as they are.
         labels: fields of `data_pipelines/example.py`'s BATCH_FIELDS that it reads. Fields that only
             drawn bodies have are not among them: these are always drawn.
+        counted: maps the batch's labels to the weight of each sample in the term's average. Parts
+            of a batch are weighted by it, if gradients are accumulated.
     """
 
     compute: Callable[[Posed, Mapping[str, Array]], Float[Array, ""]]
     weight: float
     labels: tuple[str, ...] = ()
+    counted: Callable[[Mapping[str, Array]], Float[Array, "batch"]] = everybody
 
 
 def fields_to_read() -> tuple[str, ...]:
@@ -68,7 +94,7 @@ def total_loss(
     joints: Float[Array, "batch 24 3"],
     head_top: Float[Array, "batch 3"],
     batch: Mapping[str, Array],
-    weights: Mapping[str, float],
+    weights: Mapping[str, float | Array],
     points: Float[Array, "batch points 3"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Return the weighted sum of the terms.
@@ -86,9 +112,34 @@ def total_loss(
         The total, and the weighted terms by name (they add up to the total).
     """
     posed = Posed(prediction, joints, head_top, points)
-    used = {name: term for name, term in TERMS.items() if weights.get(name)}
+    used = {name: term for name, term in TERMS.items() if _is_used(weights.get(name, 0.0))}
     terms = {name: weights[name] * term.compute(posed, batch) for name, term in used.items()}
     return sum(terms.values(), start=jnp.zeros(())), terms
+
+
+def _is_used(weight: Any) -> bool:
+    """Return whether a term is computed: a weight of a part of a batch is known later."""
+    return isinstance(weight, jax.Array) or bool(weight)
+
+
+def shares(
+    parts: Mapping[str, Array], weights: Mapping[str, float]
+) -> dict[str, Float[Array, "parts"]]:
+    """Return how much each part of a batch counts in the terms of the whole batch.
+
+    Args:
+        parts: the batch's labels, split along a new leading axis.
+        weights: the weight of each term by name.
+
+    Returns:
+        By term, factors of the parts' averages, whose sum is then the average over the batch.
+    """
+    counted = {
+        name: jnp.sum(jax.vmap(term.counted)(parts), axis=1)
+        for name, term in TERMS.items()
+        if weights.get(name)
+    }
+    return {name: sums / jnp.maximum(jnp.sum(sums), 1e-6) for name, sums in counted.items()}
 
 
 def squared_error(
@@ -313,16 +364,33 @@ def _average(per_sample: Float[Array, "batch"], weight: Float[Array, "batch"]) -
 
 # By the keys of `config.loss`.
 TERMS: dict[str, Term] = {
-    "joints_3d": Term(joints_3d_loss, 300.0, ("joints_3d", "joints_3d_weight", "joints_3d_known")),
-    "joints_2d": Term(
-        joints_2d_loss, 150.0, ("joints_2d", "joints_2d_weight", "head_top", "head_top_weight")
+    "joints_3d": Term(
+        joints_3d_loss,
+        300.0,
+        ("joints_3d", "joints_3d_weight", "joints_3d_known"),
+        by_weight("joints_3d_weight"),
     ),
-    "pose": Term(pose_loss, 60.0, ("rotations", "pose_weight", "rotations_known")),
-    "shape": Term(shape_loss, 0.06, ("betas", "betas_weight")),
+    "joints_2d": Term(
+        joints_2d_loss,
+        150.0,
+        ("joints_2d", "joints_2d_weight", "head_top", "head_top_weight"),
+        _joints_2d_known,
+    ),
+    "pose": Term(
+        pose_loss,
+        60.0,
+        ("rotations", "pose_weight", "rotations_known"),
+        by_weight("pose_weight"),
+    ),
+    "shape": Term(shape_loss, 0.06, ("betas", "betas_weight"), by_weight("betas_weight")),
     "camera": Term(camera_loss, 1.0),
-    "parts": Term(parts_loss, 0.0, ("part_labels", "parts_weight")),
-    "joints_l1": Term(joints_l1_loss, 0.0, ("joints_3d", "joints_3d_weight")),
-    "pose_l1": Term(pose_l1_loss, 0.0, ("rotations", "pose_weight")),
+    "parts": Term(parts_loss, 0.0, ("part_labels", "parts_weight"), _parts_known),
+    "joints_l1": Term(
+        joints_l1_loss, 0.0, ("joints_3d", "joints_3d_weight"), by_weight("joints_3d_weight")
+    ),
+    "pose_l1": Term(pose_l1_loss, 0.0, ("rotations", "pose_weight"), by_weight("pose_weight")),
     "points_2d": Term(points_2d_loss, 0.0),
-    "keypoints_2d": Term(keypoints_2d_loss, 0.0, ("points_2d", "points_2d_weight")),
+    "keypoints_2d": Term(
+        keypoints_2d_loss, 0.0, ("points_2d", "points_2d_weight"), _points_2d_known
+    ),
 }

@@ -119,6 +119,13 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def since_the_last_start(workdir: Path, start: Mapping[str, Any]) -> list[str]:
+    """Describe how a start of a run differs from the one before."""
+    starts = read_starts(workdir)
+    lines = compare(starts[-1], start) if starts else []
+    return [f"since the last start: {line}" for line in lines]
+
+
 def compare_run(workdir: Path, config: ConfigDict, fingerprints: Mapping[str, str]) -> list[str]:
     """Describe how this start differs from those of a run that is trained again.
 

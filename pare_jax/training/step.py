@@ -82,6 +82,7 @@ class StepSettings:
         swa_every: steps between two sets of averaged parameters.
         frozen_steps: the backbone stays as it is for this many updates; skipped steps do not count.
         max_bad_steps: after this many consecutive non-finite steps nothing is updated any more.
+        accumulate: number of parts that a batch is computed in, one after the other.
     """
 
     seed: int
@@ -91,6 +92,7 @@ class StepSettings:
     swa_every: int = 1
     frozen_steps: int = 0
     max_bad_steps: int = 5
+    accumulate: int = 1
 
 
 def network_graphs(model: Network) -> Graphs:
@@ -147,6 +149,10 @@ def train_step(
     optimizer's state stay as they were. After `max_bad_steps` of them in a row this holds for every
     later step, until the host reads the counter and stops the run.
 
+    If a batch is computed in parts, to need less memory, losses are averaged over the whole batch
+    as without parts. BatchNorm sees the parts: it normalises by statistics of each, and its running
+    statistics move once for each.
+
     Args:
         state: before the step.
         body: gives the joints and the top of the head of the predicted pose.
@@ -163,17 +169,20 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
     batch = {**batch, **augment.augment(batch, key, settings.augment)}
 
-    def loss_of(params: nnx.State, frozen: bool) -> tuple[Array, tuple[nnx.State, dict]]:
+    weights = dict(settings.loss_weights)
+
+    def loss_of(
+        params: nnx.State, batch_stats: nnx.State, part: Batch, weights: Mapping, frozen: bool
+    ) -> tuple[Array, tuple[nnx.State, dict]]:
         if frozen:
             params = _without_backbone_gradient(params)
         # A copy: the merged variables would otherwise belong to an outer trace and refuse updates.
         graph = graphs.frozen if frozen else graphs.training
-        model = nnx.merge(graph, params, state.batch_stats, copy=True)
-        last = model(batch[input_field(batch)])
+        model = nnx.merge(graph, params, batch_stats, copy=True)
+        last = model(part[input_field(part)])
         placed = model.body if isinstance(model, KeypointNetwork) else points
-        weights = dict(settings.loss_weights)
         found = [
-            _loss_of_prediction(prediction, body, placed, batch, weights)
+            _loss_of_prediction(prediction, body, placed, part, weights)
             for prediction in (*last.earlier, last)
         ]
         loss, terms = jax.tree.map(lambda *values: sum(values) / len(values), *found)
@@ -181,8 +190,29 @@ def train_step(
         return loss, (batch_stats, terms)
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
+
+    def of_batch(params: nnx.State, frozen: bool) -> tuple[tuple[Array, tuple], nnx.State]:
+        if settings.accumulate == 1:
+            return gradient(params, state.batch_stats, batch, weights, frozen)
+        parts = jax.tree.map(functools.partial(_in_parts, settings.accumulate), batch)
+
+        def add(total: tuple, part: tuple[Batch, Mapping]) -> tuple[tuple, None]:
+            sums, batch_stats = total
+            labels, share = part
+            own = {name: weights[name] * share[name] for name in share}
+            (loss, (batch_stats, terms)), grads = gradient(params, batch_stats, labels, own, frozen)
+            return (jax.tree.map(jnp.add, sums, (loss, terms, grads)), batch_stats), None
+
+        shares = losses.shares(parts, weights)
+        zero = jnp.zeros(())
+        sums = zero, dict.fromkeys(shares, zero), jax.tree.map(jnp.zeros_like, params)
+        ((loss, terms, grads), batch_stats), _ = jax.lax.scan(
+            add, (sums, state.batch_stats), (parts, shares)
+        )
+        return (loss, (batch_stats, terms)), grads
+
     train_all, train_heads = (
-        functools.partial(gradient, frozen=frozen) for frozen in (False, True)
+        functools.partial(of_batch, frozen=frozen) for frozen in (False, True)
     )
     if settings.frozen_steps:
         # Counted as the optimizer counts, which corrects the thawed moments by this number.
@@ -221,6 +251,14 @@ def train_step(
     )
     scalars = {"loss": loss, "grad_norm": grad_norm}
     return state, scalars | {f"loss/{name}": value for name, value in terms.items()}
+
+
+def _in_parts(count: int, rows: Array) -> Array:
+    """Split rows, (B, ...), into parts, (count, B / count, ...).
+
+    Each part has every `count`-th row, so that each device has its share of each part already.
+    """
+    return rows.reshape(-1, count, *rows.shape[1:]).swapaxes(0, 1)
 
 
 def _loss_of_prediction(

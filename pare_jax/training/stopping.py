@@ -2,6 +2,7 @@
 
 A run saves its state and ends. While it is inside a library, for instance compiling, Python cannot
 react. Then the process ends without saving, and the next start goes on from the last checkpoint.
+Several processes of a run stop at the same point, whichever of them gets the signal.
 """
 
 import contextlib
@@ -9,10 +10,17 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import TypeVar
+
+import jax
+from jax.experimental import multihost_utils
 
 from pare_jax.io.progress import say
+from pare_jax.sharding import close_stream
+
+Item = TypeVar("Item")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # Seconds in which Python must react; SLURM and Kubernetes kill the process 30 s after the signal.
@@ -45,6 +53,13 @@ class StopRequest:
             self._holds -= 1
         self._raise_if_due()
 
+    def point(self) -> None:
+        """Mark a place where several processes can stop together; one alone stops anywhere."""
+
+    def points_of(self, stream: Callable[[], Iterable[Item]]) -> Iterable[Item]:
+        """Open a stream, and mark such a place before each item."""
+        return stream()
+
     def receive(self, number: int, _: FrameType | None = None) -> None:
         """Handle a signal; later ones change nothing."""
         self.reacted.set()
@@ -55,6 +70,38 @@ class StopRequest:
         if self._signal and not self._holds and not self._is_raised:
             self._is_raised = True
             raise Stopped(self._signal)
+
+
+class SharedStopRequest(StopRequest):
+    """Raises `Stopped` in all processes of a run at the same point.
+
+    JAX catches SIGTERM in any of them. Then they agree, without waiting for each other, on the next
+    point that none of them has passed. All pass the same points in the same order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed = 0
+
+    def point(self) -> None:
+        """Raise `Stopped` if this is the point to stop at."""
+        self._passed += 1
+        if multihost_utils.reached_preemption_sync_point(self._passed):
+            raise Stopped(signal.SIGTERM.name)
+
+    def points_of(self, stream: Callable[[], Iterable[Item]]) -> Iterable[Item]:
+        """Open a stream, mark a point before each item, and close the stream at the end."""
+        items = stream()
+        try:
+            for item in items:
+                self.point()
+                yield item
+        finally:
+            close_stream(items)
+
+    def receive(self, number: int, _: FrameType | None = None) -> None:
+        """Turn SIGHUP into the signal that JAX catches."""
+        signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -70,6 +117,16 @@ def on_signals(patience: float = _PATIENCE) -> Iterator[StopRequest]:
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
+        return
+    if jax.process_count() > 1:
+        before = signal.getsignal(signal.SIGHUP)
+        request = SharedStopRequest()
+        if before is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, request.receive)
+        try:
+            yield request
+        finally:
+            signal.signal(signal.SIGHUP, before)
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     caught = [number for number, handler in before.items() if handler is not signal.SIG_IGN]

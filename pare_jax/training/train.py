@@ -4,16 +4,13 @@
 works without TensorFlow, because it does not know where batches come from.
 """
 
+import dataclasses
 import functools
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
 
 import jax
-import numpy as np
-import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
@@ -21,7 +18,7 @@ from pare_jax import sharding
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import load_body_model
 from pare_jax.errors import UserError
-from pare_jax.evaluation import challenge, evaluate, report
+from pare_jax.evaluation import challenge, evaluate
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.io.progress import ProgressBar
@@ -30,7 +27,7 @@ from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
-from pare_jax.training import manifest, swa
+from pare_jax.training import manifest, multiprocess, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
@@ -39,6 +36,7 @@ from pare_jax.training.evaluate_checkpoint import write_evaluation
 from pare_jax.training.first_weights import load_first_weights
 from pare_jax.training.goodput import Goodput
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
+from pare_jax.training.run_log import Writer, log_steps, report_errors, write_overview
 from pare_jax.training.step import (
     StepSettings,
     TrainState,
@@ -51,22 +49,8 @@ from pare_jax.training.stopping import Stopped, StopRequest, on_signals
 from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
 
-# Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
-_CONSTANT = ("count", "mean_pose_mpjpe")
-_RARE = ("non_finite",)
-# Evaluations of a run whose pictures TensorBoard gets; the other scalars and texts are small.
+# Evaluations of a run whose pictures TensorBoard gets; scalars and texts are small.
 _MOST_PICTURES = 100
-
-
-class Writer(Protocol):
-    """The part of `clu.metric_writers.MetricWriter` that a run uses."""
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None: ...
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None: ...
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None: ...
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None: ...
-    def close(self) -> None: ...
-
 
 # Maps evaluated weights, and a function that says a line, to metrics for `Checkpoints.save`.
 Judge = Callable[[Weights, Callable[[str], object]], dict[str, float]]
@@ -82,13 +66,17 @@ def train(
 ) -> TrainState:
     """Train, or resume training, until the configured number of steps; then evaluate.
 
+    Several processes call this together (`multiprocess.start`), each with its own share of the
+    data. The first writes all files but checkpoints.
+
     Args:
         config: a validated config.
         workdir: folder for config.json, checkpoints/ and eval/. A run that was stopped here resumes
             from its latest checkpoint. On the same machine it ends with the same bits. config.json
             always says how the latest checkpoint was made.
         load_data: returns the data. It may take hours, and is called when everything that can be
-            checked without data has been checked.
+            checked without data has been checked. Of several processes the first calls it, then
+            the others.
         open_writer: opens the writer of scalars, pictures and texts for TensorBoard.
         defaults: the values of keys that are newer than the run, see `trained_run.load_config`.
         judge: called at each evaluation; its metrics choose the best checkpoint, and the caller
@@ -105,7 +93,7 @@ def train(
     workdir = Path(workdir)
     trained = workdir_lib.check(workdir, config, defaults)
     with on_signals() as stop, workdir_lib.claimed(workdir), Goodput(workdir) as goodput:
-        return _train(config, workdir, trained, load_data, open_writer, stop, goodput, judge)
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop, goodput)
 
 
 def _train(
@@ -114,13 +102,14 @@ def _train(
     trained: ConfigDict | None,
     load_data: Callable[[], RunData],
     open_writer: Callable[[], Writer],
+    judge: Judge | None,
     stop: StopRequest,
     goodput: Goodput,
-    judge: Judge | None,
 ) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
     sharding.check_batch_sizes(config, mesh)
+    multiprocess.connect_devices(mesh)
     replicated, by_rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     # The network with the weights it starts from, and the bodies.
@@ -137,8 +126,13 @@ def _train(
     eval_setup = evaluate.make_setup(config.eval, body, mesh)
 
     # The data, and the length of the run in steps.
-    data = load_data()
+    with multiprocess.first_goes_ahead("the data"):
+        data = load_data()
     held_out, per_epoch = data.held_out, data.steps_per_epoch
+    evals = {
+        name: functools.partial(stop.points_of, batches) for name, batches in held_out.evals.items()
+    }
+    held_out = dataclasses.replace(held_out, evals=evals)
     notes += data.notes
     num_steps = config.num_steps or round(config.num_epochs * per_epoch)
     if not num_steps:
@@ -183,7 +177,7 @@ def _train(
     )
     measure_statistics = functools.partial(
         swa.measure_statistics,
-        open_batches=lambda: data.train(0),
+        open_batches=lambda: stop.points_of(functools.partial(data.train, 0)),
         statistics_step=jax.jit(
             functools.partial(statistics_step, graphs=graphs, settings=settings),
             in_shardings=(replicated, replicated, replicated, by_rows),
@@ -198,20 +192,18 @@ def _train(
     start = int(state.step)
     goodput.resume(start)
     this_start = manifest.describe(config, data.fingerprints, start)
-    if starts := manifest.read_starts(workdir):
-        notes += [
-            f"since the last start: {line}" for line in manifest.compare(starts[-1], this_start)
-        ]
+    notes += manifest.since_the_last_start(workdir, this_start)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
-    is_recorded = False
+    is_recorded = is_pending = False
 
     def save(state: TrainState, metrics: Mapping[str, float]) -> None:
         nonlocal is_recorded
-        if not (resumes or is_recorded):
+        writes = multiprocess.is_first()
+        if writes and not (resumes or is_recorded):
             workdir_lib.write_config(workdir, config)
         checkpoints.save(state, metrics or None)
         if not is_recorded and (not resumes or checkpoints.is_saved()):
-            if resumes:
+            if writes and resumes:
                 workdir_lib.write_config(workdir, config)
             manifest.append(workdir, this_start)
             is_recorded = True
@@ -222,35 +214,34 @@ def _train(
     batches = sharding.prefetch(stream, mesh)
     unlogged: list[dict[str, jax.Array]] = []
     errors: dict[str, SampleErrors] = {}
-    tracer = Tracer(workdir, config.profile)
+    tracer = Tracer(workdir, config.profile if multiprocess.is_first() else (0, 0))
     with ProgressBar("training", num_steps, start=start, lines=False) as progress:
         for note in notes:
             progress.say(note)
         try:
             if start < num_steps:
-                _write_overview(writer, config, state, notes, start)
+                write_overview(writer, config, state, notes, start)
             goodput.turn_to("other")
             for step in range(start + 1, num_steps + 1):
+                stop.point()
                 tracer.before(step - 1)
                 with goodput.spent("waiting_for_data"):
                     batch = next(batches)
                 began = goodput.now()
                 # The step donates the state, so that a stop between the two would lose it.
                 with stop.held(), jax.transfer_guard("disallow"):
+                    is_last = step == num_steps
+                    is_pending = evaluates = step % eval_every == 0 or is_last
                     state, scalars = compiled_step(state, body, batch)
                 goodput.sent(began, scalars["loss"])
                 unlogged.append(scalars)
                 progress.advance()
-                is_last = step == num_steps
-                evaluates = step % eval_every == 0 or is_last
                 saves = evaluates or step % config.checkpoint.every_steps == 0
                 if step % config.log_every_steps == 0 or saves:
                     check_finite(state, config)
                 if step % config.log_every_steps == 0 or is_last:
                     epoch = step / per_epoch
-                    _log(unlogged, state, epoch, config, schedule, writer, progress, goodput)
-                    if skipped := sum(held_out.skipped().values()):
-                        writer.write_scalars(step, {"data/skipped_examples": skipped})
+                    log_steps(unlogged, state, epoch, config, schedule, writer, progress, goodput)
                 metrics: dict[str, float] = {}
                 if evaluates:
                     pause_start = time.perf_counter()
@@ -259,7 +250,10 @@ def _train(
                         state = state.replace(swa=measure_statistics(state.swa))
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
-                    metrics = _report_errors(errors, weights, writer, progress)
+                    metrics = report_errors(errors, weights, writer, progress)
+                    if skipped := multiprocess.union(held_out.skipped()):
+                        number = sum(map(len, skipped.values()))
+                        writer.write_scalars(step, {"data/skipped_examples": number})
                     if judge is not None:
                         metrics = judge(weights, progress.say)
                     draws = is_last or step // eval_every % draw_every == 0
@@ -274,6 +268,7 @@ def _train(
                             config.eval.attention_joints,
                         )
                         writer.write_images(step, {f"{name}/predictions": panels})
+                    is_pending = False
                     goodput.turn_to("other")
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
@@ -283,7 +278,10 @@ def _train(
             with goodput.spent("saving"):
                 checkpoints.wait()
         except Stopped:
-            if int(state.step) > start:
+            # A resumed run does not evaluate an earlier step: with this one saved, it would lack
+            # the evaluation. It makes the steps again.
+            goodput.turn_to("saving")
+            if int(state.step) > start and not is_pending:
                 save(state, {})
             checkpoints.wait()
             goodput.keep(int(state.step))
@@ -295,6 +293,7 @@ def _train(
             checkpoints.close()
 
     if judge is not None:
+        print(goodput.line())
         return state
     # The report: metrics.json, figures and exported predictions.
     goodput.turn_to("evaluating")
@@ -323,6 +322,7 @@ def step_settings(config: ConfigDict, steps_per_epoch: int) -> StepSettings:
         swa_every=config.swa.every_steps,
         frozen_steps=round(config.pretrained.freeze_epochs * steps_per_epoch),
         max_bad_steps=config.max_bad_steps,
+        accumulate=config.accumulate_steps,
     )
 
 
@@ -338,90 +338,3 @@ def _describe_changes(trained: ConfigDict, config: ConfigDict) -> list[str]:
     """Describe how a config differs from the one that made the checkpoint, in one line."""
     changes = config_lib.differences(trained, config)
     return [f"changed since the last checkpoint: {'; '.join(changes)}"] if changes else []
-
-
-def _write_overview(
-    writer: Writer, config: ConfigDict, state: TrainState, notes: Sequence[str], start: int
-) -> None:
-    """Write the config and the notes of this command; for a new run, a table of the parameters."""
-    from clu import parameter_overview
-
-    plain = config_lib.plain(config)
-    texts = {"config": json.dumps(plain, indent=1)}
-    texts |= {"notes": "\n\n".join(notes)} if notes else {}
-    if not start:
-        flat = config_lib.flat(plain)
-        writer.write_hparams(
-            {k: v if isinstance(v, int | float) else str(v) for k, v in flat.items()}
-        )
-        params = nnx.to_pure_dict(state.params)
-        texts["parameters"] = parameter_overview.get_parameter_overview(jax.device_get(params))
-    writer.write_texts(start, {name: f"```\n{text}\n```" for name, text in texts.items()})
-
-
-def _log(
-    unlogged: list[dict[str, jax.Array]],
-    state: TrainState,
-    epoch: float,
-    config: ConfigDict,
-    schedule: optax.Schedule,
-    writer: Writer,
-    progress: ProgressBar,
-    goodput: Goodput,
-) -> None:
-    """Write the means of the latest steps' scalars, and forget them; write the shares of time."""
-    host = jax.device_get(unlogged)
-    unlogged.clear()
-    means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
-    # A term is exactly 0 where no sample has its label.
-    means = {name: mean for name, mean in means.items() if mean or "/" not in name}
-    step, skipped = int(state.step), int(state.skipped)
-    goodput.keep(step)
-    shares = goodput.shares()
-    text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
-    text += f"  {shares.get('training', 0):.0%} training"
-    speed = progress.status(text, config.batch_size)
-    extra = {
-        "examples_per_second": speed,
-        # The optimizer does not count skipped steps.
-        "learning_rate": float(np.asarray(schedule(max(0, step - skipped - 1)))),
-        "epoch": epoch,
-    } | ({"skipped_steps": skipped} if skipped else {})
-    writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
-    writer.write_scalars(step, {f"goodput/{k}": v for k, v in shares.items()})
-
-
-def _finite_mean(values: list[np.ndarray]) -> float:
-    finite = [float(value) for value in values if np.isfinite(value)]
-    return float(np.mean(finite)) if finite else float("nan")
-
-
-def _report_errors(
-    errors: Mapping[str, SampleErrors], weights: Weights, writer: Writer, progress: ProgressBar
-) -> dict[str, float]:
-    """Write an evaluation's scalars; return the metrics that choose the best checkpoint.
-
-    They are those of the first split with 3D joints; without any there are none. What is the same
-    at every evaluation stands in the table, which is written as a text.
-    """
-    best: dict[str, float] = {}
-    summaries = {name: report.summarise(split) for name, split in errors.items()}
-    writer.write_texts(weights.step, {"evaluation": f"```\n{report.table(summaries)}\n```"})
-    for name, summary in summaries.items():
-        scalars = {k: float(v) for k, v in summary.items() if type(v) in (int, float)}
-        drawn = {k: v for k, v in scalars.items() if k not in _CONSTANT and (v or k not in _RARE)}
-        writer.write_scalars(weights.step, {f"{name}/{k}": v for k, v in drawn.items()})
-        if "mpjpe" in scalars:
-            best = best or {"mpjpe": scalars["mpjpe"], "pa_mpjpe": scalars["pa_mpjpe"]}
-        progress.say(f"step {weights.step}  {name} ({weights.name}): {_headline(scalars)}")
-    return best
-
-
-def _headline(scalars: Mapping[str, float]) -> str:
-    if "mpjpe" not in scalars:
-        in_2d = (("pckh", "PCKh@0.5"), ("pck_2d", "PCK@0.1 in 2D"))
-        return ", ".join(f"{name} {scalars[k]:.1f} %" for k, name in in_2d if k in scalars)
-    share = ""
-    if baseline := scalars.get("mean_pose_mpjpe"):
-        share = f" ({scalars['mpjpe'] / baseline:.3f} of the mean-pose baseline's)"
-    return f"MPJPE {scalars['mpjpe']:.1f} mm{share}, PA-MPJPE {scalars['pa_mpjpe']:.1f} mm"

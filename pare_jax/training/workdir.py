@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from pare_jax.body.io import BodyData, load_body_data
 from pare_jax.errors import UserError
 from pare_jax.io.files import lock_file, read_json, write_together
 from pare_jax.training import config as config_lib
+from pare_jax.training import multiprocess
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER
 from pare_jax.training.trained_run import CONFIG_FILE, load_config
 
@@ -86,13 +88,36 @@ def left_as_found(workdir: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def has_trained(workdir: Path) -> bool:
+    """Return whether a run has a checkpoint of a training; step 0 holds converted weights."""
+    return any(_steps(workdir))
+
+
 @contextlib.contextmanager
 def claimed(workdir: Path) -> Iterator[None]:
     """Keep other runs out of a run's folder, which exists, until the end of the block.
 
+    Of several processes the first keeps the lock.
+
     Raises:
-        UserError: another process trains in it, or it cannot be written.
+        UserError: another run trains in it, or it cannot be written, or the processes of this run
+            do not share it.
     """
+    with contextlib.ExitStack() as held:
+        if multiprocess.is_first():
+            held.enter_context(_locked(workdir))
+        multiprocess.wait("the lock of the workdir")
+        if not (workdir / _LOCK_FILE).exists():
+            raise UserError(
+                f"process {jax.process_index()} does not see the files of process 0 in {workdir}: "
+                "use a --workdir on a disk that all processes share"
+            )
+        multiprocess.wait("seeing the lock")
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
     path = workdir / _LOCK_FILE
     try:
         descriptor = lock_file(path)
@@ -114,11 +139,6 @@ def claimed(workdir: Path) -> Iterator[None]:
         # Removed while it is locked, so that nobody else's lock is removed.
         path.unlink(missing_ok=True)
         os.close(descriptor)
-
-
-def has_trained(workdir: Path) -> bool:
-    """Return whether a run has a checkpoint of a training; step 0 holds converted weights."""
-    return any(_steps(workdir))
 
 
 def _steps(workdir: Path) -> list[int]:

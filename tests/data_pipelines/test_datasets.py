@@ -33,7 +33,7 @@ class Split(list):
 def pretend(monkeypatch, made_up):
     """Replace all prepared datasets by these, for training and evaluation."""
 
-    def open_split(config, name, split):
+    def open_split(config, name, split, workdir):
         if name not in made_up:
             raise storage.MissingDatasetError([name], config.data.root)
         return made_up[name]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipelines.datasets import tensorboard_writer
+from data_pipelines.event_writer import tensorboard_writer
 
 
 @pytest.fixture(name="full")

@@ -40,7 +40,7 @@ def test_a_missing_member_leaves_its_part_to_its_group_and_a_missing_entry_to_al
     ]
     assert "mpi is missing in data" in of_entry
     assert "10 %" in of_entry
-    assert "lsp is missing in data: mpii" in of_group
+    assert "lsp is missing in data: the 60 % go to mpii" in of_group
     assert "60 %" in of_group
     with pytest.raises(UserError, match="h36m, mpi, lsp, mpii"):
         mixture.resolve(TRAIN, {})
@@ -82,7 +82,7 @@ def load(make_record, monkeypatch, tmp_path):
     """Return a function that loads a config; the datasets that are there are given by size."""
 
     def run(config, **people):
-        def open_split(config, name, split):
+        def open_split(config, name, split, workdir):
             if name not in people:
                 raise storage.MissingDatasetError([name], config.data.root)
             if split == "validation" and name == "lsp":

@@ -17,7 +17,7 @@ from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.step import create_state
 from pare_jax.training.trained_run import load_model
 from pare_jax.training.workdir import write_config
-from tests.fakes import TINY_MODEL, tiny_config
+from tests.fakes import TINY_MODEL, FakeData, tiny_config, train_on
 
 
 def make_state(seed=0, optimizer=None, **changes):
@@ -166,12 +166,36 @@ def test_a_full_disk_is_one_line_and_the_last_checkpoint_stays(copy):
     assert Checkpoints(copy, read_only=True).latest_step() == 4
 
 
-def test_the_best_outlives_the_latest(tmp_path):
+def test_a_run_goes_on_while_its_disk_is_full(tmp_path, capsys):
+    """The kernel refuses writes past a file size, as it does when the disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Fills(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if step in (5, 9):
+                    limit = 4096 if step == 5 else before[0]
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+                yield batch
+
+    try:
+        state = train_on(tiny_config(), tmp_path, Fills())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert int(state.step) == 10
+    assert str(tmp_path / "checkpoints") in capsys.readouterr().out
+    assert Checkpoints(tmp_path, read_only=True).latest_step() == 10
+
+
+def test_the_best_outlives_the_latest_and_a_resumed_run_knows_it(tmp_path):
     write_config(tmp_path, tiny_config())
     store = Checkpoints(tmp_path, keep=2)
     state = make_state()
     for step, error in enumerate([9.0, 3.0, 5.0, 6.0, 7.0], start=1):
         store.save(state.replace(step=np.int32(step)), {"mpjpe": error})
+        if step == 3:
+            store.close()
+            store = Checkpoints(tmp_path, keep=2)
     store.close()
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
     assert kept == {2, 4, 5}

@@ -1,5 +1,7 @@
 """Losses against float64 references written from their definitions."""
 
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,6 +110,22 @@ def test_terms_match_the_definitions(case):
     for name, value in wanted.items():
         np.testing.assert_allclose(terms[name], value, rtol=2e-5, err_msg=name)
     np.testing.assert_allclose(total, sum(wanted.values()), rtol=2e-5)
+
+
+def test_terms_of_parts_add_up_to_those_of_the_batch(case):
+    """Though the parts have different numbers of labels: one of them has none for some terms."""
+    *predicted, batch = case
+    whole = losses.total_loss(*predicted, batch, WEIGHTS)
+    rows = [jax.tree.map(operator.itemgetter(slice(i, i + 1)), tuple(case)) for i in range(BATCH)]
+    stacked = {name: value[:, None] for name, value in batch.items()}
+    shares = losses.shares(stacked, WEIGHTS)
+    parts = [
+        losses.total_loss(*row, {name: WEIGHTS[name] * shares[name][i] for name in WEIGHTS})
+        for i, row in enumerate(rows)
+    ]
+    jax.tree.map(
+        lambda total, *each: np.testing.assert_allclose(sum(each), total, rtol=1e-5), whole, *parts
+    )
 
 
 ABSOLUTE = {"joints_l1": 10.0, "pose_l1": 2.0, "points_2d": 5.0}

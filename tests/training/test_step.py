@@ -27,7 +27,7 @@ from pare_jax.training.step import (
     statistics_step,
     train_step,
 )
-from tests.fakes import TINY_MODEL, fake_batch, tiny_config
+from tests.fakes import TINY_MODEL, fake_batch, keypoints_of, make_keypoint_network, tiny_config
 
 WEIGHTS = (
     ("camera", 1.0),
@@ -84,6 +84,33 @@ def test_step_is_a_function_of_state_and_batch(parts):
     _, state, step, _ = parts
     first, again = step(state, fake_batch(8)), step(state, fake_batch(8))
     chex.assert_trees_all_equal(first, again)
+
+
+def test_a_batch_computed_in_parts_makes_the_update_of_the_whole():
+    """A network without BatchNorm, and parts with different numbers of labels."""
+    model = make_keypoint_network()
+    graphs = network_graphs(model)
+    batch = fake_batch(8) | {"keypoints": keypoints_of(8)}
+    del batch["image"]
+    batch["pose_weight"][[0, 2, 4, 5]] = 0
+    # Adam would divide rounding errors by gradients near zero.
+    optimizer = optax.sgd(1e-2)
+    state = create_state(model, optimizer, average=False)
+    weights = (("camera", 1.0), ("joints_3d", 300.0), ("points_2d", 5.0), ("pose", 60.0))
+    updates, losses = [], []
+    for accumulate in (1, 2):
+        settings = StepSettings(
+            seed=3, loss_weights=weights, augment=AugmentSettings(), accumulate=accumulate
+        )
+        step = functools.partial(train_step, graphs=graphs, optimizer=optimizer, settings=settings)
+        after, scalars = jax.jit(step)(state, load_body_model(), batch)
+        losses.append(scalars)
+        updates.append(jax.tree.map(jnp.subtract, after.params, state.params))
+    norm = float(optax.global_norm(updates[0]))
+    for loss, update in zip(losses[1:], updates[1:], strict=True):
+        chex.assert_trees_all_close(loss, losses[0], rtol=1e-4)
+        apart = float(optax.global_norm(jax.tree.map(jnp.subtract, update, updates[0])))
+        assert 0 < apart < 1e-4 * norm
 
 
 def test_averages_the_due_steps(parts):
@@ -149,6 +176,13 @@ def test_prediction_in_evaluation_mode_leaves_statistics_alone(parts):
     first = predict(state.params, state.batch_stats, jnp.asarray(images))
     half = predict(state.params, state.batch_stats, jnp.asarray(images[:2]))
     np.testing.assert_allclose(first.rotations[:2], half.rotations, atol=1e-5)
+
+
+def test_parts_of_a_batch_must_divide_over_the_devices():
+    config = tiny_config()
+    config.accumulate_steps = 4
+    with pytest.raises(UserError, match="accumulate_steps 4"):
+        sharding.check_batch_sizes(config, types.SimpleNamespace(size=4))
 
 
 @pytest.mark.parametrize("key", ["batch_size", "eval.batch_size"])

@@ -1,6 +1,7 @@
 """A run's folder: which configs and bodies it accepts."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -13,7 +14,7 @@ from pare_jax.training import config as config_lib
 from pare_jax.training import trained_run
 from pare_jax.training import workdir as workdir_lib
 from tests.body.small_bodies import random_body_fields
-from tests.fakes import tiny_config
+from tests.fakes import tiny_config, train_on
 from tests.io.legacy_pickle_writer import smpl_file
 
 
@@ -222,3 +223,13 @@ def test_a_damaged_config_is_named_in_one_line(run, content, named):
         trained_run.load_config(workdir)
     assert "config.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_two_runs_in_one_folder_are_kept_apart(tmp_path):
+    with workdir_lib.claimed(tmp_path):
+        with pytest.raises(UserError, match=str(os.getpid())):
+            train_on(tiny_config(), tmp_path)
+        assert not (tmp_path / "config.json").exists()
+    with workdir_lib.claimed(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []

@@ -95,11 +95,16 @@ def run_command(values: flags.FlagValues, arguments: Sequence[str]) -> int:
         raise UserError("--output= is empty: give a folder, which may be a new one")
     checked_outputs(values.outputs)
     focal = FocalFlags(values.focal, values.fov)
+    if values.keypoint_set and (values.keypoints or BLAZEPOSE) == BLAZEPOSE:
+        raise UserError(
+            f"--keypoint_set={values.keypoint_set} names the points of --keypoints=FILE, which is "
+            "missing: give that file"
+        )
     reporter = Reporter()
     note = None
     if values.detector is None:
         values.detector, note = default_detector()
-    if values.detector != "whole" and not values.boxes:
+    if values.detector != "whole" and not values.boxes and not keypoint_file(values.keypoints):
         reporter.hint = _HINT
     # Checked before the network is loaded, which takes seconds.
     with claimed_folder(Path(values.output)) as folder:
@@ -151,6 +156,7 @@ def _load_run(
     )
     if predictor.warning:
         reporter.warn(f"warning: {predictor.warning}")
+    _check_attention(values, predictor, reporter)
     if _names_other_source(values, predictor, reporter):
         detector = without_keypoints(detector)
         clip_detector = clip_detector and without_keypoints(clip_detector)
@@ -168,11 +174,23 @@ def _load_run(
     )
 
 
+def _check_attention(values: flags.FlagValues, predictor: Predictor, reporter: Reporter) -> None:
+    """Refuse --outputs=attention alone if the network has no attention; note it beside others."""
+    if predictor.has_attention or not values["outputs"].present:
+        return
+    outputs = checked_outputs(values.outputs)
+    if outputs == {"attention"}:
+        raise UserError(
+            "--outputs=attention: this network has no attention maps; choose other outputs, or a "
+            "--checkpoint with part attention"
+        )
+    if "attention" in outputs:
+        reporter.warn("note: --outputs=attention has no effect: this network has no attention maps")
+
+
 def _names_other_source(values: flags.FlagValues, predictor: Predictor, reporter: Reporter) -> bool:
     """Return whether keypoints come from --keypoints=FILE.onnx; note flags without effect."""
     file, name = keypoint_file(values.keypoints), values.keypoints or BLAZEPOSE
-    if values.keypoint_set and name == BLAZEPOSE:
-        reporter.warn(f"note: --keypoint_set={values.keypoint_set} has no effect with BlazePose")
     if file or name == BLAZEPOSE:
         return False
     if predictor.source is None:

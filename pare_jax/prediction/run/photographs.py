@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -209,10 +209,26 @@ def _find(
         try:
             found.append(_in_image(one, check_box(one.box, height, width), photograph))
         except UserError as error:
-            complaints.append(str(error))
+            complaints.append(_complaint(one, error, width, height))
     if complaints and not found:
-        raise UserError(f"none of its boxes can be used ({complaints[0]}); nothing written")
+        kind = "keypoints" if all(_has_keypoints(one) for one in job.boxes) else "boxes"
+        raise UserError(f"none of its {kind} can be used ({complaints[0]}); nothing written")
     return found, complaints
+
+
+def _has_keypoints(given: Any) -> bool:
+    return isinstance(given, Detection) and given.keypoints is not None
+
+
+def _complaint(one: Detection, error: UserError, width: int, height: int) -> str:
+    """Return why a person is skipped; of keypoints, whose box is their extent, without the box."""
+    if one.keypoints is None:
+        return str(error)
+    corners = ",".join(f"{value:g}" for value in one.box)
+    return (
+        f"keypoints within {corners} do not fit the photograph of {width} x {height} pixels; give "
+        "keypoints in its pixels"
+    )
 
 
 def _in_image(one: Detection, box: np.ndarray, photograph: Photograph) -> Detection:

@@ -86,7 +86,9 @@ class Reporter:
             lines.append(f"no person found in {len(empty)}: {listed(empty)}{self.hint}")
         if self.failures:
             lines.append(f"failed: {len(self.failures)}")
-            lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]
+            # The reason of a single input is the line above.
+            if self.records or len(self.failures) > 1:
+                lines += [f"  {failure.name}: {failure.reason}" for failure in self.failures]
         return lines
 
 

@@ -49,11 +49,17 @@ def test_a_batch_is_a_function_of_seed_and_step(bodies):
 
 def test_a_split_does_not_depend_on_the_size_of_batches(bodies):
     ways = [list(bodies.eval_batches("test", batch_size=size)) for size in (32, 70)]
+    shares = [
+        list(bodies.eval_batches("test", batch_size=32, process_index=n, process_count=2))
+        for n in range(2)
+    ]
     assert [batch["sample_weight"].sum() for batch in ways[0]] == [32, 32, 6]
     for name in ("keypoints", "joints_3d", "visible"):
         parts = np.concatenate([batch[name] for batch in ways[0]])
         assert len(parts) == 96
         np.testing.assert_array_equal(parts[:70], ways[1][0][name])
+        shared = [np.concatenate([one[name], two[name]]) for one, two in zip(*shares, strict=True)]
+        np.testing.assert_array_equal(np.concatenate(shared), parts)
     assert len(bodies.names().samples) == 70
 
 

@@ -96,7 +96,7 @@ def test_a_run_says_what_passes_and_whether_fits_were_replaced(tmp_path, monkeyp
     config.data.train, config.data.eval = (("mine", 1.0),), ("mine/train",)
     (tmp_path / "mine" / "1").mkdir(parents=True)
     source = DrawnSplit(tmp_path / "mine" / "1")
-    monkeypatch.setattr(datasets, "_open", lambda *_: source)
+    monkeypatch.setattr(datasets, "_open", lambda *_, **__: source)
     assert list(datasets.load(config, workdir).notes) == []
     config.data.fits.use = True
     with pytest.raises(UserError, match=r"config\.data\.fits\.use"):

@@ -70,7 +70,7 @@ def test_genders_are_numbered_and_an_unknown_one_is_named(make_record, capsys):
     records[1]["gender"] = "unknown"
     damaged = DamagedExamples()
     list(eval_batches(records, batch_size=3, image_size=32, damaged=damaged))
-    assert list(damaged.counts().values()) == [1]
+    assert [len(found) for found in damaged.found().values()] == [1]
     assert re.search(r"example 1 .*'unknown'", capsys.readouterr().err)
 
 
@@ -127,6 +127,32 @@ def test_processes_share_the_global_batch(source):
         for a, b in zip(*shares, strict=True)
     ]
     assert_same(joined, whole)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_read_every_sample_once(source, processes):
+    """In an epoch of training, and in an evaluation, whose last batch is padded."""
+    shares = [
+        indices_in(
+            source,
+            stream([(source, 1.0)], 11, batch_size=6, process_index=n, process_count=processes),
+        )
+        for n in range(processes)
+    ]
+    # Each batch has the rows of the processes one after the other.
+    order = np.concatenate([share.reshape(11, -1) for share in shares], axis=1).ravel()
+    for epoch in order.reshape(6, 11):
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(11))
+    measured = []
+    for n in range(processes):
+        batches = eval_batches(
+            source, batch_size=6, image_size=32, process_index=n, process_count=processes
+        )
+        for batch in batches:
+            assert len(batch["image"]) == 6 // processes
+            real = batch["sample_weight"] > 0
+            measured += indices_in(source, [batch])[real].tolist()
+    assert sorted(measured) == list(range(11))
 
 
 def test_datasets_mix_by_weight(make_source):
@@ -190,7 +216,7 @@ def test_a_damaged_example_is_named_once_and_the_next_one_replaces_it(source, ma
     damaged = DamagedExamples()
     whole = stream([(broken, 1.0)], 8, damaged=damaged)
     assert_same(whole, stream([(replaced, 1.0)], 8))
-    assert list(damaged.counts().values()) == [1]
+    assert [len(found) for found in damaged.found().values()] == [1]
     assert capsys.readouterr().err.count("example 3 of") == 1
     assert_same(stream([(broken, 1.0)], 3, start_step=5), whole[5:])
     assert_same(stream([(remember(broken, 1e9, 32, 0.0), 1.0)], 8), whole)

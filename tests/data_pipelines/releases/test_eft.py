@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from data_pipelines.releases.eft import Eft
 from pare_jax.errors import UserError
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     annotation,
     assert_red,
     coco_file,
@@ -64,20 +64,27 @@ def test_annotations_of_coco_give_the_points_of_their_people(tmp_path):
     assert not second["points_2d_weight"].any()
     with pytest.raises(UserError, match=r"coco\.json"):
         dataset_of(tmp_path, entry(annotId=3), labels=labels).check()
+    # The same number in another photograph is another person.
+    labels = coco_file(tmp_path / "coco.json", ["other.jpg"], [annotation(1, 0)])
+    with pytest.raises(UserError, match=r"coco\.json"):
+        dataset_of(tmp_path, entry(), labels=labels).check()
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"parm_pose": (2 * POSE).tolist()}, "rotation is none"),
-        ({"parm_pose": (-POSE).tolist()}, "rotation is none"),
+        ({"parm_pose": (2 * POSE).tolist()}, "not a rotation matrix"),
+        ({"parm_pose": (-POSE).tolist()}, "not a rotation matrix"),
         ({"parm_pose": POSE[:23].tolist()}, "parm_pose is not 24 matrices"),
         ({"parm_shape": [0.0] * 300}, "parm_shape is not 10 numbers"),
         ({"parm_shape": [float("nan")] * 10}, "betas not finite"),
         ({"bbox_scale": 0}, "square not finite or empty"),
         ({"bbox_center": None}, "bbox_center or bbox_scale is missing"),
         ({"bbox_center": [5000, 40]}, "square outside the photograph"),
+        # The stored crop, which has a margin, reaches into the photograph; the network's does not.
+        ({"bbox_center": [180, 40]}, "square outside the photograph"),
         ({"imageName": 3}, "no image name"),
+        ({"imageName": ["p.jpg"], "annotId": 1}, "no image name"),
         ({"imageName": "away.jpg"}, "picture missing"),
         ({"smpltype": "smplx"}, "body model is not SMPL"),
         ({"annotId": 1}, "annotation id is used twice"),

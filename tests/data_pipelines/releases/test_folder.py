@@ -12,7 +12,7 @@ from data_pipelines.releases.folder import EVERY, Folder
 from pare_jax.errors import UserError
 from pare_jax.keypoints.keypoints import Keypoints
 from pare_jax.keypoints.sets import COCO17
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     HEIGHT,
     WIDTH,
     annotation,
@@ -59,6 +59,13 @@ def test_keypoints_of_a_larger_copy_are_scaled_and_those_of_another_picture_skip
     labels = coco_file(tmp_path / "l.json", ["p.png"], [entry], size=(50, 300))
     dataset = Folder(tmp_path, labels, held_out=0)
     assert dataset.labels.skipped[0].reason == "keypoints of another picture"
+
+
+def test_keypoints_of_other_photographs_are_refused_with_the_file_and_the_first_name(tmp_path):
+    write_picture(tmp_path / "p.png")
+    labels = coco_file(tmp_path / "l.json", ["away.png"], [annotation(1, 0)])
+    with pytest.raises(UserError, match=r"l\.json.*away\.png"):
+        Folder(tmp_path, labels).check()
 
 
 def openpose_file(folder, name):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_pipelines.releases.spin import Spin, read_spin_labels
+from data_pipelines.releases.spin import OwnSpin, Spin, read_spin_labels
 from pare_jax.errors import UserError
 from pare_jax.keypoints.sets import OPENPOSE25, SPIN24, point_index
 from pare_jax.skeleton import joint_index
@@ -40,6 +40,14 @@ def write(folder, **changes):
     path = folder / "set.npz"
     np.savez(path, **{k: v for k, v in (arrays() | changes).items() if v is not None})
     return path
+
+
+def test_ones_own_photographs_are_upright_and_no_sequence(tmp_path):
+    """A phone's IMG_0001 and IMG_0002 show nothing in common."""
+    own = OwnSpin(write(tmp_path), tmp_path)
+    assert own.upright
+    assert [person.group for person in own.labels.people] == [""] * PEOPLE
+    assert own.labels.people[0].rotations is not None
 
 
 def test_values_are_those_of_the_file(tmp_path):

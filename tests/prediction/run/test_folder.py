@@ -109,7 +109,7 @@ def test_a_drive_without_locks_can_be_used(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("pare_jax.prediction.run.output_folder.fcntl.flock", refuse)
+    monkeypatch.setattr("pare_jax.io.files.fcntl.flock", refuse)
     with claimed_folder(tmp_path / "out"):
         assert (tmp_path / "out").is_dir()
 

@@ -166,3 +166,43 @@ def test_the_source_that_is_named_sees_the_detected_people(command, monkeypatch,
     (person,) = read_people(output / "photo.npz").people
     expected = coco_figure((90.0, left_hip)).points[11]
     np.testing.assert_allclose(person.keypoints[11, :2], expected, atol=1.5)
+
+
+def test_keypoints_outside_the_photograph_are_named_as_keypoints_once(command, tmp_path):
+    file = tmp_path / "keypoints.json"
+    file.write_text(json.dumps(results_of(coco_figure((9000.0, 9000.0)))))
+    status, printed, errors, _ = command(f"--keypoints={file}")
+    assert status == 2
+    (line,) = errors
+    assert "none of its keypoints" in line
+    assert "box" not in line
+    assert "none of its" not in printed
+
+
+def test_an_empty_file_of_keypoints_gives_no_advice_on_detectors(command, tmp_path):
+    file = tmp_path / "keypoints.json"
+    file.write_text("[]")
+    status, printed, _, _ = command(f"--keypoints={file}", "--outputs=json")
+    assert status == 0
+    assert "no person found in 1" in printed
+    assert "--detector" not in printed
+
+
+def test_a_set_without_a_file_of_keypoints_is_refused(command):
+    status, _, errors, _ = command("--keypoint_set=coco17")
+    assert status == 2
+    (line,) = errors
+    assert "--keypoint_set=coco17" in line
+
+
+def test_attention_of_a_network_without_it_is_refused_alone_and_noted_beside_others(
+    command, points, monkeypatch
+):
+    monkeypatch.setattr(type(points), "has_attention", False)
+    status, _, errors, _ = command("--outputs=attention")
+    assert (status, len(errors)) == (2, 1)
+    assert "--outputs=attention" in errors[0]
+    status, _, errors, _ = command("--outputs=attention,json")
+    assert (status, len(errors)) == (0, 1)
+    assert "--outputs=attention" in errors[0]
+    assert command("--outputs=json")[2] == []

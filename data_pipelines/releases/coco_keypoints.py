@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.releases.labelled_photographs import (
-    HELD_OUT,
+from data_pipelines.releases.labelled_people import (
     LabelFile,
     LabelledPerson,
-    LabelledPhotographs,
     person_of_keypoints,
     smpl_joints,
 )
+from data_pipelines.releases.labelled_photographs import LabelledPhotographs
 from data_pipelines.releases.release import Skipped
 from pare_jax.errors import UserError
 from pare_jax.io.files import read_json
@@ -50,29 +49,9 @@ class Coco(LabelledPhotographs):
     kind = "coco"
     flags = (*LabelledPhotographs.flags, "keypoint_set")
 
-    def __init__(
-        self,
-        source: str | Path,
-        images: str | Path | None = None,
-        name: str | None = None,
-        held_out: float = HELD_OUT,
-        keypoint_set: str | None = None,
-    ):
-        """See `LabelledPhotographs`.
-
-        Args:
-            source: the release's folder, or a JSON file.
-            images: of a file: the folder of its photographs.
-            name: of the dataset.
-            held_out: of a file: the share of its photographs in "validation".
-            keypoint_set: the set of the points, if the file does not give it.
-        """
-        super().__init__(source, images, name, held_out)
-        self._set = keypoint_set
-
     def _read_labels(self) -> LabelFile:
         if self.source.is_file():
-            return read_coco(self.source, self._set)
+            return read_coco(self.source, self.keypoint_set)
         for year in _YEARS:
             files = {
                 part: self.source / "annotations" / f"person_keypoints_{part}{year}.json"
@@ -92,7 +71,7 @@ class Coco(LabelledPhotographs):
             if part not in found:
                 result.notes.append(f"{path} is missing: no photographs of {part}{year}")
                 continue
-            labels = read_coco(path, self._set)
+            labels = read_coco(path, self.keypoint_set)
             result.skipped += labels.skipped
             result.people += [
                 dataclasses.replace(
@@ -129,22 +108,27 @@ def read_coco(path: Path, keypoint_set: str | None = None) -> LabelFile:
         if not isinstance(entry, Mapping):
             raise UserError(f"{path}: annotation {number} is no object: {advice}")
         category = entry.get("category_id")
+        category = category if isinstance(category, int | str) else None
         if "keypoints" not in entry or (sets and category not in sets):
             continue
         found = True
         own_id = entry.get("id", number)
+        is_id = isinstance(own_id, int | str)
         what = f"annotation {own_id}"
         given = sets.get(category) or collector.named or COCO17
         image = entry.get("image_id")
         name = names.get(image) if isinstance(image, int | str) else None
         person = (
-            ("annotation id is used twice", True)
+            ("annotation id is no number", True)
+            if not is_id
+            else ("annotation id is used twice", True)
             if own_id in used
             else ("photograph not listed in the file", True)
             if name is None
-            else _person(entry, what, name, _number(own_id, number), given, sizes.get(name))
+            else _person(entry, what, name, number_of(own_id, number), given, sizes.get(name))
         )
-        used.add(own_id)
+        if is_id:
+            used.add(own_id)
         if isinstance(person, LabelledPerson):
             result.people.append(person)
         else:
@@ -199,7 +183,7 @@ def _rows(values: Any, count: int) -> Float[np.ndarray, "k 3"] | None:
     return rows.reshape(count, 3) if rows.size == 3 * count else None
 
 
-def _number(own_id: Any, number: int) -> int:
+def number_of(own_id: Any, number: int) -> int:
     """Return an annotation's id, or its place in the file if the id cannot be stored."""
     is_number = isinstance(own_id, int) and not isinstance(own_id, bool)
     return own_id if is_number and 0 <= own_id <= _LARGEST_NUMBER else number

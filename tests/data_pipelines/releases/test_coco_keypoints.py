@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from data_pipelines.releases.coco import Coco
+from data_pipelines.releases.coco_keypoints import Coco
 from pare_jax.errors import UserError
 from pare_jax.keypoints.sets import COCO17
 from pare_jax.skeleton import joint_index
-from tests.data_pipelines.releases.labelled_photographs import (
+from tests.data_pipelines.releases.red_pictures import (
     LEFT_WRIST,
     WRIST,
     annotation,
@@ -58,6 +58,7 @@ def test_a_left_wrist_is_where_it_was_annotated_in_crop_and_photograph(tmp_path)
         ({"keypoints": [1, 2, 2]}, "keypoints are not 3 numbers for each of 17 points", True),
         ({"id": 1}, "annotation id is used twice", True),
         ({"image_id": 5}, "photograph not listed in the file", True),
+        ({"id": [2]}, "annotation id is no number", True),
         ({"image_id": 1}, "picture missing", True),
         ({"bbox": [500, 500, 9, 9], "keypoints": [500, 500, 2] * 17}, "fewer than", False),
         ({"bbox": [900, 0, 9, 9], "keypoints": [900, 5, 2, 905, 9, 2] + [0] * 45}, "square", True),

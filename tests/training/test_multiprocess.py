@@ -1,0 +1,184 @@
+"""Two processes that train together: same numbers, same files, one end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pare_jax.errors import UserError
+from pare_jax.training import checkpoints, multiprocess
+from tests.fakes import Recorder, tiny_config, train_on
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TRAINS = """
+    import json
+    import os
+    import signal
+    import sys
+
+    import numpy as np
+
+    from pare_jax import main
+    from pare_jax.training import multiprocess
+    from tests.fakes import FakeData, Recorder, tiny_config, train_on
+
+    number, port, workdir, event = int(sys.argv[1]), *sys.argv[2:5]
+    multiprocess.HEARTBEAT_SECONDS = 20
+    assert multiprocess.start(f"localhost:{port}", 2, number)
+
+    class Stops(FakeData):
+        def train(self, start):
+            for step, batch in enumerate(super().train(start), start):
+                if step == 6 and number == 1 and event:
+                    os.kill(os.getpid(), getattr(signal, event))
+                yield batch
+
+    config = tiny_config()
+    config.log_every_steps = 1
+    config.num_steps = 10 if event != "SIGTERM" else 100_000
+    writer = Recorder()
+    main._train = lambda config, workdir, _: train_on(config, workdir, Stops(), writer)
+    with multiprocess.failing_at_once():
+        main.run(main.Request(config, main.Path(workdir), "train", None))
+    losses = [float(scalars["train/loss"]) for scalars in writer.scalars.values()]
+    print(json.dumps(losses), file=sys.stderr)
+"""
+
+
+def launch(workdir, event=""):
+    """Run two processes with two devices each; return the status and output of each."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "JAX_PLATFORMS": "cpu",
+        # All runs of this module compile the same programs.
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(TRAINS), *map(str, (n, port, workdir, event))],
+            cwd=ROOT,
+            env=os.environ | flags,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(2)
+    ]
+    out = [process.communicate(timeout=240) for process in started]
+    return [(process.returncode, *texts) for process, texts in zip(started, out, strict=True)]
+
+
+# They take minutes on a busy machine.
+two_processes = pytest.mark.skipif(
+    not os.environ.get("PARE_JAX_TWO_PROCESSES"), reason="set PARE_JAX_TWO_PROCESSES=1"
+)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir, config, writer = tmp_path_factory.mktemp("alone"), tiny_config(), Recorder()
+    config.log_every_steps = 1
+    train_on(config, workdir, writer=writer)
+    return workdir, [float(scalars["train/loss"]) for scalars in writer.scalars.values()]
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("together")
+    return workdir, launch(workdir)
+
+
+def params_of(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+@two_processes
+def test_two_processes_train_as_one(alone, together):
+    workdir, done = together
+    assert [status for status, _, _ in done] == [0, 0], done[0][2] + done[1][2]
+    losses = [json.loads(err.splitlines()[-1]) for _, _, err in done]
+    assert losses[0] == losses[1]
+    np.testing.assert_allclose(losses[0][:4], alone[1][:4], rtol=1e-5)
+    # Adam divides rounding errors by gradients near zero, so later steps drift apart slowly.
+    np.testing.assert_allclose(losses[0], alone[1], rtol=1e-2)
+    metrics = [json.loads((w / "eval" / "metrics.json").read_text()) for w in (alone[0], workdir)]
+    ours, theirs = (one["splits"]["fake/test"] for one in metrics)
+    # Eleven samples in two batches of eight rows, a half of each in each process.
+    assert ours["count"] == theirs["count"] == 11
+    assert ours["mpjpe"] == pytest.approx(theirs["mpjpe"], rel=1e-2)
+
+
+@two_processes
+def test_the_first_process_alone_prints(together):
+    _, ((_, first, _), (_, second, _)) = together
+    assert "fake/test" in first
+    # The library of collectives writes there, too.
+    assert not re.search(r"fake/test|step \d|loss", second)
+
+
+@two_processes
+def test_one_process_goes_on_from_the_checkpoint_of_two(together):
+    workdir, _ = together
+    config = tiny_config()
+    state = train_on(config, workdir)  # nothing to train
+    assert int(state.step) == 10
+    assert all(np.isfinite(leaf).all() for leaf in params_of(state))
+    config.num_steps = 12
+    assert int(train_on(config, workdir).step) == 12
+
+
+@two_processes
+def test_a_signal_in_one_process_stops_both_at_the_same_step(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("stopped")
+    done = launch(workdir, "SIGTERM")
+    assert [status for status, _, _ in done] == [0, 0], done[0][2] + done[1][2]
+    assert "SIGTERM" in done[0][2]
+    step = checkpoints.Checkpoints(workdir, read_only=True).latest_step()
+    losses = [json.loads(err.splitlines()[-1]) for _, _, err in done]
+    # Batches are read ahead of their steps.
+    assert len(losses[0]) == len(losses[1]) == step >= 4
+    assert losses[0] == losses[1]
+
+
+@two_processes
+def test_the_death_of_a_process_ends_the_others_and_names_it(tmp_path_factory):
+    (status, _, err), (killed, _, _) = launch(tmp_path_factory.mktemp("dead"), "SIGKILL")
+    assert killed == -signal.SIGKILL, err
+    assert status not in (0, None)
+    assert "unhealthy" in err
+    assert "\n1\n" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("localhost:1", 2, None), "--process_id"),
+        ((None, 2, 0), "--coordinator"),
+        (("localhost", 2, 0), "--coordinator"),
+    ],
+)
+def test_processes_that_cannot_be_named_are_refused(arguments, named):
+    with pytest.raises(UserError, match=named):
+        multiprocess.start(*arguments)
+
+
+def test_one_process_is_not_connected(monkeypatch):
+    for variable in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(variable, raising=False)
+    assert not multiprocess.start(None, None, None)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    assert not multiprocess.start(None, 1, None)
