@@ -1,6 +1,6 @@
 """Kill, stop and damage runs of the tiny experiment, and compare what is left with a quiet run.
 
-    python scripts/measure_faults.py [--kills=20] [--only=kill,damage] [--seed=0]
+    python scripts/measure_faults.py [--kills=20] [--only=kill,damage] [--seed=0] [--keep=FOLDER]
 
 Prints a table: what was tried, how often, how often it survived. A run survives if the same command
 goes on and ends with the same bits of every weight, average and optimizer state as a run that
@@ -17,6 +17,7 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,16 +61,22 @@ class Place:
         self.said = ""
 
     @contextlib.contextmanager
-    def started(self) -> Iterator[subprocess.Popen]:
-        """Start the run; collect what it says at the end of the block, where it must have ended."""
+    def started(self, *more: str, log: str = ".log") -> Iterator[subprocess.Popen]:
+        """Start the run; collect what it says at the end of the block, where it must have ended.
+
+        Args:
+            more: further flags.
+            log: suffix of the file for what it says.
+        """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        log = self.folder.with_suffix(".log")
+        log_file = self.folder.with_suffix(log)
         flags = [
             "--config=configs/tiny.py",
             f"--workdir={self.folder}",
             f"--config.data.root={self.data}",
+            *more,
         ]
-        with log.open("w") as file:
+        with log_file.open("w") as file:
             process = subprocess.Popen(
                 [sys.executable, *self._program, *flags], cwd=ROOT, stdout=file, stderr=file
             )
@@ -79,13 +86,26 @@ class Place:
             finally:
                 process.kill()
                 process.wait()
-                self.said = log.read_text()
+                self.said = log_file.read_text()
 
     def finish(self) -> int:
         """Run to the end; return the exit status."""
         with self.started() as process:
             pass
         return process.returncode
+
+    @contextlib.contextmanager
+    def started_as_two(self) -> Iterator[tuple[subprocess.Popen, subprocess.Popen]]:
+        """Start the run as two processes; `said` is the first one's output."""
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            port = probe.getsockname()[1]
+        flags = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+        with (
+            self.started(*flags, "--process_id=0") as first,
+            self.started(*flags, "--process_id=1", log=".second.log") as second,
+        ):
+            yield first, second
 
     def lines(self) -> int:
         """Return the number of log lines of steps so far."""
@@ -125,13 +145,13 @@ def wait_for(process: subprocess.Popen, condition: Callable[[], bool]) -> bool:
 class Trials:
     """All trials of one call, with the rows of the table."""
 
-    def __init__(self, folder: Path, seed: int):
-        self.folder, self.data = folder, folder / "data"
+    def __init__(self, folder: Path, kept: Path, seed: int):
+        self.folder, self.data = folder, kept / "data"
         self.rows: list[tuple[str, int, int, str]] = []
         self._random = random.Random(seed)
-        self.quiet = Place(folder / "quiet", self.data)
+        self.quiet = Place(kept / "quiet", self.data)
         began = time.monotonic()
-        if status := self.quiet.finish():
+        if not self.quiet.steps() and (status := self.quiet.finish()):
             sys.exit(f"the quiet run ended with status {status}:\n{self.quiet.said}")
         self.expected = self.quiet.digest()
         print(f"quiet run: {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -253,6 +273,28 @@ class Trials:
         alike = process.returncode == 0 and place.digest() == self.expected
         self.row("two runs in one folder", 1, int(refused and alike), "the second is refused")
 
+    def processes(self) -> None:
+        """Kill the second of two processes; the first must end, and both must go on together."""
+        whole, killed = (Place(self.folder / f"processes {n}", self.data) for n in (1, 2))
+        with whole.started_as_two() as (first, second):
+            pass
+        status = first.returncode or second.returncode
+        with killed.started_as_two() as (first, second):
+            wait_for(first, lambda: killed.steps() != [])
+            second.kill()
+            began = time.monotonic()
+            first.wait(_PATIENCE)
+            took = time.monotonic() - began
+        named = "unhealthy" in killed.said and first.returncode
+        with killed.started_as_two() as (first, second):
+            pass
+        status = status or first.returncode or second.returncode
+        alike = not status and whole.digest() == killed.digest()
+        if not (alike and named and took < 60):
+            print(status, named, killed.said[-3000:], file=sys.stderr)
+        note = f"the other ended after {took:.0f} s and named it"
+        self.row("one of two processes killed", 1, int(alike and bool(named) and took < 60), note)
+
     def record(self) -> None:
         """Damage a record of the training set; a run and a killed run must agree."""
         data = shutil.copytree(self.data, self.folder / "damaged data")
@@ -323,16 +365,18 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 def main(arguments: Sequence[str]) -> int:
     """Run the trials; returns 1 if something did not survive."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    trials = ("kill", "signals", "damage", "disk", "two", "record", "nans")
+    trials = ("kill", "signals", "damage", "disk", "two", "processes", "record", "nans")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--only", default=",".join(trials), help="some of " + ", ".join(trials))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", help="folder that keeps the quiet run for the next call")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "programs")
+        kept = Path(given.keep or folder)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(kept / "programs")
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        all_trials = Trials(Path(folder), given.seed)
+        all_trials = Trials(Path(folder), kept, given.seed)
         for name in given.only.split(","):
             action = getattr(all_trials, name)
             action(given.kills) if name == "kill" else action()
