@@ -20,17 +20,18 @@ EXPECTED = """
   1 configs/common.py
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
-  8 data_pipelines/datasets.py
+  6 data_pipelines/datasets.py
   2 data_pipelines/fit_labels.py
   4 data_pipelines/fits/fit_file.py
   1 data_pipelines/fits/fit_people.py
+  2 data_pipelines/label_checks.py
   2 data_pipelines/mixture.py
  10 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
   1 data_pipelines/reading/damaged_examples.py
   2 data_pipelines/reading/fitted_split.py
-  7 data_pipelines/reading/input_pipeline.py
+  6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
   5 data_pipelines/releases/bedlam.py
@@ -131,8 +132,9 @@ EXPECTED = """
   1 pare_jax/sensitivity/occlusion_errors.py
   2 pare_jax/sensitivity/patches.py
   1 pare_jax/sensitivity/sensitivity_files.py
-  1 pare_jax/sharding.py
- 12 pare_jax/training/checkpoints.py
+  2 pare_jax/sharding.py
+  5 pare_jax/training/checkpoint_errors.py
+  8 pare_jax/training/checkpoints.py
  18 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
   3 pare_jax/training/multiprocess.py
@@ -141,7 +143,7 @@ EXPECTED = """
   1 pare_jax/training/train.py
   7 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
-  9 pare_jax/training/workdir.py
+ 10 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   5 scripts/draw_batch.py
   4 scripts/draw_contact_sheet.py
