@@ -127,8 +127,8 @@ class Request(NamedTuple):
         mode: "train" or "evaluate".
         step: step of the checkpoint to evaluate; None for the latest.
         notes: lines about values of --config that an evaluation does not use.
-        again: the workdir of the run that is trained again.
         overrides: values by dotted key, set one by one on the command line.
+        again: the workdir of the run that is trained again.
     """
 
     config: ConfigDict
@@ -136,8 +136,8 @@ class Request(NamedTuple):
     mode: str
     step: int | None
     notes: tuple[str, ...] = ()
-    again: Path | None = None
     overrides: Mapping[str, Any] = {}
+    again: Path | None = None
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:

@@ -205,7 +205,7 @@ class DrawnBodies:
 
     def fingerprint(self) -> str:
         """Return a digest of the poses; all else is drawn from the config's settings."""
-        return hashlib.sha256(np.ascontiguousarray(self._poses)).hexdigest()[:16]
+        return hashlib.sha256(self._poses.tobytes()).hexdigest()[:16]
 
     @functools.cache  # noqa: B019 - lives as long as the run
     def _split(self, split: str) -> dict[str, np.ndarray]:
