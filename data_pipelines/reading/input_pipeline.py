@@ -336,7 +336,10 @@ def _run(
     stop = np.iinfo(np.int64).max if steps is None else start + steps
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(in_graph, num_parallel_calls=threads, deterministic=True)
-    return _Stream(dataset.prefetch(_BATCHES_AHEAD), failures)
+    # Nothing is left to tune, and the end of a stream may wait for the tuner for a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _Stream(dataset.prefetch(_BATCHES_AHEAD).with_options(options), failures)
 
 
 class _Stream:
