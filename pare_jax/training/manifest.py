@@ -5,6 +5,7 @@ device, with the same versions and the same data, ends with the same bits.
 """
 
 import datetime
+import functools
 import importlib.metadata
 import json
 import platform
@@ -143,8 +144,12 @@ def compare_run(workdir: Path, config: ConfigDict, fingerprints: Mapping[str, st
     return [f"against {workdir}: {line}" for line in lines]
 
 
+@functools.cache
 def _commit() -> str | None:
-    """Return the commit of this project's code, "+changes" for changed files; None if unknown."""
+    """Return the commit of this project's code, "+changes" for changed files; None if unknown.
+
+    It is read once, because the code of a process stays as it was at its start.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
