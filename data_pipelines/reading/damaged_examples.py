@@ -36,6 +36,7 @@ class DamagedExamples:
     def __init__(self) -> None:
         self._found: dict[Any, set[int]] = {}
         self._names: dict[Any, str] = {}
+        self._refusals: dict[Any, str] = {}  # of splits with too many damaged examples
         self._lock = threading.Lock()
 
     def add(self, split: ExampleSource, index: int, error: DamagedExampleError) -> None:
@@ -52,11 +53,12 @@ class DamagedExamples:
                 return
             found.add(index)
             count = len(found)
-        if are_too_many(count, len(split)):
-            raise UserError(
-                f"{count:,} of the {counted(len(split), 'example')} of {name_of(split)} cannot be "
-                f"read, more than {MOST_DAMAGED:.0%}; the last is this: {error}"
-            ) from error
+            if are_too_many(count, len(split)):
+                self._refusals[key] = (
+                    f"{count:,} of the {counted(len(split), 'example')} of {name_of(split)} cannot "
+                    f"be read, more than {MOST_DAMAGED:.0%}; the last is this: {error}"
+                )
+        self._check(key)
         say(f"skipped: {error}", sys.stderr)
 
     def is_known(self, split: ExampleSource, index: int) -> bool:
@@ -64,10 +66,20 @@ class DamagedExamples:
         return index in self._found.get(_key(split), ())
 
     def replacement(self, split: ExampleSource, index: int) -> int:
-        """Return the index, or for a damaged example that of the next one not known as damaged."""
+        """Return the index, or for a damaged example that of the next one not known as damaged.
+
+        Raises:
+            UserError: too many examples of the split are damaged.
+        """
+        self._check(_key(split))
         while self.is_known(split, index):
+            self._check(_key(split))  # all may be damaged
             index = (index + 1) % len(split)
         return index
+
+    def _check(self, key: Any) -> None:
+        if key in self._refusals:
+            raise UserError(self._refusals[key])
 
     def readable(self, split: ExampleSource, indices: Iterable[int]) -> Iterator[Mapping[str, Any]]:
         """Yield the examples at these indices, without damaged ones; raises as `add`."""
