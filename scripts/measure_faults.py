@@ -216,7 +216,7 @@ class Trials:
         for number in (signal.SIGTERM, signal.SIGHUP):
             place = Place(self.folder / number.name, self.data)
             with place.started() as process:
-                wait_for(process, lambda place=place: place.lines() > 1)
+                wait_for(process, lambda place=place: place.lines() > 0)  # step 10
                 began = time.monotonic()
                 process.send_signal(number)
                 process.wait(_PATIENCE)
