@@ -28,6 +28,13 @@ from pare_jax.training.config import PHOTOGRAPHS
 # comparison needs, because nobody may be found in one of them.
 _HELD_OUT, _HELD_OUT_AT_LEAST = 0.2, FEWEST_GROUPS + 1
 _FEWEST_PHOTOGRAPHS = 2 * FEWEST_GROUPS
+# Flags of the preparation, as its messages name them, and the keys that take their place here.
+_KEYS = {
+    "--source": "config.data.photos",
+    "--labels": "config.data.labels",
+    "--keypoint-set": "config.data.keypoint_set",
+    "--keypoint_set": "config.data.keypoint_set",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +65,16 @@ def prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
     Raises:
         UserError: the folder or file is missing, or too few photographs, people or fits are left.
     """
+    try:
+        return _prepare_photographs(config, workdir)
+    except UserError as error:
+        line = str(error)
+        for flag, key in _KEYS.items():
+            line = line.replace(flag, key)
+        raise UserError(line) from error
+
+
+def _prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
     folder, labels = config.data.photos, config.data.labels
     if not Path(folder).is_dir():
         raise UserError(f"config.data.photos={folder} is no folder: name that of your photographs")

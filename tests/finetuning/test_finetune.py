@@ -173,6 +173,13 @@ def test_a_missing_folder_is_refused(run, tmp_path):
         finetuning.finetune(config_for(run, tmp_path / "nowhere", ""), tmp_path / "mine")
 
 
+def test_a_missing_file_of_labels_is_refused_by_its_key(run, tmp_path):
+    config = config_for(run, tmp_path, "")
+    config.data.labels = str(tmp_path / "labels.json")
+    with pytest.raises(UserError, match=r"config\.data\.labels=.*labels\.json"):
+        finetuning.finetune(config, tmp_path / "mine")
+
+
 def test_the_network_and_a_tenth_of_the_learning_rate_are_the_runs(run, tmp_path):
     config = config_for(run, tmp_path, "", **{"augment.flip": 0.0})
     assert config.model.backbone_width == 4
