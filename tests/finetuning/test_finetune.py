@@ -20,7 +20,8 @@ from pare_jax.finetuning.adopt import adopted
 from pare_jax.finetuning.comparison import compare
 from pare_jax.models import build_model
 from pare_jax.training.checkpoints import Checkpoints
-from pare_jax.training.trained_run import load_model
+from pare_jax.training.config import SYNTHETIC_ALONE
+from pare_jax.training.trained_run import load_config, load_model, warning_of_run
 from pare_jax.training.workdir import write_config
 from tests.fakes import tiny_config
 
@@ -108,6 +109,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(own_photographs, "NetworkStarts", lambda *_: None)
 
 
+def warning_at(place, workdir):
+    return warning_of_run(place, load_config(workdir))
+
+
 def params_of(place):
     _, network = load_model(place)
     return [leaf[...] for _, leaf in nnx.to_flat_state(nnx.state(network))]
@@ -129,6 +134,9 @@ def test_the_better_weights_are_kept_and_the_page_says_which(
     for ours, theirs in zip(params_of(workdir), params_of(run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert json.loads((workdir / "eval" / "metrics.json").read_text())["step"] == 5
+    # The weights that were kept have seen drawn people alone, those that were trained have not.
+    assert warning_at(workdir, workdir) == SYNTHETIC_ALONE
+    assert warning_at(workdir / "checkpoints" / str(result["step"]), workdir) is None
     # The same command again does nothing and says the same.
     capsys.readouterr()
     finetuning.finetune(config, workdir)
@@ -143,9 +151,41 @@ def test_the_better_weights_are_kept_and_the_page_says_which(
     finetuning.finetune(config, workdir)
     result = json.loads((folder / "comparison.json").read_text())
     assert Checkpoints(workdir, read_only=True).latest_step() == result["checkpoint"] == 5
+    assert warning_at(workdir, workdir) is None
     chosen = params_of(workdir / "checkpoints" / str(result["step"]))
     for ours, theirs in zip(params_of(workdir), chosen, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_people_with_poses_are_not_fitted(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_photographs, "fit_split", None)
+    photos = tmp_path / "photos"
+    write_photographs(photos)
+    labels = tmp_path / "labels.npz"
+    np.savez(
+        labels,
+        imgname=np.array([f"{number}.jpg" for number in range(PHOTOGRAPHS)]),
+        center=np.full((PHOTOGRAPHS, 2), 40.0),
+        scale=np.full(PHOTOGRAPHS, 0.4),
+        part=np.random.default_rng(0).uniform(20, 50, (PHOTOGRAPHS, 24, 3)),
+        pose=np.zeros((PHOTOGRAPHS, 72)),
+        shape=np.zeros((PHOTOGRAPHS, 10)),
+    )
+    found = own_photographs.prepare_photographs(config_for(run, photos, labels), tmp_path / "mine")
+    assert len(found.train) + len(found.held_out) == PHOTOGRAPHS
+
+
+def test_a_run_on_drawn_people_has_the_warning_of_its_first_run(run, tmp_path):
+    """First weights that have seen photographs leave no warning; a missing first run does."""
+    config = config_for(run, tmp_path, "")
+    write_config(tmp_path / "mine", config)
+    config = tiny_config()
+    config.pretrained.path = str(tmp_path / "mine")
+    assert warning_of_run(tmp_path / "next", config) is None
+    config.pretrained.path = str(run)
+    assert warning_of_run(tmp_path / "next", config) == SYNTHETIC_ALONE
+    config.pretrained.path = str(tmp_path / "moved")
+    assert warning_of_run(tmp_path / "next", config) == SYNTHETIC_ALONE
 
 
 def test_fits_that_all_fail_are_refused(run, quick, tmp_path, monkeypatch):
