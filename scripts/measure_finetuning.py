@@ -185,9 +185,7 @@ def measure(run: Path, workdir: Path, photos: Path) -> list[tuple[str, float, fl
 def _earlier(config: ConfigDict, run: Path, workdir: Path, weights, graphs) -> list:
     earlier = load_config(split_checkpoint(run)[0], get_base()).unlock()
     earlier.data.root = config.data.root
-    found = measure_earlier(
-        config, earlier, workdir, splits_at_hand(earlier), weights, graphs
-    )
+    found = measure_earlier(config, earlier, workdir, splits_at_hand(earlier), weights, graphs)
     return [(f"{one.split}: MPJPE, mm", one.before, one.after) for one in found]
 
 
