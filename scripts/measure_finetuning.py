@@ -23,7 +23,6 @@ import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
-from ml_collections import ConfigDict
 from scipy.spatial.transform import Rotation
 
 from configs.common import get_base
@@ -179,14 +178,10 @@ def measure(run: Path, workdir: Path, photos: Path) -> list[tuple[str, float, fl
         pair = [float(np.nanmean(one[name])) for one in errors]
         pair = [100.0 - value for value in pair] if name == "missed" else pair
         rows.append((f"{len(split)} other people: {_ROWS[name]}", *pair))
-    return rows + _earlier(config, run, workdir, weights, network_graphs(first))
-
-
-def _earlier(config: ConfigDict, run: Path, workdir: Path, weights, graphs) -> list:
-    earlier = load_config(split_checkpoint(run)[0], get_base()).unlock()
-    earlier.data.root = config.data.root
-    found = measure_earlier(config, earlier, workdir, splits_at_hand(earlier), weights, graphs)
-    return [(f"{one.split}: MPJPE, mm", one.before, one.after) for one in found]
+    earlier, root = load_config(split_checkpoint(run)[0], get_base()), config.data.root
+    graphs, names = network_graphs(first), splits_at_hand(earlier, root)
+    kept = measure_earlier(config, earlier, workdir, names, weights, graphs)
+    return rows + [(f"{one.split}: MPJPE, mm", one.before, one.after) for one in kept]
 
 
 def main(arguments: list[str] | None = None) -> None:

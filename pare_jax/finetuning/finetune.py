@@ -191,7 +191,7 @@ class _Ending:
         earlier: list[Kept] = []
         if run is not None:
             graphs = network_graphs(self.start)
-            names = splits_at_hand(run)
+            names = splits_at_hand(run, self.config.data.root)
             earlier = measure_earlier(self.config, run, self.workdir, names, weights, graphs)
         verdict = self._verdict(comparison)
         notes = self._notes(comparison, earlier)

@@ -12,12 +12,14 @@ from flax import nnx
 from configs import finetune as recipe
 from data_pipelines.fits import fit_file
 from data_pipelines.fits.fit_file import empty_columns, fits_path, read_fits, write_fits
+from data_pipelines.reading import storage
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.finetuning import finetune as finetuning
 from pare_jax.finetuning import own_photographs
 from pare_jax.finetuning.adopt import adopted
 from pare_jax.finetuning.comparison import compare
+from pare_jax.finetuning.earlier_data import splits_at_hand
 from pare_jax.models import build_model
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.config import SYNTHETIC_ALONE
@@ -226,6 +228,15 @@ def test_the_network_and_a_tenth_of_the_learning_rate_are_the_runs(run, tmp_path
 def test_other_data_is_mixed_in_by_its_share(run, tmp_path):
     config = config_for(run, tmp_path, "", **{"data.photos_share": 0.25})
     assert config.data.train == (("photographs", 0.25), ("synthetic", 0.75))
+
+
+def test_data_of_the_first_run_is_looked_for_where_the_fine_tuning_has_its_data(monkeypatch):
+    opened = []
+    monkeypatch.setattr(storage, "open_split", lambda path, split: opened.append(path))
+    config = tiny_config()
+    assert splits_at_hand(config, "elsewhere") == list(config.data.eval)
+    assert opened
+    assert all(path.is_relative_to("elsewhere") for path in opened)
 
 
 def test_a_run_on_keypoints_is_refused(tmp_path):
