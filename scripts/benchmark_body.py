@@ -3,7 +3,8 @@
 All compute vertices from shape coefficients and rotation matrices, in float32, for one random
 model in SMPL's format with SMPL's 6890 vertices. "forward+backward" adds the gradient with respect
 to both inputs. Packages that are not installed have no column. Times are medians of wall time. The
-libraries take turns with pauses in between, because their idle threads spin.
+libraries take turns with pauses in between, because their idle threads spin. The line at the end is
+the largest memory of the whole process.
 
 The floors are this machine's time for the formulas' arithmetic, at the measured speed of a large
 matrix product, and for moving each array once, at the measured speed of a large copy.
@@ -13,6 +14,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -195,6 +197,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64, 1024])
     parser.add_argument("--seconds", type=float, default=3.0, help="for each number")
+    parser.add_argument(
+        "--peers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="the other packages; at batch 16384 they need more than 24 GB",
+    )
     arguments = parser.parse_args()
 
     rng = np.random.default_rng(0)
@@ -206,7 +214,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "body.npz"
         np.savez(path, **random_model(rng))
-        libraries = {n: prepare for n, prepare in LIBRARIES.items() if is_installed(n)}
+        chosen = LIBRARIES if arguments.peers else {"pare_jax": ours}
+        libraries = {n: prepare for n, prepare in chosen.items() if is_installed(n)}
         print_head(list(libraries))
         joint_lines = []
         for batch in arguments.batches:
@@ -219,6 +228,8 @@ def main() -> None:
             joint_lines.append(f"| {batch} | {joints:.3f} | {mesh / joints:.0f}x |")
     print("\n| batch | joints alone, ms | mesh / joints |\n| ---: | ---: | ---: |")
     print("\n".join(joint_lines))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"\nlargest memory: {peak:.1f} GB")
 
 
 def is_installed(library: str) -> bool:

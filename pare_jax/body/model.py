@@ -25,6 +25,8 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 # GPUs and TPUs by default multiply float32 with fewer bits, too few for millimetres.
 _dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+# Vertices of a batch that a CPU skins at once, and in chunks of how many it skins more of them.
+_CACHED_VERTICES, _CHUNK_VERTICES = 256 * 6890, 64 * 6890
 
 
 class BodyOutput(NamedTuple):
@@ -228,17 +230,49 @@ class PosedBody:
         # The batch axes become one. Its length is explicit because -1 fails for an empty batch.
         rows = math.prod(batch)
         coefficients = coefficients.reshape(rows, coefficients.shape[-1])
-        by_column = self.transforms.reshape(rows, NUM_JOINTS, 3, 4).transpose(3, 0, 2, 1)
-        # One product for each coordinate and each column of the blended transforms. With slices of
-        # one large product the gradient would pad and add large arrays.
-        posed = [
-            template + _dot(coefficients, basis)
-            for template, basis in zip(body.template, body.blend_basis, strict=True)
-        ]
-        columns = [_dot(part.reshape(3 * rows, NUM_JOINTS), body.skin) for part in by_column]
-        columns = [column.reshape(rows, 3, body.num_vertices) for column in columns]
-        moved = sum((columns[k] * posed[k][:, None] for k in range(3)), start=columns[3])
-        return moved.swapaxes(1, 2).reshape(*batch, body.num_vertices, 3)
+        transforms = self.transforms.reshape(rows, NUM_JOINTS, 3, 4)
+        skin = _skin
+        if rows * body.num_vertices > _CACHED_VERTICES:
+            skin = functools.partial(jax.lax.platform_dependent, cpu=_skin_in_chunks, default=_skin)
+        vertices = skin(body, coefficients, transforms)
+        return vertices.reshape(*batch, body.num_vertices, 3)
+
+
+def _skin(
+    body: BodyModel, coefficients: Float[Array, "rows C"], transforms: Float[Array, "rows 24 3 4"]
+) -> Float[Array, "rows V 3"]:
+    """Skin a body for rows of its coefficients and of its joints' transforms."""
+    rows = len(coefficients)
+    by_column = transforms.transpose(3, 0, 2, 1)
+    # One product for each coordinate and each column of the blended transforms. With slices of
+    # one large product the gradient would pad and add large arrays.
+    posed = [
+        template + _dot(coefficients, basis)
+        for template, basis in zip(body.template, body.blend_basis, strict=True)
+    ]
+    columns = [_dot(part.reshape(3 * rows, NUM_JOINTS), body.skin) for part in by_column]
+    columns = [column.reshape(rows, 3, body.num_vertices) for column in columns]
+    moved = sum((columns[k] * posed[k][:, None] for k in range(3)), start=columns[3])
+    return moved.swapaxes(1, 2)
+
+
+def _skin_in_chunks(body: BodyModel, coefficients: Array, transforms: Array) -> Array:
+    """Do as `_skin`, a part of the rows at a time: it stays in a CPU's cache.
+
+    The gradient computes each part again instead of storing it, which is as fast here and takes
+    half the memory.
+    """
+
+    chunk = max(_CHUNK_VERTICES // body.num_vertices, 1)
+    whole = len(coefficients) // chunk * chunk
+    of_rows = coefficients, transforms
+    # Not `jax.lax.map(batch_size=)`: the gradient of its vmap is ten times as slow.
+    chunks = jax.tree.map(lambda x: x[:whole].reshape(-1, chunk, *x.shape[1:]), of_rows)
+    skin = jax.checkpoint(functools.partial(_skin, body))
+    vertices = jax.lax.map(lambda rows: skin(*rows), chunks).reshape(whole, -1, 3)
+    if whole == len(coefficients):
+        return vertices
+    return jnp.concatenate([vertices, skin(*(x[whole:] for x in of_rows))])
 
 
 # Jitted so that a call outside of jitted functions is one program too.

@@ -119,14 +119,33 @@ class TrueBodies:
     ) -> BodyOutput:
         """Pose each person with the body of their gender.
 
-        Every body poses the whole batch, and the person's own is selected. This costs little
-        beside the network, and one program serves every mix of genders.
+        A body that nobody of the batch has is not posed; the others pose the whole batch, and the
+        person's own is selected. So one program serves every mix of genders.
         """
-        posed = self.bodies[0](betas, rotations)
-        for number, body in enumerate(self.bodies[1:], start=1):
-            select = functools.partial(jnp.where, (gender == number)[:, None, None])
-            posed = jax.tree.map(select, body(betas, rotations), posed)
+        if not self.gendered:
+            return self.bodies[0](betas, rotations)
+        posed = BodyOutput(
+            jnp.zeros((len(betas), self.bodies[0].num_vertices, 3), jnp.float32),
+            jnp.zeros((len(betas), skeleton.NUM_JOINTS, 3), jnp.float32),
+        )
+        for number, body in enumerate(self.bodies):
+            own = gender == number
+            posed = jax.lax.cond(
+                own.any(), functools.partial(_pose_own, body, betas, rotations, own), _same, posed
+            )
         return posed
+
+
+def _pose_own(
+    body: BodyModel, betas: Array, rotations: Array, own: Array, others: BodyOutput
+) -> BodyOutput:
+    """Pose the people of this body; the others stay as they are."""
+    select = functools.partial(jnp.where, own[:, None, None])
+    return jax.tree.map(select, body(betas, rotations), others)
+
+
+def _same(posed: BodyOutput) -> BodyOutput:
+    return posed
 
 
 def load(settings: ConfigDict, body: BodyModel) -> tuple[Protocol, TrueBodies]:

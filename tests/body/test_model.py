@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pare_jax.body import model
 from pare_jax.body.io import load_body_data
 from pare_jax.body.model import body_from_data
 from pare_jax.body.numpy_body import joints_of, vertices_and_joints
@@ -74,6 +75,25 @@ def test_any_batch_axes(body):
     empty = body(betas[:0, 0], rotations[:0, 0])
     assert empty.vertices.shape == (0, 60, 3)
     assert empty.joints.shape == (0, 24, 3)
+
+
+@pytest.mark.parametrize("people", [6, 7])
+def test_a_large_batch_in_chunks_gives_the_same_bodies_and_gradients(body, monkeypatch, people):
+    betas, _, rotations = random_pose(np.random.default_rng(4), people)
+    weight = np.random.default_rng(5).normal(size=(people, body.num_vertices, 3))
+
+    def loss(betas, rotations):
+        return (body.with_shape(betas).with_pose(rotations).mesh() * weight).sum()
+
+    program = jax.value_and_grad(loss, (0, 1))
+    at_once = program(betas, rotations)
+    monkeypatch.setattr(model, "_CACHED_VERTICES", 3 * body.num_vertices)
+    monkeypatch.setattr(model, "_CHUNK_VERTICES", 2 * body.num_vertices)
+    assert "scan" in str(jax.make_jaxpr(program)(betas, rotations))
+    for got, wanted in zip(
+        *map(jax.tree.leaves, (program(betas, rotations), at_once)), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_stages_agree_with_the_call(body):
