@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -127,7 +128,9 @@ def warning_of_run(checkpoint_or_workdir: str | Path, config: ConfigDict) -> str
     own = config_lib.warning_of(config)
     if config.data.photos:
         compared = workdir / COMPARISON_FILE
-        result = read_json(compared, _COPY) if compared.is_file() else {"is_better": True}
+        result: dict[str, Any] = {"is_better": True}
+        if compared.is_file():
+            result = read_json(compared, _COPY)
         is_first = not result["is_better"] and step in (None, result["checkpoint"])
         return result.get("first_warning") if is_first else own
     first = config.pretrained.path
