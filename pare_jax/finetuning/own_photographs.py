@@ -88,6 +88,19 @@ def _prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
         raise UserError(f"no person can be used in {folder}: {hint}") from None
     groups = _groups(reader)
     train, held_out = _parts(path, folder, groups)
+    _fit(train, folder, config)
+    notes = [
+        f"{folder}: {_described(train, groups)} to train, {_described(held_out, groups)} held out",
+        f"keypoints: {f'from {labels}' if labels else 'found by BlazePose'}",
+    ]
+    own = tuple(_groups_of(held_out, groups))
+    return OwnPhotographs(train, held_out, own, bool(labels), tuple(notes))
+
+
+def _fit(train: StoredSplit, folder: str, config: ConfigDict) -> None:
+    """Fit the people of the training part, unless the labels have the poses of all of them."""
+    if all(train[row]["pose_weight"] > 0 for row in range(len(train))):
+        return
     fits = fit_split(train, NetworkStarts(None, config.body_model or None))
     gate = Gate.of_config(config.data.fits)
     if not (gate.passes(fits.columns) | fits.columns.posed).any():
@@ -95,12 +108,6 @@ def _prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
             f"no body of {folder} is a label to trust ({gate.summary(fits.columns)}): give better "
             "keypoints as config.data.labels, or a wider gate as config.data.fits"
         )
-    notes = [
-        f"{folder}: {_described(train, groups)} to train, {_described(held_out, groups)} held out",
-        f"keypoints: {f'from {labels}' if labels else 'found by BlazePose'}",
-    ]
-    own = tuple(_groups_of(held_out, groups))
-    return OwnPhotographs(train, held_out, own, bool(labels), tuple(notes))
 
 
 def _groups_of(split: StoredSplit, groups: Mapping[str, str]) -> list[str]:
