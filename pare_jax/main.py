@@ -191,6 +191,8 @@ def _config_of_run(
 
     config = load_run(workdir)
     config.update_from_flattened_dict(dict(overrides))
+    if config.data.photos:
+        return config, ()  # a fine-tuning has its network and more from the first run
     notes = [
         f"config.{key} is {own!r}, the run's; {name} has {other!r}"
         for key, own, other in config_lib.differing(config, given, _EVALUATION)

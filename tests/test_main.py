@@ -106,6 +106,16 @@ def test_a_config_of_another_network_is_not_evaluated(run_of_100):
     assert any(note.startswith("config.model.backbone is 'resnet18'") for note in request.notes)
 
 
+def test_the_recipe_of_a_fine_tuning_is_no_other_config_than_its_run(tmp_path):
+    config = quickstart.get_config()
+    config.data.photos = "my_photos"
+    write_config(tmp_path, config)
+    recipe = QUICKSTART.replace("quickstart.py", "finetune.py")
+    request = parse(recipe, f"--workdir={tmp_path}", "--mode=evaluate")
+    assert request.config.image_size == config.image_size
+    assert request.notes == ()
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

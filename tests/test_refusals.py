@@ -37,7 +37,7 @@ EXPECTED = """
   5 data_pipelines/releases/bedlam.py
   5 data_pipelines/releases/coco_keypoints.py
   4 data_pipelines/releases/eft.py
-  2 data_pipelines/releases/folder.py
+  3 data_pipelines/releases/folder.py
   6 data_pipelines/releases/label_arrays.py
   6 data_pipelines/releases/labelled_photographs.py
   2 data_pipelines/releases/mpii.py
@@ -65,7 +65,7 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   6 pare_jax/export/stablehlo.py
   2 pare_jax/finetuning/adopt.py
-  5 pare_jax/finetuning/own_photographs.py
+  6 pare_jax/finetuning/own_photographs.py
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
@@ -135,7 +135,7 @@ EXPECTED = """
   2 pare_jax/sharding.py
   5 pare_jax/training/checkpoint_errors.py
   8 pare_jax/training/checkpoints.py
- 18 pare_jax/training/config.py
+ 19 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
   3 pare_jax/training/multiprocess.py
   1 pare_jax/training/optimizer.py

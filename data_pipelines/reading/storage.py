@@ -18,7 +18,7 @@ import numpy as np
 
 from data_pipelines.example import STORED_FIELDS
 from data_pipelines.reading.damaged_examples import DamagedExampleError, are_too_many
-from data_pipelines.releases.release import RELEASED
+from data_pipelines.releases.release import FIXED_NAMES, RELEASED
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError, be
 from pare_jax.evaluation.sequences import UNKNOWN_NAME, Extent, SampleName, SplitNames
@@ -63,10 +63,13 @@ class MissingDatasetError(UserError):
             )
             others = [name for name in prepared if name not in known]
             there = f"; {', '.join(others)} {be(len(others))} prepared there" if others else ""
+            if not Path(data_root).is_dir():
+                there = f"; there is no folder {data_root}"
+            kinds = "|".join(name for name in RELEASED if name not in FIXED_NAMES)
+            commands = " and ".join(f"--name={name}" for name in unknown)
             super().__init__(
-                f"no prepared dataset in {places}; {' and '.join(map(repr, unknown))} "
-                f"{be(len(unknown))} not among {', '.join(known)}, which can be prepared{there} "
-                "(docs/data.md)"
+                f"no prepared dataset in {places}{there}; check the spelling, or prepare it with "
+                f"python -m data_pipelines.prepare --dataset={kinds} {commands} (docs/data.md)"
             )
             return
         commands = [
