@@ -1,11 +1,9 @@
 """Opens the datasets that a config names: streams of batches, names, the mean pose."""
 
-import itertools
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -13,7 +11,9 @@ from ml_collections import ConfigDict
 from data_pipelines import mean_pose, mixture
 from data_pipelines.bodies import splits as body_splits
 from data_pipelines.bodies.splits import DrawnBodies
+from data_pipelines.label_checks import check_measurable, check_part_labels
 from data_pipelines.reading import device_cache, input_pipeline, remembering, storage
+from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.reading.fitted_split import FittedSplit, with_fits
 from data_pipelines.reading.storage import StoredSplit
 from data_pipelines.synthetic import builder, settings
@@ -23,9 +23,6 @@ from pare_jax.skeleton import NUM_JOINTS
 from pare_jax.training.config import BODIES, PHOTOGRAPHS, dataset_names
 from pare_jax.training.data import HeldOut, RunData, TrainStream
 from pare_jax.training.workdir import has_trained
-
-# Examples searched for part labels, which a dataset may have for one gender only.
-_LABEL_EXAMPLES = 200
 
 
 def check_config(config: ConfigDict) -> None:
@@ -81,8 +78,9 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     notes += _missing_evaluations(config, opened)
     sources, of_fits = _with_fits(config, _sources(sets, opened))
     notes += [*of_fits, *mean_pose.replaced_fits(config.data.root, workdir, sources)]
+    damaged = DamagedExamples()
     if config.loss.parts:
-        _check_part_labels(sources)
+        check_part_labels(sources, damaged)
     # Part labels are decoded only for the loss that reads them.
     used = [
         (source if config.loss.parts else source.without_part_labels(), weight)
@@ -92,9 +90,10 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         train, note = _on_the_devices(config, used)
         notes.append(note)
     else:
-        train = _from_the_host(config, used)
+        train = _from_the_host(config, used, damaged)
     examples = sum(len(source) for source, _ in sources)
-    held_out = _held_out(config, opened, mean_pose.of_mixture(config.data.root, workdir, sources))
+    mean = mean_pose.of_mixture(config.data.root, workdir, sources, damaged)
+    held_out = _held_out(config, opened, mean, damaged)
     if recorded is None and workdir.is_dir():
         mixture.keep(workdir / mixture.MIXTURE_FILE, config.data.train, sets)
     return RunData(
@@ -102,10 +101,16 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         steps_per_epoch=max(1, examples // config.batch_size),
         held_out=held_out,
         notes=notes,
+        fingerprints={
+            f"{source.path.parent.name}/{source.split}": source.fingerprint()
+            for source, _ in sources
+        },
     )
 
 
-def _from_the_host(config: ConfigDict, sources: mean_pose.Sources) -> TrainStream:
+def _from_the_host(
+    config: ConfigDict, sources: mean_pose.Sources, damaged: DamagedExamples
+) -> TrainStream:
     """Return the stream that tf.data makes, and keep decoded examples in memory."""
     room = config.data.memory * 2**30 / len(sources)
     remembered = [
@@ -119,6 +124,7 @@ def _from_the_host(config: ConfigDict, sources: mean_pose.Sources) -> TrainStrea
         image_size=config.image_size,
         seed=config.seed,
         augment=config.augment,
+        damaged=damaged,
         **_processes(),
     )
     return lambda step: stream(start_step=step)
@@ -170,6 +176,7 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
     if _has_bodies(config):
         return _held_out_bodies(config, _drawn_bodies(config))
     opened = _open_all(config, config.data.eval, workdir, optional=_shares(config))
+    damaged = DamagedExamples()
     for note in _missing_evaluations(config, opened):
         say(note, sys.stderr)
     path = workdir / mean_pose.STATISTICS_FILE
@@ -191,8 +198,8 @@ def load_held_out(config: ConfigDict, workdir: Path, trained: ConfigDict) -> Hel
             )
             mean = np.full((NUM_JOINTS, 3), np.nan, np.float32)
         else:
-            mean = mean_pose.of_mixture(config.data.root, workdir, sources)
-    return _held_out(config, opened, mean)
+            mean = mean_pose.of_mixture(config.data.root, workdir, sources, damaged)
+    return _held_out(config, opened, mean, damaged)
 
 
 def _has_bodies(config: ConfigDict) -> bool:
@@ -211,6 +218,7 @@ def _load_bodies(config: ConfigDict) -> RunData:
         train=stream,
         steps_per_epoch=max(1, bodies.splits.epoch // config.batch_size),
         held_out=_held_out_bodies(config, bodies),
+        fingerprints={f"{BODIES}/train": bodies.fingerprint()},
     )
 
 
@@ -225,16 +233,6 @@ def _held_out_bodies(config: ConfigDict, bodies: DrawnBodies) -> HeldOut:
         for name in config.data.eval
     }
     return HeldOut(evals, dict.fromkeys(evals, bodies.names), bodies.mean_joints())
-
-
-def tensorboard_writer(workdir: Path) -> Any:
-    """Make clu's writer of TensorBoard events; only the first process writes."""
-    import jax
-    from clu import metric_writers
-
-    if jax.process_index():
-        return metric_writers.MultiWriter([])
-    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(workdir))])
 
 
 def _processes() -> dict[str, int]:
@@ -392,22 +390,26 @@ def _missing_evaluations(config: ConfigDict, opened: Mapping[str, StoredSplit]) 
 
 
 def _held_out(
-    config: ConfigDict, opened: Mapping[str, StoredSplit], mean_joints: np.ndarray
+    config: ConfigDict,
+    opened: Mapping[str, StoredSplit],
+    mean_joints: np.ndarray,
+    damaged: DamagedExamples,
 ) -> HeldOut:
     evals, names = {}, {}
     for name in config.data.eval:
         if name not in opened:
             continue
-        _check_measurable(name, opened[name], config.eval.protocol)
+        check_measurable(name, opened[name], config.eval.protocol, damaged)
         evals[name] = partial(
             input_pipeline.eval_batches,
             opened[name],
             batch_size=config.eval.batch_size,
             image_size=config.image_size,
+            damaged=damaged,
             **_processes(),
         )
         names[name] = cache(opened[name].names)
-    return HeldOut(evals, names, mean_joints)
+    return HeldOut(evals, names, mean_joints, damaged.found)
 
 
 def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSplit:
@@ -418,33 +420,3 @@ def _open(config: ConfigDict, name: str, split: str, workdir: Path) -> StoredSpl
         root = own_data(workdir) if name == PHOTOGRAPHS else config.data.root
         path = storage.find_dataset(root, name)
     return storage.open_split(path, split)
-
-
-def _check_measurable(name: str, source: StoredSplit, protocol: str) -> None:
-    """Raise UserError if no metric can be measured on a split."""
-    # Most splits have labels everywhere, and few are without any.
-    first = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-    for index in itertools.chain(map(int, first), range(len(source))):
-        example = source[index]
-        needed = ("pose_weight", "betas_weight") if protocol == "j14" else ("joints_3d_weight",)
-        if all(example[weight] > 0 for weight in needed):
-            return
-        points = np.append(example["joints_2d_weight"], example["head_top_weight"])
-        if np.count_nonzero(points) > 1:
-            return
-    raise UserError(
-        f"config.data.eval: nobody in {name} has what protocol {protocol} needs, or two joints in "
-        "2D: name another split"
-    )
-
-
-def _check_part_labels(sources: mean_pose.Sources) -> None:
-    """Raise UserError if no dataset has the part labels that loss.parts needs."""
-    for source, _ in sources:
-        chosen = np.linspace(0, len(source) - 1, min(len(source), _LABEL_EXAMPLES))
-        if any(source[int(index)]["parts_weight"] > 0 for index in chosen):
-            return
-    raise UserError(
-        "config.loss.parts needs part labels, which no dataset of config.data.train has: prepare "
-        "3DPW with --body=SMPL (docs/data.md), or set config.loss.parts to 0"
-    )

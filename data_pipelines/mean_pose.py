@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.reading.fitted_split import FittedSplit
 from data_pipelines.reading.storage import StoredSplit
 from pare_jax.errors import UserError
@@ -22,13 +23,16 @@ _STATISTICS_EXAMPLES = 5_000
 Sources = list[tuple[StoredSplit | FittedSplit, float]]
 
 
-def of_mixture(data_root: str, workdir: Path, sources: Sources) -> Float[np.ndarray, "24 3"]:
+def of_mixture(
+    data_root: str, workdir: Path, sources: Sources, damaged: DamagedExamples
+) -> Float[np.ndarray, "24 3"]:
     """Return the mean joints of a mixture, read from the workdir or measured and kept there.
 
     Args:
         data_root: the folder of prepared datasets.
         workdir: the workdir of the run.
         sources: the training sets with their weights.
+        damaged: counts the damaged examples, which are left out.
 
     Returns:
         Root-centred joints, metres; NaN if no set has 3D joints.
@@ -37,7 +41,7 @@ def of_mixture(data_root: str, workdir: Path, sources: Sources) -> Float[np.ndar
     key = _key_of(data_root, sources)
     mean = read(path, key)
     if mean is None:
-        mean = _measure(sources)
+        mean = _measure(sources, damaged)
         _keep(path, key, mean)
     return mean
 
@@ -84,12 +88,12 @@ def _key_of(data_root: str, sources: Sources) -> list[list]:
     ]
 
 
-def _measure(sources: Sources) -> np.ndarray:
+def _measure(sources: Sources, damaged: DamagedExamples) -> np.ndarray:
     """Return the mean root-centred joints of the mixture, metres, (24, 3); NaN if it has none."""
     total, weights = np.zeros((NUM_JOINTS, 3)), 0.0
     for source, weight in sources:
         chosen = np.linspace(0, len(source) - 1, min(len(source), _STATISTICS_EXAMPLES))
-        examples = [source[int(index)] for index in chosen]
+        examples = damaged.readable(source, map(int, chosen))
         whole = [e for e in examples if e["joints_3d_weight"] > 0 and e["joints_3d_known"].all()]
         joints = [e["joints_3d"] for e in whole]
         if joints:

@@ -60,8 +60,8 @@ def resolve(train: Sequence[Entry], people: Mapping[str, int]) -> list[TrainingS
             sets.append(TrainingSet(name, people[name], float(part)))
     if not sets:
         raise UserError(
-            f"config.data.train: none of {', '.join(dataset_names(train))} is prepared in "
-            "config.data.root: prepare at least one (docs/data.md)"
+            f"config.data.train: none of {', '.join(dataset_names(train))} is prepared: "
+            "prepare at least one (docs/data.md), or give their folder as config.data.root"
         )
     return sets
 

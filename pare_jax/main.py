@@ -2,11 +2,13 @@
 
     python -m pare_jax.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m pare_jax.main --workdir=runs/quickstart --mode=evaluate
+    python -m pare_jax.main --config=runs/quickstart/config.json --workdir=runs/again
 
 Evaluation takes the latest checkpoint, or --step=N, one of those in WORKDIR/checkpoints. It uses
 the run's own config, WORKDIR/config.json, and needs no --config. Any key of the config can be
-overridden in both modes: --config.optimizer.learning_rate=1e-4. A user's mistake is reported in one
-line on stderr, with exit status 2.
+overridden in both modes: --config.optimizer.learning_rate=1e-4. The config of a run trains it
+again: with the versions, the device and the data of its manifest.json to the same bits. A user's
+mistake is reported in one line on stderr, with exit status 2.
 
 Under SLURM, Open MPI, an indexed Kubernetes job or on a TPU pod, one command in each process is one
 run (docs/scaling.md). Elsewhere name the processes:
@@ -15,6 +17,7 @@ run (docs/scaling.md). Elsewhere name the processes:
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -40,15 +43,20 @@ _EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 _SMPL_SHAPES = ("pw3d", "h36m", "mpi_inf_3dhp")
 
 
-def define_flags(argv: Sequence[str], values: flags.FlagValues) -> None:
+def define_flags(argv: Sequence[str], values: flags.FlagValues, again: Path | None = None) -> None:
     """Define the flags; the config's overrides are those in `argv`.
 
+    Args:
+        argv: the command line, without `--config=WORKDIR/config.json`.
+        values: get the flags.
+        again: the workdir that this named.
+
     Raises:
-        UserError: a run is to be evaluated without --config, and there is no such run.
+        UserError: the run whose config is to be used does not exist.
     """
     help_text = "The experiment, a file in configs/. An evaluation uses the run's own config."
     options = {"flag_values": values, "sys_argv": list(argv)}
-    if workdir := _evaluated_without_config(argv):
+    if workdir := again or _evaluated_without_config(argv):
         config_flags.DEFINE_config_dict("config", load_run(workdir), help_text, **options)
     else:
         config_flags.DEFINE_config_file("config", None, help_text, **options)
@@ -68,6 +76,23 @@ def _define_others(values: flags.FlagValues) -> None:
     }
     for name, text in numbers.items():
         flags.DEFINE_integer(name, None, text, flag_values=values)
+
+
+def split_run(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take `--config=WORKDIR/config.json` out of a command line.
+
+    Returns:
+        The other arguments, and the workdir; None if the config is no run's.
+    """
+    for place, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name.lstrip("-") != "config" or not argument.startswith("-"):
+            continue
+        if not equals:
+            value = "".join(argv[place + 1 : place + 2])
+        if Path(value).name == "config.json":
+            return [*argv[:place], *argv[place + (1 if equals else 2) :]], Path(value).parent
+    return list(argv), None
 
 
 def _evaluated_without_config(argv: Sequence[str]) -> Path | None:
@@ -103,6 +128,7 @@ class Request(NamedTuple):
         step: step of the checkpoint to evaluate; None for the latest.
         notes: lines about values of --config that an evaluation does not use.
         overrides: values by dotted key, set one by one on the command line.
+        again: the workdir of the run that is trained again.
     """
 
     config: ConfigDict
@@ -111,6 +137,7 @@ class Request(NamedTuple):
     step: int | None
     notes: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = {}
+    again: Path | None = None
 
 
 def parse(values: flags.FlagValues, arguments: Sequence[str]) -> Request:
@@ -164,6 +191,8 @@ def _config_of_run(
 
     config = load_run(workdir)
     config.update_from_flattened_dict(dict(overrides))
+    if config.data.photos:
+        return config, ()  # a fine-tuning has its network and more from the first run
     notes = [
         f"config.{key} is {own!r}, the run's; {name} has {other!r}"
         for key, own, other in config_lib.differing(config, given, _EVALUATION)
@@ -189,13 +218,13 @@ def run(request: Request) -> None:
             _evaluate(request.config, request.workdir, request.step)
             return
         try:
-            _train(request.config, request.workdir)
+            _train(request.config, request.workdir, request.again)
         except Stopped as stopped:
             if multiprocess.is_first():
                 say(f"stopped by {stopped}: run the same command again to resume", sys.stderr)
 
 
-def _train(config: ConfigDict, workdir: Path) -> None:
+def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None:
     if config.data.photos:
         from pare_jax.finetuning.finetune import finetune
         from pare_jax.training import multiprocess
@@ -206,14 +235,19 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         return
     from configs.common import get_base
     from data_pipelines import datasets
+    from data_pipelines.event_writer import tensorboard_writer
+    from pare_jax.training import manifest
     from pare_jax.training.train import train
 
     def load_data() -> "RunData":
         data = datasets.load(config, workdir)
         _warn_of_free_body(config)
+        if again:
+            notes = manifest.compare_run(again, config, data.fingerprints)
+            data = dataclasses.replace(data, notes=[*data.notes, *notes])
         return data
 
-    train(config, workdir, load_data, lambda: datasets.tensorboard_writer(workdir), get_base())
+    train(config, workdir, load_data, lambda: tensorboard_writer(workdir), get_base())
 
 
 def _evaluate(config: ConfigDict, workdir: Path, step: int | None) -> None:
@@ -244,13 +278,15 @@ def _warn_of_free_body(config: ConfigDict) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    again = "interrupted; run the same command again to resume"
-    return command_line.run(__doc__, functools.partial(define_flags, argv), _run, argv, again)
+    resumes = "interrupted; run the same command again to resume"
+    argv, again = split_run(argv)
+    define = functools.partial(define_flags, argv, again=again)
+    return command_line.run(__doc__, define, functools.partial(_run, again), argv, resumes)
 
 
-def _run(values: flags.FlagValues, arguments: Sequence[str]) -> int:
+def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str]) -> int:
     """Check the command line and run it."""
-    request = parse(values, arguments)
+    request = parse(values, arguments)._replace(again=again)
     from data_pipelines import datasets
     from pare_jax import sharding
     from pare_jax.training import config as config_lib

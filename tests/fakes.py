@@ -66,6 +66,7 @@ class FakeData:
         self._batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.notes = ()
+        self.fingerprints = {"fake/train": "1"}
         pictures = [SampleName(f"picture {number}", 0, 0) for number in range(11)]
         self.held_out = HeldOut(
             evals={"fake/test": self._evaluation},

@@ -52,6 +52,18 @@ def run_of_100(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("form", ["--config={}", "--config {}"])
+def test_a_runs_config_is_an_experiment(run_of_100, form):
+    given = ["main", *form.format(run_of_100 / "config.json").split(" ")]
+    argv, again = main.split_run([*given, "--workdir=again", "--config.batch_size=16"])
+    define = functools.partial(main.define_flags, argv, again=again)
+    config, workdir, *_ = main.parse(*command_line.parse(define, argv))
+    assert again == run_of_100
+    assert workdir == Path("again")
+    assert (config.data.synthetic.test, config.batch_size) == (100, 16)
+    assert main.split_run(["main", QUICKSTART]) == (["main", QUICKSTART], None)
+
+
 def test_an_evaluation_starts_from_the_runs_config(run_of_100):
     request = parse("--mode=evaluate", "--workdir", str(run_of_100), "--config.eval.weights=last")
     assert request.config.data.synthetic.test == 100
@@ -92,6 +104,16 @@ def test_a_config_of_another_network_is_not_evaluated(run_of_100):
     request = parse(other, f"--workdir={run_of_100}", "--mode=evaluate")
     assert request.config.model.backbone == "resnet18"
     assert any(note.startswith("config.model.backbone is 'resnet18'") for note in request.notes)
+
+
+def test_the_recipe_of_a_fine_tuning_is_no_other_config_than_its_run(tmp_path):
+    config = quickstart.get_config()
+    config.data.photos = "my_photos"
+    write_config(tmp_path, config)
+    recipe = QUICKSTART.replace("quickstart.py", "finetune.py")
+    request = parse(recipe, f"--workdir={tmp_path}", "--mode=evaluate")
+    assert request.config.image_size == config.image_size
+    assert request.notes == ()
 
 
 @pytest.mark.parametrize(

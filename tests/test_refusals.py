@@ -20,23 +20,25 @@ EXPECTED = """
   1 configs/common.py
   1 data_pipelines/bodies/body_settings.py
   2 data_pipelines/bodies/splits.py
- 10 data_pipelines/datasets.py
+  8 data_pipelines/datasets.py
   2 data_pipelines/fit_labels.py
   4 data_pipelines/fits/fit_file.py
   1 data_pipelines/fits/fit_people.py
+  2 data_pipelines/label_checks.py
   2 data_pipelines/mixture.py
  10 data_pipelines/prepare.py
   8 data_pipelines/preparing/preparation.py
   1 data_pipelines/preparing/processes.py
+  1 data_pipelines/reading/damaged_examples.py
   4 data_pipelines/reading/device_cache.py
   2 data_pipelines/reading/fitted_split.py
-  5 data_pipelines/reading/input_pipeline.py
+  6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
  13 data_pipelines/reading/storage.py
   5 data_pipelines/releases/bedlam.py
   5 data_pipelines/releases/coco_keypoints.py
   4 data_pipelines/releases/eft.py
-  2 data_pipelines/releases/folder.py
+  3 data_pipelines/releases/folder.py
   6 data_pipelines/releases/label_arrays.py
   6 data_pipelines/releases/labelled_photographs.py
   2 data_pipelines/releases/mpii.py
@@ -64,7 +66,7 @@ EXPECTED = """
   1 pare_jax/export/onnx_graph.py
   6 pare_jax/export/stablehlo.py
   2 pare_jax/finetuning/adopt.py
-  5 pare_jax/finetuning/own_photographs.py
+  6 pare_jax/finetuning/own_photographs.py
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
@@ -134,7 +136,7 @@ EXPECTED = """
   2 pare_jax/sharding.py
   5 pare_jax/training/checkpoint_errors.py
   8 pare_jax/training/checkpoints.py
- 18 pare_jax/training/config.py
+ 19 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
   3 pare_jax/training/multiprocess.py
   1 pare_jax/training/optimizer.py

@@ -14,8 +14,11 @@ from data_pipelines.synthetic.scenery import draw_scene
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.body.io import FREE_BODY, load_body_data
 from pare_jax.body.numpy_body import vertices_and_joints
+from pare_jax.keypoints.body_points import body_points
+from pare_jax.keypoints.sets import COCO17
 from pare_jax.rendering.skeleton_lines import LEFT, RIGHT
 from pare_jax.rendering.text import PAPER
+from pare_jax.skeleton import joint_index
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -190,3 +193,23 @@ def test_simulated_boxes_are_written_and_counted(script, monkeypatch, tmp_path, 
     monkeypatch.setattr(sys, "argv", ["measure_clip", f"--truth={truth}"])
     assert measure_clip.main() == 2
     assert "--boxes=FILE" in capsys.readouterr().err
+
+
+def test_measure_finetuning_draws_people_from_above_with_points_at_their_joints(script, tmp_path):
+    measure = script("measure_finetuning")
+    settings = SyntheticSettings(image_size=96, occluders=0.0, truncation=0.0)
+    look = measure.LOOKS["ceiling"]
+    measure.draw_part(tmp_path, "train", look, settings, body_points(load_body_data()), 3)
+    labels = np.load(tmp_path / "train.npz")
+    drawn = dataclasses.replace(settings, seed=1, **look.changes)
+    ankle, knee = (COCO17.points.index(f"left_{name}") for name in ("ankle", "knee"))
+    for name, points in zip(labels["imgname"], labels["part"], strict=True):
+        scene = draw_scene(drawn, "train", int(Path(name).stem))
+        up = scene.camera.rotation[:, 1]
+        assert np.degrees(np.arcsin(-up[2])) >= look.pitch
+        for point, joint in ((ankle, "left_ankle"), (knee, "left_knee")):
+            place = scene.joints_2d[joint_index(joint)]
+            assert np.linalg.norm(points[point, :2] - place) < 3
+    coco = json.loads((tmp_path / "train.json").read_text())
+    rows = np.array([one["keypoints"] for one in coco["annotations"]]).reshape(3, 17, 3)
+    np.testing.assert_allclose(rows[..., :2], labels["part"][..., :2], atol=0.01)

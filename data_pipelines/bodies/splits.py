@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import functools
+import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -201,6 +202,10 @@ class DrawnBodies:
         pool = self._poses[self.splits.held_out :]
         chunks = self._chunks("mean", pool, settings_of("test", self._settings), _MEAN_CHUNKS)
         return np.mean([chunk["joints_3d"].mean(0) for chunk in chunks], 0)
+
+    def fingerprint(self) -> str:
+        """Return a digest of the poses; all else is drawn from the config's settings."""
+        return hashlib.sha256(self._poses.tobytes()).hexdigest()[:16]
 
     @functools.cache  # noqa: B019 - lives as long as the run
     def _split(self, split: str) -> dict[str, np.ndarray]:

@@ -60,6 +60,10 @@ class FittedSplit:
         """Return the names of all examples, as `StoredSplit.names` does."""
         return self._source.names()
 
+    def fingerprint(self) -> str:
+        """Return a digest of the examples and the fits."""
+        return f"{self._source.fingerprint()} {self.fits_digest}"
+
     def __len__(self) -> int:
         """Return the number of examples."""
         return len(self._source)

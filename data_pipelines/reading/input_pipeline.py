@@ -7,7 +7,8 @@ scripts/benchmark_input.py, OpenCV decodes a stored crop as fast as TensorFlow a
 times faster.
 
 Batch k is a function of (seed, k): a stream that starts at `start_step` k gives the same bytes as
-one that ran up to k, with any number of threads.
+one that ran up to k, with any number of threads. Damaged examples are skipped, see
+`damaged_examples.py`.
 """
 
 import atexit
@@ -27,6 +28,12 @@ from data_pipelines.example import (
     EVALUATION_FIELDS,
     STORED_FIELDS,
 )
+from data_pipelines.reading.damaged_examples import (
+    DamagedExampleError,
+    DamagedExamples,
+    ExampleSource,
+    name_of,
+)
 from data_pipelines.reading.sample_order import SampleOrder
 from data_pipelines.transforms import BadExampleError
 from pare_jax.body.io import GENDERS
@@ -43,16 +50,6 @@ _LABELS = tuple(
     if field.dtype == "float32" and name in BATCH_FIELDS
 )
 _BATCHES_AHEAD = 2
-
-
-class ExampleSource(Protocol):
-    """A split whose examples are read by index, as `storage.open_split` returns."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Return the fields of `example.STORED_FIELDS`; images may be decoded already."""
-        ...
 
 
 class GeometricSettings(Protocol):
@@ -74,6 +71,7 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int | None = None,
+    damaged: DamagedExamples | None = None,
 ) -> Iterator[Batch]:
     """Return an endless stream of training batches.
 
@@ -90,17 +88,20 @@ def train_batches(
         process_index: number of this process, which gets its share of each batch's rows.
         process_count: number of processes.
         threads: batches made in parallel; None: one per core.
+        damaged: counts the damaged examples, which others replace.
 
     Returns:
         An iterator of batches with the fields that the losses read, `losses.fields_to_read`.
 
     Raises:
-        UserError: a size or weight is bad, or (while iterating) an example cannot be read.
+        UserError: a size or weight is bad, or (while iterating) a dataset cannot be read or too
+            much of it is damaged.
     """
     check_sizes(batch_size, image_size, [source for source, _ in sources], process_count)
     order = SampleOrder([(len(source), weight) for source, weight in sources], seed)
     rows = batch_size // process_count
     fields = losses.fields_to_read()
+    damaged = damaged or DamagedExamples()
 
     def make_batch(step: int) -> Batch:
         samples = order.samples(step * batch_size + process_index * rows, rows)
@@ -109,7 +110,7 @@ def train_batches(
             for dataset, index in zip(samples.datasets, samples.indices, strict=True)
         ]
         placement = transforms.random_placement(samples.uniforms, augment)
-        return assemble_batch(readings, placement, image_size, fields)
+        return _assemble(readings, damaged, placement, image_size, fields)[0]
 
     return _run(make_batch, fields, start_step, None, threads)
 
@@ -122,6 +123,7 @@ def eval_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int | None = None,
+    damaged: DamagedExamples | None = None,
     fields: Sequence[str] = EVALUATION_FIELDS,
 ) -> Iterator[Batch]:
     """Pass once over a split in its order, without augmentation.
@@ -133,27 +135,62 @@ def eval_batches(
         process_index: number of this process, which gets its share of each batch's rows.
         process_count: number of processes.
         threads: batches made in parallel; None: one per core.
+        damaged: counts the damaged examples.
         fields: of the batches; sample_weight is one of them.
 
     Returns:
-        An iterator of batches. The last batch is padded
-        with copies of the last example, whose sample_weight is 0.
+        An iterator of batches. The last batch is padded with copies of the last example, whose
+        sample_weight is 0. A damaged example keeps its row, so that rows and names agree, but is
+        black and without any label: nothing is measured.
 
     Raises:
-        UserError: a size is bad, or (while iterating) an example cannot be read.
+        UserError: a size is bad, or (while iterating) the split cannot be read or too much of it is
+            damaged.
     """
     check_sizes(batch_size, image_size, [source], process_count)
     size, rows = len(source), batch_size // process_count
+    damaged = damaged or DamagedExamples()
 
     def make_batch(step: int) -> Batch:
         wanted = step * batch_size + process_index * rows + np.arange(rows)
         readings = [(source, int(index)) for index in np.minimum(wanted, size - 1)]
         placement = transforms.identity_placement(rows)
-        batch = assemble_batch(readings, placement, image_size, fields)
+        batch, replaced = _assemble(readings, damaged, placement, image_size, fields)
+        for name in ("image", *(name for name in fields if name.endswith("_weight"))):
+            if name in batch:
+                batch[name][replaced] = 0
         batch["sample_weight"] = (wanted < size).astype(np.float32)
         return batch
 
     return _run(make_batch, fields, 0, -(-size // batch_size), threads)
+
+
+def _assemble(
+    readings: Sequence[tuple[ExampleSource, int]],
+    damaged: DamagedExamples,
+    placement: transforms.Placement,
+    image_size: int,
+    fields: Collection[str],
+) -> tuple[Batch, list[int]]:
+    """Make a batch, and return the rows in which another example replaces a damaged one."""
+    while True:
+        used = [(source, damaged.replacement(source, index)) for source, index in readings]
+        try:
+            batch = assemble_batch(used, placement, image_size, fields)
+        except _DamagedRowError as error:
+            source, index = used[error.row]
+            damaged.add(source, index, error)
+        else:
+            pairs = zip(readings, used, strict=True)
+            return batch, [row for row, (old, new) in enumerate(pairs) if old[1] != new[1]]
+
+
+class _DamagedRowError(DamagedExampleError):
+    """Says which row of a batch is damaged."""
+
+    def __init__(self, row: int, text: str):
+        super().__init__(text)
+        self.row = row
 
 
 def assemble_batch(
@@ -174,9 +211,10 @@ def assemble_batch(
         These fields, except sample_weight, which no example holds.
 
     Raises:
-        UserError: an example cannot be read or decoded; names it.
+        DamagedExampleError: an example is damaged; names it.
+        UserError: an example cannot be read.
     """
-    records = [read_example(source, index) for source, index in readings]
+    records = [_read(row, *reading) for row, reading in enumerate(readings)]
     batch = {
         name: np.stack([record[name] for record in records], dtype=np.float32)
         for name in _LABELS
@@ -202,7 +240,7 @@ def assemble_batch(
                 labels, mirror = record["part_labels"], placement.mirror[row]
                 transforms.warp_parts(labels, to_stored[row], mirror, batch["part_labels"][row])
     except BadExampleError as error:
-        raise _named(error, *readings[row]) from error
+        raise _named(error, row, *readings[row]) from error
     return batch | transforms.move_labels(batch, placement, affine, image_size)
 
 
@@ -214,28 +252,35 @@ def _empty_images(count: int, size: int) -> np.ndarray:
     return memory[start : start + num_bytes].reshape(count, size, size, 3)
 
 
-def read_example(source: ExampleSource, index: int) -> Mapping[str, Any]:
-    """Read an example; raises UserError, which names it, if it cannot be read."""
+def _read(row: int, source: ExampleSource, index: int) -> Mapping[str, Any]:
     try:
         return source[index]
     except BadExampleError as error:
-        raise _named(error, source, index) from error
+        raise _named(error, row, source, index) from error
+    except DamagedExampleError as error:
+        raise _DamagedRowError(row, str(error)) from error
 
 
 def read_decoded(source: ExampleSource, index: int) -> Mapping[str, Any]:
-    """Read an example and decode its images; raises UserError, which names it."""
-    example = read_example(source, index)
+    """Read an example and decode its images.
+
+    Raises:
+        DamagedExampleError: the example is damaged; names it.
+        UserError: it cannot be read.
+    """
+    example = _read(0, source, index)
     try:
         transforms.stored_side(example["image"])
         return transforms.decode_images(example)
     except BadExampleError as error:
-        raise _named(error, source, index) from error
+        raise _named(error, 0, source, index) from error
 
 
-def _named(error: Exception, source: ExampleSource, index: int) -> UserError:
-    return UserError(
-        f"example {index} of {_name(source)}: {error}; "
-        "prepare the dataset again (python -m data_pipelines.prepare)"
+def _named(error: Exception, row: int, source: ExampleSource, index: int) -> _DamagedRowError:
+    return _DamagedRowError(
+        row,
+        f"example {index} of {name_of(source)}: {error}; "
+        "prepare the dataset again (python -m data_pipelines.prepare)",
     )
 
 
@@ -243,11 +288,6 @@ def _gender_number(name: str) -> int:
     if name not in GENDERS:
         raise BadExampleError(f"the gender is {name!r}, not one of {', '.join(GENDERS)}")
     return GENDERS.index(name)
-
-
-def _name(source: Any) -> str:
-    """Name a split in a message: stored splits have a path."""
-    return f"{source.split} in {source.path}" if hasattr(source, "path") else "the dataset"
 
 
 def check_sizes(
@@ -267,7 +307,7 @@ def check_sizes(
     for source in sources:
         if not len(source):
             raise UserError(
-                f"{_name(source)} has no examples; "
+                f"{name_of(source)} has no examples; "
                 "prepare it again (python -m data_pipelines.prepare)"
             )
 
@@ -302,7 +342,10 @@ def _run(
     stop = np.iinfo(np.int64).max if steps is None else start + steps
     dataset = tf.data.Dataset.range(start, stop)
     dataset = dataset.map(in_graph, num_parallel_calls=threads, deterministic=True)
-    return _Stream(dataset.prefetch(_BATCHES_AHEAD), failures)
+    # Nothing is left to tune, and the end of a stream may wait for the tuner for a minute.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return _Stream(dataset.prefetch(_BATCHES_AHEAD).with_options(options), failures)
 
 
 class _Stream:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from data_pipelines import transforms
+from data_pipelines.reading.damaged_examples import DamagedExampleError
 
 
 class _Source(Protocol):
@@ -35,8 +36,8 @@ def remember(source: _Source, num_bytes: float, image_size: int, scale: float) -
         return source
     try:
         side = transforms.stored_side(source[0]["image"])
-    except transforms.BadExampleError:
-        return source  # Reading the split raises an error with the example's name.
+    except (transforms.BadExampleError, DamagedExampleError):
+        return source  # The example is named where its batch is made.
     if transforms.may_skip_pixels(side, image_size, scale):
         return source
     return _Remembering(source, num_bytes)

@@ -8,6 +8,7 @@ functions that open or describe a dataset import it.
 import collections
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipelines.example import STORED_FIELDS
-from data_pipelines.releases.release import RELEASED
+from data_pipelines.reading.damaged_examples import DamagedExampleError, are_too_many
+from data_pipelines.releases.release import FIXED_NAMES, RELEASED
 from data_pipelines.synthetic.settings import SyntheticSettings
 from pare_jax.errors import UserError, be
-from pare_jax.evaluation.sequences import Extent, SampleName, SplitNames
+from pare_jax.evaluation.sequences import UNKNOWN_NAME, Extent, SampleName, SplitNames
 from pare_jax.io.files import read_json
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ _SYSTEM_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ESTALE),
 )
+# Bytes of each end of a shard that identify it.
+_SAMPLE = 1 << 16
 _PREPARE_AGAIN = "remove the directory and prepare the dataset again"
 _TRY_AGAIN = "run the command again when it can be read"
 
@@ -59,10 +63,13 @@ class MissingDatasetError(UserError):
             )
             others = [name for name in prepared if name not in known]
             there = f"; {', '.join(others)} {be(len(others))} prepared there" if others else ""
+            if not Path(data_root).is_dir():
+                there = f"; there is no folder {data_root}"
+            kinds = "|".join(name for name in RELEASED if name not in FIXED_NAMES)
+            commands = " and ".join(f"--name={name}" for name in unknown)
             super().__init__(
-                f"no prepared dataset in {places}; {' and '.join(map(repr, unknown))} "
-                f"{be(len(unknown))} not among {', '.join(known)}, which can be prepared{there} "
-                "(docs/data.md)"
+                f"no prepared dataset in {places}{there}; check the spelling, or prepare it with "
+                f"python -m data_pipelines.prepare --dataset={kinds} {commands} (docs/data.md)"
             )
             return
         commands = [
@@ -195,7 +202,8 @@ class StoredSplit:
 
         Raises:
             IndexError: there is no such example.
-            UserError: the shard is damaged or cannot be read.
+            DamagedExampleError: the example is damaged.
+            UserError: the shard cannot be read.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self.split} has {len(self)} examples: no example {index}")
@@ -223,17 +231,39 @@ class StoredSplit:
         # array_record's messages continue with offsets and paths.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         reason = reason.partition(";")[0].partition(" (")[0][:80]
-        return UserError(f"{what} ({reason}); {_PREPARE_AGAIN}")
+        return DamagedExampleError(f"{what} ({reason}); {_PREPARE_AGAIN}")
 
     def names(self) -> SplitNames:
         """Read the names of all examples: reads every record, but parses only its name.
 
         Raises:
-            UserError: a shard or the list of sequences is damaged or cannot be read.
+            UserError: a shard cannot be read, too many records are damaged, or the list of
+                sequences is damaged or cannot be read.
         """
-        parse = self._parser.parse_name
-        samples = [SampleName(*self._parse(parse, index)) for index in range(len(self))]
+        parse, samples = self._parser.parse_name, []
+        for index in range(len(self)):
+            try:
+                samples.append(SampleName(*self._parse(parse, index)))
+            except DamagedExampleError:  # named where its batch is made
+                samples.append(UNKNOWN_NAME)
+                if are_too_many(samples.count(UNKNOWN_NAME), len(self)):
+                    raise
         return SplitNames(samples, self._extents(), self._skipped())
+
+    def fingerprint(self) -> str:
+        """Return a digest of the split's files: their names, sizes, first and last 64 KiB.
+
+        The last ones have the sizes of all records, so that hardly any change escapes.
+        """
+        digest = hashlib.sha256()
+        for file, count in self._shards:
+            with contextlib.suppress(OSError), file.open("rb") as shard:
+                size = shard.seek(0, os.SEEK_END)
+                digest.update(f"{file.name} {count} {size}".encode())
+                for start in (0, max(0, size - _SAMPLE)):
+                    shard.seek(start)
+                    digest.update(shard.read(_SAMPLE))
+        return digest.hexdigest()[:16]
 
     def _extents(self) -> dict[str, Extent]:
         with self._side_file(SEQUENCES_FILE) as content:

@@ -92,7 +92,10 @@ def read_coco(path: Path, keypoint_set: str | None = None) -> LabelFile:
     Raises:
         UserError: the file is missing or damaged, or has no keypoints of people.
     """
-    advice = "give COCO's person_keypoints_*.json"
+    advice = (
+        "give COCO's person_keypoints_*.json; other files of keypoints are read by "
+        "--dataset=folder --labels=FILE and, with 3D, --dataset=spin"
+    )
     try:
         content = read_json(path, advice)
     except OSError as error:

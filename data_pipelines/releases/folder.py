@@ -59,6 +59,7 @@ class Folder(LabelledPhotographs):
 
     kind = "folder"
     flags = ("labels", "name", "held_out", "keypoint_set")
+    wanted = "the folder of photographs"
     upright = True
 
     def __init__(
@@ -115,7 +116,11 @@ class Folder(LabelledPhotographs):
         """The paths of photographs and of clips, relative to the folder, and lines about others."""
         lines: list[str] = []
         pattern = f"{glob.escape(str(self.images))}/**/*"
-        sources = find_sources([pattern], on_left_out=lambda _, line: lines.append(line))
+        try:
+            sources = find_sources([pattern], on_left_out=lambda _, line: lines.append(line))
+        except UserError as error:  # of the pattern, which the user does not know
+            folder = f"{self.images} and its folders"
+            raise UserError(str(error).replace(f"the pattern {pattern}", folder)) from None
         paths: dict[bool, list[str]] = {False: [], True: []}
         for source in sources:
             path = Path(str(source)).relative_to(self.images).as_posix()

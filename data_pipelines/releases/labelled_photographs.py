@@ -72,11 +72,13 @@ class LabelledPhotographs:
     Attributes:
         kind: name of the format, and of the dataset unless the user names it.
         upright: labels count the pixels of the upright photograph, not those as stored.
+        wanted: what the source is, for messages.
         flags: parameters of the class that `prepare` offers as flags.
     """
 
     kind = ""
     upright = False
+    wanted = "a label file or its folder"
     flags: Sequence[str] = ("images", "name", "held_out")
     splits: Sequence[str] = SPLITS
 
@@ -108,7 +110,7 @@ class LabelledPhotographs:
         if keypoint_set is not None:
             find_set(keypoint_set)
         if not self.source.exists():
-            raise UserError(f"--source={source} does not exist; name a label file or its folder")
+            raise UserError(f"--source={source} does not exist: name {self.wanted}")
         if images is None and not self.source.is_dir():
             raise UserError(
                 f"--source={source} is a file: name the folder of photographs, --images"

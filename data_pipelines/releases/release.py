@@ -21,6 +21,8 @@ RELEASED = {
     "pw3d": ("data_pipelines.releases.pw3d", "Pw3d"),
     "spin": ("data_pipelines.releases.spin", "Spin"),
 }
+# Datasets that have no other name; the others can be prepared with --name.
+FIXED_NAMES = ("mpii", "pw3d")
 # Side of a stored crop in pixels: CROP_MARGIN times the network's 224, and a reserve.
 STORED_SIDE = 384
 

@@ -20,6 +20,10 @@ class SampleName(NamedTuple):
     frame: int
 
 
+# Of a sample that cannot be read.
+UNKNOWN_NAME = SampleName("", -1, -1)
+
+
 class Extent(NamedTuple):
     """Number of people and frames in a sequence, including those without a sample."""
 
@@ -32,7 +36,7 @@ class SplitNames:
     """The names of a split's samples.
 
     Attributes:
-        samples: in the split's order.
+        samples: in the split's order; `UNKNOWN_NAME` for those that cannot be read.
         extents: by sequence, where the dataset has them.
         left_out: by sequence, the number of people and frames without a sample by reason, where
             the dataset has it.
@@ -44,16 +48,19 @@ class SplitNames:
 
     @functools.cached_property
     def rows(self) -> dict[str, np.ndarray]:
-        """The samples of each sequence, by name in alphabetical order."""
+        """The samples of each sequence, by name in alphabetical order, without unknown ones."""
         found: dict[str, list[int]] = {}
         for row, sample in enumerate(self.samples):
+            if sample == UNKNOWN_NAME:
+                continue
             found.setdefault(sample.sequence, []).append(row)
         return {name: np.array(found[name]) for name in sorted(found)}
 
     @functools.cached_property
     def has_sequences(self) -> bool:
         """True if samples follow each other in time, False if they are single photographs."""
-        frames = {(sample.sequence, sample.frame) for sample in self.samples}
+        known = [sample for sample in self.samples if sample != UNKNOWN_NAME]
+        frames = {(sample.sequence, sample.frame) for sample in known}
         return len(frames) > len(self.rows)
 
 

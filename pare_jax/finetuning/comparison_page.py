@@ -151,7 +151,6 @@ def _card(person: WorstPerson, faces: np.ndarray) -> str:
         pictures.append((side, f"{name}, from the person's left"))
     figures = "".join(_figure(picture, caption) for picture, caption in pictures)
     title = f"<h3>{_text(person.name)}</h3>"
-    title = f"<h3>{_text(person.name)}</h3>"
     return f'<article class="card">{title}<div class="row">{figures}</div></article>'
 
 

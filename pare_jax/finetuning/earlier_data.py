@@ -38,20 +38,25 @@ class Kept(NamedTuple):
         return self.after > (1.0 + _FORGOTTEN) * self.before
 
 
-def splits_at_hand(run: ConfigDict | None) -> list[str]:
-    """Return the evaluation splits of a run that can be opened without preparing anything."""
+def splits_at_hand(run: ConfigDict | None, root: str) -> list[str]:
+    """Return the evaluation splits of a run that can be opened without preparing anything.
+
+    Args:
+        run: the first run's config; None: there is none.
+        root: folder of prepared datasets, the fine-tuning's.
+    """
     if run is None:
         return []
-    return [name for name in run.data.eval if _is_prepared(run, *name.rsplit("/", 1))]
+    return [name for name in run.data.eval if _is_prepared(run, root, *name.rsplit("/", 1))]
 
 
-def _is_prepared(run: ConfigDict, name: str, split: str) -> bool:
+def _is_prepared(run: ConfigDict, root: str, name: str, split: str) -> bool:
     try:
         if name == "synthetic":
             people = settings.from_mapping(run.data.synthetic)
-            path = storage.synthetic_path(people, run.data.root)
+            path = storage.synthetic_path(people, root)
         else:
-            path = storage.find_dataset(run.data.root, name)
+            path = storage.find_dataset(root, name)
         storage.open_split(path, split)
     except UserError:
         return False

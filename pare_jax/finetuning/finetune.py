@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from configs.common import get_base
 from data_pipelines import datasets
+from data_pipelines.event_writer import tensorboard_writer
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.report import aligned
 from pare_jax.finetuning.adopt import first_run
@@ -41,10 +42,10 @@ from pare_jax.training.evaluate_checkpoint import evaluate_checkpoint
 from pare_jax.training.first_weights import load_first_weights
 from pare_jax.training.step import TrainState, network_graphs
 from pare_jax.training.train import train
+from pare_jax.training.trained_run import COMPARISON_FILE, warning_of_run
 
-FOLDER = "finetuning"
+FOLDER = COMPARISON_FILE.parent
 PAGE = "index.html"
-_RESULT = "comparison.json"
 # An epoch has at least so many steps: few photographs take minutes, and are not seen too often.
 _FEWEST_STEPS = 40
 _WORST = 12
@@ -91,7 +92,7 @@ def finetune(config: ConfigDict, workdir: Path) -> None:
         config,
         workdir,
         load_data,
-        lambda: datasets.tensorboard_writer(workdir),
+        lambda: tensorboard_writer(workdir),
         defaults,
         judge,
     )
@@ -122,13 +123,13 @@ class _Ending:
         The result is written before the checkpoint that it names. So a killed command compares
         again until that checkpoint exists, and never takes it for one of the training.
         """
-        folder, last = self.workdir / FOLDER, int(state.step)
-        is_new = _read_result(folder).get("checkpoint") != last
+        last = int(state.step)
+        is_new = _read_result(self.workdir).get("checkpoint") != last
         if is_new:
             self._keep_better(state)
         if is_new or not (self.workdir / "eval" / "metrics.json").exists():
             evaluate_checkpoint(self.config, self.workdir, self._held_out)
-        for line in _read_result(folder)["lines"]:
+        for line in _read_result(self.workdir)["lines"]:
             say(line)
 
     def _keep_better(self, state: TrainState) -> None:
@@ -149,12 +150,21 @@ class _Ending:
             kept = kept.replace(step=jnp.asarray(last + 1, jnp.int32))
             errors = evaluations[comparison.step] if comparison.is_better else self.before
             _write_errors(folder, last + 1, errors)
-            result = dataclasses.asdict(comparison) | {"checkpoint": last + 1, "lines": lines}
-            write_atomically(folder / _RESULT, (json.dumps(result, indent=1) + "\n").encode())
+            result = dataclasses.asdict(comparison) | {
+                "checkpoint": last + 1,
+                "first_warning": self._first_warning(),
+                "lines": lines,
+            }
+            text = json.dumps(result, indent=1) + "\n"
+            write_atomically(self.workdir / COMPARISON_FILE, text.encode())
             checkpoints.save(kept, {"choice": badness(self.before, errors)})
             checkpoints.wait()
         finally:
             checkpoints.close()
+
+    def _first_warning(self) -> str | None:
+        run = first_run(self.config)
+        return None if run is None else warning_of_run(self.config.pretrained.path, run)
 
     def _held_out(self, trained: ConfigDict) -> HeldOut:
         return datasets.load_held_out(self.config, self.workdir, trained)
@@ -182,7 +192,7 @@ class _Ending:
         earlier: list[Kept] = []
         if run is not None:
             graphs = network_graphs(self.start)
-            names = splits_at_hand(run)
+            names = splits_at_hand(run, self.config.data.root)
             earlier = measure_earlier(self.config, run, self.workdir, names, weights, graphs)
         verdict = self._verdict(comparison)
         notes = self._notes(comparison, earlier)
@@ -308,8 +318,8 @@ def _evaluations(folder: Path, last: int, people: int) -> dict[int, Errors]:
     }
 
 
-def _read_result(folder: Path) -> dict[str, Any]:
+def _read_result(workdir: Path) -> dict[str, Any]:
     try:
-        return dict(read_json(folder / _RESULT))
+        return dict(read_json(workdir / COMPARISON_FILE))
     except FileNotFoundError:
         return {}

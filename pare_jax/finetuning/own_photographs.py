@@ -28,6 +28,13 @@ from pare_jax.training.config import PHOTOGRAPHS
 # comparison needs, because nobody may be found in one of them.
 _HELD_OUT, _HELD_OUT_AT_LEAST = 0.2, FEWEST_GROUPS + 1
 _FEWEST_PHOTOGRAPHS = 2 * FEWEST_GROUPS
+# Flags of the preparation, as its messages name them, and the keys that take their place here.
+_KEYS = {
+    "--source": "config.data.photos",
+    "--labels": "config.data.labels",
+    "--keypoint-set": "config.data.keypoint_set",
+    "--keypoint_set": "config.data.keypoint_set",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,6 +65,16 @@ def prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
     Raises:
         UserError: the folder or file is missing, or too few photographs, people or fits are left.
     """
+    try:
+        return _prepare_photographs(config, workdir)
+    except UserError as error:
+        line = str(error)
+        for flag, key in _KEYS.items():
+            line = line.replace(flag, key)
+        raise UserError(line) from error
+
+
+def _prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
     folder, labels = config.data.photos, config.data.labels
     if not Path(folder).is_dir():
         raise UserError(f"config.data.photos={folder} is no folder: name that of your photographs")
@@ -71,6 +88,19 @@ def prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
         raise UserError(f"no person can be used in {folder}: {hint}") from None
     groups = _groups(reader)
     train, held_out = _parts(path, folder, groups)
+    _fit(train, folder, config)
+    notes = [
+        f"{folder}: {_described(train, groups)} to train, {_described(held_out, groups)} held out",
+        f"keypoints: {f'from {labels}' if labels else 'found by BlazePose'}",
+    ]
+    own = tuple(_groups_of(held_out, groups))
+    return OwnPhotographs(train, held_out, own, bool(labels), tuple(notes))
+
+
+def _fit(train: StoredSplit, folder: str, config: ConfigDict) -> None:
+    """Fit the people of the training part, unless the labels have the poses of all of them."""
+    if all(train[row]["pose_weight"] > 0 for row in range(len(train))):
+        return
     fits = fit_split(train, NetworkStarts(None, config.body_model or None))
     gate = Gate.of_config(config.data.fits)
     if not (gate.passes(fits.columns) | fits.columns.posed).any():
@@ -78,12 +108,6 @@ def prepare_photographs(config: ConfigDict, workdir: Path) -> OwnPhotographs:
             f"no body of {folder} is a label to trust ({gate.summary(fits.columns)}): give better "
             "keypoints as config.data.labels, or a wider gate as config.data.fits"
         )
-    notes = [
-        f"{folder}: {_described(train, groups)} to train, {_described(held_out, groups)} held out",
-        f"keypoints: {f'from {labels}' if labels else 'found by BlazePose'}",
-    ]
-    own = tuple(_groups_of(held_out, groups))
-    return OwnPhotographs(train, held_out, own, bool(labels), tuple(notes))
 
 
 def _groups_of(split: StoredSplit, groups: Mapping[str, str]) -> list[str]:

@@ -6,8 +6,9 @@ points, or by their number where only one set has it; otherwise the user names i
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, counted, listed
 from pare_jax.io.files import read_json
 from pare_jax.keypoints.coco_files import read_annotations, read_results
 from pare_jax.keypoints.mpii_files import is_mpii, read_mpii
@@ -26,8 +27,9 @@ def read_keypoints(path: str | Path, set_name: str | None = None) -> KeypointFil
         set_name: the set of the points, one of `sets.SETS`; None: given by the file.
 
     Raises:
-        UserError: an unknown set; a file that is missing, damaged or of another form; points of
-            the wrong number or of a set that must be named; no known point.
+        UserError: an unknown set; a file that is missing, damaged or of another form (of a folder,
+            all files are damaged); points of the wrong number or of a set that must be named; no
+            known point.
     """
     path = Path(path)
     people = PeopleCollector(path, set_name)
@@ -36,7 +38,7 @@ def read_keypoints(path: str | Path, set_name: str | None = None) -> KeypointFil
     elif path.suffix.lower() == ".npz":
         read_spin(people)
     else:
-        _read_json(path, people)
+        _read_content(_content(path, _ADVICE), path, people)
     return people.result()
 
 
@@ -47,17 +49,30 @@ def _read_folder(folder: Path, people: PeopleCollector) -> None:
         raise UserError(f"cannot read the folder {folder}: {error.strerror or error}") from None
     if not files:
         raise UserError(f"{folder} has no NAME{SUFFIX}, as OpenPose writes them: name a file")
+    damaged: dict[str, UserError] = {}
     for file in files:
-        _read_json(file, people)
+        try:
+            content = _content(file, "repair or remove it")
+        except UserError as error:
+            damaged[file.name] = error
+            continue
+        _read_content(content, file, people)
+    if len(damaged) == len(files):
+        raise damaged[files[0].name]
+    if damaged:
+        people.note(f"{counted(len(damaged), 'damaged file')} left out: {listed(list(damaged), 3)}")
 
 
-def _read_json(path: Path, people: PeopleCollector) -> None:
+def _content(path: Path, advice: str) -> Any:
     try:
-        content = read_json(path, _ADVICE)
+        return read_json(path, advice)
     except FileNotFoundError:
         raise UserError(f"the file of keypoints {path} is missing") from None
     except OSError as error:
         raise UserError(f"cannot read keypoints from {path}: {error.strerror or error}") from None
+
+
+def _read_content(content: Any, path: Path, people: PeopleCollector) -> None:
     if isinstance(content, Mapping) and isinstance(content.get("annotations"), list):
         read_annotations(content, people)
     elif isinstance(content, Mapping) and "people" in content:

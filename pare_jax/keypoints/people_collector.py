@@ -97,6 +97,11 @@ class PeopleCollector:
         self._people: dict[str, list[Keypoints]] = {}
         self._sizes: dict[str, tuple[float, float]] = {}
         self._unknown = self._broken = 0
+        self._notes: list[str] = []
+
+    def note(self, line: str) -> None:
+        """Keep a line about the file for the user."""
+        self._notes.append(f"note: {self.path}: {line}")
 
     def photograph(self, name: str, size: tuple[float, float] | None = None) -> None:
         """List a photograph, which may have nobody."""
@@ -174,7 +179,7 @@ class PeopleCollector:
         Raises:
             UserError: people were added, and none has a known point.
         """
-        notes = []
+        notes = list(self._notes)
         if self._broken:
             points = counted(self._broken, "point")
             notes.append(

@@ -7,9 +7,9 @@ from pare_jax.body.model import body_from_data
 from pare_jax.errors import UserError
 from pare_jax.prediction.keypoint_source import BLAZEPOSE, KeypointSource, make_source
 from pare_jax.prediction.predictor import Predictor
-from pare_jax.training.config import check_crop_scale, crop_scale_of, warning_of
+from pare_jax.training.config import check_crop_scale, crop_scale_of
 from pare_jax.training.shipped import load_shipped
-from pare_jax.training.trained_run import load_model, split_checkpoint
+from pare_jax.training.trained_run import load_model, split_checkpoint, warning_of_run
 from pare_jax.training.workdir import load_run_body
 
 # The name of the network of this package, for people.
@@ -54,9 +54,11 @@ def load_predictor(
     if checkpoint_or_workdir is None:
         _check_no_options(weights=weights != "auto", body=body, crop_scale=crop_scale)
         config, module, data = load_shipped()
+        warning = None
     else:
         config, module = load_model(checkpoint_or_workdir, weights, say)
         data = load_run_body(split_checkpoint(checkpoint_or_workdir)[0], config, body)
+        warning = warning_of_run(checkpoint_or_workdir, config)
     needs_keypoints = config.model.get("input") == "keypoints"
     source: KeypointSource | None = None
     if keypoints is not None and (needs_keypoints or refine):
@@ -69,7 +71,7 @@ def load_predictor(
         None if needs_keypoints else config.image_size,
         data,
         crop_scale=crop_scale,
-        warning=warning_of(config),
+        warning=warning,
         source=source,
     )
     return predictor.with_refinement() if refine else predictor

@@ -1,6 +1,7 @@
 """Check a config before anything expensive starts."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,10 +187,15 @@ def _validate_data(config: ConfigDict) -> None:
         and isinstance(item[1], int | float)
         for item in train
     )
-    if not train or not well_formed or any(weight <= 0 for _, weight in train):
+    if not train or not well_formed or not all(0 < weight < math.inf for _, weight in train):
         raise UserError(
-            f"config.data.train is {train!r}: give ((dataset, weight), ...), weights above 0; "
-            "(dataset, dataset, ...) in place of a dataset shares its weight by size"
+            f"config.data.train is {train!r}: give ((dataset, weight), ...), with finite weights "
+            "above 0; (dataset, dataset, ...) in place of a dataset shares its weight by size"
+        )
+    if config.data.labels and not config.data.photos:
+        raise UserError(
+            f"config.data.labels={config.data.labels} needs config.data.photos=FOLDER, the "
+            "photographs of these labels"
         )
     datasets = dataset_names(train)
     if twice := next((name for name in datasets if datasets.count(name) > 1), None):

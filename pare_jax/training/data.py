@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -26,11 +26,14 @@ class HeldOut:
         evals: by DATASET/SPLIT, a function that passes over the split once.
         eval_names: by DATASET/SPLIT, a function that returns the names of its samples.
         mean_joints: the training set's mean root-centred joints, metres.
+        skipped: returns the indices of the damaged examples that this process found so far, by
+            split, training splits included.
     """
 
     evals: Mapping[str, Callable[[], Iterable[HostBatch]]]
     eval_names: Mapping[str, Callable[[], SplitNames]]
     mean_joints: Float[np.ndarray, "24 3"]
+    skipped: Callable[[], Mapping[str, Collection[int]]] = dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +46,11 @@ class RunData:
         steps_per_epoch: length of an epoch.
         held_out: the data of the run's evaluations.
         notes: lines for the user about the data, said at the start.
+        fingerprints: by DATASET/SPLIT, digests of the training data.
     """
 
     train: TrainStream
     steps_per_epoch: int
     held_out: HeldOut
     notes: Sequence[str] = ()
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from pare_jax import sharding
 from pare_jax.body.model import body_from_data
+from pare_jax.errors import counted
 from pare_jax.evaluation import challenge, evaluate, report
 from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
@@ -103,4 +104,8 @@ def write_evaluation(
         notes = challenge.export(folder / "res", exports, errors, data.eval_names)
     multiprocess.wait("the results of the evaluation")
     title = f"step {weights.step}, weights: {weights.name}"
-    return [title, report.table(metrics["splits"]), f"written: {folder}", *notes]
+    skipped = [
+        f"skipped: {counted(len(indices), 'example')} of {split}, which cannot be read"
+        for split, indices in multiprocess.union(data.skipped()).items()
+    ]
+    return [title, report.table(metrics["splits"]), *skipped, f"written: {folder}", *notes]

@@ -8,11 +8,13 @@ is on a disk that all processes share.
 import contextlib
 import importlib.util
 import itertools
+import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +151,27 @@ def all_agree(holds: bool) -> bool:
     if jax.process_count() == 1:
         return holds
     return bool(np.all(multihost_utils.process_allgather(np.array(holds))))
+
+
+def union(numbers: Mapping[str, Iterable[int]]) -> dict[str, set[int]]:
+    """Unite the sets of numbers that the processes have by name; all call this together."""
+    own = {name: sorted(each) for name, each in numbers.items()}
+    merged: dict[str, set[int]] = {}
+    for one in _gather(own):
+        for name, each in one.items():
+            merged.setdefault(name, set()).update(each)
+    return merged
+
+
+def _gather(value: Any) -> list[Any]:
+    """Return the values of all processes, which JSON can hold."""
+    if jax.process_count() == 1:
+        return [value]
+    content = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.ravel(multihost_utils.process_allgather(np.array(content.size)))
+    room = 1 << int(lengths.max()).bit_length()  # a program is compiled for each size
+    rows = multihost_utils.process_allgather(np.pad(content, (0, room - content.size)))
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
 
 
 @contextlib.contextmanager

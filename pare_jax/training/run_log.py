@@ -15,6 +15,7 @@ from pare_jax.evaluation.evaluate import Weights
 from pare_jax.evaluation.sample_errors import SampleErrors
 from pare_jax.io.progress import ProgressBar
 from pare_jax.training import config as config_lib
+from pare_jax.training.goodput import Goodput
 from pare_jax.training.step import TrainState
 
 # Numbers of an evaluation that are the same at every one, and those that are 0 unless it failed.
@@ -59,15 +60,19 @@ def log_steps(
     schedule: optax.Schedule,
     writer: Writer,
     progress: ProgressBar,
+    goodput: Goodput,
 ) -> None:
-    """Write the means of the latest steps' scalars, and forget them."""
+    """Write the means of the latest steps' scalars, and forget them; write the shares of time."""
     host = jax.device_get(unlogged)
     unlogged.clear()
     means = {name: _finite_mean([row[name] for row in host]) for name in host[0]}
     # A term is exactly 0 where no sample has its label.
     means = {name: mean for name, mean in means.items() if mean or "/" not in name}
     step, skipped = int(state.step), int(state.skipped)
+    goodput.keep(step)
+    shares = goodput.shares()
     text = f"step {step}  epoch {epoch:.2f}  loss {means['loss']:.2f}"
+    text += f"  {shares.get('training', 0):.0%} training"
     speed = progress.status(text, config.batch_size)
     extra = {
         "examples_per_second": speed,
@@ -76,6 +81,7 @@ def log_steps(
         "epoch": epoch,
     } | ({"skipped_steps": skipped} if skipped else {})
     writer.write_scalars(step, {f"train/{k}": v for k, v in (means | extra).items()})
+    writer.write_scalars(step, {f"goodput/{k}": v for k, v in shares.items()})
 
 
 def _finite_mean(values: list[np.ndarray]) -> float:

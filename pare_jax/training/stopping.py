@@ -25,6 +25,8 @@ Item = TypeVar("Item")
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # Seconds in which Python must react; SLURM and Kubernetes kill the process 30 s after the signal.
 _PATIENCE = 20.0
+# Seconds after which `Stopped` is raised again, when the code that dropped it has ended.
+_PAUSE = 0.1
 
 
 class Stopped(BaseException):
@@ -65,6 +67,15 @@ class StopRequest:
         self.reacted.set()
         self._signal = self._signal or signal.Signals(number).name
         self._raise_if_due()
+
+    def repeat(self) -> None:
+        """Raise `Stopped` again soon, because Python has dropped it."""
+        self._is_raised = False
+        self.reacted.clear()
+        main = threading.main_thread().ident
+        again = threading.Timer(_PAUSE, signal.pthread_kill, (main, signal.Signals[self._signal]))
+        again.daemon = True
+        again.start()
 
     def _raise_if_due(self) -> None:
         if self._signal and not self._holds and not self._is_raised:
@@ -138,7 +149,8 @@ def on_signals(patience: float = _PATIENCE) -> Iterator[StopRequest]:
     for number in caught:
         signal.signal(number, request.receive)
     try:
-        yield request
+        with _dropped_is_repeated(request):
+            yield request
     finally:
         for number in caught:
             signal.signal(number, before[number])
@@ -147,6 +159,24 @@ def on_signals(patience: float = _PATIENCE) -> Iterator[StopRequest]:
         os.close(writes)  # ends the watcher
         watcher.join(patience)
         os.close(reads)
+
+
+@contextlib.contextmanager
+def _dropped_is_repeated(request: StopRequest) -> Iterator[None]:
+    """Repeat a `Stopped` that Python drops: raised in `__del__` or in a callback from C."""
+    before = sys.unraisablehook
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if isinstance(dropped.exc_value, Stopped):
+            request.repeat()
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _watch(reads: int, request: StopRequest, patience: float) -> None:

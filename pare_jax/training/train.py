@@ -27,13 +27,14 @@ from pare_jax.models import build_model
 from pare_jax.models.keypoint_network import KeypointNetwork
 from pare_jax.pretrained.load import Loaded, fill
 from pare_jax.training import config as config_lib
-from pare_jax.training import multiprocess, swa
+from pare_jax.training import manifest, multiprocess, swa
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.augment import AugmentSettings
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import RunData
 from pare_jax.training.evaluate_checkpoint import write_evaluation
 from pare_jax.training.first_weights import load_first_weights
+from pare_jax.training.goodput import Goodput
 from pare_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from pare_jax.training.run_log import Writer, log_steps, report_errors, write_overview
 from pare_jax.training.step import (
@@ -47,6 +48,9 @@ from pare_jax.training.step import (
 from pare_jax.training.stopping import Stopped, StopRequest, on_signals
 from pare_jax.training.trained_run import CONFIG_FILE
 from pare_jax.training.watch import Tracer, check_finite
+
+# Evaluations of a run whose pictures TensorBoard gets; scalars and texts are small.
+_MOST_PICTURES = 100
 
 # Maps evaluated weights, and a function that says a line, to metrics for `Checkpoints.save`.
 Judge = Callable[[Weights, Callable[[str], object]], dict[str, float]]
@@ -88,8 +92,8 @@ def train(
     """
     workdir = Path(workdir)
     trained = workdir_lib.check(workdir, config, defaults)
-    with on_signals() as stop, workdir_lib.claimed(workdir):
-        return _train(config, workdir, trained, load_data, open_writer, judge, stop)
+    with on_signals() as stop, workdir_lib.claimed(workdir), Goodput(workdir) as goodput:
+        return _train(config, workdir, trained, load_data, open_writer, judge, stop, goodput)
 
 
 def _train(
@@ -100,6 +104,7 @@ def _train(
     open_writer: Callable[[], Writer],
     judge: Judge | None,
     stop: StopRequest,
+    goodput: Goodput,
 ) -> TrainState:
     # The devices.
     mesh = sharding.make_mesh()
@@ -133,6 +138,7 @@ def _train(
     if not num_steps:
         raise UserError(f"config.num_epochs is {config.num_epochs}, which is less than one step")
     eval_every = max(1, round(config.eval.every_epochs * per_epoch))
+    draw_every = -(-num_steps // (eval_every * _MOST_PICTURES))
     eval_setup = eval_setup.with_baseline(held_out.mean_joints)
     splits_to_export = challenge.exportable(held_out.eval_names) if config.eval.export else []
 
@@ -184,6 +190,9 @@ def _train(
 
     writer = open_writer()
     start = int(state.step)
+    goodput.resume(start)
+    this_start = manifest.describe(config, data.fingerprints, start)
+    notes += manifest.since_the_last_start(workdir, this_start)
     # Until this command has saved a checkpoint, config.json belongs to the one before.
     is_recorded = is_pending = False
 
@@ -196,6 +205,7 @@ def _train(
         if not is_recorded and (not resumes or checkpoints.is_saved()):
             if writes and resumes:
                 workdir_lib.write_config(workdir, config)
+            manifest.append(workdir, this_start)
             is_recorded = True
         for line in checkpoints.take_notes():
             progress.say(line)
@@ -211,15 +221,19 @@ def _train(
         try:
             if start < num_steps:
                 write_overview(writer, config, state, notes, start)
+            goodput.turn_to("other")
             for step in range(start + 1, num_steps + 1):
                 stop.point()
                 tracer.before(step - 1)
-                batch = next(batches)
+                with goodput.spent("waiting_for_data"):
+                    batch = next(batches)
+                began = goodput.now()
                 # The step donates the state, so that a stop between the two would lose it.
                 with stop.held(), jax.transfer_guard("disallow"):
                     is_last = step == num_steps
                     is_pending = evaluates = step % eval_every == 0 or is_last
                     state, scalars = compiled_step(state, body, batch)
+                goodput.sent(began, scalars["loss"])
                 unlogged.append(scalars)
                 progress.advance()
                 saves = evaluates or step % config.checkpoint.every_steps == 0
@@ -227,18 +241,23 @@ def _train(
                     check_finite(state, config)
                 if step % config.log_every_steps == 0 or is_last:
                     epoch = step / per_epoch
-                    log_steps(unlogged, state, epoch, config, schedule, writer, progress)
+                    log_steps(unlogged, state, epoch, config, schedule, writer, progress, goodput)
                 metrics: dict[str, float] = {}
                 if evaluates:
                     pause_start = time.perf_counter()
+                    goodput.turn_to("evaluating")
                     if state.swa is not None:
                         state = state.replace(swa=measure_statistics(state.swa))
                     weights = weights_to_evaluate(state, config)
                     errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
                     metrics = report_errors(errors, weights, writer, progress)
+                    if skipped := multiprocess.union(held_out.skipped()):
+                        number = sum(map(len, skipped.values()))
+                        writer.write_scalars(step, {"data/skipped_examples": number})
                     if judge is not None:
                         metrics = judge(weights, progress.say)
-                    if config.eval.pictures:
+                    draws = is_last or step // eval_every % draw_every == 0
+                    if config.eval.pictures and draws:
                         name, first = next(iter(held_out.evals.items()))
                         panels = evaluate.panels(
                             eval_step,
@@ -250,17 +269,22 @@ def _train(
                         )
                         writer.write_images(step, {f"{name}/predictions": panels})
                     is_pending = False
+                    goodput.turn_to("other")
                     progress.pause(time.perf_counter() - pause_start)
                 if saves:
-                    with stop.held():
+                    with stop.held(), goodput.spent("saving"):
                         save(state, metrics)
-            checkpoints.wait()
+                    goodput.keep(step)
+            with goodput.spent("saving"):
+                checkpoints.wait()
         except Stopped:
             # A resumed run does not evaluate an earlier step: with this one saved, it would lack
             # the evaluation. It makes the steps again.
+            goodput.turn_to("saving")
             if int(state.step) > start and not is_pending:
                 save(state, {})
             checkpoints.wait()
+            goodput.keep(int(state.step))
             raise
         finally:
             tracer.stop()
@@ -269,15 +293,18 @@ def _train(
             checkpoints.close()
 
     if judge is not None:
+        print(goodput.line())
         return state
     # The report: metrics.json, figures and exported predictions.
+    goodput.turn_to("evaluating")
     weights = weights_to_evaluate(state, config)
     if not errors:  # The run was finished already.
         errors = evaluate.measure_splits(eval_step, weights, eval_setup, held_out.evals)
     lines = write_evaluation(
         workdir, eval_step, weights, eval_setup, errors, held_out, splits_to_export
     )
-    print("\n".join(lines))
+    goodput.keep(int(state.step))
+    print("\n".join([*lines, goodput.line()]))
     return state
 
 

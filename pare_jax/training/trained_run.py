@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from pare_jax.training.base_config import base_config
 from pare_jax.training.checkpoints import CHECKPOINT_FOLDER, Checkpoints
 
 CONFIG_FILE = "config.json"
+# Written at the end of a fine-tuning on the user's photographs.
+COMPARISON_FILE = Path("finetuning", "comparison.json")
 _COPY = "copy the run again, with all its files"
 
 
@@ -103,3 +106,34 @@ def load_model(
     model = nnx.merge(graphdef, *jax.tree.map(jnp.asarray, (params, batch_stats)))
     model.eval()
     return config, model
+
+
+def warning_of_run(checkpoint_or_workdir: str | Path, config: ConfigDict) -> str | None:
+    """Return `SYNTHETIC_ALONE` if a run's weights learnt bodies from synthetic people alone.
+
+    A fine-tuning that keeps the first weights has the warning of the first run. A run on synthetic
+    people that starts from another run, which is still at its path, has that run's.
+
+    Args:
+        checkpoint_or_workdir: as in `load_model`.
+        config: of the run.
+
+    Returns:
+        The warning; None if the weights have seen other people.
+
+    Raises:
+        UserError: the comparison of a fine-tuning, or the config of the first run, is damaged.
+    """
+    workdir, step = split_checkpoint(checkpoint_or_workdir)
+    own = config_lib.warning_of(config)
+    if config.data.photos:
+        compared = workdir / COMPARISON_FILE
+        result: dict[str, Any] = {"is_better": True}
+        if compared.is_file():
+            result = read_json(compared, _COPY)
+        is_first = not result["is_better"] and step in (None, result["checkpoint"])
+        return result.get("first_warning") if is_first else own
+    first = config.pretrained.path
+    if own is not None and first and (split_checkpoint(first)[0] / CONFIG_FILE).is_file():
+        return warning_of_run(first, load_config(split_checkpoint(first)[0]))
+    return own

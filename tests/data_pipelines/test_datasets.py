@@ -22,6 +22,9 @@ class Split(list):
     def names(self):
         return None
 
+    def fingerprint(self):
+        return f"{len(self)} examples"
+
     def without_part_labels(self):
         missing = {"part_labels": b"", "parts_weight": np.float32(0)}
         return Split(example | missing for example in self)

@@ -73,6 +73,9 @@ class Split(list):
     def names(self):
         return None
 
+    def fingerprint(self):
+        return f"{len(self)} examples"
+
     def without_part_labels(self):
         return self
 

@@ -12,15 +12,18 @@ from flax import nnx
 from configs import finetune as recipe
 from data_pipelines.fits import fit_file
 from data_pipelines.fits.fit_file import empty_columns, fits_path, read_fits, write_fits
+from data_pipelines.reading import storage
 from pare_jax.body.io import load_body_data
 from pare_jax.errors import UserError
 from pare_jax.finetuning import finetune as finetuning
 from pare_jax.finetuning import own_photographs
 from pare_jax.finetuning.adopt import adopted
 from pare_jax.finetuning.comparison import compare
+from pare_jax.finetuning.earlier_data import splits_at_hand
 from pare_jax.models import build_model
 from pare_jax.training.checkpoints import Checkpoints
-from pare_jax.training.trained_run import load_model
+from pare_jax.training.config import SYNTHETIC_ALONE
+from pare_jax.training.trained_run import load_config, load_model, warning_of_run
 from pare_jax.training.workdir import write_config
 from tests.fakes import tiny_config
 
@@ -108,6 +111,10 @@ def quick(monkeypatch):
     monkeypatch.setattr(own_photographs, "NetworkStarts", lambda *_: None)
 
 
+def warning_at(place, workdir):
+    return warning_of_run(place, load_config(workdir))
+
+
 def params_of(place):
     _, network = load_model(place)
     return [leaf[...] for _, leaf in nnx.to_flat_state(nnx.state(network))]
@@ -129,6 +136,9 @@ def test_the_better_weights_are_kept_and_the_page_says_which(
     for ours, theirs in zip(params_of(workdir), params_of(run), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert json.loads((workdir / "eval" / "metrics.json").read_text())["step"] == 5
+    # The weights that were kept have seen drawn people alone, those that were trained have not.
+    assert warning_at(workdir, workdir) == SYNTHETIC_ALONE
+    assert warning_at(workdir / "checkpoints" / str(result["step"]), workdir) is None
     # The same command again does nothing and says the same.
     capsys.readouterr()
     finetuning.finetune(config, workdir)
@@ -143,9 +153,41 @@ def test_the_better_weights_are_kept_and_the_page_says_which(
     finetuning.finetune(config, workdir)
     result = json.loads((folder / "comparison.json").read_text())
     assert Checkpoints(workdir, read_only=True).latest_step() == result["checkpoint"] == 5
+    assert warning_at(workdir, workdir) is None
     chosen = params_of(workdir / "checkpoints" / str(result["step"]))
     for ours, theirs in zip(params_of(workdir), chosen, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_people_with_poses_are_not_fitted(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_photographs, "fit_split", None)
+    photos = tmp_path / "photos"
+    write_photographs(photos)
+    labels = tmp_path / "labels.npz"
+    np.savez(
+        labels,
+        imgname=np.array([f"{number}.jpg" for number in range(PHOTOGRAPHS)]),
+        center=np.full((PHOTOGRAPHS, 2), 40.0),
+        scale=np.full(PHOTOGRAPHS, 0.4),
+        part=np.random.default_rng(0).uniform(20, 50, (PHOTOGRAPHS, 24, 3)),
+        pose=np.zeros((PHOTOGRAPHS, 72)),
+        shape=np.zeros((PHOTOGRAPHS, 10)),
+    )
+    found = own_photographs.prepare_photographs(config_for(run, photos, labels), tmp_path / "mine")
+    assert len(found.train) + len(found.held_out) == PHOTOGRAPHS
+
+
+def test_a_run_on_drawn_people_has_the_warning_of_its_first_run(run, tmp_path):
+    """First weights that have seen photographs leave no warning; a missing first run does."""
+    config = config_for(run, tmp_path, "")
+    write_config(tmp_path / "mine", config)
+    config = tiny_config()
+    config.pretrained.path = str(tmp_path / "mine")
+    assert warning_of_run(tmp_path / "next", config) is None
+    config.pretrained.path = str(run)
+    assert warning_of_run(tmp_path / "next", config) == SYNTHETIC_ALONE
+    config.pretrained.path = str(tmp_path / "moved")
+    assert warning_of_run(tmp_path / "next", config) == SYNTHETIC_ALONE
 
 
 def test_fits_that_all_fail_are_refused(run, quick, tmp_path, monkeypatch):
@@ -173,6 +215,13 @@ def test_a_missing_folder_is_refused(run, tmp_path):
         finetuning.finetune(config_for(run, tmp_path / "nowhere", ""), tmp_path / "mine")
 
 
+def test_a_missing_file_of_labels_is_refused_by_its_key(run, tmp_path):
+    config = config_for(run, tmp_path, "")
+    config.data.labels = str(tmp_path / "labels.json")
+    with pytest.raises(UserError, match=r"config\.data\.labels=.*labels\.json"):
+        finetuning.finetune(config, tmp_path / "mine")
+
+
 def test_the_network_and_a_tenth_of_the_learning_rate_are_the_runs(run, tmp_path):
     config = config_for(run, tmp_path, "", **{"augment.flip": 0.0})
     assert config.model.backbone_width == 4
@@ -186,6 +235,15 @@ def test_the_network_and_a_tenth_of_the_learning_rate_are_the_runs(run, tmp_path
 def test_other_data_is_mixed_in_by_its_share(run, tmp_path):
     config = config_for(run, tmp_path, "", **{"data.photos_share": 0.25})
     assert config.data.train == (("photographs", 0.25), ("synthetic", 0.75))
+
+
+def test_data_of_the_first_run_is_looked_for_where_the_fine_tuning_has_its_data(monkeypatch):
+    opened = []
+    monkeypatch.setattr(storage, "open_split", lambda path, split: opened.append(path))
+    config = tiny_config()
+    assert splits_at_hand(config, "elsewhere") == list(config.data.eval)
+    assert opened
+    assert all(path.is_relative_to("elsewhere") for path in opened)
 
 
 def test_a_run_on_keypoints_is_refused(tmp_path):

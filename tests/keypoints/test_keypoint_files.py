@@ -102,6 +102,18 @@ def test_openpose_folder(tmp_path):
     np.testing.assert_allclose(alone.people["a"][0].points, rows[:, :2])
 
 
+def test_damaged_files_of_an_openpose_folder_are_left_out(tmp_path):
+    whole = tmp_path / "a_keypoints.json"
+    write(whole, {"people": [{"pose_keypoints_2d": flat(np.tile(ROWS, (2, 1))[:25])}]})
+    (tmp_path / "cut_keypoints.json").write_text(whole.read_text()[:20])
+    found = read_keypoints(tmp_path)
+    assert list(found.people) == ["a"]
+    assert any("cut_keypoints.json" in note for note in found.notes)
+    whole.unlink()
+    with pytest.raises(UserError, match=r"cut_keypoints\.json"):
+        read_keypoints(tmp_path)
+
+
 def test_mpii_counts_pixels_from_their_corner(tmp_path):
     entry = {"image": "m.jpg", "joints": ROWS[:16, :2].tolist(), "joints_vis": [0] + [1] * 15}
     (person,) = read_keypoints(write(tmp_path / "m.json", [entry])).people["m.jpg"]

@@ -66,6 +66,8 @@ def test_an_option_is_used_by_an_experiment(key):
         ("data.cache", "host"),
         ("data.train", ()),
         ("data.train", (("synthetic", -1.0),)),
+        ("data.train", (("synthetic", float("inf")),)),
+        ("data.labels", "labels.json"),
         ("data.eval", ("synthetic",)),
         ("data.eval", ()),
         ("data.train", (("synthetic", "much"),)),

@@ -21,6 +21,7 @@ from tests.fakes import Recorder, tiny_config, train_on
 ROOT = Path(__file__).resolve().parents[2]
 
 TRAINS = """
+    import dataclasses
     import json
     import os
     import signal
@@ -37,6 +38,11 @@ TRAINS = """
     assert multiprocess.start(f"localhost:{port}", 2, number)
 
     class Stops(FakeData):
+        def __init__(self):
+            super().__init__()
+            damaged = {"fake/train": {5, 7 + number}}
+            self.held_out = dataclasses.replace(self.held_out, skipped=lambda: damaged)
+
         def train(self, start):
             for step, batch in enumerate(super().train(start), start):
                 if step == 6 and number == 1 and event:
@@ -47,7 +53,7 @@ TRAINS = """
     config.log_every_steps = 1
     config.num_steps = 10 if event != "SIGTERM" else 100_000
     writer = Recorder()
-    main._train = lambda config, workdir: train_on(config, workdir, Stops(), writer)
+    main._train = lambda config, workdir, _: train_on(config, workdir, Stops(), writer)
     with multiprocess.failing_at_once():
         main.run(main.Request(config, main.Path(workdir), "train", None))
     losses = [float(scalars["train/loss"]) for scalars in writer.scalars.values()]
@@ -126,6 +132,7 @@ def test_two_processes_train_as_one(alone, together):
 def test_the_first_process_alone_prints(together):
     _, ((_, first, _), (_, second, _)) = together
     assert "fake/test" in first
+    assert "3 examples of fake/train" in first  # of which both processes have met one
     # The library of collectives writes there, too.
     assert not re.search(r"fake/test|step \d|loss", second)
 
@@ -174,6 +181,19 @@ def test_the_death_of_a_process_ends_the_others_and_names_it(tmp_path_factory):
 def test_processes_that_cannot_be_named_are_refused(arguments, named):
     with pytest.raises(UserError, match=named):
         multiprocess.start(*arguments)
+
+
+def test_sets_of_all_processes_are_united(monkeypatch):
+    """The other process has a longer text, so that rows are padded."""
+    other = np.frombuffer(json.dumps({"a": [2, 10], "b": [7]}).encode(), np.uint8)
+
+    def gather(own):
+        same = other.size if not own.ndim else np.pad(other, (0, own.size - other.size))
+        return np.stack([own, same])
+
+    monkeypatch.setattr(multiprocess.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multiprocess.multihost_utils, "process_allgather", gather)
+    assert multiprocess.union({"a": {1, 2}}) == {"a": {1, 2, 10}, "b": {7}}
 
 
 def test_one_process_is_not_connected(monkeypatch):

@@ -4,7 +4,12 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+
+import pytest
+
+from pare_jax.training.stopping import Stopped, on_signals
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,3 +32,19 @@ def test_a_process_that_does_not_react_to_a_signal_ends():
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
         assert "SIGTERM" in process.stderr.read()
+
+
+def test_a_signal_inside_a_finaliser_is_not_lost(recwarn):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(0)  # Python runs its handler here, and drops what that raises.
+
+    def work():
+        with on_signals():
+            Finalised()
+            time.sleep(20)
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        work()
+    assert not recwarn.list

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from pare_jax.errors import UserError
-from pare_jax.training import checkpoints, losses, trained_run
+from pare_jax.training import checkpoints, losses, manifest, trained_run
 from pare_jax.training import config as config_lib
 from pare_jax.training import workdir as workdir_lib
 from tests.fakes import FakeData, Recorder, fake_batch, tiny_config, train_on
@@ -49,6 +49,10 @@ def test_tensorboard_gets_scalars_pictures_and_texts(finished):
     wanted = {"loss", "loss/pose", "grad_norm", "learning_rate", "examples_per_second", "epoch"}
     assert {f"train/{name}" for name in wanted} <= writer.scalars[2].keys()
     assert writer.scalars[4]["fake/test/mpjpe"] > 0
+    shares = [v for k, v in writer.scalars[10].items() if k.startswith("goodput/")]
+    assert sum(shares) == pytest.approx(1.0)
+    assert writer.scalars[10]["goodput/training"] > 0
+    assert writer.scalars[10]["goodput/compiling"] > 0
     assert sorted(writer.images) == [4, 8, 10]
     pictures = writer.images[10]["fake/test/predictions"]
     assert pictures.dtype == np.uint8
@@ -165,7 +169,7 @@ STOPPED = """
                     os.kill(os.getpid(), getattr(signal, sys.argv[2]))
                 yield batch
 
-    main._train = lambda config, workdir: train_on(config, workdir, Stops())
+    main._train = lambda config, workdir, again: train_on(config, workdir, Stops())
     main.run(main.Request(tiny_config(), main.Path(sys.argv[1]), "train", None))
 """
 
@@ -222,6 +226,26 @@ def test_a_finished_run_that_is_started_again_changes_nothing(finished, capsys):
     said = capsys.readouterr().out
     assert "nothing to train" in said
     assert "optimizer.learning_rate: 0.001 -> 0.5" in said
+
+
+def test_a_run_is_trained_again_from_what_it_left(finished, tmp_path, capsys):
+    """Its config and its manifest are enough for the same bits, and say what is not the same."""
+    workdir, _, state = finished
+    (start,) = manifest.read_starts(workdir)
+    assert start["config"] == stored(workdir)
+    assert start["seed"] == stored(workdir)["seed"]
+    config = trained_run.load_config(workdir)
+    assert manifest.compare_run(workdir, config, FakeData().fingerprints) == []
+    again = train_on(config, tmp_path)
+    for ours, theirs in zip(leaves(again), leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (other,) = manifest.read_starts(tmp_path)
+    assert other | {"time": start["time"]} == start
+    assert "since the last start" not in capsys.readouterr().out
+    changed = manifest.compare_run(workdir, config, {"fake/train": "2"})
+    assert len(changed) == 1
+    assert "fake/train: 1 -> 2" in changed[0]
+    assert "manifest.json" in manifest.compare_run(tmp_path / "none", config, {})[0]
 
 
 def stored(workdir):
@@ -299,6 +323,9 @@ def test_going_on_with_another_length_and_rate_says_so(tmp_path, capsys):
     assert int(state.step) == 6
     assert "optimizer.learning_rate: 0.001 -> 0.0001" in capsys.readouterr().out
     assert stored(tmp_path)["optimizer"]["learning_rate"] == 1e-4
+    first, second = manifest.read_starts(tmp_path)
+    assert [start["step"] for start in (first, second)] == [0, 4]
+    assert second["config"]["num_steps"] == 6
 
 
 def knees_loss(posed, batch):

@@ -44,6 +44,9 @@ class DrawnSplit(list):
     def names(self):
         return "names"
 
+    def fingerprint(self):
+        return "drawn"
+
 
 class TrueStarts:
     """Gives each drawn person the true pose as a network's answer; notes the number of people."""

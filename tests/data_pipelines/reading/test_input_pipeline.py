@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.example import BATCH_FIELDS, EVALUATION_FIELDS
+from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.reading.input_pipeline import eval_batches, train_batches
 from data_pipelines.reading.remembering import remember
 from data_pipelines.reading.sample_order import CYCLE, Mixture, Shuffle, sample_uniforms
@@ -61,13 +63,15 @@ def test_batches_are_as_declared(source):
     assert {*fields_to_read(), *EVALUATION_FIELDS} == BATCH_FIELDS.keys()
 
 
-def test_genders_are_numbered_and_an_unknown_one_is_named(make_record):
+def test_genders_are_numbered_and_an_unknown_one_is_named(make_record, capsys):
     records = [make_record(gender=gender) for gender in ("female", "neutral", "male")]
     (batch,) = eval_batches(records, batch_size=3, image_size=32)
     assert batch["gender"].tolist() == [2, 0, 1]
     records[1]["gender"] = "unknown"
-    with pytest.raises(UserError, match=r"example 1 .*'unknown'"):
-        list(eval_batches(records, batch_size=3, image_size=32))
+    damaged = DamagedExamples()
+    list(eval_batches(records, batch_size=3, image_size=32, damaged=damaged))
+    assert [len(found) for found in damaged.found().values()] == [1]
+    assert re.search(r"example 1 .*'unknown'", capsys.readouterr().err)
 
 
 def test_resuming_gives_the_same_bytes(source):
@@ -206,14 +210,37 @@ def test_labels_without_change_are_the_stored_ones(source):
         np.testing.assert_allclose(batch[name], stored, atol=1e-6, err_msg=name)
 
 
-def test_a_broken_example_is_named(source, make_record):
-    broken = [*source[:3], make_record(image=b"\xff\xd8nothing")]
-    with pytest.raises(UserError, match="example 3 of"):
-        list(eval_batches(broken, batch_size=2, image_size=32))
-    with pytest.raises(UserError, match="example 3 of"):
-        stream([(remember(broken, 1e9, 64, 0.0), 1.0)], 1, image_size=64)
-    with pytest.raises(UserError, match="example 0 of"):
-        stream([(remember(broken[3:], 1e9, 64, 0.0), 1.0)], 1, image_size=64)
+def test_a_damaged_example_is_named_once_and_the_next_one_replaces_it(source, make_record, capsys):
+    broken = [*source[:3], make_record(image=b"\xff\xd8nothing"), *source[4:]]
+    replaced = [*source[:3], source[4], *source[4:]]
+    damaged = DamagedExamples()
+    whole = stream([(broken, 1.0)], 8, damaged=damaged)
+    assert_same(whole, stream([(replaced, 1.0)], 8))
+    assert [len(found) for found in damaged.found().values()] == [1]
+    assert capsys.readouterr().err.count("example 3 of") == 1
+    assert_same(stream([(broken, 1.0)], 3, start_step=5), whole[5:])
+    assert_same(stream([(remember(broken, 1e9, 32, 0.0), 1.0)], 8), whole)
+
+
+def test_in_evaluation_a_damaged_example_keeps_its_row_and_has_no_label(source, make_record):
+    broken = [*source[:3], make_record(image=b"\xff\xd8nothing"), *source[4:]]
+    batches = list(eval_batches(broken, batch_size=4, image_size=32))
+    sound = list(eval_batches(source, batch_size=4, image_size=32))
+    for name in ("image", "joints_2d_weight", "joints_3d_weight", "pose_weight", "head_top_weight"):
+        assert not batches[0][name][3].any()
+        np.testing.assert_array_equal(batches[0][name][:3], sound[0][name][:3])
+    assert batches[0]["sample_weight"].all()
+    assert_same(batches[1:], sound[1:])
+
+
+def test_many_damaged_examples_stop_the_run(source, make_record):
+    bad = make_record(image=b"\xff\xd8nothing")
+    for broken in ([*source, bad, bad], [bad], [bad, bad]):
+        with pytest.raises(UserError, match=r"example \d+ of") as caught:
+            stream([(broken, 1.0)], 8)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"2 of the 13 .*example 12 of"):
+        list(eval_batches([*source, bad, bad], batch_size=4, image_size=32, threads=1))
 
 
 @pytest.mark.parametrize(

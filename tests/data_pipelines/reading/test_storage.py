@@ -11,7 +11,9 @@ import pytest
 
 from data_pipelines.preparing import preparation
 from data_pipelines.reading import storage
+from data_pipelines.reading.damaged_examples import DamagedExampleError
 from pare_jax.errors import UserError
+from pare_jax.evaluation.sequences import UNKNOWN_NAME
 from tests.data_pipelines.made_up_dataset import MadeUp, expected, same
 
 SIZES = {"train": 4, "test": 1}
@@ -63,9 +65,11 @@ def test_a_damaged_shard_is_named_with_the_way_out(copy, damage):
 def test_a_damaged_record_is_named(records, damage, tmp_path):
     split = storage.StoredSplit(tmp_path, "train", [records[0], damage])
     assert split[0]["frame"] == 0
-    for read in (lambda: split[1], split.names):
-        with pytest.raises(UserError, match="example 1 of train"):
-            read()
+    with pytest.raises(DamagedExampleError, match="example 1 of train"):
+        split[1]
+    names = split.names()
+    assert names.samples[1] == UNKNOWN_NAME
+    assert {name: list(rows) for name, rows in names.rows.items()} == {"made_up": [0]}
 
 
 class Refusing:
