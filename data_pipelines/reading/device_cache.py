@@ -141,7 +141,7 @@ def check_augmentations(names: Sequence[str]) -> None:
 
 
 def _side(source: input_pipeline.ExampleSource) -> int:
-    return transforms.stored_side(input_pipeline.read_example(source, 0)["image"])
+    return len(input_pipeline.read_decoded(source, 0)["image"])
 
 
 def _check_shrinking(side: int, image_size: int, scale: float) -> None:
