@@ -206,7 +206,7 @@ def test_a_misspelt_key_is_reported_with_the_similar_one():
         ),
         (
             ["--config.data.root=here", "--config.data.train=(('mpi',1.0),)"],
-            "'mpi'",
+            "--name=mpi",
         ),
         (["--mode=evaluate"], "is not a run"),
         (["--config.body_model=no.pkl", "--config.data.root=here"], "no.pkl"),
