@@ -358,8 +358,9 @@ def _with_fits(
         wider, line = with_fits(source, fits, config.body_model or None)
         wide.append((wider, weight))
         lines.append(line)
-    # The sets of a mixture may have poses of their own.
-    if not _shares(config) and not any(isinstance(source, FittedSplit) for source, _ in wide):
+    # The sets of a mixture, and the user's photographs, may have poses of their own.
+    may_lack = _shares(config) or config.data.get("photos")
+    if not may_lack and not any(isinstance(source, FittedSplit) for source, _ in wide):
         raise UserError(
             "config.data.fits.use is True, but no dataset of config.data.train has fits: run "
             "python -m data_pipelines.fit_labels, or set it to False"

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from configs import finetune as recipe
+from data_pipelines import datasets
 from data_pipelines.fits import fit_file
 from data_pipelines.fits.fit_file import empty_columns, fits_path, read_fits, write_fits
 from data_pipelines.reading import storage
@@ -173,8 +174,10 @@ def test_people_with_poses_are_not_fitted(run, tmp_path, monkeypatch):
         pose=np.zeros((PHOTOGRAPHS, 72)),
         shape=np.zeros((PHOTOGRAPHS, 10)),
     )
-    found = own_photographs.prepare_photographs(config_for(run, photos, labels), tmp_path / "mine")
+    config, workdir = config_for(run, photos, labels), tmp_path / "mine"
+    found = own_photographs.prepare_photographs(config, workdir)
     assert len(found.train) + len(found.held_out) == PHOTOGRAPHS
+    assert datasets.load(config, workdir).steps_per_epoch
 
 
 def test_a_run_on_drawn_people_has_the_warning_of_its_first_run(run, tmp_path):
