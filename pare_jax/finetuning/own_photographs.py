@@ -125,10 +125,12 @@ def _with_share(config: ConfigDict) -> LabelledPhotographs:
     """Return a reader that holds out enough photographs and clips."""
     groups = set(_groups(_reader(config, 0.5)).values())
     if len(groups) < _FEWEST_PHOTOGRAPHS:
+        labels = config.data.labels
+        whose = f" and people in config.data.labels={labels}" if labels else ""
         raise UserError(
             f"config.data.photos={config.data.photos} has too few photographs and clips that can "
-            f"be used: {len(groups)}, at least {_FEWEST_PHOTOGRAPHS} are needed; add more (frames "
-            "of one clip count once)"
+            f"be read{whose}: {len(groups)}, at least {_FEWEST_PHOTOGRAPHS} are needed; add more "
+            "(frames of one clip count once)"
         )
     least = min(max(_HELD_OUT_AT_LEAST, round(_HELD_OUT * len(groups))), len(groups) // 2)
     # Groups of a lower rank are held out.

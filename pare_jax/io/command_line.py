@@ -5,8 +5,9 @@ import logging
 import re
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pare_jax.errors import UserError
 from pare_jax.io.progress import say
 
 WRONG = 2
+# Seconds after which a dropped signal is sent again, when the code that dropped it has ended.
+_PAUSE = 0.1
 INTERRUPTED = 130  # the exit status of shells after Ctrl-C
 
 # --help lists a flag under the module that defines it. Flags defined here are the command's.
@@ -171,7 +174,8 @@ def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: st
         speaker: the first word of the line for a UserError.
     """
     try:
-        return do()
+        with dropped_is_repeated(KeyboardInterrupt, lambda: signal.SIGINT):
+            return do()
     except UserError as error:
         complain(error, speaker)
         return WRONG
@@ -181,6 +185,41 @@ def guarded(do: Callable[[], int], interrupted: str = "interrupted", speaker: st
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         say(interrupted, sys.stderr)
         return INTERRUPTED
+
+
+@contextlib.contextmanager
+def dropped_is_repeated(
+    kind: type[BaseException], on_drop: Callable[[], signal.Signals]
+) -> Iterator[None]:
+    """Repeat a signal whose exception Python drops, in the block.
+
+    Python drops what a handler of signals raises in `__del__` or in a callback from C, as those of
+    the garbage collector are.
+
+    Args:
+        kind: the exception that the handler raises.
+        on_drop: called when it is dropped; returns the signal to send again.
+    """
+    before, timers = sys.unraisablehook, []
+    main = threading.main_thread().ident
+
+    def hook(dropped: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(dropped.exc_value, kind):
+            before(dropped)
+            return
+        timer = threading.Timer(_PAUSE, signal.pthread_kill, (main, on_drop()))
+        timer.daemon = True
+        timers.append(timer)
+        timer.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in timers:
+            timer.cancel()
+            timer.join()
 
 
 def complain(error: UserError | str, speaker: str = "error") -> None:

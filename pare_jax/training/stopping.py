@@ -17,6 +17,7 @@ from typing import TypeVar
 import jax
 from jax.experimental import multihost_utils
 
+from pare_jax.io import command_line
 from pare_jax.io.progress import say
 from pare_jax.sharding import close_stream
 
@@ -25,8 +26,6 @@ Item = TypeVar("Item")
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 # Seconds in which Python must react; SLURM and Kubernetes kill the process 30 s after the signal.
 _PATIENCE = 20.0
-# Seconds after which `Stopped` is raised again, when the code that dropped it has ended.
-_PAUSE = 0.1
 
 
 class Stopped(BaseException):
@@ -43,7 +42,6 @@ class StopRequest:
         self._signal = ""
         self._holds = 0
         self._is_raised = False
-        self._again: threading.Timer | None = None
         self.reacted = threading.Event()
 
     @contextlib.contextmanager
@@ -69,22 +67,11 @@ class StopRequest:
         self._signal = self._signal or signal.Signals(number).name
         self._raise_if_due()
 
-    def repeat(self) -> None:
-        """Raise `Stopped` again soon, because Python has dropped it."""
+    def dropped(self) -> signal.Signals:
+        """Be ready to raise `Stopped` again, because Python has dropped it; return its signal."""
         self._is_raised = False
         self.reacted.clear()
-        main = threading.main_thread().ident
-        self._again = threading.Timer(
-            _PAUSE, signal.pthread_kill, (main, signal.Signals[self._signal])
-        )
-        self._again.daemon = True
-        self._again.start()
-
-    def end(self) -> None:
-        """Send nothing more to this process."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again.join()
+        return signal.Signals[self._signal]
 
     def _raise_if_due(self) -> None:
         if self._signal and not self._holds and not self._is_raised:
@@ -158,7 +145,7 @@ def on_signals(patience: float = _PATIENCE) -> Iterator[StopRequest]:
     for number in caught:
         signal.signal(number, request.receive)
     try:
-        with _dropped_is_repeated(request):
+        with command_line.dropped_is_repeated(Stopped, request.dropped):
             yield request
     finally:
         for number in caught:
@@ -168,25 +155,6 @@ def on_signals(patience: float = _PATIENCE) -> Iterator[StopRequest]:
         os.close(writes)  # ends the watcher
         watcher.join(patience)
         os.close(reads)
-
-
-@contextlib.contextmanager
-def _dropped_is_repeated(request: StopRequest) -> Iterator[None]:
-    """Repeat a `Stopped` that Python drops: raised in `__del__` or in a callback from C."""
-    before = sys.unraisablehook
-
-    def hook(dropped: "sys.UnraisableHookArgs") -> None:
-        if isinstance(dropped.exc_value, Stopped):
-            request.repeat()
-        else:
-            before(dropped)
-
-    sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
-        request.end()
 
 
 def _watch(reads: int, request: StopRequest, patience: float) -> None:

@@ -285,6 +285,7 @@ def _train(
                 save(state, {})
             checkpoints.wait()
             goodput.keep(int(state.step))
+            progress.say(f"saved: step {checkpoints.latest_step() or 0} of {int(state.step)}")
             raise
         finally:
             tracer.stop()

@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from absl import flags
@@ -106,6 +107,23 @@ def test_a_second_ctrl_c_ends_a_process_that_waits_for_its_threads():
         assert process.stderr.read() == ""
     finally:
         process.kill()
+
+
+def test_ctrl_c_inside_a_finaliser_is_not_lost(run):
+    class Finalised:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0)  # Python runs its handler here, and drops what that raises.
+
+    def work(*_):
+        Finalised()
+        time.sleep(20)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(work)[0] == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_name_from_elsewhere_stays_in_its_line(run):
