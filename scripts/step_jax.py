@@ -29,6 +29,9 @@ _STEPS = 1000  # of the learning rate's schedule
 class JaxSteps:
     """Prepares one row at a time, then measures it."""
 
+    def __init__(self):
+        self._call: Callable[[], Any] = lambda: None
+
     def describe(self) -> str:
         """Return version and device."""
         return f"JAX {jax.__version__} on {jax.devices()[0].device_kind}"
@@ -51,14 +54,15 @@ class JaxSteps:
 
     def prepare(self, row: Row) -> PreparedRow:
         """Compile a row's program."""
+        self._call = lambda: None  # the last row's holds its arrays
         config = importlib.import_module(f"configs.{row.network}").get_config()
         config.precision, config.batch_size = row.precision, row.batch
         start = _training if row.work == "train" else _predicting
-        lowered, self._start = start(config)
+        lowered, start_calling = start(config)
         began = time.perf_counter()
         compiled = lowered.compile()
         compile_time = time.perf_counter() - began
-        self._call = self._start(compiled)
+        self._call = start_calling(compiled)
         jax.block_until_ready(self._call())
         memory, cost = compiled.memory_analysis(), _cost(compiled)
         return PreparedRow(
