@@ -15,8 +15,7 @@ from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
 from pare_jax.body.model import load_body_model
 from pare_jax.models import build_model
 from pare_jax.models.folding import fold
-from pare_jax.models.inference import predict_step
-from pare_jax.prediction.network_programs import constants_for
+from pare_jax.prediction.network_programs import constants, pure_network
 from pare_jax.training import losses
 from pare_jax.training.optimizer import make_optimizer
 from pare_jax.training.step import create_state, network_graphs, train_step
@@ -126,19 +125,17 @@ def _training(config: ConfigDict) -> tuple[Any, Callable]:
 
 
 def _predicting(config: ConfigDict) -> tuple[Any, Callable]:
-    """Return the lowered prediction from crops to parameters, as `predict` runs the network."""
+    """Return the lowered prediction from crops to parameters, as after `Predictor.warm_up`."""
     network = build_model(config.model, rngs=nnx.Rngs(0))
     network.eval()
-    graphdef, params, others = nnx.split(fold(network), nnx.Param, ...)
-    weights, structure = jax.tree.flatten((params, others))
-    own = weights
+    run_network, weights = pure_network(fold(network))
     images = jax.device_put(random_batch(config)["image"])
+    holds_weights = config.batch_size == 1 and jax.default_backend() == "cpu"
+    given = [] if holds_weights else weights
 
-    def predict(weights, images):
-        known = constants_for(config.batch_size, own)
-        params, others = jax.tree.unflatten(structure, known or weights)
-        found = predict_step(params, others, images, graphdef=graphdef)
+    def predict(given, images):
+        found = run_network(given or constants(weights), images)
         return found.rotations, found.betas, found.camera
 
-    lowered = jax.jit(predict).lower(weights, images)
-    return lowered, lambda compiled: lambda: compiled(weights, images)
+    lowered = jax.jit(predict).lower(given, images)
+    return lowered, lambda compiled: lambda: compiled(given, images)
