@@ -6,8 +6,8 @@
 It needs JAX with flax, optax, orbax and ml_collections, OpenCV, and PyTorch; no TensorFlow. Both
 frameworks run in processes of their own, on the same device, and take turns in each row. The table
 is written after every row, so that a run that is ended early keeps its rows. Rows that do not fit
-into the minutes are left out; a row that fails says why. The rows come in the order of their
-importance, and no row may compile for more than 150 s.
+into the minutes are left out; a row that fails says why. The most important rows come first, and no
+row may compile for more than half of the time that is left.
 
 "train" is a whole step on a batch that is on the device; ours has augmentation, body, losses,
 gradients, clipping and Adam. "predict" is from uint8 crops to rotations, betas and camera, with
@@ -42,8 +42,9 @@ NETWORKS = ("final", "shallow", "baseline", "pare")
 BATCHES = {"cpu": ((4,), (1, 8)), "gpu": ((256, 64), (1, 256, 32))}
 _ROUNDS = 3
 _SECONDS = {"cpu": 3.0, "gpu": 1.0}  # of each round
-# A row may compile for so many seconds, and measuring may end so many after the last minute.
-_MOST_COMPILING, _GRACE = 150.0, 20.0
+# Shares of the time left that a row may compile for, and after which it starts no other round.
+_COMPILING, _MEASURING = 0.5, 0.3
+_GRACE = 20.0  # seconds after the last minute that a measurement may end
 # The report's recipe (docs/networks.md): people a epoch and epochs.
 _PEOPLE, _EPOCHS = 40_000, 120
 _COLUMNS = (
@@ -117,7 +118,7 @@ class Result:
 def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float) -> list[Result]:
     """Compile a row in all workers at once, then measure them in turn."""
     results = [Result() for _ in workers]
-    compiled_by = min(deadline, time.monotonic() + _MOST_COMPILING)
+    compiled_by = _after(_COMPILING, deadline)
     for worker in workers:
         worker.ask({"prepare": dataclasses.asdict(row)}, compiled_by)
     for worker, result in zip(workers, results, strict=True):
@@ -126,7 +127,10 @@ def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float
         if not result.error:
             result.prepared = PreparedRow(**answer)
     times: list[list[float]] = [[] for _ in workers]
-    for _ in range(_ROUNDS):
+    measured_by = _after(_MEASURING, deadline)
+    for number in range(_ROUNDS):
+        if number and time.monotonic() > measured_by:
+            break
         for worker, result, taken in zip(workers, results, times, strict=True):
             if result.error:
                 continue
@@ -139,6 +143,11 @@ def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float
         if taken:
             result.seconds, result.error = float(np.median(taken)), ""
     return results
+
+
+def _after(share: float, deadline: float) -> float:
+    """Return the time after a share of what is left before the deadline."""
+    return time.monotonic() + share * max(deadline - time.monotonic(), 0.0)
 
 
 def format_row(row: Row, results: list[Result], peaks: Peaks) -> str:

@@ -76,7 +76,7 @@ class JaxSteps:
 
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call."""
-        return seconds_a_call(self._call, jax.block_until_ready, seconds)
+        return seconds_a_call(self._call, jax.block_until_ready, seconds, at_least=1)
 
 
 def _cost(program: Any) -> dict[str, float]:
