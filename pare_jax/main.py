@@ -49,7 +49,7 @@ def define_flags(argv: Sequence[str], values: flags.FlagValues, again: Path | No
     Args:
         argv: the command line, without `--config=WORKDIR/config.json`.
         values: get the flags.
-        again: the workdir that this named.
+        again: the workdir of the run to train again.
 
     Raises:
         UserError: the run whose config is to be used does not exist.
@@ -231,7 +231,7 @@ def _train(config: ConfigDict, workdir: Path, again: Path | None = None) -> None
 
         if multiprocess.count() > 1:
             raise UserError("config.data.photos needs one process: give --num_processes=1")
-        finetune(config, workdir)
+        finetune(config, workdir, again)
         return
     from configs.common import get_base
     from data_pipelines import datasets

@@ -199,8 +199,15 @@ def main(arguments: list[str] | None = None) -> None:
     settings = synthetic_settings.from_mapping(config.data.synthetic)
     body = body_points(load_body_data(config.body_model or None))
     for part, count in (("train", options.people), ("test", options.test)):
-        if not (options.photos / f"{part}.json").exists():
+        drawn, wanted = (
+            options.photos / f"{part}_drawn.json",
+            {"look": options.look, "people": count},
+        )
+        if not drawn.exists():
             draw_part(options.photos, part, LOOKS[options.look], settings, body, count)
+            write_atomically(drawn, json.dumps(wanted).encode())
+        elif read_json(drawn) != wanted:
+            raise UserError(f"{options.photos} has other people: give another folder as --photos")
     labels = options.photos / f"train.{_LABELS[options.labels]}"
     command = [
         *(sys.executable, "-m", "pare_jax.main", "--config=configs/finetune.py"),

@@ -142,13 +142,14 @@ EXPECTED = """
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py
-  7 pare_jax/training/trained_run.py
+  8 pare_jax/training/trained_run.py
   1 pare_jax/training/watch.py
  10 pare_jax/training/workdir.py
   1 scripts/benchmark_releases.py
   5 scripts/draw_batch.py
   4 scripts/draw_contact_sheet.py
   2 scripts/measure_clip.py
+  1 scripts/measure_finetuning.py
   1 scripts/measure_photos.py
   1 scripts/measure_pixels.py
   2 scripts/photo_labels.py

@@ -25,7 +25,7 @@ from pare_jax.skeleton import NUM_BETAS, NUM_JOINTS
 
 # GPUs and TPUs by default multiply float32 with fewer bits, too few for millimetres.
 _dot = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-# Vertices of a batch that a CPU skins at once, and in chunks of how many it skins more of them.
+# A CPU skins at most so many vertices of a batch at once; of more, it skins chunks of so many.
 _CACHED_VERTICES, _CHUNK_VERTICES = 256 * 6890, 64 * 6890
 
 
@@ -232,7 +232,10 @@ class PosedBody:
         coefficients = coefficients.reshape(rows, coefficients.shape[-1])
         transforms = self.transforms.reshape(rows, NUM_JOINTS, 3, 4)
         skin = _skin
-        if rows * body.num_vertices > _CACHED_VERTICES:
+        # `rows` is no int where a program is exported for any batch. Rows on several devices stay
+        # there: chunks would gather them.
+        is_known = isinstance(rows, int) and jax.device_count() == 1
+        if is_known and rows * body.num_vertices > _CACHED_VERTICES:
             skin = functools.partial(jax.lax.platform_dependent, cpu=_skin_in_chunks, default=_skin)
         vertices = skin(body, coefficients, transforms)
         return vertices.reshape(*batch, body.num_vertices, 3)
@@ -242,7 +245,7 @@ def _skin(
     body: BodyModel, coefficients: Float[Array, "rows C"], transforms: Float[Array, "rows 24 3 4"]
 ) -> Float[Array, "rows V 3"]:
     """Skin a body for rows of its coefficients and of its joints' transforms."""
-    rows = len(coefficients)
+    rows = coefficients.shape[0]
     by_column = transforms.transpose(3, 0, 2, 1)
     # One product for each coordinate and each column of the blended transforms. With slices of
     # one large product the gradient would pad and add large arrays.

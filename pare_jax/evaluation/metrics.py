@@ -22,6 +22,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from pare_jax import skeleton
@@ -32,7 +33,7 @@ MILLIMETRES = 1000.0
 PCK_THRESHOLD = 50.0
 # Thresholds of the challenge's AUC: whole millimetres from 0 to 199.
 AUC_THRESHOLDS = 200
-# So many numbers are added one after another.
+# At most this many numbers are added one after another.
 _FEW = 16
 
 
@@ -134,15 +135,15 @@ def pve(
     """
     if (pred_joints is None) != (true_joints is None):
         raise ValueError("pve needs the joints of both bodies, or of neither")
-    as_sets = point_sets(pred, true)
+    if np.shape(pred)[-2:] != np.shape(true)[-2:] or np.shape(pred)[-1] != 3:
+        raise ValueError(f"expected two meshes (..., V, 3), got {np.shape(pred)}, {np.shape(true)}")
     offset = jnp.zeros(3)
     if pred_joints is not None and true_joints is not None:
         pred_joints, true_joints = point_sets(pred_joints, true_joints)
         offset = (pred_joints - true_joints)[..., root, None, :]
     # One coordinate at a time, and float64 no sooner than that: no array of whole meshes is made.
     squares = [
-        jnp.square(_coordinate(pred, i) - _coordinate(true, i) - offset[..., i])
-        for i in range(as_sets[0].shape[-1])
+        jnp.square(_coordinate(pred, i) - _coordinate(true, i) - offset[..., i]) for i in range(3)
     ]
     return as_float32(MILLIMETRES * _mean_of_many(jnp.sqrt(sum(squares))))
 

@@ -124,12 +124,14 @@ class TrueBodies:
         """
         if not self.gendered:
             return self.bodies[0](betas, rotations)
+        others = jnp.arange(1, len(self.bodies))
         posed = BodyOutput(
             jnp.zeros((len(betas), self.bodies[0].num_vertices, 3), jnp.float32),
             jnp.zeros((len(betas), skeleton.NUM_JOINTS, 3), jnp.float32),
         )
         for number, body in enumerate(self.bodies):
-            own = gender == number
+            # Whoever has no body of their own has the first.
+            own = (gender == number) if number else ~jnp.isin(gender, others)
             posed = jax.lax.cond(
                 own.any(), functools.partial(_pose_own, body, betas, rotations, own), _same, posed
             )

@@ -35,6 +35,7 @@ from pare_jax.io.progress import say
 from pare_jax.models import build_model
 from pare_jax.models.build import Network
 from pare_jax.pretrained.load import fill
+from pare_jax.training import manifest
 from pare_jax.training import workdir as workdir_lib
 from pare_jax.training.checkpoints import Checkpoints
 from pare_jax.training.data import HeldOut, RunData
@@ -51,7 +52,7 @@ _FEWEST_STEPS = 40
 _WORST = 12
 
 
-def finetune(config: ConfigDict, workdir: Path) -> None:
+def finetune(config: ConfigDict, workdir: Path, again: Path | None = None) -> None:
     """Fine-tune a network on the user's photographs, or go on with it; prints the comparison.
 
     WORKDIR gets data/photographs (crops, keypoints, fits), the run, and finetuning/: the errors of
@@ -60,6 +61,7 @@ def finetune(config: ConfigDict, workdir: Path) -> None:
     Args:
         config: from `adopt.adopted`.
         workdir: the run's folder.
+        again: the workdir of the fine-tuning to do again, to say what differs.
 
     Raises:
         UserError: photographs, labels or weights cannot be used, or as `train`.
@@ -85,7 +87,8 @@ def finetune(config: ConfigDict, workdir: Path) -> None:
     def load_data() -> RunData:
         data = datasets.load(config, workdir)
         steps = max(_FEWEST_STEPS, len(photographs.train) // config.batch_size)
-        notes = (*data.notes, *photographs.notes)
+        compared = manifest.compare_run(again, config, data.fingerprints) if again else []
+        notes = (*data.notes, *photographs.notes, *compared)
         return dataclasses.replace(data, steps_per_epoch=steps, notes=notes)
 
     state = train(

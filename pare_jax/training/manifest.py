@@ -6,8 +6,10 @@ device, with the same versions and the same data, ends with the same bits.
 
 import datetime
 import functools
+import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -51,7 +53,7 @@ def describe(
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": step,
-        "command": command or [sys.executable, *sys.argv],
+        "command": command or sys.orig_argv,
         "seed": config.seed,
         "versions": versions(),
         "commit": _commit(),
@@ -60,6 +62,11 @@ def describe(
             "platform": jax.default_backend(),
             "count": jax.device_count(),
             "processes": jax.process_count(),
+            "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
+        },
+        "files": {
+            "pretrained.path": _digest(config.pretrained.path),
+            "body_model": _digest(config.body_model),
         },
         "data": dict(fingerprints),
         "config": config_lib.plain(config),
@@ -100,7 +107,9 @@ def append(workdir: Path, start: Mapping[str, Any]) -> None:
     if known != json.loads(json.dumps(start["config"])):
         new["config"] = start["config"]
     if len(starts) >= _MOST_STARTS:
-        del starts[1]
+        dropped = starts.pop(1)
+        if "config" in dropped and len(starts) > 1:
+            starts[1].setdefault("config", dropped["config"])
     content = json.dumps({"starts": [*starts, new]}, indent=1) + "\n"
     try:
         write_atomically(workdir / MANIFEST_FILE, content.encode())
@@ -111,7 +120,7 @@ def append(workdir: Path, start: Mapping[str, Any]) -> None:
 def compare(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Describe how a start differs from an earlier one in what changes the bits of the result."""
     lines = []
-    for what in ("versions", "devices", "data"):
+    for what in ("versions", "devices", "files", "data"):
         was, now = old.get(what) or {}, new.get(what) or {}
         names = [name for name in (was | now) if was.get(name) != now.get(name)]
         lines += [f"{what}: {name}: {was.get(name)} -> {now.get(name)}" for name in names]
@@ -142,6 +151,19 @@ def compare_run(workdir: Path, config: ConfigDict, fingerprints: Mapping[str, st
     if sum("config" in start for start in starts) > 1:
         lines.append("its config changed on the way, and the last one is used")
     return [f"against {workdir}: {line}" for line in lines]
+
+
+def _digest(path: str) -> str:
+    """Return a digest of a file's content, or of the names and sizes in a folder; "" without."""
+    place = Path(path)
+    try:
+        if not path or place.is_file():
+            return hashlib.sha256(place.read_bytes()).hexdigest()[:16] if path else ""
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+        listing = [f"{file.relative_to(place)} {file.stat().st_size}" for file in files]
+        return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]
+    except OSError:
+        return "cannot be read"
 
 
 @functools.cache

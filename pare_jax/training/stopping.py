@@ -43,6 +43,7 @@ class StopRequest:
         self._signal = ""
         self._holds = 0
         self._is_raised = False
+        self._again: threading.Timer | None = None
         self.reacted = threading.Event()
 
     @contextlib.contextmanager
@@ -73,9 +74,17 @@ class StopRequest:
         self._is_raised = False
         self.reacted.clear()
         main = threading.main_thread().ident
-        again = threading.Timer(_PAUSE, signal.pthread_kill, (main, signal.Signals[self._signal]))
-        again.daemon = True
-        again.start()
+        self._again = threading.Timer(
+            _PAUSE, signal.pthread_kill, (main, signal.Signals[self._signal])
+        )
+        self._again.daemon = True
+        self._again.start()
+
+    def end(self) -> None:
+        """Send nothing more to this process."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again.join()
 
     def _raise_if_due(self) -> None:
         if self._signal and not self._holds and not self._is_raised:
@@ -177,6 +186,7 @@ def _dropped_is_repeated(request: StopRequest) -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = before
+        request.end()
 
 
 def _watch(reads: int, request: StopRequest, patience: float) -> None:

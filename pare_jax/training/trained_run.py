@@ -131,7 +131,10 @@ def warning_of_run(checkpoint_or_workdir: str | Path, config: ConfigDict) -> str
         result: dict[str, Any] = {"is_better": True}
         if compared.is_file():
             result = read_json(compared, _COPY)
-        is_first = not result["is_better"] and step in (None, result["checkpoint"])
+        try:
+            is_first = not result["is_better"] and step in (None, result["checkpoint"])
+        except (KeyError, TypeError):
+            raise UserError(f"{compared} is no comparison of a fine-tuning: {_COPY}") from None
         return result.get("first_warning") if is_first else own
     first = config.pretrained.path
     if own is not None and first and (split_checkpoint(first)[0] / CONFIG_FILE).is_file():

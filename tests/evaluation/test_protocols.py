@@ -1,5 +1,6 @@
 """Compares protocols with float64 bodies and metrics written from the definitions."""
 
+import dataclasses
 import functools
 
 import jax
@@ -176,6 +177,17 @@ def test_smpl24_compares_with_the_labels_and_the_mesh_of_the_gender(config, peop
     }
     assert errors.gendered_truth is True
     assert "neutral body" not in report.table({"pw3d/test": report.summarise(errors)})
+
+
+def test_a_batch_of_one_gender_is_posed_by_its_body_alone():
+    two = load_body_model().only([0, 1])
+    bodies = [dataclasses.replace(two, template=two.template + number) for number in range(3)]
+    truth = protocols.TrueBodies(tuple(bodies))
+    betas, rotations = np.zeros((2, 10), np.float32), np.tile(np.eye(3), (2, 24, 1, 1))
+    # Whoever has no body of their own has the neutral one.
+    for genders, number in (([2, 2], 2), ([1, 1], 1), ([0, 0], 0), ([7, 7], 0)):
+        posed = truth(betas, rotations, np.array(genders))
+        np.testing.assert_array_equal(posed.vertices, bodies[number](betas, rotations).vertices)
 
 
 @pytest.mark.parametrize("protocol", protocols.NAMES)
