@@ -20,18 +20,10 @@ import numpy as np
 
 def measure(path: str, steps: int) -> dict[str, float]:
     """Time `steps` steps of an experiment on the devices of this process."""
-    import functools
-
     import jax
-    from flax import nnx
 
     from pare_jax import sharding
-    from pare_jax.body.model import load_body_model
-    from pare_jax.models import build_model
-    from pare_jax.training.optimizer import make_optimizer
-    from pare_jax.training.step import create_state, network_graphs, train_step
-    from pare_jax.training.train import step_settings
-    from scripts.step_jax import random_batch
+    from scripts.step_jax import random_batch, training_program
 
     config = runpy.run_path(path)["get_config"]()
     # A number of devices that XLA_FLAGS sets stays.
@@ -39,14 +31,8 @@ def measure(path: str, steps: int) -> dict[str, float]:
     mesh = sharding.make_mesh()
     batch = random_batch(config)
 
-    model = build_model(config.model, rngs=nnx.Rngs(config.seed))
-    optimizer, settings = make_optimizer(config.optimizer, 1000), step_settings(config, 1000)
-    body = sharding.put_replicated(load_body_model(config.body_model or None), mesh)
-    state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
-    state = sharding.put_replicated(state, mesh)
-    program = functools.partial(
-        train_step, graphs=network_graphs(model), optimizer=optimizer, settings=settings
-    )
+    program, *inputs = training_program(config)
+    state, body = (sharding.put_replicated(each, mesh) for each in inputs)
     arguments = (state, body, sharding.put_batch(batch, mesh))
     lowered = jax.jit(program, donate_argnums=0).lower(*arguments)
     started = time.perf_counter()

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from ml_collections import ConfigDict
 
-from data_pipelines.example import BATCH_FIELDS
 from pare_jax import skeleton
 from pare_jax.body.io import GENDERS, load_body_data
 from pare_jax.body.model import BodyModel, body_from_data
@@ -33,6 +33,7 @@ from pare_jax.evaluation.sample_errors import LABELS, batch_errors
 from pare_jax.models import build_model
 from pare_jax.models.inference import predict_step
 from scripts.benchmark_body import VERTICES, random_inputs, random_model
+from scripts.step_jax import random_batch
 
 PEOPLE = 35_000
 # Vertices that a row of Human3.6M's regressor touches, about.
@@ -58,21 +59,18 @@ def random_regressor(rng: np.random.Generator) -> np.ndarray:
     return regressor
 
 
-def random_labels(rng: np.random.Generator, batch: int) -> dict[str, np.ndarray]:
+def random_labels(config: ConfigDict, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Return the fields of a batch that the metrics read."""
-    labels = {}
-    for name in LABELS:
-        field = BATCH_FIELDS[name]
-        shape = tuple(batch if n == "B" else int(n) for n in field.shape)
-        labels[name] = rng.random(shape).astype(field.dtype)
-    labels["gender"] = rng.integers(0, 3, batch).astype(labels["gender"].dtype)
-    labels["betas"], labels["rotations"], _ = random_inputs(rng, batch)
+    labels = random_batch(config, LABELS)
+    labels["gender"] = rng.integers(0, 3, config.batch_size).astype(labels["gender"].dtype)
+    labels["betas"], labels["rotations"], _ = random_inputs(rng, config.batch_size)
     return labels
 
 
 def programs(path: str, batch: int) -> dict[str, Callable[[], object]]:
     """Return the parts of an evaluation of an experiment's network, each with its inputs."""
     config = runpy.run_path(path)["get_config"]()
+    config.batch_size = batch
     rng = np.random.default_rng(0)
     model = build_model(config.model, rngs=nnx.Rngs(0))
     model.eval()
@@ -80,7 +78,7 @@ def programs(path: str, batch: int) -> dict[str, Callable[[], object]]:
     size = config.image_size
     images = jnp.asarray(rng.integers(0, 256, (batch, size, size, 3)), jnp.uint8)
     neutral, *gendered = random_bodies(rng)
-    labels = {name: jnp.asarray(values) for name, values in random_labels(rng, batch).items()}
+    labels = {name: jnp.asarray(values) for name, values in random_labels(config, rng).items()}
     network = jax.jit(functools.partial(predict_step, graphdef=graphdef))
     step = jax.jit(functools.partial(eval_step, graphdef=graphdef))
     predicted = step(params, rest, neutral, {"image": images})

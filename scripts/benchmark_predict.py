@@ -2,6 +2,8 @@
 
     python -m scripts.benchmark_predict [--config=configs/final.py] [--batches=1,8,32] [--threads=2]
 
+`predict` runs the network folded; after `Predictor.warm_up`, as in the demo, the program for one
+person also holds its weights as constants.
 All ways are called in turn in one run, with as many threads each, on the same made-up crops. Prints
 medians of wall time and of the processor's time; the latter counts waiting threads of OpenMP, too,
 and says most with --threads=1 on a machine that has other work. The torch network is the one
@@ -26,32 +28,26 @@ ROOT = Path(__file__).resolve().parents[1]
 def jax_ways(network, image_size: int) -> dict[str, Callable]:
     """Return what calls the network as trained, folded, and through both exported files."""
     import jax
-    from flax import nnx
 
     from pare_jax.export.description import crop_input
     from pare_jax.export.stablehlo import export, people_function
     from pare_jax.models.folding import fold
-    from pare_jax.models.inference import predict_step
-    from pare_jax.prediction.network_programs import constants_for
+    from pare_jax.prediction.network_programs import constants, pure_network
 
-    def compiled(module, *, may_hold_weights: bool = False) -> Callable:
-        graphdef, params, rest = nnx.split(module, nnx.Param, ...)
-        weights, structure = jax.tree.flatten((params, rest))
-
-        @jax.jit
-        def step(arrays, crops):
-            known = constants_for(len(crops), weights) if may_hold_weights else None
-            params, rest = jax.tree.unflatten(structure, known or arrays)
-            return predict_step(params, rest, crops, graphdef=graphdef)
-
-        return lambda crops: jax.block_until_ready(step(weights, crops))
+    def compiled(module, *, holds_weights: bool = False) -> Callable:
+        predict, weights = pure_network(module)
+        if holds_weights:
+            held = jax.jit(lambda crops: predict(constants(weights), crops))
+            return lambda crops: jax.block_until_ready(held(crops))
+        passed = jax.jit(predict)
+        return lambda crops: jax.block_until_ready(passed(weights, crops))
 
     network.eval()
     folded = fold(network)
     ways = {
         "as trained": compiled(network),
         "folded": compiled(folded),
-        "as predict runs it": compiled(folded, may_hold_weights=True),
+        "folded, holding its weights": compiled(folded, holds_weights=True),
     }
     function, file_input = people_function(network), crop_input(image_size)
     exported = jax.jit(jax.export.deserialize(export(function, file_input, "jax")).call)

@@ -6,13 +6,15 @@
 It needs JAX with flax, optax, orbax and ml_collections, OpenCV, and PyTorch; no TensorFlow. Both
 frameworks run in processes of their own, on the same device, and take turns in each row. The table
 is written after every row, so that a run that is ended early keeps its rows. Rows that do not fit
-into the minutes are left out; a row that fails says why.
+into the minutes are left out; a row that fails says why. The most important rows come first, and no
+row may compile for more than half of the time that is left.
 
 "train" is a whole step on a batch that is on the device; ours has augmentation, body, losses,
 gradients, clipping and Adam. "predict" is from uint8 crops to rotations, betas and camera, with
-batch normalisations folded in both. "of peak" is the network's operations (XLA's count before
-optimisation) over time and the largest measured matrix product. The floors are these operations
-over that product, and the bytes of the compiled program over the largest measured copy.
+batch normalisations folded in both. "of peak" is the operations of our row (XLA's count before
+optimisation; in training of the whole step, with augmentation, body and Adam) over time and the
+largest measured matrix product. The floors are these operations over that product, and the bytes
+of the compiled program over the largest measured copy.
 
 On a CPU the batches are small and numbers are float32; on an accelerator activations are bfloat16.
 """
@@ -35,13 +37,14 @@ import numpy as np
 from scripts.step_rows import Peaks, PreparedRow, Row
 
 ROOT = Path(__file__).resolve().parents[1]
-# The most important rows come first.
-NETWORKS = ("final", "pare", "baseline", "shallow")
+# The most important networks come first; HRNet, which compiles longest, comes last.
+NETWORKS = ("final", "shallow", "baseline", "pare")
 BATCHES = {"cpu": ((4,), (1, 8)), "gpu": ((256, 64), (1, 256, 32))}
 _ROUNDS = 3
 _SECONDS = {"cpu": 3.0, "gpu": 1.0}  # of each round
-# A row may compile for so many seconds, and measuring may end so many after the last minute.
-_MOST_COMPILING, _GRACE = 150.0, 20.0
+# Shares of the time left that a row may compile for, and after which it starts no other round.
+_COMPILING, _MEASURING = 0.5, 0.3
+_GRACE = 20.0  # seconds after the last minute that a measurement may end
 # The report's recipe (docs/networks.md): people a epoch and epochs.
 _PEOPLE, _EPOCHS = 40_000, 120
 _COLUMNS = (
@@ -53,11 +56,11 @@ _COLUMNS = (
 class Worker:
     """A process of one framework; it is started again if a row ends it."""
 
-    def __init__(self, framework: str, log: Path):
+    def __init__(self, framework: str, log: Path, deadline: float):
         self.framework, self._log = framework, log
-        self.about = self._start()
+        self.about = self._start(deadline)
 
-    def _start(self) -> dict[str, Any]:
+    def _start(self, deadline: float) -> dict[str, Any]:
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
@@ -72,7 +75,7 @@ class Worker:
             )
         self._answers: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
-        return self._receive(120.0)
+        return self.answer(deadline)
 
     def _listen(self, process: subprocess.Popen) -> None:
         answers = self._answers
@@ -80,25 +83,22 @@ class Worker:
             answers.put(line)
         answers.put("")
 
-    def ask(self, request: dict[str, Any]) -> None:
-        """Send a request, to a new process if the last one has ended."""
+    def ask(self, request: dict[str, Any], deadline: float) -> None:
+        """Send a request, to a new process, which starts before the deadline, if the last ended."""
         if self._process.poll() is not None:
-            self._start()
+            self._start(deadline)
         assert self._process.stdin
         with contextlib.suppress(BrokenPipeError):  # the answer is then that it ended
             self._process.stdin.write(json.dumps(request) + "\n")
 
-    def _receive(self, seconds: float) -> dict[str, Any]:
+    def answer(self, deadline: float) -> dict[str, Any]:
+        """Return the answer; {"error": ...} if there is none before the deadline."""
         try:
-            line = self._answers.get(timeout=max(seconds, 0.1))
+            line = self._answers.get(timeout=max(deadline - time.monotonic(), 0.1))
         except queue.Empty:
             self.end()
             return {"error": "no time"}
         return json.loads(line) if line else {"error": "the process ended"}
-
-    def answer(self, deadline: float) -> dict[str, Any]:
-        """Return the answer; {"error": ...} if there is none before the deadline."""
-        return self._receive(deadline - time.monotonic())
 
     def end(self) -> None:
         """End the process."""
@@ -118,20 +118,23 @@ class Result:
 def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float) -> list[Result]:
     """Compile a row in all workers at once, then measure them in turn."""
     results = [Result() for _ in workers]
-    compiled_by = min(deadline, time.monotonic() + _MOST_COMPILING)
+    compiled_by = _after(_COMPILING, deadline)
     for worker in workers:
-        worker.ask({"prepare": dataclasses.asdict(row)})
+        worker.ask({"prepare": dataclasses.asdict(row)}, compiled_by)
     for worker, result in zip(workers, results, strict=True):
         answer = worker.answer(compiled_by)
         result.error = answer.get("error", "")
         if not result.error:
             result.prepared = PreparedRow(**answer)
     times: list[list[float]] = [[] for _ in workers]
-    for _ in range(_ROUNDS):
+    measured_by = _after(_MEASURING, deadline)
+    for number in range(_ROUNDS):
+        if number and time.monotonic() > measured_by:
+            break
         for worker, result, taken in zip(workers, results, times, strict=True):
             if result.error:
                 continue
-            worker.ask({"measure": seconds})
+            worker.ask({"measure": seconds}, deadline)
             answer = worker.answer(deadline + _GRACE)
             result.error = answer.get("error", "")
             if not result.error:
@@ -140,6 +143,11 @@ def measure_row(row: Row, workers: list[Worker], deadline: float, seconds: float
         if taken:
             result.seconds, result.error = float(np.median(taken)), ""
     return results
+
+
+def _after(share: float, deadline: float) -> float:
+    """Return the time after a share of what is left before the deadline."""
+    return time.monotonic() + share * max(deadline - time.monotonic(), 0.0)
 
 
 def format_row(row: Row, results: list[Result], peaks: Peaks) -> str:
@@ -191,7 +199,7 @@ def main(argv: list[str] | None = None) -> None:
     log = arguments.output.with_suffix(".log")
     log.write_text("")
     frameworks = ["jax"] if arguments.without_torch else ["jax", "torch"]
-    workers = [Worker(framework, log) for framework in frameworks]
+    workers = [Worker(framework, log, deadline) for framework in frameworks]
     table = _Table(arguments.output)
     try:
         _measure(arguments, workers, table, deadline)
@@ -260,7 +268,7 @@ def _peaks(workers: list[Worker], deadline: float) -> Peaks:
     """Return the largest of the frameworks' matrix products and copies, measured in turn."""
     answers = []
     for worker in workers:
-        worker.ask({"peaks": True})
+        worker.ask({"peaks": True}, deadline)
         answer = worker.answer(deadline)
         if "error" not in answer:
             answers.append(answer)

@@ -2,7 +2,7 @@
 
 import importlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -12,14 +12,13 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from data_pipelines.example import BATCH_FIELDS, BATCH_PARTS_STRIDE
-from pare_jax.body.model import load_body_model
+from pare_jax.body.model import BodyModel, load_body_model
 from pare_jax.models import build_model
 from pare_jax.models.folding import fold
-from pare_jax.models.inference import predict_step
-from pare_jax.prediction.network_programs import constants_for
+from pare_jax.prediction.network_programs import constants, pure_network
 from pare_jax.training import losses
 from pare_jax.training.optimizer import make_optimizer
-from pare_jax.training.step import create_state, network_graphs, train_step
+from pare_jax.training.step import TrainState, create_state, network_graphs, train_step
 from pare_jax.training.train import step_settings
 from scripts.step_rows import Peaks, PreparedRow, Row, seconds_a_call
 
@@ -28,6 +27,9 @@ _STEPS = 1000  # of the learning rate's schedule
 
 class JaxSteps:
     """Prepares one row at a time, then measures it."""
+
+    def __init__(self):
+        self._call: Callable[[], Any] = lambda: None
 
     def describe(self) -> str:
         """Return version and device."""
@@ -51,14 +53,15 @@ class JaxSteps:
 
     def prepare(self, row: Row) -> PreparedRow:
         """Compile a row's program."""
+        self._call = lambda: None  # the last row's holds its arrays
         config = importlib.import_module(f"configs.{row.network}").get_config()
         config.precision, config.batch_size = row.precision, row.batch
         start = _training if row.work == "train" else _predicting
-        lowered, self._start = start(config)
+        lowered, start_calling = start(config)
         began = time.perf_counter()
         compiled = lowered.compile()
         compile_time = time.perf_counter() - began
-        self._call = self._start(compiled)
+        self._call = start_calling(compiled)
         jax.block_until_ready(self._call())
         memory, cost = compiled.memory_analysis(), _cost(compiled)
         return PreparedRow(
@@ -73,7 +76,7 @@ class JaxSteps:
 
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call."""
-        return seconds_a_call(self._call, jax.block_until_ready, seconds)
+        return seconds_a_call(self._call, jax.block_until_ready, seconds, at_least=1)
 
 
 def _cost(program: Any) -> dict[str, float]:
@@ -81,13 +84,13 @@ def _cost(program: Any) -> dict[str, float]:
     return (cost[0] if isinstance(cost, list) else cost) or {}
 
 
-def random_batch(config: ConfigDict) -> dict[str, np.ndarray]:
-    """Return a random training batch."""
+def random_batch(config: ConfigDict, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """Return random fields of a batch; those that training reads if no names are given."""
     sizes = {"B": config.batch_size, "S": config.image_size}
     sizes["S // 4"] = config.image_size // BATCH_PARTS_STRIDE
     rng = np.random.default_rng(0)
     batch = {}
-    for name in losses.fields_to_read():
+    for name in names or losses.fields_to_read():
         field = BATCH_FIELDS[name]
         shape = tuple(sizes[n] if isinstance(n, str) else n for n in field.shape)
         high = 24 if name == "part_labels" else 255 if name == "image" else 1
@@ -95,18 +98,24 @@ def random_batch(config: ConfigDict) -> dict[str, np.ndarray]:
     return batch
 
 
-def _training(config: ConfigDict) -> tuple[Any, Callable]:
-    """Return the lowered step of training, and what makes a function that calls it."""
+def training_program(config: ConfigDict) -> tuple[Callable, TrainState, BodyModel]:
+    """Return a training step, not compiled, of state, body and batch; and a state and a body."""
     model = build_model(config.model, rngs=nnx.Rngs(0))
     optimizer, settings = make_optimizer(config.optimizer, _STEPS), step_settings(config, _STEPS)
     body = load_body_model(config.body_model or None)
     graphs = network_graphs(model)
     state = create_state(model, optimizer, average=config.swa.start_epoch >= 0)
-    batch = jax.device_put(random_batch(config))
 
     def step(state, body, batch):
         return train_step(state, body, batch, graphs=graphs, optimizer=optimizer, settings=settings)
 
+    return step, state, body
+
+
+def _training(config: ConfigDict) -> tuple[Any, Callable]:
+    """Return the lowered step of training, and what makes a function that calls it."""
+    step, state, body = training_program(config)
+    batch = jax.device_put(random_batch(config))
     lowered = jax.jit(step, donate_argnums=0).lower(state, body, batch)
 
     def start(compiled: Callable) -> Callable:
@@ -122,19 +131,17 @@ def _training(config: ConfigDict) -> tuple[Any, Callable]:
 
 
 def _predicting(config: ConfigDict) -> tuple[Any, Callable]:
-    """Return the lowered prediction from crops to parameters, as `predict` runs the network."""
+    """Return the lowered prediction from crops to parameters, as after `Predictor.warm_up`."""
     network = build_model(config.model, rngs=nnx.Rngs(0))
     network.eval()
-    graphdef, params, others = nnx.split(fold(network), nnx.Param, ...)
-    weights, structure = jax.tree.flatten((params, others))
-    own = weights
+    run_network, weights = pure_network(fold(network))
     images = jax.device_put(random_batch(config)["image"])
+    holds_weights = config.batch_size == 1 and jax.default_backend() == "cpu"
+    given = [] if holds_weights else weights
 
-    def predict(weights, images):
-        known = constants_for(config.batch_size, own)
-        params, others = jax.tree.unflatten(structure, known or weights)
-        found = predict_step(params, others, images, graphdef=graphdef)
+    def predict(given, images):
+        found = run_network(given or constants(weights), images)
         return found.rotations, found.betas, found.camera
 
-    lowered = jax.jit(predict).lower(weights, images)
-    return lowered, lambda compiled: lambda: compiled(weights, images)
+    lowered = jax.jit(predict).lower(given, images)
+    return lowered, lambda compiled: lambda: compiled(given, images)

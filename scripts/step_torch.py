@@ -73,7 +73,7 @@ class TorchSteps:
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call, in the faster layout."""
         share = seconds / len(self._calls)
-        return min(seconds_a_call(call, _wait, share) for call in self._calls)
+        return min(seconds_a_call(call, _wait, share, at_least=1) for call in self._calls)
 
 
 def _wait(_: Any) -> None:

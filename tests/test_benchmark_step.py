@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from typing import ClassVar
 
 import pytest
@@ -42,11 +43,11 @@ class FakeWorker:
 
     asked: ClassVar[list] = []
 
-    def __init__(self, framework, log):
+    def __init__(self, framework, log, deadline):
         self.framework = framework
         self.about = {"about": framework, "platform": "cpu"}
 
-    def ask(self, request):
+    def ask(self, request, deadline):
         self._request = request
         if "prepare" in request:
             self.row = Row(**request["prepare"])
@@ -107,10 +108,53 @@ def test_rows_that_do_not_fit_into_the_time_are_left_out(table):
     assert not FakeWorker.asked
 
 
+def test_a_row_may_compile_for_half_of_the_time_and_measure_for_all():
+    asked = []
+
+    class TimedWorker(FakeWorker):
+        def answer(self, deadline):
+            asked.append((next(iter(self._request)), deadline))
+            return super().answer(deadline)
+
+    worker = TimedWorker("jax", None, 0.0)
+    now = time.monotonic()
+    row = Row("final", "train", 4, "float32")
+    benchmark_step.measure_row(row, [worker], now + 1000, seconds=1.0)
+    assert [what for what, _ in asked] == ["prepare", *["measure"] * 3]
+    assert asked[0][1] == pytest.approx(now + 500, abs=50)
+    assert all(until >= now + 1000 for _, until in asked[1:])
+
+
+def test_a_row_that_takes_long_is_measured_once():
+    worker = FakeWorker("jax", None, 0.0)
+    row = Row("final", "train", 4, "float32")
+    asked = []
+    worker.ask = lambda request, deadline: (
+        asked.append(request),
+        FakeWorker.ask(worker, request, 0),
+    )
+    (result,) = benchmark_step.measure_row(row, [worker], time.monotonic() - 1, seconds=1.0)
+    assert result.seconds == 0.1
+    assert len(asked) == 2  # to prepare, and to measure
+
+
 def test_a_worker_that_ends_leaves_a_word(tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark_step.sys, "executable", "/bin/false")
-    worker = benchmark_step.Worker("jax", tmp_path / "log")
+    worker = benchmark_step.Worker("jax", tmp_path / "log", time.monotonic() + 20)
     assert worker.about == {"error": "the process ended"}
+
+
+def test_a_worker_that_does_not_start_ends_at_the_deadline(tmp_path, monkeypatch):
+    (tmp_path / "sleeps").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "sleeps").chmod(0o755)
+    monkeypatch.setattr(benchmark_step.sys, "executable", str(tmp_path / "sleeps"))
+    started = time.monotonic()
+    worker = benchmark_step.Worker("jax", tmp_path / "log", started + 0.2)
+    assert worker.about == {"error": "no time"}
+    worker.ask({"peaks": True}, started + 0.4)  # which starts it again
+    assert "error" in worker.answer(started + 0.4)
+    assert time.monotonic() < started + 5
+    worker.end()
 
 
 def test_a_call_is_waited_for():

@@ -72,13 +72,13 @@ EXPECTED = """
   5 pare_jax/io/archives.py
   3 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
- 10 pare_jax/io/files.py
+ 11 pare_jax/io/files.py
   8 pare_jax/io/images.py
  13 pare_jax/io/media.py
   5 pare_jax/io/safe_pickle.py
   2 pare_jax/io/threads.py
   3 pare_jax/io/video.py
-  3 pare_jax/keypoints/blazepose_files.py
+  2 pare_jax/keypoints/blazepose_files.py
   8 pare_jax/keypoints/coco_files.py
   5 pare_jax/keypoints/get.py
   5 pare_jax/keypoints/keypoint_files.py

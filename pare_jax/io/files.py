@@ -1,4 +1,4 @@
-"""Reads JSON within bounds, writes files atomically, and makes text safe to print."""
+"""Reads JSON within bounds, writes files atomically, names the cache, and makes text printable."""
 
 import contextlib
 import fcntl
@@ -118,6 +118,22 @@ def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         raise UserError(f"{complaint}: {error.strerror or error}") from None
     _write({folder / name: content for name, content in files.items()}, complaint)
+
+
+def cache_folder() -> Path:
+    """Return the folder of files that are fetched once: PARE_JAX_CACHE, else the user's cache.
+
+    Raises:
+        UserError: the user has no home folder.
+    """
+    if named := os.environ.get("PARE_JAX_CACHE"):
+        return Path(named)
+    caches = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(caches) if os.path.isabs(caches) else Path.home() / ".cache"
+    except RuntimeError:
+        raise UserError("there is no home folder: set PARE_JAX_CACHE to a folder") from None
+    return base / "pare_jax"
 
 
 def printable(text: str) -> str:

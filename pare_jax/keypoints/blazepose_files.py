@@ -2,11 +2,11 @@
 
 import functools
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from pare_jax.errors import UserError
+from pare_jax.io.files import cache_folder
 from pare_jax.keypoints.blazepose import BlazePose
 from pare_jax.keypoints.litert import INSTALL, has_litert
 
@@ -18,22 +18,6 @@ HASHES = {
     LANDMARKS: "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
 }
 _LARGEST = 1 << 25  # bytes
-
-
-def cache_folder() -> Path:
-    """Return the folder of files that are fetched once: PARE_JAX_CACHE, else the user's cache.
-
-    Raises:
-        UserError: the user has no home folder.
-    """
-    if named := os.environ.get("PARE_JAX_CACHE"):
-        return Path(named)
-    caches = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        base = Path(caches) if os.path.isabs(caches) else Path.home() / ".cache"
-    except RuntimeError:
-        raise UserError("there is no home folder: set PARE_JAX_CACHE to a folder") from None
-    return base / "pare_jax"
 
 
 def missing() -> str | None:

@@ -19,13 +19,12 @@ from absl import flags
 
 from pare_jax.errors import UserError, reason_of
 from pare_jax.io import command_line
-from pare_jax.io.files import printable, write_together
+from pare_jax.io.files import cache_folder, printable, write_together
 from pare_jax.keypoints.blazepose_files import (
     DETECTOR,
     GET,
     HASHES,
     LANDMARKS,
-    cache_folder,
     is_content,
     is_good,
 )

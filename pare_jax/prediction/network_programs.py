@@ -1,6 +1,6 @@
 """Compiled programs of a predictor: network and body on inputs, and the body in known poses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,58 +11,91 @@ from jaxtyping import Array, Float
 from pare_jax import geometry
 from pare_jax.body.model import BodyModel
 from pare_jax.models.inference import predict_step
+from pare_jax.models.prediction import Prediction
 
 # The arrays of a batch of people by name; None for an array that the network does not have.
 Arrays = dict[str, jax.Array | None]
+Weights = Sequence[jax.Array | np.ndarray]
 
 
-def compiled_network(network: nnx.Module) -> tuple[Callable[..., Arrays], list[jax.Array]]:
-    """Return a jitted function that predicts people, and the weights that it takes.
-
-    The program for one person may hold them as constants, see `constants_for`.
+def pure_network(
+    network: nnx.Module,
+) -> tuple[Callable[[Weights, jax.Array], Prediction], list[jax.Array]]:
+    """Return a pure function of weights and inputs, not compiled, and the weights.
 
     Args:
         network: maps normalised crops, or points, to a `Prediction`.
-
-    Returns:
-        (weights, body, inputs) -> arrays of `Person` by name, with inputs as a `NetworkInput`
-        stacks them; and the weights.
     """
     graphdef, params, others = nnx.split(network, nnx.Param, ...)
     # The function keeps the graph, and weights are a flat list: hashing HRNet's graph at each
     # call would take 4 ms, and walking its state 0.9 ms.
     weights, structure = jax.tree.flatten((params, others))
-    own = weights
 
-    @jax.jit
-    def predict_people(weights: list[jax.Array], body: BodyModel, inputs: jax.Array) -> Arrays:
-        known = constants_for(len(inputs), own)
-        params, others = jax.tree.unflatten(structure, known or weights)
-        prediction = predict_step(params, others, inputs, graphdef=graphdef)
-        translation = geometry.camera_translation(prediction.camera)
-        return {
-            **_posed_body(body, prediction.betas, prediction.rotations, translation),
-            "camera_crop": prediction.camera,
-            "attention": prediction.attention,
-        }
+    def predict(weights: Weights, inputs: jax.Array) -> Prediction:
+        params, others = jax.tree.unflatten(structure, weights)
+        return predict_step(params, others, inputs, graphdef=graphdef)
 
-    return predict_people, weights
+    return predict, weights
 
 
-def constants_for(count: int, weights: list[jax.Array]) -> list[np.ndarray] | None:
-    """Return weights as constants of a program, where that is faster: for one person on a CPU.
-
-    XLA packs constants for its matrix products once, and arguments in each call. For one person
-    this is a third of the time (docs/results.md); for more it matters less, and each program would
-    hold the weights again.
-
-    Args:
-        count: people that the program takes.
-        weights: of the network.
-    """
-    if count > 1 or jax.default_backend() != "cpu":
-        return None
+def constants(weights: list[jax.Array]) -> list[np.ndarray]:
+    """Return weights as a traced function takes them for constants of its program."""
     return [np.asarray(array) for array in weights]
+
+
+class NetworkProgram:
+    """Compiled programs of a network: (body, inputs) -> arrays of `Person` by name.
+
+    Attributes:
+        holds_weights: whether the program for one person on a CPU has the weights as constants.
+            XLA packs constants for its matrix products once, and arguments in each call. This is
+            for networks that answer many times: the program takes longer to compile and to read
+            from the cache, where it has the size of the weights (docs/results.md has the times).
+    """
+
+    def __init__(self, network: nnx.Module, *, holds_weights: bool = False):
+        """Split a network; nothing is compiled before the first call.
+
+        Args:
+            network: maps normalised crops, or points, to a `Prediction`.
+            holds_weights: see the attribute.
+        """
+        self.holds_weights = holds_weights
+        predict, self._weights = pure_network(network)
+
+        def predict_people(weights: Weights, body: BodyModel, inputs: jax.Array) -> Arrays:
+            prediction = predict(weights, inputs)
+            translation = geometry.camera_translation(prediction.camera)
+            return {
+                **_posed_body(body, prediction.betas, prediction.rotations, translation),
+                "camera_crop": prediction.camera,
+                "attention": prediction.attention,
+            }
+
+        self._several = jax.jit(predict_people)
+        self._one = jax.jit(
+            lambda body, inputs: predict_people(constants(self._weights), body, inputs)
+        )
+
+    def __call__(self, body: BodyModel, inputs: np.ndarray | jax.Array) -> Arrays:
+        """Predict people.
+
+        Args:
+            body: the body model.
+            inputs: as a `NetworkInput` stacks them.
+        """
+        if self._is_held(inputs):
+            return self._one(body, inputs)
+        return self._several(self._weights, body, inputs)
+
+    def lower(self, body: BodyModel, inputs: np.ndarray | jax.Array) -> jax.stages.Lowered:
+        """Return the program of a call, not compiled."""
+        if self._is_held(inputs):
+            return self._one.lower(body, inputs)
+        return self._several.lower(self._weights, body, inputs)
+
+    def _is_held(self, inputs: np.ndarray | jax.Array) -> bool:
+        return self.holds_weights and len(inputs) == 1 and jax.default_backend() == "cpu"
 
 
 def pose_people(

@@ -5,9 +5,10 @@ import importlib.util
 import jax
 
 from pare_jax.errors import UserError
-from pare_jax.keypoints.blazepose_files import cache_folder
+from pare_jax.io.files import cache_folder
 
-# The least recently used programs are removed beyond this size. An HRNet's step has some 20 MB.
+# The least recently used programs are removed beyond this size. An HRNet's step has some 20 MB; a
+# program that holds a ResNet-50's weights (prediction/network_programs.py) 125 MB.
 _MAX_BYTES = 2 << 30
 
 

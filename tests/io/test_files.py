@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,19 @@ def test_large_files_are_refused_by_size_and_by_number_of_values(tmp_path, monke
 def test_missing_files_are_left_to_the_caller(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"PARE_JAX_CACHE": "/a/b", "XDG_CACHE_HOME": "/c"}, "/a/b"),
+        ({"XDG_CACHE_HOME": "/c", "HOME": "/d"}, "/c/pare_jax"),
+        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/d"}, "/d/.cache/pare_jax"),
+    ],
+)
+def test_the_cache_folder_is_the_users(monkeypatch, variables, folder):
+    for name in ("PARE_JAX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert files.cache_folder() == Path(folder)

@@ -100,19 +100,3 @@ def test_other_wheels_are_not_used(wheel, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(blazepose_files.HASHES, blazepose_files.LANDMARKS, "0" * 64)
     assert blazepose_files.LANDMARKS in refusal(capsys, f"--wheel={wheel}")
     assert not (tmp_path / "cache").exists()
-
-
-@pytest.mark.parametrize(
-    ("variables", "folder"),
-    [
-        ({"PARE_JAX_CACHE": "/a/b", "XDG_CACHE_HOME": "/c"}, "/a/b"),
-        ({"XDG_CACHE_HOME": "/c", "HOME": "/d"}, "/c/pare_jax"),
-        ({"XDG_CACHE_HOME": "not/absolute", "HOME": "/d"}, "/d/.cache/pare_jax"),
-    ],
-)
-def test_the_cache_folder_is_the_users(monkeypatch, variables, folder):
-    for name in ("PARE_JAX_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert blazepose_files.cache_folder() == Path(folder)

@@ -253,9 +253,25 @@ def test_a_call_is_dispatched_in_less_than_half_a_millisecond(predictor):
 
 def test_the_program_takes_the_body_model_as_an_argument(body):
     """As a constant, the free body's 12,272 vertices would take megabytes of every program."""
-    program, weights = network_programs.compiled_network(Finder())
-    lowered = program.lower(weights, body, np.zeros((2, SIZE, SIZE, 3), np.uint8))
-    assert len(lowered.as_text()) < 1e6
+    program = network_programs.NetworkProgram(Finder(), holds_weights=True)
+    for count in (1, 2):
+        lowered = program.lower(body, np.zeros((count, SIZE, SIZE, 3), np.uint8))
+        assert len(lowered.as_text()) < 1e6
+
+
+def test_a_program_that_holds_its_weights_predicts_the_same_and_takes_none(body):
+    inputs = photo_with_spots((20.0, 40.0))[None, :SIZE, :SIZE]
+    plain, held = (
+        network_programs.NetworkProgram(Finder(), holds_weights=held) for held in (False, True)
+    )
+    expected = plain(body, inputs)
+    for name, found in held(body, inputs).items():
+        np.testing.assert_allclose(found, expected[name], atol=1e-5, err_msg=name)
+    arguments = [len(jax.tree.leaves(p.lower(body, inputs).args_info)) for p in (plain, held)]
+    assert arguments[0] > arguments[1]
+    # For several people both take the weights, so that one copy serves all.
+    both = np.concatenate([inputs, inputs])
+    assert len(jax.tree.leaves(held.lower(body, both).args_info)) == arguments[0]
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ def predict_webcam(run: PredictionRun, webcam: Webcam, name: str) -> Record:
     Raises:
         UserError: there is no such camera, or the files cannot be written.
     """
+    run.predictor.warm_up()
     with run.folder.scratch() as views_folder, run.folder.scratch() as scratch:
         live = LiveTracks(run, LargestViews(views_folder))
         size = _record(run, webcam, live, scratch / f"{name}_overlay{VIDEO_SUFFIX}")
