@@ -69,7 +69,7 @@ class KillMoment:
         """Describe from the files of the dead process what it did, "" if something else."""
         if self._name == "preparing":
             found = self._half_prepared() - self._left
-            return f"{self._waited:.1f} s after its begin" if found else ""
+            return f"{self._waited:.1f} s after it began" if found else ""
         if self._name == "saving":
             steps = [step for step in self._half_saved() if step not in self._saved()]
             return ", ".join(f"step {step}" for step in steps)
