@@ -1,6 +1,7 @@
 """Kill, stop and damage runs of the tiny experiment, and compare them with an undisturbed run.
 
-    python -m scripts.measure_faults [--kills=20] [--only=kill,damage] [--seed=0] [--keep=FOLDER]
+    python -m scripts.measure_faults [--kills=20] [--moments=training,saving] [--seed=0]
+        [--only=kill,damage] [--keep=FOLDER]
 
 Prints a table: the fault, how often it was tried, how often the run survived. A run survives if the
 same command resumes it, if it ends with the same bits of every weight, average and optimizer state
@@ -165,10 +166,10 @@ class Trials:
             print(f"status {status}, {place.steps()}\n{place.said[-2000:]}", file=sys.stderr)
         return alike
 
-    def kill(self, count: int) -> None:
+    def kill(self, count: int, moments: Sequence[str]) -> None:
         """Kill -9 at random moments, several in each run, until each has been hit."""
-        for moment in MOMENTS:
-            wanted = count // len(MOMENTS) + (MOMENTS.index(moment) < count % len(MOMENTS))
+        for place_in_turn, moment in enumerate(moments):
+            wanted = count // len(moments) + (place_in_turn < count % len(moments))
             hits: list[str] = []
             alike = runs = starts = 0
             while len(hits) < wanted and starts < wanted * _MOST_STARTS:
@@ -362,6 +363,7 @@ def main(arguments: Sequence[str]) -> int:
     trials = ("kill", "signals", "damage", "disk", "two", "processes", "record", "nans")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--only", default=",".join(trials), help="some of " + ", ".join(trials))
+    parser.add_argument("--moments", default=",".join(MOMENTS), help="of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", help="folder that keeps the undisturbed run for the next call")
     given = parser.parse_args(arguments)
@@ -374,7 +376,7 @@ def main(arguments: Sequence[str]) -> int:
         all_trials = Trials(Path(folder), kept, given.seed)
         for name in given.only.split(","):
             action = getattr(all_trials, name)
-            action(given.kills) if name == "kill" else action()
+            action(given.kills, given.moments.split(",")) if name == "kill" else action()
     print("| tried | times | survived | |\n| --- | ---: | ---: | --- |")
     for what, tried, survived, note in all_trials.rows:
         print(f"| {what} | {tried} | {survived} | {note} |")
