@@ -2,9 +2,13 @@
 
 TensorFlow's writer does not report a full disk. It leaves a record cut off, and TensorBoard shows
 nothing of the file after it. So the file is checked here, and a new one begun.
+
+This module is no data pipeline. It is in `data_pipelines` because it needs TensorFlow, which
+`pare_jax` does not import.
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,6 +50,7 @@ class EventWriter:
         self._workdir, self._open = workdir, open_writer
         self._writer: Any = None
         self._older: set[Path] = set()
+        self._path: Path | None = None  # of the writer's file
         self._size = 0  # bytes of the file that are checked
         self._has_failed = False
 
@@ -82,7 +87,7 @@ class EventWriter:
         if self._writer is None:
             if self._has_failed and not self._is_room():
                 return
-            self._older, self._size = self._files(), 0
+            self._older, self._path, self._size = self._files(), None, 0
         try:
             self._writer = self._writer or self._open()
             action(self._writer)
@@ -93,7 +98,7 @@ class EventWriter:
         """Give the writer up unless everything so far is in its file."""
         try:
             self._writer.flush()
-            (path,) = self._files() - self._older
+            path = self._path = self._path or self._own_file()
             with path.open("rb") as file:
                 place, end = self._size, path.stat().st_size
                 while place < end:
@@ -104,6 +109,9 @@ class EventWriter:
             return
         if place != end or end == self._size:
             self._failed("the last ones are cut off, as on a full disk")
+        elif self._has_failed:
+            self._has_failed = False
+            say(f"events are written to {path} again", sys.stderr)
         self._size = end
 
     def _failed(self, reason: str) -> None:
@@ -121,6 +129,13 @@ class EventWriter:
 
     def _files(self) -> set[Path]:
         return set(self._workdir.glob("events.out.tfevents.*"))
+
+    def _own_file(self) -> Path:
+        """Return the writer's file. Another program may have begun one here, too."""
+        new = self._files() - self._older
+        if not new:
+            raise OSError("the file of events is missing")
+        return min(new, key=lambda path: (f".{os.getpid()}." not in path.name, path.name))
 
     def _is_room(self) -> bool:
         """Return whether the disk takes as much as an evaluation writes."""

@@ -34,7 +34,7 @@ EXPECTED = """
   2 data_pipelines/reading/fitted_split.py
   6 data_pipelines/reading/input_pipeline.py
   2 data_pipelines/reading/sample_order.py
- 13 data_pipelines/reading/storage.py
+ 14 data_pipelines/reading/storage.py
   5 data_pipelines/releases/bedlam.py
   5 data_pipelines/releases/coco_keypoints.py
   4 data_pipelines/releases/eft.py

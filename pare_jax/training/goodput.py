@@ -2,7 +2,8 @@
 
 A step is sent to the devices and returns at once, so that time in Python says little. A thread
 waits for the result of each step instead, which gives the times in which the devices trained; the
-loop never waits for it. The rest of the time belongs to what Python did meanwhile.
+loop never waits for it. The rest of the time counts for what the loop did then, for instance
+evaluating.
 
 The sums are kept over restarts in WORKDIR/goodput.json. Steps that are trained again after a kill
 count as lost work.
@@ -145,7 +146,7 @@ class Goodput:
         self._thread.join()
 
     def _read(self) -> None:
-        """Read what earlier starts left; a missing or damaged file is as good as none."""
+        """Read what earlier starts left; without a readable file all sums are 0."""
         with contextlib.suppress(
             OSError, UserError, ValueError, KeyError, TypeError, AttributeError
         ):

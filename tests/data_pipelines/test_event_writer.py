@@ -28,18 +28,28 @@ def steps_in(folder):
     return found
 
 
-def test_a_full_disk_is_said_once_and_events_are_written_again_when_there_is_space(
+def test_each_full_disk_is_named_once_and_events_are_written_again_when_there_is_space(
     tmp_path, full, capsys
 ):
     writer = tensorboard_writer(tmp_path)
     pictures = {"noise": np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)}
-    for step in range(1, 9):
-        full(3 <= step <= 6)
+    for step in range(1, 15):
+        full(3 <= step <= 6 or 9 <= step <= 12)
         writer.write_scalars(step, {"loss": 1.0})
         writer.write_images(step, pictures)
     writer.close()
-    assert {1, 2, 8} <= steps_in(tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-    said = capsys.readouterr().err
-    assert said.count("TensorBoard") == said.count("\n") == 1
-    assert str(tmp_path) in said
+    assert {1, 2, 8, 14} <= steps_in(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    lines = capsys.readouterr().err.splitlines()
+    assert ["cannot write" in line for line in lines] == [True, False, True, False]
+    assert all(str(tmp_path) in line for line in lines)
+
+
+def test_another_file_of_events_in_the_folder_is_no_failure(tmp_path, capsys):
+    writer = tensorboard_writer(tmp_path)
+    writer.write_scalars(1, {"loss": 1.0})
+    (tmp_path / "events.out.tfevents.0.other").write_bytes(b"")
+    writer.write_scalars(2, {"loss": 1.0})
+    writer.close()
+    assert {1, 2} <= steps_in(tmp_path)
+    assert not capsys.readouterr().err

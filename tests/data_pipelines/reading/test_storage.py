@@ -156,3 +156,15 @@ def test_threads_may_start_reading_together(prepared):
         with ThreadPoolExecutor(12) as pool:
             found = list(pool.map(split.__getitem__, range(12)))
         assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_a_shard_that_cannot_be_read_has_no_fingerprint(copy):
+    split = storage.open_split(copy, "train")
+    before = split.fingerprint()
+    shard = shard_of(copy)
+    content = shard.read_bytes()
+    shard.unlink()
+    with pytest.raises(UserError, match=shard.name):
+        split.fingerprint()
+    shard.write_bytes(content)
+    assert split.fingerprint() == before
