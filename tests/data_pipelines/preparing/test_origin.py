@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
 OTHER_CODE = {
     "data_pipelines/preparing/origin.py",
     "data_pipelines/preparing/processes.py",
+    "data_pipelines/reading/damaged_examples.py",
     "data_pipelines/reading/storage.py",
     "data_pipelines/reading/stored_example.py",
     "data_pipelines/synthetic/settings.py",
