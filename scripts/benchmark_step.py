@@ -108,7 +108,7 @@ class Worker:
 
 @dataclasses.dataclass
 class Result:
-    """What a framework did in a row; `error` is empty if it was measured."""
+    """A framework's measurement of a row, seconds; `error` is empty if there is one."""
 
     prepared: PreparedRow | None = None
     seconds: float = float("nan")

@@ -50,7 +50,7 @@ from pare_jax.training.trained_run import load_config, load_model, split_checkpo
 
 
 class Look(NamedTuple):
-    """What differs from the first run's people.
+    """Changes of the settings with which the first run's people were drawn.
 
     Attributes:
         changes: of `SyntheticSettings`.

@@ -63,9 +63,16 @@ class CachedExamples(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What the host sends for each row of a batch: its example, and where its crop lies.
+    """The examples of a batch and their placements, as the host sends them (B rows).
 
     NumPy's arrays on the host, JAX's on the devices.
+
+    Attributes:
+        rows: of `CachedExamples`, (B,) int32.
+        affine: stored-crop to network-crop pixels, (B, 2, 3).
+        to_stored: its inverse, (B, 2, 3).
+        rotation: of the crop, as `transforms.Placement` has it, (B,).
+        mirror: whether the person is mirrored, (B,) bool.
     """
 
     rows: Any

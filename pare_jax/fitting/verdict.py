@@ -46,7 +46,7 @@ class FitReport:
 
     @property
     def good(self) -> bool:
-        """Whether the fit is good."""
+        """True if there is no reason against the fit."""
         return not self.reasons
 
 

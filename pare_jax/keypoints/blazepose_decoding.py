@@ -47,7 +47,7 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Landmarks:
-    """What the landmark network sees in one square.
+    """The landmark network's points of one square.
 
     Attributes:
         points: in shares of the square's side: the landmarks, then six auxiliary points.

@@ -107,7 +107,7 @@ class Predictor:
 
     @property
     def has_attention(self) -> bool:
-        """Whether the network predicts attention maps."""
+        """True if the network predicts attention maps."""
         return not isinstance(self.network, Baseline | KeypointNetwork)
 
     @functools.cached_property
