@@ -155,10 +155,13 @@ def compare_run(workdir: Path, config: ConfigDict, fingerprints: Mapping[str, st
 
 def _digest(path: str) -> str:
     """Return a digest of a file's content, or of the names and sizes in a folder; "" without."""
+    if not path:
+        return ""
     place = Path(path)
     try:
-        if not path or place.is_file():
-            return hashlib.sha256(place.read_bytes()).hexdigest()[:16] if path else ""
+        if place.is_file():
+            with place.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
         files = sorted(file for file in place.rglob("*") if file.is_file())
         listing = [f"{file.relative_to(place)} {file.stat().st_size}" for file in files]
         return hashlib.sha256("\n".join(listing).encode()).hexdigest()[:16]

@@ -245,6 +245,12 @@ def test_a_run_is_trained_again_from_what_it_left(finished, tmp_path, capsys):
     changed = manifest.compare_run(workdir, config, {"fake/train": "2"})
     assert len(changed) == 1
     assert "fake/train: 1 -> 2" in changed[0]
+    config.pretrained.path = str(tmp_path / "weights.npz")
+    for content in (b"first", b"other"):
+        (tmp_path / "weights.npz").write_bytes(content)
+        changed.append(manifest.compare_run(workdir, config, FakeData().fingerprints)[0])
+    assert "pretrained.path" in changed[1]
+    assert changed[1] != changed[2]
     assert "manifest.json" in manifest.compare_run(tmp_path / "none", config, {})[0]
 
 
