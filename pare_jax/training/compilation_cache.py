@@ -1,6 +1,8 @@
 """Keeps compiled programs on disk, so that a command that is run again need not compile them."""
 
+import contextlib
 import importlib.util
+from pathlib import Path
 
 import jax
 
@@ -30,3 +32,18 @@ def keep_compiled_programs() -> None:
     # JAX needs filelock to limit the size.
     if importlib.util.find_spec("filelock"):
         jax.config.update("jax_compilation_cache_max_size", _MAX_BYTES)
+        _remove_unfinished(folder)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove programs whose writing was stopped, by a kill or a full disk.
+
+    JAX would warn of them at each start, and never write them again. It writes NAME-cache and then
+    NAME-atime, both while it holds the lock.
+    """
+    import filelock
+
+    with contextlib.suppress(OSError), filelock.FileLock(folder / ".lockfile", timeout=10):
+        for program in folder.glob("*-cache"):
+            if not program.with_name(program.name.removesuffix("-cache") + "-atime").exists():
+                program.unlink(missing_ok=True)
