@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from data_pipelines.synthetic import builder, settings
+from pare_jax.io.threads import ThreadPool
 
 ROOT = Path(__file__).resolve().parents[1]
 SPLITS = ("synthetic/test", "synthetic/test_occluded")
@@ -104,7 +105,7 @@ def main() -> None:
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
     jobs = [(stage, seed) for seed in seeds for stage in STAGES]
-    with concurrent.futures.ThreadPoolExecutor(cores.qsize()) as pool:
+    with ThreadPool(cores.qsize()) as pool:
         waiting = {
             pool.submit(run_stage, *job, arguments.workdir.resolve(), extra, cores): job
             for job in jobs

@@ -17,12 +17,15 @@ from concurrent import futures
 from multiprocessing import connection
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import cv2
 
 from pare_jax.errors import UserError
 from pare_jax.io.progress import say
 
+# Seconds in which Python's pool itself finds that a worker was killed.
+_PATIENCE = 5
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -135,7 +138,9 @@ def _refuse_in_import() -> None:
 def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
     """Start worker processes; at the end, work that has not begun is cancelled.
 
-    This is an executor because a `multiprocessing.Pool` waits for ever for a killed process.
+    Yields:
+        The executor, whose futures raise BrokenProcessPool after a worker was killed. A
+        `multiprocessing.Pool` would wait for ever.
     """
     with (
         _single_threaded_children(),
@@ -144,11 +149,42 @@ def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
         ) as executor,
+        _ends_cut_answers(executor),
     ):
         try:
             yield executor
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _ends_cut_answers(executor: futures.ProcessPoolExecutor) -> Iterator[None]:
+    """Break an executor that waits for the rest of an answer whose sender was killed.
+
+    It reads answers from one pipe, which the other workers and this process hold open too.
+    """
+    processes, pending = executor._processes, executor._pending_work_items
+    answers: Any = executor._result_queue
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1):
+            if not connection.wait([one.sentinel for one in list(processes.values())], timeout=0):
+                continue
+            # At the end the workers leave when no work is pending.
+            if not over.wait(_PATIENCE) and pending:
+                for one in list(processes.values()):
+                    one.kill()
+                answers._writer.close()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 @contextlib.contextmanager

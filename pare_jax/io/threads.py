@@ -5,7 +5,8 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import wait as wait_for
+from typing import Any, TypeVar
 
 import cv2
 
@@ -18,6 +19,32 @@ Result = TypeVar("Result")
 def count_cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+class ThreadPool(ThreadPoolExecutor):
+    """A pool of threads whose `shutdown` Ctrl-C may interrupt.
+
+    `Thread.join`, interrupted, takes a running thread for ended. Python then ends without it and
+    aborts the process where the thread is in C++ code, as OpenCV's is. So `shutdown` waits for
+    the results instead, and Python joins the threads when it ends.
+    """
+
+    def __init__(self, workers: int):
+        super().__init__(workers)
+        self._waiting: set[Future[Any]] = set()
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> "Future[Result]":
+        """Call `fn` in a thread."""
+        future = super().submit(fn, *args, **kwargs)
+        self._waiting.add(future)
+        future.add_done_callback(self._waiting.discard)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls, and by default wait for those that were submitted."""
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
+        if wait:
+            wait_for(list(self._waiting))
 
 
 def ordered_map(
@@ -37,7 +64,7 @@ def ordered_map(
     """
     workers = workers or max(2, len(os.sched_getaffinity(0)))
     waiting: collections.deque[Future[Result]] = collections.deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPool(workers) as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from pare_jax.errors import UserError, counted
 from pare_jax.io.files import printable
 from pare_jax.io.images import Photograph, encode_jpeg, read_photograph
 from pare_jax.io.progress import ProgressBar
-from pare_jax.io.threads import errors_as_user_errors
+from pare_jax.io.threads import ThreadPool, errors_as_user_errors
 from pare_jax.meshes.formats import mesh_bytes
 from pare_jax.prediction.answers import Crop, nobody_in
 from pare_jax.prediction.boxes import check_box
@@ -83,7 +83,7 @@ class _Pipeline:
         self._jobs = collections.deque(jobs)
         self._workers = max(2, len(os.sched_getaffinity(0)))
         # As many may read and write at once, and two wait for the network.
-        self._pool = ThreadPoolExecutor(2 * self._workers + 2)
+        self._pool = ThreadPool(2 * self._workers + 2)
         self._reading: dict[Future, Job] = {}
         self._computing: dict[Future, list[_LoadedPhoto]] = {}
         self._writing: dict[Future, _LoadedPhoto] = {}

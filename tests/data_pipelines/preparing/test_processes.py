@@ -75,3 +75,55 @@ def test_a_worker_that_repeats_the_script_ends_at_once(tmp_path):
     assert "BrokenProcessPool" in done.stderr
     assert "UserError" in done.stderr
     assert "script.py" in done.stderr
+
+
+CUT = """
+import os, signal, struct, sys, time
+from concurrent.futures.process import BrokenProcessPool
+from data_pipelines.preparing import processes
+
+def die_in_an_answer():
+    "End as if killed between the length of an answer and the answer."
+    frame = sys._getframe()
+    while "result_queue" not in frame.f_locals:
+        frame = frame.f_back
+    answers = frame.f_locals["result_queue"]
+    answers._wlock.acquire()
+    answers._writer._send(struct.pack("!i", 1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    processes._PATIENCE = 0.5
+    with processes.pool(2) as pool:
+        assert pool.submit(len, "abc").result() == 3
+        cut, waiting = pool.submit(die_in_an_answer), pool.submit(time.sleep, 0)
+        for one in (cut, waiting):
+            try:
+                one.result(timeout=30)
+            except BrokenProcessPool:
+                print("broken")
+"""
+LEAVING = """
+import time
+from data_pipelines.preparing import processes
+
+if __name__ == "__main__":
+    processes._PATIENCE = 0
+    with processes.pool(2) as pool:
+        running = [pool.submit(time.sleep, 3) for _ in range(2)]
+        waiting = [pool.submit(time.sleep, 0) for _ in range(9)]
+        time.sleep(2)
+    print([one.result() for one in running], sum(one.cancelled() for one in waiting) > 5)
+"""
+
+
+def test_a_worker_that_is_killed_while_it_answers_does_not_block(tmp_path):
+    (tmp_path / "script.py").write_text(CUT)
+    done = run(["script.py"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "broken\nbroken\n"), done.stderr
+
+
+def test_workers_that_leave_at_the_end_are_not_taken_for_killed(tmp_path):
+    (tmp_path / "script.py").write_text(LEAVING)
+    done = run(["script.py"], tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[None, None] True\n"), done.stderr
