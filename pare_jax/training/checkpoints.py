@@ -34,6 +34,7 @@ from pare_jax.training.checkpoint_errors import (
     unreadable,
 )
 from pare_jax.training.failed_threads import silence_failed_threads
+from pare_jax.training.kept_specs import keep_specs
 from pare_jax.training.step import TrainState
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -71,6 +72,7 @@ class Checkpoints:
         self._notes: list[str] = []
         if not read_only:
             silence_failed_threads()
+            keep_specs()
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep),
