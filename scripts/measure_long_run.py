@@ -3,11 +3,14 @@
     python scripts/measure_long_run.py [--steps=10000] [--rows=10]
 
 It is the whole of a run: input pipeline, evaluations, pictures, checkpoints, TensorBoard. Prints a
-row after every tenth: resident memory, open file handles and threads of the process, sizes of
-TensorBoard's files, number of checkpoints. Memory of the first rows holds what is made once.
+row after every tenth: resident memory, memory in use (given out by `malloc`), blocks of Python's
+objects, open file handles and threads of the process, sizes of TensorBoard's files, number of
+checkpoints. Memory of the first rows holds what is made once. If resident memory grows and memory
+in use does not, glibc keeps free memory: MALLOC_ARENA_MAX=1 in the environment makes it keep less.
 """
 
 import argparse
+import ctypes
 import os
 import sys
 import tempfile
@@ -38,6 +41,8 @@ class Observer:
         cells = (
             f"{step:,}",
             f"{resident_memory() / 2**20:.0f}",
+            f"{memory_in_use() / 2**20:.0f}",
+            f"{sys.getallocatedblocks():,}",
             str(len(os.listdir("/proc/self/fd"))),
             str(threading.active_count()),
             str(len(os.listdir("/proc/self/task"))),
@@ -51,6 +56,19 @@ class Observer:
 def resident_memory() -> int:
     """Return the resident memory of this process, bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_in_use() -> int:
+    """Return the bytes that glibc's `malloc` has given out and not got back (`mallinfo2`)."""
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+    class Info(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+    ask = ctypes.CDLL("libc.so.6").mallinfo2
+    ask.restype = Info
+    info = ask()
+    return info.uordblks + info.hblkhd
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,8 +92,8 @@ def main(arguments: Sequence[str]) -> int:
     config.checkpoint.every_steps = max(1, every // 10)
     per_epoch = config.data.synthetic.train / config.batch_size
     config.eval.every_epochs = every / 5 / per_epoch
-    head = ("step", "memory, MiB", "handles", "Python threads", "threads", "events, MiB")
-    head = (*head, "checkpoints", "seconds")
+    head = ("step", "memory, MiB", "in use, MiB", "Python blocks", "handles", "Python threads")
+    head = (*head, "threads", "events, MiB", "checkpoints", "seconds")
     print(f"| {' | '.join(head)} |\n|{' ---: |' * len(head)}", flush=True)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         workdir = Path(folder) / "run"

@@ -28,13 +28,13 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from pare_jax.errors import UserError
 from pare_jax.models.flat_state import Flat, flatten, unflatten
 from pare_jax.training import multiprocess
+from pare_jax.training.cached_specs import cache_specs
 from pare_jax.training.checkpoint_errors import (
     DamagedCheckpointError,
     check_shapes,
     unreadable,
 )
 from pare_jax.training.failed_threads import silence_failed_threads
-from pare_jax.training.kept_specs import keep_specs
 from pare_jax.training.step import TrainState
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -72,7 +72,7 @@ class Checkpoints:
         self._notes: list[str] = []
         if not read_only:
             silence_failed_threads()
-            keep_specs()
+            cache_specs()
         policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep),
