@@ -30,6 +30,7 @@ class JaxSteps:
 
     def __init__(self):
         self._call: Callable[[], Any] = lambda: None
+        self._text = ""
 
     def describe(self) -> str:
         """Return version and device."""
@@ -61,8 +62,8 @@ class JaxSteps:
         began = time.perf_counter()
         compiled = lowered.compile()
         compile_time = time.perf_counter() - began
-        self._call = start_calling(compiled)
-        jax.block_until_ready(self._call())
+        self._call, self._text = start_calling(compiled), compiled.as_text() or ""
+        self.call()
         memory, cost = compiled.memory_analysis(), _cost(compiled)
         return PreparedRow(
             compile_time=compile_time,
@@ -73,6 +74,14 @@ class JaxSteps:
             flops=_cost(lowered)["flops"],
             bytes_moved=cost.get("bytes accessed", 0.0),
         )
+
+    def call(self) -> None:
+        """Run the row's program once."""
+        jax.block_until_ready(self._call())
+
+    def text(self) -> str:
+        """Return the row's program after XLA's optimisations."""
+        return self._text
 
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call."""

@@ -160,7 +160,10 @@ def test_a_file_that_is_no_config_is_named_in_one_line(tmp_path, monkeypatch, co
         parse(f"--config={path}", "--workdir=x")
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match="positional"):
+
+
+def test_a_word_after_a_config_that_takes_none_is_named():
+    with pytest.raises(UserError, match=r"quickstart.py has no variants: give it without :more$"):
         parse(f"{QUICKSTART}:more", "--workdir=x")
 
 

@@ -70,7 +70,7 @@ EXPECTED = """
   6 pare_jax/fitting/batches.py
   6 pare_jax/fitting/prior.py
   5 pare_jax/io/archives.py
-  3 pare_jax/io/command_line.py
+  4 pare_jax/io/command_line.py
  10 pare_jax/io/decoding.py
  11 pare_jax/io/files.py
   8 pare_jax/io/images.py

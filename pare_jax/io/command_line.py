@@ -28,6 +28,8 @@ DefineFlags = Callable[[flags.FlagValues], None]
 
 # The wording of ml_collections where a config has no such key but a similar one.
 _GUESS = re.compile(r"""^'?([\w.]+)'? Did you mean "([\w.]+)" instead of""")
+# A config that takes no word after its file, as `FILE:WORD`.
+_TAKES_NO_WORD = re.compile(r"--?config[= ](\S+?):(\S+?): .*get_config\(\) takes 0 positional")
 # A text that is one quoted name.
 _QUOTED = re.compile(r"""^'([^']*)'$""")
 
@@ -114,8 +116,12 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
     except flags.Error as error:
         text, _, trace = str(error).partition("Traceback (most recent")
         # ml_collections puts a whole traceback into the message; its last line is the reason.
-        text += trace.strip().rpartition("\n")[2].strip()
-        raise UserError(f"{' '.join(text.split())}; see --help") from None
+        text = " ".join((text + trace.strip().rpartition("\n")[2]).split())
+        if variant := _TAKES_NO_WORD.search(text):
+            raise UserError(
+                f"{variant[1]} has no variants: give it without :{variant[2]}"
+            ) from None
+        raise UserError(f"{text}; see --help") from None
     except UserError:
         raise
     # The config file is the user's code and may raise anything, SystemExit included.
