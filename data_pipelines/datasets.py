@@ -72,6 +72,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
     """
     if _has_bodies(config):
         return _load_bodies(config)
+    _check_cache(config)
     recorded = _recorded_mixture(config, workdir)
     opened = _open_recorded(config, workdir, recorded, config.data.eval)
     sets, notes = _resolve(config, opened, recorded)
@@ -87,7 +88,7 @@ def load(config: ConfigDict, workdir: Path) -> RunData:
         for source, weight in sources
     ]
     if config.data.cache:
-        train, note = _on_the_devices(config, used)
+        train, note = _on_the_devices(config, used, damaged)
         notes.append(note)
     else:
         train = _from_the_host(config, used, damaged)
@@ -130,14 +131,22 @@ def _from_the_host(
     return lambda step: stream(start_step=step)
 
 
-def _on_the_devices(config: ConfigDict, sources: mean_pose.Sources) -> tuple[TrainStream, str]:
-    """Put the training sets on the devices; return their stream and a line for the user."""
+def _check_cache(config: ConfigDict) -> None:
+    """Raise UserError if this run cannot keep its training sets on the devices."""
+    if not config.data.cache:
+        return
     if _processes()["process_count"] > 1:
         raise UserError(
             "config.data.cache is 'device', which one process alone can use: set it to '' "
             "or give --num_processes=1"
         )
     device_cache.check_augmentations(config.augment)
+
+
+def _on_the_devices(
+    config: ConfigDict, sources: mean_pose.Sources, damaged: DamagedExamples
+) -> tuple[TrainStream, str]:
+    """Put the training sets on the devices; return their stream and a line for the user."""
     return device_cache.cached_batches(
         sources,
         batch_size=config.batch_size,
@@ -145,6 +154,7 @@ def _on_the_devices(config: ConfigDict, sources: mean_pose.Sources) -> tuple[Tra
         seed=config.seed,
         augment=config.augment,
         part_labels=bool(config.loss.parts),
+        damaged=damaged,
     )
 
 

@@ -138,7 +138,7 @@ EXPECTED = """
   8 pare_jax/training/checkpoints.py
  19 pare_jax/training/config.py
   2 pare_jax/training/first_weights.py
-  3 pare_jax/training/multiprocess.py
+  4 pare_jax/training/multiprocess.py
   1 pare_jax/training/optimizer.py
   6 pare_jax/training/shipped.py
   1 pare_jax/training/train.py

@@ -4,13 +4,14 @@ Every device keeps all stored crops, as uint8, and their labels. The host choose
 their placements by the code of the tf.data stream and sends their numbers, some kilobytes a step.
 One compiled program gathers, crops and mirrors; colours, noise and occluders are in the training
 step. Batch k is a function of (seed, k), and is the batch of `input_pipeline.train_batches` up to
-rounding: OpenCV interpolates at multiples of 1/32 pixel, this module at the exact place.
+rounding: OpenCV interpolates at multiples of 1/32 pixel, this module at the exact place. Damaged
+examples are found while the devices are filled, and replaced as there (`damaged_examples.py`).
 """
 
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from data_pipelines.example import (
     STORED_PARTS_STRIDE,
 )
 from data_pipelines.reading import input_pipeline
+from data_pipelines.reading.damaged_examples import DamagedExampleError, DamagedExamples
 from data_pipelines.reading.sample_order import SampleOrder
 from pare_jax import sharding
 from pare_jax.errors import UserError
@@ -48,6 +50,8 @@ _GB = 1e9
 
 class CachedExamples(NamedTuple):
     """Stored examples on the devices, N of all datasets one after the other.
+
+    The row of a damaged example is zero and never read.
 
     Attributes:
         images: stored crops in the top-left corner of a black square, with a border.
@@ -90,6 +94,7 @@ def cached_batches(
     seed: int,
     augment: input_pipeline.GeometricSettings,
     part_labels: bool,
+    damaged: DamagedExamples | None = None,
 ) -> tuple[Callable[[int], Iterator[dict[str, Array]]], str]:
     """Put datasets on the devices and return the stream of their batches.
 
@@ -100,29 +105,33 @@ def cached_batches(
         seed: determines order and augmentation.
         augment: `scale` (fraction), `rotation` (degrees) and `flip` (probability).
         part_labels: whether to keep part labels; otherwise all are unknown.
+        damaged: counts the damaged examples, which others replace.
 
     Returns:
         A function from the number of the first batch to an endless stream of batches, as
         `input_pipeline.train_batches` returns, on the devices; and a line for the user.
 
     Raises:
-        UserError: the datasets do not fit, or an example cannot be read.
+        UserError: the datasets do not fit, a dataset cannot be read, or too much of it is damaged.
     """
-    input_pipeline.check_sizes(batch_size, image_size, [source for source, _ in sources])
-    sides = [_side(source) for source, _ in sources]
+    splits = [source for source, _ in sources]
+    input_pipeline.check_sizes(batch_size, image_size, splits)
+    damaged = damaged or DamagedExamples()
+    sides = [_side(split, damaged) for split in splits]
     _check_shrinking(max(sides), image_size, augment.scale)
-    mesh, count = sharding.make_mesh(), sum(len(source) for source, _ in sources)
+    mesh, count = sharding.make_mesh(), sum(map(len, splits))
     num_bytes = count * _bytes_each(max(sides), part_labels)
     _check_room(num_bytes, mesh)
-    kept, stored_sides = _fill([source for source, _ in sources], max(sides), part_labels, mesh)
+    kept, stored_sides = _fill(splits, max(sides), part_labels, mesh, damaged)
+    readable = _readable_rows(splits, stored_sides, damaged)
     order = SampleOrder([(len(source), weight) for source, weight in sources], seed)
-    starts = np.cumsum([0, *(len(source) for source, _ in sources)])
+    starts = np.cumsum([0, *map(len, splits)])
     program = _compiled(mesh, image_size)
 
     def stream(start_step: int) -> Iterator[dict[str, Array]]:
         for step in itertools.count(start_step):
             chosen = order.samples(step * batch_size, batch_size)
-            rows = starts[chosen.datasets] + chosen.indices
+            rows = readable[starts[chosen.datasets] + chosen.indices]
             placement = transforms.random_placement(chosen.uniforms, augment)
             affine = transforms.crop_affine(placement, stored_sides[rows], image_size)
             sent = _Order(
@@ -135,7 +144,8 @@ def cached_batches(
             yield program(kept, jax.device_put(sent, sharding.batch_sharding(mesh)))
 
     where = f"each of {mesh.size} devices" if mesh.size > 1 else "the device"
-    return stream, f"data.cache: {count:,} crops are on {where}, {num_bytes / _GB:.2f} GB"
+    number = np.count_nonzero(stored_sides)
+    return stream, f"data.cache: {number:,} crops are on {where}, {num_bytes / _GB:.2f} GB"
 
 
 def check_augmentations(names: Sequence[str]) -> None:
@@ -147,8 +157,14 @@ def check_augmentations(names: Sequence[str]) -> None:
             )
 
 
-def _side(source: input_pipeline.ExampleSource) -> int:
-    return len(input_pipeline.read_decoded(source, 0)["image"])
+def _side(split: input_pipeline.ExampleSource, damaged: DamagedExamples) -> int:
+    """Return the side of the first stored crop that can be read, pixels."""
+    while True:
+        index = damaged.replacement(split, 0)
+        try:
+            return len(input_pipeline.read_decoded(split, index)["image"])
+        except DamagedExampleError as error:
+            damaged.add(split, index, error)
 
 
 def _check_shrinking(side: int, image_size: int, scale: float) -> None:
@@ -208,14 +224,18 @@ def available_memory() -> int:
 
 
 def _fill(
-    sources: Sequence[input_pipeline.ExampleSource], side: int, part_labels: bool, mesh: Mesh
+    splits: Sequence[input_pipeline.ExampleSource],
+    side: int,
+    part_labels: bool,
+    mesh: Mesh,
+    damaged: DamagedExamples,
 ) -> tuple[CachedExamples, np.ndarray]:
     """Read and decode all examples and send them to the devices piece by piece.
 
     Returns:
-        The examples on the devices, and the sides of their crops, pixels.
+        The examples on the devices, and the sides of their crops, pixels; 0 for damaged ones.
     """
-    count, parts_side = sum(map(len, sources)), _parts_side(side)
+    count, parts_side = sum(map(len, splits)), _parts_side(side)
     images_shape = (count, *(side + 2 * _BORDER,) * 2, 3)
     parts_shape = (count, *(parts_side + 2 * _BORDER,) * 2)
     empty = jax.jit(
@@ -228,18 +248,15 @@ def _fill(
     images, parts = empty()
     labels = {n: np.zeros((count, *_label_shape(n)), np.float32) for n in _label_fields()}
     stored_sides, has_parts = np.zeros(count), np.zeros(count, bool)
-
-    def read(place: tuple[input_pipeline.ExampleSource, int]):
-        return input_pipeline.read_decoded(*place)
-
-    places = ((source, index) for source in sources for index in range(len(source)))
-    examples = ordered_map(read, places)
+    examples = _decoded(splits, damaged)
     with ProgressBar("filling data.cache", count, unit="crop") as progress:
         for start in range(0, count, _CHUNK):
             size = min(_CHUNK, count - start)
             some_images = np.zeros((size, *images_shape[1:]), np.uint8)
             some_parts = np.zeros((size, *parts_shape[1:]), np.uint8)
             for row, example in enumerate(itertools.islice(examples, size)):
+                if example is None:
+                    continue
                 image = example["image"]
                 if len(image) > side:
                     raise UserError(
@@ -259,6 +276,41 @@ def _fill(
             progress.advance(size)
     known, on_devices = sharding.put_replicated((has_parts, labels), mesh)
     return CachedExamples(images, parts, known, on_devices), stored_sides
+
+
+def _decoded(
+    splits: Sequence[input_pipeline.ExampleSource], damaged: DamagedExamples
+) -> Iterator[Mapping[str, Any] | None]:
+    """Yield the examples of all splits with decoded images, and None for each damaged one."""
+
+    def read(place: tuple[input_pipeline.ExampleSource, int]):
+        try:
+            return *place, input_pipeline.read_decoded(*place)
+        except DamagedExampleError as error:
+            return *place, error
+
+    places = ((split, index) for split in splits for index in range(len(split)))
+    for split, index, example in ordered_map(read, places):
+        if isinstance(example, DamagedExampleError):
+            # Here and not in the threads, so that the lines are in the order of the examples.
+            damaged.add(split, index, example)
+            yield None
+        else:
+            yield example
+
+
+def _readable_rows(
+    splits: Sequence[input_pipeline.ExampleSource],
+    stored_sides: np.ndarray,
+    damaged: DamagedExamples,
+) -> np.ndarray:
+    """Return each row's own number, or for a damaged example, of side 0, its replacement's."""
+    rows, start = np.arange(len(stored_sides)), 0
+    for split in splits:
+        for index in np.flatnonzero(stored_sides[start : start + len(split)] == 0):
+            rows[start + index] = start + damaged.replacement(split, int(index))
+        start += len(split)
+    return rows
 
 
 def _put(square: np.ndarray, image: np.ndarray) -> None:

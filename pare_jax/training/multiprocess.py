@@ -37,6 +37,10 @@ _PATIENCE_SECONDS = 24 * 3600
 _barriers = itertools.count()
 
 
+class RefusedByAllError(UserError):
+    """A mistake of the user that all processes report, and after which they end together."""
+
+
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
     """Connect the processes of a run; call this before JAX is used.
 
@@ -138,12 +142,32 @@ def connect_devices(mesh: Mesh) -> None:
 
 @contextlib.contextmanager
 def first_goes_ahead(what: str) -> Iterator[None]:
-    """Run the block in the first process, then in the others, which find what it has made."""
+    """Run the block in the first process, then in the others, which find what it has made.
+
+    Raises:
+        RefusedByAllError: of several processes the first raised UserError in the block. All raise
+            this, and the others do not run the block.
+    """
     if not is_first():
         wait(what)
-    yield
-    if is_first():
-        wait(what)
+        _share_refusal("")
+        yield
+        return
+    try:
+        yield
+    except UserError as error:
+        if count() > 1:
+            wait(what)
+            _share_refusal(str(error))
+        raise
+    wait(what)
+    _share_refusal("")
+
+
+def _share_refusal(own: str) -> None:
+    """Raise the refusal of the first process in all, unless it is empty."""
+    if refusal := _gather(own)[0]:
+        raise RefusedByAllError(refusal)
 
 
 def all_agree(holds: bool) -> bool:
@@ -179,11 +203,12 @@ def failing_at_once() -> Iterator[None]:
     """End this process at once if the block fails, because others wait for it in their next step.
 
     They end when they miss its heartbeat. But if a step itself fails, another process may have
-    died. Then this one waits for JAX, which names it and ends all.
+    died. Then this one waits for JAX, which names it and ends all. After a refusal by all, none
+    waits in a step, and JAX ends them together.
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, KeyboardInterrupt):
+    except (jax.errors.JaxRuntimeError, KeyboardInterrupt, RefusedByAllError):
         raise
     except UserError as error:
         complain(error)

@@ -238,6 +238,22 @@ def test_part_labels_are_decoded_for_a_part_loss_only(load, config, make_record)
         np.testing.assert_array_equal(unused[name], used[name], err_msg=name)
 
 
+def test_the_device_cache_counts_damaged_examples_and_is_refused_early(
+    load, config, make_record, monkeypatch
+):
+    """Evaluations and the end of a run give the number; only decoding finds this damage."""
+    records = Split(make_record(seed) for seed in range(7))
+    records.append(make_record(image=b"\xff\xd8nothing"))
+    config.data.cache, config.batch_size = "device", 8
+    data = load(config, first=records)
+    assert data.held_out.skipped() == {"train in somewhere": {7}}
+    assert any("7 crops" in note for note in data.notes)
+    # Before data is opened, which may render people for an hour.
+    monkeypatch.setattr(datasets, "_processes", lambda: {"process_index": 0, "process_count": 2})
+    with pytest.raises(UserError, match=r"config\.data\.cache.*--num_processes=1"):
+        load(config)
+
+
 def test_batches_have_exactly_the_fields_that_are_read(load, config, make_record):
     data = load(config, first=Split(make_record(seed) for seed in range(8)))
     both = {

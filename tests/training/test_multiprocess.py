@@ -62,7 +62,20 @@ TRAINS = """
 
 
 def launch(workdir, event=""):
-    """Run two processes with two devices each; return the status and output of each."""
+    """Train in two processes; return the status and output of each."""
+    script = textwrap.dedent(TRAINS)
+    return run_two(
+        workdir, lambda port, number: ["-c", script, *map(str, (number, port, workdir, event))]
+    )
+
+
+def run_two(workdir, arguments):
+    """Run Python twice with two devices each; return the status and output of each process.
+
+    Args:
+        workdir: of the run.
+        arguments: maps the port of the first process and a process' number to its arguments.
+    """
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
@@ -75,14 +88,14 @@ def launch(workdir, event=""):
     }
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(TRAINS), *map(str, (n, port, workdir, event))],
+            [sys.executable, *arguments(port, number)],
             cwd=ROOT,
             env=os.environ | flags,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for n in range(2)
+        for number in range(2)
     ]
     out = [process.communicate(timeout=240) for process in started]
     return [(process.returncode, *texts) for process, texts in zip(started, out, strict=True)]
@@ -168,6 +181,60 @@ def test_the_death_of_a_process_ends_the_others_and_names_it(tmp_path_factory):
     assert status not in (0, None)
     assert "unhealthy" in err
     assert "\n1\n" in err
+
+
+@two_processes
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("--config.data.cache=device", "config.data.cache is 'device'"),
+        ("--config.data.train=(('pw3d',1.0),)", "no prepared dataset"),
+    ],
+)
+def test_what_the_first_process_refuses_ends_all_with_its_line(tmp_path, setting, named):
+    """Both settings are checked when the data is opened, by the first process first."""
+    settings = ["--config=configs/quickstart.py", f"--config.data.root={tmp_path}", setting]
+    done = run_two(
+        tmp_path / "run",
+        lambda port, number: [
+            *("-m", "pare_jax.main", *settings, f"--workdir={tmp_path / 'run'}"),
+            *(f"--coordinator=localhost:{port}", "--num_processes=2", f"--process_id={number}"),
+        ],
+    )
+    for status, _, err in done:
+        assert status == 2, err
+        assert named in err.splitlines()[-1]
+        assert "Traceback" not in err
+        assert err.count(named) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_refusal_of_the_first_process_is_raised_in_the_others(monkeypatch):
+    """The others do not run the block; a block that succeeds is run by all."""
+    monkeypatch.setattr(multiprocess.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multiprocess, "wait", lambda what: None)
+    gathered = ["no data", ""]
+    monkeypatch.setattr(multiprocess, "_gather", lambda own: gathered)
+
+    def load_data():
+        ran.append(True)
+        if gathered[0]:
+            raise UserError(gathered[0])
+
+    def go():
+        # A failure of one process alone would end it.
+        with multiprocess.failing_at_once(), multiprocess.first_goes_ahead("the data"):
+            load_data()
+
+    for number in (0, 1):
+        monkeypatch.setattr(multiprocess.jax, "process_index", lambda number=number: number)
+        ran, gathered[0] = [], "no data"
+        with pytest.raises(multiprocess.RefusedByAllError, match="no data"):
+            go()
+        assert bool(ran) == (number == 0)
+        ran, gathered[0] = [], ""
+        go()
+        assert ran
 
 
 @pytest.mark.parametrize(

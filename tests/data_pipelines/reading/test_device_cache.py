@@ -9,6 +9,7 @@ import pytest
 
 from configs.common import get_base
 from data_pipelines.reading import device_cache
+from data_pipelines.reading.damaged_examples import DamagedExamples
 from data_pipelines.reading.input_pipeline import train_batches
 from pare_jax import sharding
 from pare_jax.errors import UserError
@@ -88,6 +89,54 @@ def test_each_epoch_has_every_example_once(make_source):
         assert sorted(epoch) == list(range(12))
     assert np.all(batches[0]["part_labels"] == PART_UNKNOWN)
     assert "12 crops" in note
+
+
+class StoredList(list):
+    """A split with a name, as stored ones have."""
+
+    path, split = "", "train"
+
+
+def with_damage(source, make_record, path, *indices):
+    """Return a split with records at some indices that cannot be decoded."""
+    bad = make_record(image=b"\xff\xd8nothing")
+    split = StoredList(bad if index in indices else each for index, each in enumerate(source))
+    split.path = path
+    return split
+
+
+@pytest.mark.parametrize("place", [0, 3, 10])
+def test_damaged_examples_are_named_once_and_replaced_as_on_the_host(
+    sources, make_record, capsys, place
+):
+    """The first gives the size, the last is replaced by the first; both sets have a damaged one."""
+    (one, weight), (other, share) = sources
+    broken = [
+        (with_damage(one, make_record, "one", place), weight),
+        (with_damage(other, make_record, "other", 4), share),
+    ]
+    settings, ours, theirs = SETTINGS | {"part_labels": True}, DamagedExamples(), DamagedExamples()
+    cached, note = device_cache.cached_batches(broken, **settings, damaged=ours)
+    said = capsys.readouterr().err.splitlines()
+    batches = taken(cached(0), 6)
+    host = list(itertools.islice(train_batches(broken, **SETTINGS, damaged=theirs), 6))
+    assert said == sorted(capsys.readouterr().err.splitlines())
+    assert len(said) == 2
+    assert f"example {place} of train in one" in said[0]
+    assert ours.found() == theirs.found() == {"train in one": {place}, "train in other": {4}}
+    assert "14 crops" in note
+    for batch, expected in zip(batches, host, strict=True):
+        for name in set(batch) - {"image", "part_labels"}:
+            np.testing.assert_allclose(batch[name], expected[name], atol=2e-6, err_msg=name)
+        error = np.abs(batch["image"].astype(float) - expected["image"])
+        assert error.mean(axis=(1, 2, 3)).max() < 1
+        assert (batch["part_labels"] == expected["part_labels"]).mean() > 0.98
+
+
+def test_many_damaged_examples_are_refused_as_on_the_host(sources, make_record):
+    broken = [(with_damage(sources[0][0], make_record, "one", 0, 7), 1.0)]
+    with pytest.raises(UserError, match=r"2 of the 11 .*example 7 of train in one"):
+        device_cache.cached_batches(broken, **SETTINGS, part_labels=True)
 
 
 def test_batches_are_split_over_the_devices(sources):
