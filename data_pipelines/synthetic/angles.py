@@ -10,7 +10,6 @@ along x, y up, chest to +z).
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 
 from pare_jax.body.rest_pose import rest_turns
 from pare_jax.skeleton import NUM_JOINTS, PARENTS, joint_index
@@ -153,22 +152,22 @@ def _left_limbs(radians: np.ndarray) -> np.ndarray:
     return np.array([hip, knee, ankle, foot, blade, shoulder, elbow @ turn, hand])
 
 
-def about_x(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
+def about_x(angle: Float[np.ndarray, "*batch"] | float) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about x."""
     return _about(0, angle)
 
 
-def about_y(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
+def about_y(angle: Float[np.ndarray, "*batch"] | float) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about y."""
     return _about(1, angle)
 
 
-def about_z(angle: Float[ArrayLike, "*batch"]) -> Float[np.ndarray, "*batch 3 3"]:
+def about_z(angle: Float[np.ndarray, "*batch"] | float) -> Float[np.ndarray, "*batch 3 3"]:
     """Return the rotation by `angle` (radians) about z."""
     return _about(2, angle)
 
 
-def _about(axis: int, angle: ArrayLike) -> np.ndarray:
+def _about(axis: int, angle: np.ndarray | float) -> np.ndarray:
     cosine, sine = np.cos(angle), np.sin(angle)
     first, second = (axis + 1) % 3, (axis + 2) % 3
     result = np.zeros((*np.shape(angle), 3, 3))

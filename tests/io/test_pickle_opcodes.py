@@ -117,7 +117,7 @@ def test_what_would_take_all_memory_or_time_is_refused_at_once(tmp_path, name):
         seconds, (_, peak) = time.process_time() - started, tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert seconds < 8  # tracing costs most of it
+    assert seconds < 30  # of minutes to years; tracing costs most of it
     assert peak < pickle_opcodes.allowance(len(BOMBS[name])) * 1.5
 
 
