@@ -21,6 +21,20 @@ from pathlib import Path
 from typing import Any
 
 
+class _MallocInfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+_mallinfo2 = ctypes.CDLL("libc.so.6").mallinfo2  # of glibc 2.33 and later
+_mallinfo2.restype = _MallocInfo
+
+
 class Observer:
     """A writer of events that measures the process at some steps."""
 
@@ -60,14 +74,7 @@ def resident_memory() -> int:
 
 def memory_in_use() -> int:
     """Return the bytes that glibc's `malloc` has given out and not got back (`mallinfo2`)."""
-    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-
-    class Info(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
-
-    ask = ctypes.CDLL("libc.so.6").mallinfo2
-    ask.restype = Info
-    info = ask()
+    info = _mallinfo2()
     return info.uordblks + info.hblkhd
 
 

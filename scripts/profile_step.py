@@ -2,10 +2,11 @@
 
     python -m scripts.profile_step [--network=final] [--work=train] [--batch=4]
 
-It runs the program of a row of scripts/benchmark_step.py under JAX's profiler, and adds up the
-times of its operations. On a CPU it runs on one core, so that no two operations share a time. The
-parts are those of JAX's names: "forward" of the network and the losses, their "gradient", and the
-"rest": augmentation, clipping, Adam, averaging, and copies of the optimizer's state.
+It runs the program of a row of scripts/benchmark_step.py under JAX's profiler, on one core of a
+CPU, so that no two operations share a time, and adds up their times. For accelerators there is
+config.profile, with TensorBoard's profiler. The parts are those of JAX's names: "forward" of the
+network and the losses, their "gradient", and the "rest": augmentation, clipping, Adam, averaging,
+and copies of the optimizer's state.
 
 A fused operation counts as a product if there is one in it, as a copy if it only moves numbers.
 TFLOP/s are those of the products.
@@ -38,16 +39,15 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=0, help="also list the longest operations")
     arguments = parser.parse_args()
     # Before JAX starts its threads.
+    os.environ["JAX_PLATFORMS"] = "cpu"
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     steps = JaxSteps()
-    on_cpu = steps.platform() == "cpu"
-    precision = "float32" if on_cpu else "bfloat16"
-    steps.prepare(Row(arguments.network, arguments.work, arguments.batch, precision))
+    steps.prepare(Row(arguments.network, arguments.work, arguments.batch, "float32"))
     program = Program(steps.text())
     seconds, whole = measured(steps.call, program)
     peak = steps.peaks().flops
     print(
-        f"{steps.describe()}, {'one core' if on_cpu else 'one device'}; {arguments.network}, "
+        f"{steps.describe()}, one core; {arguments.network}, "
         f"{arguments.work}, batch {arguments.batch}: {whole * 1e3:.0f} ms, of which operations "
         f"{sum(seconds.values()) * 1e3:.0f}; a large product: {peak / 1e12:.3f} TFLOP/s\n"
     )
@@ -60,13 +60,13 @@ def main() -> None:
 def measured(
     call: Callable[[], object], program: Program
 ) -> tuple["collections.Counter[str]", float]:
-    """Return the seconds a call of each operation, and those of the whole."""
+    """Return each operation's seconds per call, and the seconds of a whole call."""
     options = jax.profiler.ProfileOptions()
     options.host_tracer_level, options.python_tracer_level = 3, 0
     seconds: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
         with jax.profiler.trace(folder, profiler_options=options):
+            began = time.perf_counter()
             for _ in range(_CALLS):
                 call()
             whole = (time.perf_counter() - began) / _CALLS
@@ -74,10 +74,8 @@ def measured(
         for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
             for line in plane.lines:
                 for event in line.events:
-                    # Kernels of a GPU have other names than their operations.
-                    name = dict(event.stats).get("hlo_op", event.name)
-                    if name in program:
-                        seconds[name] += event.duration_ns / 1e9 / _CALLS
+                    if event.name in program:
+                        seconds[event.name] += event.duration_ns / 1e9 / _CALLS
     return seconds, whole
 
 

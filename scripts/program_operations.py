@@ -86,7 +86,7 @@ class Program:
     def kind(self, name: str) -> str:
         """Return PRODUCT (of matrices, or a convolution), MOVE or OTHER."""
         opcodes = {operation.opcode for operation, _ in self._with_inner(name)} - {"fusion"}
-        if opcodes & {"dot", "convolution", "custom-call"}:
+        if opcodes & {"dot", "convolution"}:
             return PRODUCT
         return MOVE if opcodes <= _MOVES else OTHER
 
@@ -124,7 +124,7 @@ def _flops(operation: Operation, owner: dict[str, Operation]) -> float:
         return 0.0
     if operation.opcode == "dot":
         summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", operation.rest)
-        sizes = [shapes[0][int(axis)] for axis in summed[1].split(",")] if summed else []
+        sizes = [shapes[0][int(axis)] for axis in summed[1].split(",") if axis] if summed else []
     elif operation.opcode == "convolution":
         labels = re.search(r"dim_labels=\w+_(\w+)->", operation.rest)
         sizes = [

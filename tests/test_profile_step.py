@@ -34,7 +34,7 @@ def test_products_of_a_step_and_of_its_gradient_are_told_apart():
     steps = Steps(gradient_step, weights, x)
     program = Program(steps.text)
     seconds, whole = measured(steps.call, program)
-    assert 0 < sum(seconds.values()) < whole
+    assert 0 < min(seconds.values()) < whole
     flops = {FORWARD: 0.0, GRADIENT: 0.0, REST: 0.0}
     for name in seconds:
         flops[program.part(name)] += program.flops(name)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from multiprocessing import connection
 from pathlib import Path
@@ -24,8 +24,9 @@ import cv2
 from pare_jax.errors import UserError
 from pare_jax.io.progress import say
 
-# Seconds in which Python's pool itself finds that a worker was killed.
-_PATIENCE = 5
+# Seconds between two looks at the workers, and those in which Python's pool itself finds that one
+# was killed.
+_INTERVAL, _PATIENCE = 1, 5
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -161,22 +162,22 @@ def pool(workers: int) -> Iterator[futures.ProcessPoolExecutor]:
 def _ends_cut_answers(executor: futures.ProcessPoolExecutor) -> Iterator[None]:
     """Break an executor that waits for the rest of an answer whose sender was killed.
 
-    It reads answers from one pipe, which the other workers and this process hold open too.
+    The executor reads answers from one pipe, which other workers and this process hold open, too.
     """
-    processes, pending = executor._processes, executor._pending_work_items
-    answers: Any = executor._result_queue
+    workers, answers = executor._processes, executor._result_queue
     over = threading.Event()
 
     def watch() -> None:
-        while not over.wait(1):
-            if not connection.wait([one.sentinel for one in list(processes.values())], timeout=0):
+        manager: Any = None
+        while not over.wait(_INTERVAL):
+            manager = executor._executor_manager_thread or manager
+            if not connection.wait([one.sentinel for one in list(workers.values())], timeout=0):
                 continue
-            # At the end the workers leave when no work is pending.
-            if not over.wait(_PATIENCE) and pending:
-                for one in list(processes.values()):
-                    one.kill()
-                answers._writer.close()
-                return
+            # At the end workers leave, when the manager, which cancels work, has none pending.
+            if over.wait(_PATIENCE) or not manager.pending_work_items:
+                continue
+            _break(executor, list(workers.values()), answers)
+            return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -185,6 +186,14 @@ def _ends_cut_answers(executor: futures.ProcessPoolExecutor) -> Iterator[None]:
     finally:
         over.set()
         watcher.join()
+
+
+def _break(executor: Any, workers: Sequence[Any], answers: Any) -> None:
+    with executor._shutdown_lock:  # so that no worker is started meanwhile
+        executor._broken = "a worker was killed while it answered"
+        for one in workers:
+            one.kill()
+        answers._writer.close()
 
 
 @contextlib.contextmanager

@@ -5,13 +5,14 @@ their placements by the code of the tf.data stream and sends their numbers, some
 One compiled program gathers, crops and mirrors; colours, noise and occluders are in the training
 step. Batch k is a function of (seed, k), and is the batch of `input_pipeline.train_batches` up to
 rounding: OpenCV interpolates at multiples of 1/32 pixel, this module at the exact place. Damaged
-examples are found while the devices are filled, and replaced as there (`damaged_examples.py`).
+examples are found while the devices are filled. `damaged_examples.py` replaces them as there.
 """
 
+import contextlib
 import functools
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -248,8 +249,10 @@ def _fill(
     images, parts = empty()
     labels = {n: np.zeros((count, *_label_shape(n)), np.float32) for n in _label_fields()}
     stored_sides, has_parts = np.zeros(count), np.zeros(count, bool)
-    examples = _decoded(splits, damaged)
-    with ProgressBar("filling data.cache", count, unit="crop") as progress:
+    with (
+        contextlib.closing(_decoded(splits, damaged)) as examples,
+        ProgressBar("filling data.cache", count, unit="crop") as progress,
+    ):
         for start in range(0, count, _CHUNK):
             size = min(_CHUNK, count - start)
             some_images = np.zeros((size, *images_shape[1:]), np.uint8)
@@ -280,7 +283,7 @@ def _fill(
 
 def _decoded(
     splits: Sequence[input_pipeline.ExampleSource], damaged: DamagedExamples
-) -> Iterator[Mapping[str, Any] | None]:
+) -> Generator[Mapping[str, Any] | None, None, None]:
     """Yield the examples of all splits with decoded images, and None for each damaged one."""
 
     def read(place: tuple[input_pipeline.ExampleSource, int]):
@@ -290,13 +293,14 @@ def _decoded(
             return *place, error
 
     places = ((split, index) for split in splits for index in range(len(split)))
-    for split, index, example in ordered_map(read, places):
-        if isinstance(example, DamagedExampleError):
-            # Here and not in the threads, so that the lines are in the order of the examples.
-            damaged.add(split, index, example)
-            yield None
-        else:
-            yield example
+    with contextlib.closing(ordered_map(read, places)) as found:
+        for split, index, example in found:
+            if isinstance(example, DamagedExampleError):
+                # Not in the threads, so that the lines are in the order of the examples.
+                damaged.add(split, index, example)
+                yield None
+            else:
+                yield example
 
 
 def _readable_rows(

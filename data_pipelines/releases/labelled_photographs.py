@@ -24,7 +24,7 @@ from data_pipelines.releases.labelled_people import (
 from data_pipelines.releases.named_photographs import Picture, find_photographs, open_photograph
 from data_pipelines.releases.release import Skipped, UnitResult
 from data_pipelines.releases.stored_crop import BrokenPhotographError, seems_whole
-from pare_jax.errors import UserError, be, counted, listed
+from pare_jax.errors import UserError, be, counted
 from pare_jax.keypoints.sets import find_set
 
 # Share of the groups in "validation".
@@ -63,7 +63,7 @@ class LabelledUnit:
         """The unit's name in messages."""
         if not self.photographs:
             return "skipped people"
-        return listed([one.name for one in self.photographs], 1)
+        return f"{self.photographs[0].name} and {len(self.photographs) - 1} more"
 
 
 class LabelledPhotographs:

@@ -33,7 +33,7 @@ from data_pipelines.releases.stored_crop import (
     read_whole_jpeg,
     seems_whole,
 )
-from pare_jax.errors import UserError, be, counted, listed
+from pare_jax.errors import UserError, be, counted
 from pare_jax.keypoints.sets import MPII16
 from pare_jax.skeleton import MPII_HEAD_TOP, MPII_TO_SMPL, NUM_JOINTS, joint_index
 
@@ -68,7 +68,7 @@ class Unit:
     @property
     def name(self) -> str:
         """The unit's name in messages."""
-        return listed([one.name for one in self.photographs], 1)
+        return f"{self.photographs[0].name} and {len(self.photographs) - 1} more"
 
 
 class Mpii:

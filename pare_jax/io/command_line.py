@@ -117,7 +117,9 @@ def parse(define_flags: DefineFlags, argv: Sequence[str]) -> tuple[flags.FlagVal
         text, _, trace = str(error).partition("Traceback (most recent")
         # ml_collections puts a whole traceback into the message; its last line is the reason.
         text = " ".join((text + trace.strip().rpartition("\n")[2]).split())
-        if variant := _TAKES_NO_WORD.search(text):
+        # The config itself refuses the word, not one that it calls.
+        by_library = "ml_collections" in (re.findall(r'File "([^"]*)"', trace) or [""])[-1]
+        if by_library and (variant := _TAKES_NO_WORD.search(text)):
             raise UserError(
                 f"{variant[1]} has no variants: give it without :{variant[2]}"
             ) from None

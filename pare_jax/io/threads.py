@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from typing import Any, TypeVar
@@ -26,7 +26,7 @@ class ThreadPool(ThreadPoolExecutor):
 
     `Thread.join`, interrupted, takes a running thread for ended. Python then ends without it and
     aborts the process where the thread is in C++ code, as OpenCV's is. So `shutdown` waits for
-    the results instead, and Python joins the threads when it ends.
+    the results instead. A thread may live a little longer, and Python joins it when Python ends.
     """
 
     def __init__(self, workers: int):
@@ -34,22 +34,31 @@ class ThreadPool(ThreadPoolExecutor):
         self._waiting: set[Future[Any]] = set()
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> "Future[Result]":
-        """Call `fn` in a thread."""
+        """Call `fn` in a thread; return its future result."""
         future = super().submit(fn, *args, **kwargs)
         self._waiting.add(future)
         future.add_done_callback(self._waiting.discard)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls, and by default wait for those that were submitted."""
+        """Take no more calls, and by default wait for those that were submitted.
+
+        If an exception interrupts it, calls that have not begun are cancelled.
+        """
         super().shutdown(wait=False, cancel_futures=cancel_futures)
-        if wait:
+        if not wait:
+            return
+        try:
             wait_for(list(self._waiting))
+        except BaseException:
+            for future in list(self._waiting):
+                future.cancel()
+            raise
 
 
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int | None = None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Apply a function to items in threads; yield the results in the items' order.
 
     Items are taken in the caller's thread, at most a few ahead of the results.

@@ -203,8 +203,8 @@ def failing_at_once() -> Iterator[None]:
     """End this process at once if the block fails, because others wait for it in their next step.
 
     They end when they miss its heartbeat. But if a step itself fails, another process may have
-    died. Then this one waits for JAX, which names it and ends all. After a refusal by all, none
-    waits in a step, and JAX ends them together.
+    died. Then this one waits for JAX, which names it and ends all. After
+    RefusedByAllError no process waits in a step, and JAX ends them together.
     """
     try:
         yield

@@ -9,17 +9,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The thread is in C++ code when Python would end without it. Python's own pool ends with SIGABRT.
 _INTERRUPTED = """
-import os, signal, threading, time
+import os, signal, time
 import cv2
 import numpy as np
 from pare_jax.io.threads import ThreadPool
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 large = np.zeros((1000, 1000, 3), np.uint8)
-waiting = threading.Event()
 
 def work():
-    waiting.wait()
+    while not pool._shutdown:
+        time.sleep(0.01)
     time.sleep(0.5)
     cv2.GaussianBlur(large, (31, 31), 0)
     os.kill(os.getpid(), signal.SIGINT)
@@ -30,7 +30,6 @@ def work():
 try:
     with ThreadPool(1) as pool:
         pool.submit(work)
-        waiting.set()
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

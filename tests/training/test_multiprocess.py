@@ -215,6 +215,7 @@ def test_the_refusal_of_the_first_process_is_raised_in_the_others(monkeypatch):
     monkeypatch.setattr(multiprocess, "wait", lambda what: None)
     gathered = ["no data", ""]
     monkeypatch.setattr(multiprocess, "_gather", lambda own: gathered)
+    monkeypatch.setattr(multiprocess, "_exit", pytest.fail)
 
     def load_data():
         ran.append(True)

@@ -106,6 +106,8 @@ class _Pipeline:
 
     def close(self) -> None:
         # Files that are being written are finished, so that nothing computed is lost.
+        for future in self._reading:
+            future.cancel()
         self._pool.shutdown()
         for future in list(self._writing):
             self._take_written(future)

@@ -108,11 +108,13 @@ import time
 from data_pipelines.preparing import processes
 
 if __name__ == "__main__":
-    processes._PATIENCE = 0
+    processes._INTERVAL = processes._PATIENCE = 0
     with processes.pool(2) as pool:
         running = [pool.submit(time.sleep, 3) for _ in range(2)]
         waiting = [pool.submit(time.sleep, 0) for _ in range(9)]
         time.sleep(2)
+        workers = list(pool._processes.values())
+    print([one.exitcode for one in workers])
     print([one.result() for one in running], sum(one.cancelled() for one in waiting) > 5)
 """
 
@@ -126,4 +128,4 @@ def test_a_worker_that_is_killed_while_it_answers_does_not_block(tmp_path):
 def test_workers_that_leave_at_the_end_are_not_taken_for_killed(tmp_path):
     (tmp_path / "script.py").write_text(LEAVING)
     done = run(["script.py"], tmp_path)
-    assert (done.returncode, done.stdout) == (0, "[None, None] True\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "[0, 0]\n[None, None] True\n"), done.stderr
