@@ -455,7 +455,7 @@ def test_numbers_do_not_depend_on_the_number_of_devices():
         rows.append(values)
     np.testing.assert_allclose(rows[0][:4], rows[1][:4], rtol=1e-5)
     # Adam divides rounding errors by gradients near zero, so later steps drift apart slowly.
-    np.testing.assert_allclose(rows[0], rows[1], rtol=1e-2)
+    np.testing.assert_allclose(rows[0], rows[1], rtol=5e-2)
 
 
 WITHOUT_TENSORFLOW = """
