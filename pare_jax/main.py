@@ -39,6 +39,8 @@ _MODES = ("train", "evaluate")
 # Keys and sections of a config that change the result of an evaluation.
 _EVALUATION = ("precision", "image_size", "body_model", "model", "data", "eval")
 
+# After Ctrl-C.
+_RESUMES = "interrupted; run the same command again to resume"
 # Datasets whose labels have SMPL's betas, by the start of their names.
 _SMPL_SHAPES = ("pw3d", "h36m", "mpi_inf_3dhp")
 
@@ -79,7 +81,7 @@ def _define_others(values: flags.FlagValues) -> None:
 
 
 def split_run(argv: Sequence[str]) -> tuple[list[str], Path | None]:
-    """Take `--config=WORKDIR/config.json` out of a command line.
+    """Take `--config=WORKDIR/config.json`, or its manifest.json, out of a command line.
 
     Returns:
         The other arguments, and the workdir; None if the config is no run's.
@@ -90,7 +92,7 @@ def split_run(argv: Sequence[str]) -> tuple[list[str], Path | None]:
             continue
         if not equals:
             value = "".join(argv[place + 1 : place + 2])
-        if Path(value).name == "config.json":
+        if Path(value).name in ("config.json", "manifest.json"):
             return [*argv[:place], *argv[place + (1 if equals else 2) :]], Path(value).parent
     return list(argv), None
 
@@ -278,10 +280,9 @@ def _warn_of_free_body(config: ConfigDict) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    resumes = "interrupted; run the same command again to resume"
     argv, again = split_run(argv)
     define = functools.partial(define_flags, argv, again=again)
-    return command_line.run(__doc__, define, functools.partial(_run, again), argv, resumes)
+    return command_line.run(__doc__, define, functools.partial(_run, again), argv, _RESUMES)
 
 
 def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str]) -> int:
@@ -306,7 +307,7 @@ def _run(again: Path | None, values: flags.FlagValues, arguments: Sequence[str])
     if request.config.model.name != "keypoints" and not several:
         # Each device repeats the optimizer's work, which is a large part of such a network's step.
         sharding.split_cpu(request.config.batch_size, request.config.eval.batch_size)
-    with multiprocess.failing_at_once() if several else contextlib.nullcontext():
+    with multiprocess.failing_at_once(_RESUMES) if several else contextlib.nullcontext():
         run(request)
     return 0
 

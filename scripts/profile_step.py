@@ -38,6 +38,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--longest", type=int, default=0, help="also list the longest operations")
     arguments = parser.parse_args()
+    if arguments.batch < 1:
+        parser.error("--batch must be 1 or more")
     # Before JAX starts its threads.
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

@@ -62,6 +62,7 @@ def test_a_runs_config_is_an_experiment(run_of_100, form):
     assert workdir == Path("again")
     assert (config.data.synthetic.test, config.batch_size) == (100, 16)
     assert main.split_run(["main", QUICKSTART]) == (["main", QUICKSTART], None)
+    assert main.split_run(["main", "--config=run/manifest.json"]) == (["main"], Path("run"))
 
 
 def test_an_evaluation_starts_from_the_runs_config(run_of_100):
@@ -165,6 +166,8 @@ def test_a_file_that_is_no_config_is_named_in_one_line(tmp_path, monkeypatch, co
 def test_a_word_after_a_config_that_takes_none_is_named():
     with pytest.raises(UserError, match=r"quickstart.py has no variants: give it without :more$"):
         parse(f"{QUICKSTART}:more", "--workdir=x")
+    with pytest.raises(UserError, match=r"quickstart.py has no variants: give it without :$"):
+        parse(f"{QUICKSTART}:", "--workdir=x")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ DefineFlags = Callable[[flags.FlagValues], None]
 # The wording of ml_collections where a config has no such key but a similar one.
 _GUESS = re.compile(r"""^'?([\w.]+)'? Did you mean "([\w.]+)" instead of""")
 # A config that takes no word after its file, as `FILE:WORD`.
-_TAKES_NO_WORD = re.compile(r"--?config[= ](\S+?):(\S+?): .*get_config\(\) takes 0 positional")
+_TAKES_NO_WORD = re.compile(r"--?config[= ](\S+?):(\S*?): .*get_config\(\) takes 0 positional")
 # A text that is one quoted name.
 _QUOTED = re.compile(r"""^'([^']*)'$""")
 
@@ -208,11 +208,11 @@ def dropped_is_repeated(
         kind: the exception that the handler raises.
         on_drop: called when it is dropped; returns the signal to send again.
     """
-    before, timers = sys.unraisablehook, []
+    before, timers, active = sys.unraisablehook, [], True
     main = threading.main_thread().ident
 
     def hook(dropped: "sys.UnraisableHookArgs") -> None:
-        if not isinstance(dropped.exc_value, kind):
+        if not active or not isinstance(dropped.exc_value, kind):
             before(dropped)
             return
         timer = threading.Timer(_PAUSE, signal.pthread_kill, (main, on_drop()))
@@ -224,7 +224,9 @@ def dropped_is_repeated(
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        active = False
+        if sys.unraisablehook is hook:  # otherwise one that was set in the block calls it
+            sys.unraisablehook = before
         for timer in timers:
             timer.cancel()
             timer.join()

@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from pare_jax.errors import UserError
+from pare_jax.errors import UserError, be, listed
 from pare_jax.models.flat_state import Flat, flatten, unflatten
 from pare_jax.training import multiprocess
 from pare_jax.training.cached_specs import cache_specs
@@ -228,9 +228,11 @@ class Checkpoints:
                 kept = "" if place is None else f", which is now {place}"
                 self._notes.append(f"{error}{kept}: the one of step {chosen} is used")
             return found
-        first = next(iter(damaged.values()))
+        first, *others = damaged
+        rest = f"and so {be(len(others))} {listed([str(step) for step in others])}"
+        end = rest if others else "and there is no other"
         raise DamagedCheckpointError(
-            f"{first}, and there is no other: copy the run again, or train in another --workdir"
+            f"{damaged[first]}, {end}: copy the run again, or train in another --workdir"
         )
 
     def _set_aside(self, step: int) -> Path | None:

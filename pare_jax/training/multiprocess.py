@@ -25,7 +25,8 @@ from jax.sharding import Mesh
 
 from pare_jax import sharding
 from pare_jax.errors import UserError
-from pare_jax.io.command_line import WRONG, complain
+from pare_jax.io.command_line import INTERRUPTED, WRONG, complain
+from pare_jax.io.progress import say
 
 # A process that was not heard of for so many seconds is dead; then the others end.
 HEARTBEAT_SECONDS = 40
@@ -199,17 +200,23 @@ def _gather(value: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def failing_at_once() -> Iterator[None]:
+def failing_at_once(interrupted: str = "interrupted") -> Iterator[None]:
     """End this process at once if the block fails, because others wait for it in their next step.
 
     They end when they miss its heartbeat. But if a step itself fails, another process may have
     died. Then this one waits for JAX, which names it and ends all. After
     RefusedByAllError no process waits in a step, and JAX ends them together.
+
+    Args:
+        interrupted: the line on stderr after Ctrl-C, which ends this process with status 130.
     """
     try:
         yield
-    except (jax.errors.JaxRuntimeError, KeyboardInterrupt, RefusedByAllError):
+    except (jax.errors.JaxRuntimeError, RefusedByAllError):
         raise
+    except KeyboardInterrupt:
+        say(interrupted, sys.stderr)
+        _exit(INTERRUPTED)
     except UserError as error:
         complain(error)
         _exit(WRONG)

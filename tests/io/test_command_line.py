@@ -144,6 +144,25 @@ def test_the_first_word_can_be_changed(capsys):
     assert capsys.readouterr().err == "prepare: nothing there\n"
 
 
+def test_a_hook_for_dropped_exceptions_that_the_command_sets_stays(monkeypatch):
+    ignored, usual = [], []
+    monkeypatch.setattr(sys, "unraisablehook", usual.append)
+
+    class Dropped:
+        exc_value = KeyboardInterrupt()
+
+    def do():
+        wrapped = sys.unraisablehook
+        sys.unraisablehook = lambda dropped: (ignored.append(dropped), wrapped(dropped))
+        return 0
+
+    assert command_line.guarded(do) == 0
+    sys.unraisablehook(Dropped)  # is no longer repeated
+    assert ignored == usual == [Dropped]
+    assert command_line.guarded(lambda: 0) == 0
+    assert sys.unraisablehook.__name__ == "<lambda>"
+
+
 def test_libraries_log_only_errors(run):
     log = logging.getLogger("absl")
     before = log.level

@@ -140,7 +140,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_says_so(copy):
         folder = damage(copy, step, "truncated")
     with pytest.raises(UserError, match=re.escape(str(folder))) as caught:
         Checkpoints(copy).restore(make_state())
-    one_line(caught)
+    assert "and so is 1:" in one_line(caught)
     assert folder.is_dir()
 
 

@@ -45,13 +45,13 @@ TRAINS = """
 
         def train(self, start):
             for step, batch in enumerate(super().train(start), start):
-                if step == 6 and number == 1 and event:
+                if step == 6 and event and (number == 1 or event == "SIGINT"):
                     os.kill(os.getpid(), getattr(signal, event))
                 yield batch
 
     config = tiny_config()
     config.log_every_steps = 1
-    config.num_steps = 10 if event != "SIGTERM" else 100_000
+    config.num_steps = 100_000 if event in ("SIGTERM", "SIGINT") else 10
     writer = Recorder()
     main._train = lambda config, workdir, _: train_on(config, workdir, Stops(), writer)
     with multiprocess.failing_at_once():
@@ -119,6 +119,23 @@ def alone(tmp_path_factory):
 def together(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("together")
     return workdir, launch(workdir)
+
+
+@two_processes
+def test_ctrl_c_in_all_processes_ends_each_with_one_line(tmp_path):
+    for status, _, err in launch(tmp_path / "run", "SIGINT"):
+        assert (status, err.splitlines()[-1]) == (130, "interrupted")
+        assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_one_of_several_processes(monkeypatch, capsys):
+    def end(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(multiprocess, "_exit", end)
+    with pytest.raises(SystemExit) as caught, multiprocess.failing_at_once("stopped"):
+        raise KeyboardInterrupt
+    assert (caught.value.code, capsys.readouterr().err) == (130, "stopped\n")
 
 
 def params_of(state):
