@@ -55,7 +55,7 @@ class PhotoPerson:
 
     @property
     def is_measured(self) -> bool:
-        """Whether enough limb joints are annotated."""
+        """True if enough limb joints are annotated."""
         return int((self.points[list(LIMB_POINTS), 2] > 0).sum()) >= FEWEST_LIMB_POINTS
 
 

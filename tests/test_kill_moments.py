@@ -1,4 +1,4 @@
-"""Which kills count in the measurement of faults: those that hit the moment they are for."""
+"""In the measurement of faults only kills count that hit the moment they are for."""
 
 import random
 import subprocess
