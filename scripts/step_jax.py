@@ -30,7 +30,7 @@ class JaxSteps:
 
     def __init__(self):
         self._call: Callable[[], Any] = lambda: None
-        self._text = ""
+        self._compiled: Any = None
 
     def describe(self) -> str:
         """Return version and device."""
@@ -54,7 +54,7 @@ class JaxSteps:
 
     def prepare(self, row: Row) -> PreparedRow:
         """Compile a row's program."""
-        self._call = lambda: None  # the last row's holds its arrays
+        self._call, self._compiled = lambda: None, None  # the last row's holds its arrays
         config = importlib.import_module(f"configs.{row.network}").get_config()
         config.precision, config.batch_size = row.precision, row.batch
         start = _training if row.work == "train" else _predicting
@@ -62,7 +62,7 @@ class JaxSteps:
         began = time.perf_counter()
         compiled = lowered.compile()
         compile_time = time.perf_counter() - began
-        self._call, self._text = start_calling(compiled), compiled.as_text() or ""
+        self._call, self._compiled = start_calling(compiled), compiled
         self.call()
         memory, cost = compiled.memory_analysis(), _cost(compiled)
         return PreparedRow(
@@ -81,7 +81,7 @@ class JaxSteps:
 
     def text(self) -> str:
         """Return the row's program after XLA's optimisations."""
-        return self._text
+        return self._compiled.as_text()
 
     def measure(self, seconds: float) -> float:
         """Return the seconds of a call."""
