@@ -47,7 +47,7 @@ class NetworkProgram:
     """Compiled programs of a network: (body, inputs) -> arrays of `Person` by name.
 
     Attributes:
-        holds_weights: whether the program for one person on a CPU has the weights as constants.
+        holds_weights: True if the program for one person on a CPU has the weights as constants.
             XLA packs constants for its matrix products once, and arguments in each call. This is
             for networks that answer many times: the program takes longer to compile and to read
             from the cache, where it has the size of the weights (docs/results.md has the times).
